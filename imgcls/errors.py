@@ -1,0 +1,25 @@
+"""Mistakes that a user can mend, told in one line and never as a traceback."""
+
+
+class UserError(Exception):
+    """Base of the errors that commands print as one line; `exit_code` is the process's."""
+
+    exit_code = 1
+
+
+class ConfigError(UserError):
+    """A wrong setting: the message says what is wrong, where, and what to write instead."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A record that can't be read; the message names the record."""
+
+    exit_code = 1
+
+
+class TrainingError(UserError):
+    """The run itself went wrong, for example a loss that is no longer finite."""
+
+    exit_code = 1

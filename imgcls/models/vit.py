@@ -1,0 +1,259 @@
+"""Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929), pre-norm, with exact GELU.
+
+Kernels are shaped for tensor parallelism: `attn/qkv` `[D, 3, heads, head_dim]`, `attn/proj`
+`[heads, head_dim, D]`, `mlp/fc1` `[D, M]`, `mlp/fc2` `[M, D]`.
+
+Initialisation follows big_vision: Xavier uniform kernels, tiny MLP biases, a head of zeros.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls.errors import ConfigError
+from imgcls.models import ModelEntry, register_model, register_pattern
+from imgcls.models.layers import DropPath, LayerScale, drop_path_rates
+
+_xavier = nn.initializers.xavier_uniform()
+# Query, key and value share a kernel of three times the outputs, yet each is initialised as its
+# own square matrix: doubling the variance undoes the wider fan.
+_xavier_qkv = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; the softmax is float32.
+
+    Attributes:
+      num_heads: heads; must divide D.
+      dtype: of the computation.
+    """
+
+    num_heads: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x `[B, N, D]` -> `[B, N, D]`."""
+        width = x.shape[-1]
+        qkv = nn.DenseGeneral(
+            (3, self.num_heads, width // self.num_heads),
+            kernel_init=_xavier_qkv,
+            dtype=self.dtype,
+            name="qkv",
+        )(x)
+        query, key, value = (qkv[:, :, index] for index in range(3))
+        x = jax.nn.dot_product_attention(query, key, value)
+        return nn.DenseGeneral(
+            width, axis=(-2, -1), kernel_init=_xavier, dtype=self.dtype, name="proj"
+        )(x)
+
+
+class Mlp(nn.Module):
+    """Two dense layers with an exact GELU between them.
+
+    Attributes:
+      hidden: width between the layers.
+      drop_rate: dropout after the GELU.
+      dtype: of the computation.
+    """
+
+    hidden: int
+    drop_rate: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x `[B, N, D]` -> `[B, N, D]`."""
+        width = x.shape[-1]
+        init = {"kernel_init": _xavier, "bias_init": nn.initializers.normal(1e-6)}
+        x = nn.Dense(self.hidden, dtype=self.dtype, name="fc1", **init)(x)
+        x = nn.gelu(x, approximate=False)
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        return nn.Dense(width, dtype=self.dtype, name="fc2", **init)(x)
+
+
+class Block(nn.Module):
+    """x + attention(norm(x)), then x + mlp(norm(x)).
+
+    Attributes:
+      num_heads: attention heads.
+      mlp_dim: hidden width of the MLP.
+      drop_rate: dropout on both branches.
+      drop_path: stochastic depth of both branches.
+      layer_scale: initial LayerScale of both branches; None has none.
+      dtype: of the computation.
+    """
+
+    num_heads: int
+    mlp_dim: int
+    drop_rate: float
+    drop_path: float
+    layer_scale: float | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, N, D]` -> `[B, N, D]`. `train` is positional for `nn.remat`."""
+        branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
+        branch = Attention(self.num_heads, self.dtype, name="attn")(branch)
+        x = x + self._regularise(branch, "ls1", train)
+        branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
+        branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
+        return x + self._regularise(branch, "ls2", train)
+
+    def _regularise(self, branch: jax.Array, scale_name: str, train: bool) -> jax.Array:
+        branch = nn.Dropout(self.drop_rate, deterministic=not train)(branch)
+        if self.layer_scale is not None:
+            branch = LayerScale(self.layer_scale, self.dtype, name=scale_name)(branch)
+        return DropPath(self.drop_path)(branch, train=train)
+
+
+class ViT(nn.Module):
+    """Vision Transformer.
+
+    Attributes:
+      num_classes: number of logits.
+      patch_size: side of a patch in pixels; must divide height and width.
+      width: channels D of a token.
+      depth: blocks.
+      num_heads: attention heads.
+      mlp_dim: hidden width of the MLPs.
+      pool: "cls" reads the class token after the last norm; "gap" has no class token and averages
+        the patch tokens after the last norm, as big_vision does (timm norms the average).
+      pos_embed: "learned", or "sincos2d", which is fixed and no parameter.
+      drop_rate: dropout after the position embedding, in the MLPs and on every branch (appendix
+        B.1 of the paper).
+      drop_path: stochastic depth of the last block; the others linearly less.
+      layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
+      remat: recompute each block in the backward pass, for less memory and about a third more
+        time.
+      dtype: of the computation. The head is float32.
+    """
+
+    num_classes: int
+    patch_size: int
+    width: int
+    depth: int
+    num_heads: int
+    mlp_dim: int
+    pool: str = "cls"
+    pos_embed: str = "learned"
+    drop_rate: float = 0.0
+    drop_path: float = 0.0
+    layer_scale: float | None = None
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
+        """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, width]`; float32.
+
+        Raises:
+          ConfigError: an option has no such value, the patch size does not divide the picture, or
+            the picture has another size than the position embedding was trained for.
+        """
+        self._check(x)
+        x = self._embed(x)
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        for index, drop_path in enumerate(drop_path_rates(self.drop_path, self.depth)):
+            x = block(
+                self.num_heads,
+                self.mlp_dim,
+                self.drop_rate,
+                drop_path,
+                self.layer_scale,
+                self.dtype,
+                name=f"block{index}",
+            )(x, train)
+        x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+        x = x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)
+        if features:
+            return x
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
+
+    def _check(self, x: jax.Array) -> None:
+        for option, allowed in (("pool", ("cls", "gap")), ("pos_embed", ("learned", "sincos2d"))):
+            if (value := getattr(self, option)) not in allowed:
+                choices = " or ".join(map(repr, allowed))
+                raise ConfigError(f"ViT {option} is {value!r}: write {choices}")
+        if self.width % self.num_heads:
+            raise ConfigError(
+                f"ViT: width {self.width} does not divide into {self.num_heads} heads: "
+                "make the width a multiple of num_heads"
+            )
+        _, height, width, _ = x.shape
+        if height % self.patch_size or width % self.patch_size:
+            raise ConfigError(
+                f"ViT: pictures of {height}x{width} do not divide into patches of "
+                f"{self.patch_size}: make the image size a multiple of {self.patch_size}"
+            )
+
+    def _embed(self, x: jax.Array) -> jax.Array:
+        """Pictures `[B, H, W, C]` -> tokens with their positions `[B, N, D]`, class token first."""
+        patch = (self.patch_size, self.patch_size)
+        x = nn.Conv(
+            self.width, patch, strides=patch, padding="VALID", dtype=self.dtype, name="patch_embed"
+        )(x)
+        batch, rows, columns, _ = x.shape
+        x = x.reshape(batch, rows * columns, self.width)
+        if self.pool == "cls":
+            cls = self.param("cls_token", nn.initializers.zeros, (1, 1, self.width), jnp.float32)
+            cls = jnp.broadcast_to(cls.astype(self.dtype), (batch, 1, self.width))
+            x = jnp.concatenate([cls, x], axis=1)
+        if self.pos_embed == "learned":
+            positions = self._learned_positions(x.shape[1])
+        else:
+            positions = sincos2d(rows, columns, self.width)
+            # The class token has no place in the picture: its embedding is zero (MoCo v3).
+            positions = np.pad(positions, ((x.shape[1] - rows * columns, 0), (0, 0)))
+        return x + jnp.asarray(positions, self.dtype)
+
+    def _learned_positions(self, tokens: int) -> jax.Array:
+        shape = (1, tokens, self.width)
+        if self.has_variable("params", "pos_embed"):
+            trained = self.get_variable("params", "pos_embed").shape
+            if trained != shape:
+                raise ConfigError(
+                    f"ViT: the picture gives {tokens} tokens but pos_embed has {trained[1]}: "
+                    "use the image size it was trained with, or resize pos_embed first"
+                )
+        return self.param("pos_embed", nn.initializers.normal(0.02), shape, jnp.float32)
+
+
+def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
+    """Fixed sine-cosine embedding of a grid: float32 `[rows * columns, width]`, row by row.
+
+    A quarter of the channels each for sin(x), cos(x), sin(y), cos(y), with wavelengths in
+    geometric progression from 2 pi to 2 pi * 10,000 (Chen et al. 2021, arXiv:2104.02057; the
+    spacing, which reaches 10,000 exactly, is that of big_vision).
+
+    Raises:
+      ConfigError: the width is not a multiple of 4.
+    """
+    if width % 4:
+        raise ConfigError(f"ViT: sincos2d needs a width that divides by 4, not {width}")
+    frequencies = 10_000.0 ** -np.linspace(0.0, 1.0, width // 4)
+    y, x = (grid.reshape(-1, 1) * frequencies for grid in np.mgrid[:rows, :columns])
+    table = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
+    return table.astype(np.float32)
+
+
+_SIZES = {
+    "ti": dict(width=192, depth=12, num_heads=3, mlp_dim=768),
+    "s": dict(width=384, depth=12, num_heads=6, mlp_dim=1536),
+    "b": dict(width=768, depth=12, num_heads=12, mlp_dim=3072),
+    "l": dict(width=1024, depth=24, num_heads=16, mlp_dim=4096),
+    "h": dict(width=1280, depth=32, num_heads=16, mlp_dim=5120),
+}
+
+
+@register_pattern(r"vit_(ti|s|b|l|h)([1-9]\d*)")
+def vit_entry(size: str, patch_size: str) -> ModelEntry:
+    """The entry of any size and patch, such as "vit_s4"."""
+    return ModelEntry(ViT, {"patch_size": int(patch_size), **_SIZES[size]})
+
+
+for _size, _patch in (("ti", 16), ("s", 16), ("b", 16), ("b", 32), ("l", 16), ("h", 14)):
+    register_model(f"vit_{_size}{_patch}", patch_size=_patch, **_SIZES[_size])(ViT)

@@ -1,0 +1,126 @@
+"""Prepare a TFDS data set once, in the random-access format that training reads.
+
+    python -m imgcls.prepare --name=imagenet2012 --manual_dir=/downloads --data_dir=/data/tfds
+
+runs the data set's own TFDS builder with `file_format='array_record'`. A copy that an earlier
+project prepared as tfrecord is converted in place of being built again:
+
+    python -m imgcls.prepare --convert=/data/tfds/imagenet2012/5.1.0 --to=/data/array_record
+
+This is the only command that needs TensorFlow: `pip install -r requirements-prepare.txt`.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+
+from imgcls import cli
+from imgcls.errors import ConfigError
+
+NEEDS = "preparing a data set needs TensorFlow: run `pip install -r requirements-prepare.txt`"
+
+
+def build(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Path:
+    """Runs the TFDS builder `name` (`'imagenet2012'`, `'cifar10:3.0.2'`); returns its directory.
+
+    Args:
+      name: TFDS name with an optional config and version.
+      data_dir: where prepared data sets live (`None`: `~/tensorflow_datasets`).
+      manual_dir: where the files that TFDS may not download itself have been put.
+
+    Raises:
+      ConfigError: the builder is unknown, or the files in `manual_dir` are not what it expects.
+    """
+    tfds = _import_tfds()
+    try:
+        builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
+    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as e:
+        raise ConfigError(f"--name={name}: TFDS has no such data set ({cli.one_line(e)})") from e
+    download = tfds.download.DownloadConfig(manual_dir=manual_dir)
+    try:
+        builder.download_and_prepare(download_config=download)
+    except (AssertionError, OSError) as e:
+        raise ConfigError(f"--name={name}: TFDS could not prepare it: {cli.one_line(e)}") from e
+    return pathlib.Path(builder.data_dir)
+
+
+def convert(version_dir: str, to: str) -> pathlib.Path:
+    """Rewrites a prepared TFDS copy as ArrayRecord under `to/name/.../version`.
+
+    Args:
+      version_dir: a prepared copy: the directory that holds `dataset_info.json`.
+      to: the new data directory, to be given as `--config.data.dir`.
+
+    Raises:
+      ConfigError: `version_dir` is not a prepared data set, or `to` holds it already.
+    """
+    tfds = _import_tfds()
+    from tensorflow_datasets.core import file_adapters
+
+    source = pathlib.Path(version_dir)
+    if not (source / "dataset_info.json").exists():
+        raise ConfigError(
+            f"--convert={version_dir}: not a prepared TFDS data set; give the directory that holds "
+            "dataset_info.json, such as .../imagenet2012/5.1.0"
+        )
+    info = tfds.builder_from_directory(source).info
+    if info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
+        raise ConfigError(f"--convert={version_dir}: is array_record already; train from it as it is")
+    target = pathlib.Path(to) / info.full_name
+    if target.exists():
+        raise ConfigError(f"--to={to}: {target} exists already; remove it or choose another --to")
+    reader = file_adapters.ADAPTER_FOR_FORMAT[info.file_format]
+    writer = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat.ARRAY_RECORD]
+    # Written beside the target and renamed whole: an interrupted conversion is never read.
+    partial = target.with_name(f"incomplete.{target.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(source, partial, ignore=shutil.ignore_patterns(f"*.{reader.FILE_SUFFIX}-*"))
+    for split in info.splits.values():
+        for path in map(pathlib.Path, split.filepaths):
+            records = reader.make_tf_data(str(path)).as_numpy_iterator()
+            name = path.name.replace(f".{reader.FILE_SUFFIX}-", f".{writer.FILE_SUFFIX}-")
+            writer.write_examples(str(partial / name), enumerate(records))
+    described = json.loads((partial / "dataset_info.json").read_text())
+    described["fileFormat"] = writer.FILE_SUFFIX
+    (partial / "dataset_info.json").write_text(json.dumps(described, indent=2))
+    partial.rename(target)
+    return target
+
+
+def _import_tfds():
+    try:
+        import tensorflow  # noqa: F401  (the builders need it, and say so less clearly)
+        import tensorflow_datasets as tfds
+    except ImportError as e:
+        raise ConfigError(NEEDS) from e
+    return tfds
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line: builds or converts, then prints the config line that reads the result."""
+    parser = argparse.ArgumentParser(prog="python -m imgcls.prepare", description=__doc__)
+    parser.add_argument("--name", help="TFDS name, for example imagenet2012 or cifar10:3.0.2")
+    parser.add_argument("--data_dir", help="where prepared data sets live")
+    parser.add_argument("--manual_dir", help="where files downloaded by hand lie")
+    parser.add_argument("--convert", metavar="DIR", help="a prepared copy in another format")
+    parser.add_argument("--to", metavar="DIR", help="with --convert: the new data directory")
+    args = parser.parse_args(argv)
+    if args.convert:
+        if not args.to:
+            parser.error("--convert needs --to=DIR")
+        done = convert(args.convert, args.to)
+    elif args.name:
+        done = build(args.name, args.data_dir, args.manual_dir)
+    else:
+        parser.error("give --name=NAME to build a data set, or --convert=DIR --to=DIR")
+    name = (args.name or done.parts[-2]).split(":")[0]
+    root = args.to or args.data_dir
+    print(f"prepared {done}")
+    where = f" --config.data.dir={root}" if root else ""
+    print(f"read it with --config.data.source=tfds:{name}{where}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)
