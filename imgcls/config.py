@@ -186,7 +186,9 @@ def steps(duration: str, config: ConfigDict, num_examples: int, where: str) -> i
     Raises:
       ConfigError: not a duration.
     """
-    match = re.fullmatch(r"\s*([\d_.]+(?:e\d+)?)\s*(epoch|step|example|percent)s?\s*", str(duration))
+    match = re.fullmatch(
+        r"\s*([\d_.]+(?:e\d+)?)\s*(epoch|step|example|percent)s?\s*", str(duration)
+    )
     try:
         number, unit = float(match[1]), match[2]
     except (TypeError, ValueError):
@@ -196,7 +198,9 @@ def steps(duration: str, config: ConfigDict, num_examples: int, where: str) -> i
         ) from None
     if unit == "percent":
         if where == "total":
-            raise ConfigError(f"config.total={duration!r}: percent is of total; use epochs or steps")
+            raise ConfigError(
+                f"config.total={duration!r}: percent is of total; use epochs or steps"
+            )
         return round(number / 100 * steps(config.total, config, num_examples, "total"))
     if unit == "step":
         return round(number)

@@ -66,7 +66,7 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
         )
     info = tfds.builder_from_directory(source).info
     if info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
-        raise ConfigError(f"--convert={version_dir}: is array_record already; train from it as it is")
+        raise ConfigError(f"--convert={version_dir}: is array_record already; use it as it is")
     target = pathlib.Path(to) / info.full_name
     if target.exists():
         raise ConfigError(f"--to={to}: {target} exists already; remove it or choose another --to")

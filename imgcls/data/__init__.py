@@ -1,0 +1,77 @@
+"""Data for a config: sources -> decode -> augment -> loader, and the batch transforms."""
+
+import dataclasses
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls.config import check_choice
+from imgcls.data import augment, batch_transforms, spec
+from imgcls.data.loader import Loader, Reader
+from imgcls.data.sources import Source, create_source
+from imgcls.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataInfo:
+    """What a model must know of its data.
+
+    Attributes:
+      class_names: of the K classes, in the order of the labels.
+      multi_label: labels are multi-hot `[K]`.
+      image_shape: of an example, `[H, W, C]`.
+    """
+
+    class_names: tuple[str, ...]
+    multi_label: bool
+    image_shape: tuple[int, ...]
+
+
+def open_split(config: ConfigDict, split: str) -> Source:
+    """The source of one split of `config.data.source`."""
+    c = config.data
+    return create_source(c.source, split, data_dir=c.dir, seed=c.split_seed)
+
+
+def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
+    """The source with the config's host transforms, in training or evaluation order."""
+    c = config.data
+    check_choice("data.on_error", c.on_error, ("fail", "skip"))
+    if c.channels not in (1, 3):
+        raise ConfigError(f"config.data.channels={c.channels}: must be 1 (grey) or 3 (RGB)")
+    key = "train_transform" if train else "eval_transform"
+    transforms = spec.parse(c[key], augment.TRANSFORMS, f"config.data.{key}")
+    return Reader(source, transforms, config.seed, train, c.on_error, c.channels)
+
+
+def create_train_loader(
+    config: ConfigDict, source: Source, mesh: Mesh, first: int, last: int
+) -> Loader:
+    """Batches of the training order for the steps `first` to `last - 1`."""
+    reader = create_reader(config, source, train=True)
+    return _create_loader(config, reader, mesh, config.batch_size, first, last)
+
+
+def create_eval_loader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Loader:
+    """Every example once, in the source's order; the last batch is padded with mask 0."""
+    reader = create_reader(config, source, train=False)
+    steps = -(-len(source) // batch_size)
+    return _create_loader(config, reader, mesh, batch_size, 0, steps)
+
+
+def describe(source: Source, reader: Reader) -> DataInfo:
+    """The data's shape and classes."""
+    shape = reader.spec["image"].shape
+    return DataInfo(tuple(source.class_names), source.multi_label, shape)
+
+
+def create_batch_transforms(config: ConfigDict) -> list:
+    """The transforms that run inside the training step."""
+    key = "config.data.batch_transform"
+    return spec.parse(config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, key)
+
+
+def _create_loader(config, reader: Reader, mesh: Mesh, batch_size, first, last) -> Loader:
+    c = config.data
+    options = {"threads": c.threads, "workers": c.workers, "prefetch": c.prefetch}
+    return Loader(reader, mesh, batch_size, first, last, **options)

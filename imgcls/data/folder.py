@@ -1,4 +1,4 @@
-"""Class folders, unpacked or in a zip: `PATH/class/*.jpg`, or `PATH/train/class/*.jpg` and so on."""
+"""Class folders, unpacked or in a zip: `PATH/class/*.jpg`, or `PATH/train/class/*.jpg`."""
 
 import os
 import pathlib

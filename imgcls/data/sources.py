@@ -59,7 +59,8 @@ def create_source(spec: str, split: str, *, data_dir: str | None = None, seed: i
         source = TfdsSource(rest, split, data_dir)
     else:
         raise ConfigError(
-            f"config.data.source={spec!r}: unknown; write digits, folder:PATH or tfds:NAME[:VERSION]"
+            f"config.data.source={spec!r}: unknown; write digits, folder:PATH or "
+            "tfds:NAME[:VERSION]"
         )
     if not len(source):
         raise ConfigError(f"config.data.source={spec}, split {split!r}: holds no examples")

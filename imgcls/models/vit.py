@@ -125,6 +125,7 @@ class ViT(nn.Module):
       drop_rate: dropout after the position embedding, in the MLPs and on every branch (appendix
         B.1 of the paper).
       drop_path: stochastic depth of the last block; the others linearly less.
+      uniform_drop_path: all blocks as the last (CaiT, DeiT III).
       layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
       remat: recompute each block in the backward pass, for less memory and about a third more
         time.
@@ -141,6 +142,7 @@ class ViT(nn.Module):
     pos_embed: str = "learned"
     drop_rate: float = 0.0
     drop_path: float = 0.0
+    uniform_drop_path: bool = False
     layer_scale: float | None = None
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
@@ -157,7 +159,10 @@ class ViT(nn.Module):
         x = self._embed(x)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        for index, drop_path in enumerate(drop_path_rates(self.drop_path, self.depth)):
+        rates = drop_path_rates(self.drop_path, self.depth)
+        if self.uniform_drop_path:
+            rates = [self.drop_path] * self.depth
+        for index, drop_path in enumerate(rates):
             x = block(
                 self.num_heads,
                 self.mlp_dim,

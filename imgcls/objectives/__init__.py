@@ -1,0 +1,67 @@
+"""What a training step optimises. An objective is one file here and one name in a config.
+
+`train.py` knows an objective by this alone:
+
+- `init(rng, batch_spec) -> (params, model_state)`: fresh variables for batches of that shape;
+- `init_target(params, model_state) -> target`: the slow copy that it keeps (EMA, teacher), or None;
+- `loss(params, model_state, target, batch, rng, step) -> (loss, (model_state, metrics))`: the loss
+  of a batch, a scalar, with the model's new state and scalar metrics;
+- `update_target(target, params, model_state, step) -> target`: after each update;
+- `features(params, model_state, batch) -> [B, D]`: for probes;
+- `eval_variables(state) -> {prefix: (params, model_state)}`: what evaluators look at;
+- `num_outputs`: K of the labels that batch transforms mix.
+
+Images reach it normalised, float32 `[B, ..., C]`. A new objective registers its class by name; the
+class takes `(config, data_info, **options)` with the options of `config.objective`.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+
+from imgcls.config import check_choice
+
+_objectives: dict[str, type] = {}
+
+
+def register_objective(name: str) -> Callable[[type], type]:
+    """Class decorator: makes an objective known to configs as `name`."""
+
+    def register(objective: type) -> type:
+        _objectives[name] = objective
+        return objective
+
+    return register
+
+
+def create_objective(config: ConfigDict, data_info):
+    """The objective of `config.objective`, with a model for the classes and images of the data.
+
+    Raises:
+      ConfigError: unknown name or option, or labels that the objective can't use.
+    """
+    _import_objectives()
+    options = config.objective.to_dict()
+    name = options.pop("name")
+    check_choice("objective.name", name, _objectives)
+    valid = list(inspect.signature(_objectives[name]).parameters)[2:]
+    for option in options:
+        check_choice(f"objective.{option}", option, valid)
+    return _objectives[name](config, data_info, **options)
+
+
+def moving_average(target, current, decay: float):
+    """`decay * target + (1 - decay) * current` for each array of two equal trees."""
+    return jax.tree.map(lambda t, c: decay * t + (1.0 - decay) * c, target, current)
+
+
+@functools.cache
+def _import_objectives() -> None:
+    # Not at import time: the objectives import this module.
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")

@@ -1,0 +1,176 @@
+"""Orbax checkpoints: the train state, and beside it all that inference needs.
+
+A checkpoint is a directory `WORKDIR/checkpoints/STEP` with the items `state` and `meta` (the
+config, class names, image shape, versions). It is written in the background and renamed when
+whole, so the newest one that is listed can always be restored, on any mesh.
+"""
+
+import json
+import os
+import pathlib
+from importlib import metadata
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from orbax.checkpoint import checkpoint_managers
+
+from imgcls import config as config_lib
+from imgcls import sharding
+from imgcls.data import DataInfo
+from imgcls.errors import ConfigError
+from imgcls.state import TrainState
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+class Checkpointer:
+    """The checkpoints of a workdir.
+
+    Args:
+      workdir: of the run.
+      config: the run's; goes into every checkpoint. `config.checkpoint` says what is kept.
+      data_info: the data's classes and shape; goes into every checkpoint.
+    """
+
+    def __init__(self, workdir: str, config: ConfigDict, data_info: DataInfo):
+        keep = [checkpoint_managers.LatestN(max(config.checkpoint.keep_last, 1))]
+        best = config.checkpoint.keep_best
+        if best is not None:
+            # Saves between evaluations have no metric, and must not displace the best.
+            sign = -1.0 if best.endswith("loss") else 1.0
+            keep.append(
+                checkpoint_managers.BestN(
+                    get_metric_fn=lambda metrics: sign * metrics[best],
+                    n=1,
+                    keep_checkpoints_without_metrics=False,
+                )
+            )
+        self._meta = _describe(config, data_info)
+        self._manager = ocp.CheckpointManager(
+            _directory(workdir),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
+                cleanup_tmp_directories=True,
+            ),
+            item_names=("state", "meta"),
+        )
+
+    @property
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint's step."""
+        return self._manager.latest_step()
+
+    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+        """Starts to write the state; returns before it is on disk. No-op if the step is there."""
+        if step in self._manager.all_steps():
+            return
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(self._meta)
+            ),
+            metrics=metrics or None,
+            force=True,
+        )
+
+    def restore(self, abstract_state: TrainState) -> TrainState:
+        """The newest state, laid out as the shardings of `abstract_state` say."""
+        restored = self._manager.restore(
+            self.latest_step,
+            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
+        )
+        return restored["state"]
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+
+def latest_checkpoint(path: str) -> pathlib.Path:
+    """The newest complete checkpoint under a workdir; a checkpoint's own directory is itself.
+
+    Raises:
+      ConfigError: there is none.
+    """
+    folder = pathlib.Path(path)
+    if (folder / "meta").is_dir() and (folder / "state").is_dir():
+        return folder.absolute()
+    # Orbax renames a checkpoint to its step number once it is whole.
+    steps = [p for p in (folder / "checkpoints").glob("*") if p.name.isdigit()]
+    if not steps:
+        raise ConfigError(
+            f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
+        )
+    return max(steps, key=lambda p: int(p.name)).absolute()
+
+
+def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
+    """The config and data description of a workdir's newest checkpoint (or of one checkpoint)."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        meta = reader.restore(latest_checkpoint(path) / "meta", args=ocp.args.JsonRestore())
+    info = DataInfo(tuple(meta["class_names"]), meta["multi_label"], tuple(meta["image_shape"]))
+    return config_lib.from_json(json.dumps(meta["config"])), info
+
+
+def load_variables(path: str, abstract: dict) -> dict:
+    """Some fields of a checkpoint's state, without reading the others.
+
+    Args:
+      path: a workdir or a checkpoint's directory.
+      abstract: `{field: tree of ShapeDtypeStruct with shardings}` of TrainState's fields.
+    """
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        return reader.restore(
+            latest_checkpoint(path) / "state",
+            args=ocp.args.PyTreeRestore(
+                item=abstract,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                partial_restore=True,
+            ),
+        )
+
+
+def load_eval_variables(path: str, objective, info: DataInfo, mesh: Mesh, rules=()) -> dict:
+    """What the objective evaluates, `{prefix: (params, model_state)}`, placed on a mesh.
+
+    Args:
+      path: a workdir or a checkpoint's directory.
+      objective: of the checkpoint's config.
+      info: of the checkpoint.
+      mesh, rules: where the arrays go; need not be the mesh that they were trained on.
+    """
+    spec = {"image": jax.ShapeDtypeStruct((1, *info.image_shape), jnp.uint8)}
+    params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
+    fields = {"params": params, "model_state": model_state}
+    fields["target"] = jax.eval_shape(objective.init_target, params, model_state)
+    # Orbax stores neither None nor an empty tree.
+    wanted = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
+    placement = sharding.partition(wanted, mesh, rules)
+    loaded = load_variables(path, sharding.with_sharding(wanted, placement))
+    return objective.eval_variables(TrainState(step=None, opt_state=None, **{**fields, **loaded}))
+
+
+def _directory(workdir: str) -> str:
+    return os.path.join(os.path.abspath(os.path.expanduser(workdir)), "checkpoints")
+
+
+def _describe(config: ConfigDict, info: DataInfo) -> dict:
+    return {
+        "config": json.loads(config_lib.to_json(config)),
+        "class_names": list(info.class_names),
+        "multi_label": info.multi_label,
+        "image_shape": list(info.image_shape),
+        "model": config.model.name,
+        "preprocessing": {
+            "transform": config.data.eval_transform,
+            "mean": list(config.data.mean),
+            "std": list(config.data.std),
+            "channels": config.data.channels,
+        },
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "devices": jax.device_count(),
+    }

@@ -1,0 +1,221 @@
+"""From a source to sharded batches on the devices: Grain reads, this file fixes the order.
+
+The order is a function, not a state. The example at global position p of a run, and the randomness
+used on it, follow from (seed, p) alone; step s of batch size B holds the positions s*B ... s*B+B-1.
+So a run continues from its step number, and the global batch is the same array with any number of
+processes, workers and threads. Every epoch visits each example once.
+"""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+
+import grain
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from imgcls import sharding
+from imgcls.data.decode import decode_image
+from imgcls.data.sources import Source
+from imgcls.errors import ConfigError, DataError
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+# How many neighbours of an unreadable example are tried in its place.
+MAX_REPLACEMENTS = 100
+
+
+def example_at(seed: int, position: int, length: int) -> int:
+    """The example at a position of the training order: a permutation anew for every epoch."""
+    epoch, offset = divmod(position, length)
+    if length == 1:
+        return 0
+    return grain.experimental.index_shuffle(
+        offset, max_index=length - 1, seed=_epoch_seed(seed, epoch), rounds=4
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """One example, decoded and transformed, at each position.
+
+    Attributes:
+      source: where examples come from.
+      transforms: applied in turn to the decoded image.
+      seed: of the order and of the transforms.
+      shuffle: the training order; otherwise the source's own, and positions past its end are
+        padding with mask 0.
+      on_error: 'fail' raises at an unreadable record; 'skip' takes the record's next readable
+        neighbour instead in training, and masks the record out in evaluation.
+      channels: of decoded images, 1 or 3.
+    """
+
+    source: Source
+    transforms: Sequence[Transform]
+    seed: int
+    shuffle: bool
+    on_error: str = "fail"
+    channels: int = 3
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """The example at a global position.
+
+        Returns:
+          `image` uint8 `[..., C]`, `label` int32 or uint8 `[K]`, `index` int32 (the example's
+          number in the source, -1 for padding), `mask` float32, `skipped` int32 (unreadable
+          records that were passed over here).
+
+        Raises:
+          DataError: the record is unreadable and `on_error` is 'fail'.
+        """
+        length = len(self.source)
+        if not self.shuffle and position >= length:
+            return self._padding()
+        index = example_at(self.seed, position, length) if self.shuffle else position
+        skipped = 0
+        while True:
+            try:
+                return {**self._read(index, position), "skipped": np.int32(skipped)}
+            except DataError as e:
+                if self.on_error == "fail":
+                    raise
+                logging.warning("skipped an unreadable record: %s", e)
+            skipped += 1
+            if not self.shuffle:
+                return {**self._padding(), "index": np.int32(index), "skipped": np.int32(1)}
+            if skipped > MAX_REPLACEMENTS:
+                raise DataError(f"{skipped} records in a row are unreadable, up to {index}")
+            index = (index + 1) % length
+
+    @functools.cached_property
+    def spec(self) -> dict[str, np.ndarray]:
+        """An example of zeros, in the shape and type that all examples must have."""
+        for index in range(min(len(self.source), MAX_REPLACEMENTS)):
+            try:
+                example = self._finish(self.source[index], index, 0)
+                break
+            except DataError:
+                if self.on_error == "fail":
+                    raise
+        else:
+            blank = np.zeros((64, 64, self.channels), np.uint8)
+            example = self._finish({"image": blank, "label": 0}, 0, 0)
+        return {key: np.zeros_like(value) for key, value in example.items()}
+
+    def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
+        example = self._finish(self.source[index], index, position)
+        if example["image"].shape != self.spec["image"].shape:
+            raise ConfigError(
+                f"{self.source.name(index)} comes out of the transforms as "
+                f"{example['image'].shape}, another record as {self.spec['image'].shape}; end the "
+                "transforms with a crop or a resize"
+            )
+        return example
+
+    def _finish(self, record: dict, index: int, position: int) -> dict[str, np.ndarray]:
+        image = record["image"]
+        if isinstance(image, bytes):
+            image = decode_image(image, self.source.name(index), channels=self.channels)
+        rng = np.random.default_rng((self.seed, position))
+        for transform in self.transforms:
+            image = transform(image, rng)
+        label = np.asarray(record["label"])
+        return {
+            "image": image,
+            "label": label.astype(np.uint8 if label.ndim else np.int32),
+            "index": np.int32(index),
+            "mask": np.float32(1),
+            "skipped": np.int32(0),
+        }
+
+    def _padding(self) -> dict[str, np.ndarray]:
+        return {**self.spec, "index": np.int32(-1)}
+
+
+class _LocalRows:
+    """What Grain reads from: this process's share of a stretch of batches, example by example."""
+
+    def __init__(self, reader: Reader, rows: np.ndarray, batch_size: int, first: int, last: int):
+        self._reader, self._rows, self._batch_size = reader, rows, batch_size
+        self._first, self._last = first, last
+
+    def __len__(self) -> int:
+        return (self._last - self._first) * len(self._rows)
+
+    def __getitem__(self, item: int) -> dict[str, np.ndarray]:
+        step, row = divmod(item, len(self._rows))
+        position = (self._first + step) * self._batch_size + int(self._rows[row])
+        return self._reader.example(position)
+
+
+class Loader:
+    """Global batches for the steps `first` to `last - 1`, ready on the devices before they are due.
+
+    A batch holds `image` uint8 `[B, ..., C]`, `label` int32 `[B]` or uint8 `[B, K]`, `index` int32
+    `[B]` and `mask` float32 `[B]`, each sharded over the mesh's batch axes.
+
+    Args:
+      reader: gives the examples.
+      mesh: of the run.
+      batch_size: B, over all processes.
+      first, last: range of steps.
+      threads: that read and transform; None is one per core.
+      workers: processes that do so instead, each with one batch in hand.
+      prefetch: batches kept ready on the device.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        mesh: Mesh,
+        batch_size: int,
+        first: int,
+        last: int,
+        *,
+        threads: int | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+    ):
+        self.reader, self.skipped = reader, 0
+        self._mesh, self._batch_size = mesh, batch_size
+        rows = sharding.local_rows(mesh, batch_size)
+        examples = grain.MapDataset.source(_LocalRows(reader, rows, batch_size, first, last))
+        threads = os.cpu_count() if threads is None else threads
+        if workers:
+            # Batched before the workers divide the work: a worker makes every n-th batch whole, so
+            # that their number does not change what a batch holds.
+            options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+            batches = examples.batch(len(rows)).to_iter_dataset(options)
+            batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        else:
+            ahead = max(2 * threads, len(rows))
+            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+            batches = examples.to_iter_dataset(options).batch(len(rows))
+        batches = batches.map(self._to_device)
+        # A thread copies to the device, so that the step finds its batch there.
+        self._batches = grain.experimental.ThreadPrefetchIterDataset(
+            batches, prefetch_buffer_size=max(prefetch, 1)
+        )
+        self._iterator = None
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        self._iterator = iter(self._batches)
+        return self._iterator
+
+    def close(self) -> None:
+        """Stops the threads and workers."""
+        if self._iterator is not None:
+            self._iterator.close()
+
+    def _to_device(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        self.skipped += int(batch.pop("skipped").sum())
+        return sharding.to_global(self._mesh, batch, self._batch_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _epoch_seed(seed: int, epoch: int) -> int:
+    # Mixed, not added: seed 1 must not repeat the epochs of seed 0 one later.
+    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])

@@ -1,0 +1,49 @@
+"""Evaluate a trained model: `python -m imgcls.evaluate --workdir=/tmp/digits`.
+
+Runs the evaluators of the checkpoint's own config, on its own data or on other data of the same
+classes: `--config.data.source=folder:/new/pictures --config.evaluators.test.split=test`. Prints one
+JSON object.
+"""
+
+import argparse
+import json
+
+from imgcls import cli, config, sharding
+from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta
+from imgcls.errors import ConfigError
+from imgcls.evaluators import create_evaluators
+from imgcls.objectives import create_objective
+from imgcls.writer import say
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Flags -> checkpoint -> metrics."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imgcls.evaluate", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
+    args, overrides = parser.parse_known_args(argv)
+    settings, info = load_meta(args.workdir)
+    config.override(settings, overrides)
+    settings.checkpoint.keep_best = None
+    mesh = sharding.create_mesh(settings)
+    objective = create_objective(settings, info)
+    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1)
+    if not evaluators:
+        raise ConfigError(
+            f"{args.workdir}: its config names no evaluator; add one, for example "
+            "--config.evaluators.test.split=test"
+        )
+    variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
+    say(f"evaluating {latest_checkpoint(args.workdir)}")
+    metrics = {
+        f"{name}/{key}": value
+        for name, (_, evaluator) in evaluators.items()
+        for key, value in evaluator.run(variables).items()
+    }
+    print(json.dumps(metrics, indent=2))
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

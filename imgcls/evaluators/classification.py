@@ -1,0 +1,105 @@
+"""Exact classification metrics over a split: every example counts once."""
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls import metrics, sharding
+from imgcls.data import create_eval_loader, open_split
+from imgcls.errors import ConfigError
+from imgcls.evaluators import register_evaluator
+from imgcls.step import make_eval_fn
+
+
+@register_evaluator("classification")
+class Classification:
+    """Accuracy, precision, recall, F1 and loss of an objective that has logits.
+
+    Args:
+      config, objective, mesh, data_info: of the run.
+      split: which examples.
+      batch_size: over all devices, rounded up to divide by them; None is the training batch.
+
+    Raises:
+      ConfigError: the objective has no logits, or the split's classes are not the model's.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        objective,
+        mesh: Mesh,
+        data_info,
+        split: str = "test",
+        batch_size: int | None = None,
+    ):
+        if not hasattr(objective, "logits"):
+            raise ConfigError(
+                f"config.objective.name={config.objective.name!r} has no logits to classify by; "
+                "use evaluators that look at features"
+            )
+        self._source = open_split(config, split)
+        check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
+        shards = sharding.num_shards(mesh)
+        self._batch_size = -(-(batch_size or config.batch_size) // shards) * shards
+        self._config, self._mesh = config, mesh
+        self._task, self._num_classes = objective.task, len(data_info.class_names)
+        self._outputs = make_eval_fn(self._make_outputs(objective), config, mesh)
+
+    def run(self, variables: dict[str, tuple]) -> dict[str, float]:
+        """The metrics of each set of variables, prefixed by its key; one pass over the data."""
+        loader = create_eval_loader(self._config, self._source, self._mesh, self._batch_size)
+        collected = {prefix: [] for prefix in variables}
+        for batch in loader:
+            for prefix, (params, model_state) in variables.items():
+                collected[prefix].append(self._outputs(params, model_state, batch))
+            # Fetch what was computed one batch ago, while the device works on this one.
+            for outputs in collected.values():
+                outputs[:-1] = [jax.tree.map(np.asarray, o) for o in outputs[:-1]]
+        loader.close()
+        return {
+            f"{prefix}{name}": value
+            for prefix, outputs in collected.items()
+            for name, value in self._summarize(outputs, loader.skipped).items()
+        }
+
+    def _make_outputs(self, objective):
+        def outputs(params, model_state, batch):
+            logits = objective.logits(params, model_state, batch)
+            scores = objective.scores(logits)
+            return {
+                # Of single labels only the best classes travel: 5 numbers and not 1,000.
+                "scores": scores if self._task == "multi_label" else scores[:, -1],
+                "top_k": metrics.top_k_indices(scores, 5),
+                "loss": objective.example_loss(logits, batch["label"]),
+                "label": batch["label"],
+                "mask": batch["mask"],
+            }
+
+        return outputs
+
+    def _summarize(self, outputs: list[dict], skipped: int) -> dict[str, float]:
+        arrays = {key: np.concatenate([np.asarray(o[key]) for o in outputs]) for key in outputs[0]}
+        kept = {key: value[arrays["mask"] > 0] for key, value in arrays.items()}
+        scores, labels, loss = kept["scores"], kept["label"], kept["loss"]
+        if self._task == "multi_label":
+            result = metrics.multi_label_metrics(scores, labels, loss)
+        elif self._task == "binary":
+            result = metrics.binary_metrics(scores, labels, loss)
+        else:
+            result = metrics.single_label_metrics(kept["top_k"], labels, loss, self._num_classes)
+        return {**result, "skipped": skipped} if skipped else result
+
+
+def check_classes(found: tuple[str, ...], expected: tuple[str, ...], where: str) -> None:
+    """Raises a ConfigError that names the first difference unless both have the same classes."""
+    if tuple(found) == tuple(expected):
+        return
+    if len(found) != len(expected):
+        raise ConfigError(
+            f"{where} has {len(found)} classes, the model {len(expected)}; give data of the same "
+            "classes"
+        )
+    i = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if len(set(pair)) > 1)
+    raise ConfigError(f"{where}: class {i} is {found[i]!r}, the model's is {expected[i]!r}")

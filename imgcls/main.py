@@ -1,0 +1,37 @@
+"""Train a model: `python -m imgcls.main --config=configs/digits.py --workdir=/tmp/digits`.
+
+Keys of the config are overridden by `--config.section.key=value`. The same command again continues
+a run that was interrupted.
+"""
+
+import argparse
+
+import jax
+
+from imgcls import cli, config
+from imgcls.train import train
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Flags -> config -> train."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imgcls.main", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG=VALUE,...]")
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints and logs")
+    parser.add_argument(
+        "--accept_changes", action="store_true", help="continue a run whose config has changed"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of a run of many processes")
+    parser.add_argument("--num_processes", type=int)
+    parser.add_argument("--process_id", type=int)
+    args, overrides = parser.parse_known_args(argv)
+    settings = config.override(config.load(args.config), overrides)
+    if args.coordinator:
+        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    train(settings, args.workdir, args.accept_changes)
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,268 @@
+"""The training loop: the only one, for every objective."""
+
+import collections
+import functools
+import math
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls import config as config_lib
+from imgcls import optim, sharding
+from imgcls.checkpoint import Checkpointer, latest_checkpoint, load_meta
+from imgcls.data import (
+    create_batch_transforms,
+    create_reader,
+    create_train_loader,
+    describe,
+    open_split,
+)
+from imgcls.errors import ConfigError, TrainingError
+from imgcls.evaluators import create_evaluators
+from imgcls.objectives import create_objective
+from imgcls.state import TrainState
+from imgcls.step import create_state, make_train_step
+from imgcls.writer import Writer, say
+
+# A step's metrics are read this many steps later, so that the device never waits for the host.
+METRICS_LAG = 2
+
+
+def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dict[str, float]:
+    """Trains what the config says, or continues where the workdir's newest checkpoint ends.
+
+    Args:
+      config: see `imgcls.config`.
+      workdir: gets the checkpoints and logs.
+      accept_changes: continue though the config differs from the checkpoint's.
+
+    Returns:
+      The last evaluation's metrics (empty if the run was complete before, or is to be continued).
+
+    Raises:
+      ConfigError: a setting that can't work; nothing has been written then.
+      DataError: an unreadable record, with `data.on_error='fail'`.
+      TrainingError: a loss that is not finite.
+    """
+    # Config.
+    use_compile_cache(config)
+    mesh = sharding.create_mesh(config)
+    sharding.check_batch(config, mesh)
+    check_same_run(config, workdir, accept_changes)
+
+    # Data.
+    source = open_split(config, config.data.train_split)
+    reader = create_reader(config, source, train=True)
+    transforms = create_batch_transforms(config)
+    info = describe(source, reader)
+    to_steps = functools.partial(config_lib.steps, config=config, num_examples=len(source))
+    total = to_steps(config.total, where="total")
+    checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
+    log_every = max(to_steps(config.log.every, where="log.every"), 1)
+
+    # Model.
+    objective = create_objective(config, info)
+    batch_spec = {"image": jax.ShapeDtypeStruct((config.batch_size, *info.image_shape), jnp.uint8)}
+    params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch_spec))
+    optimizer, schedule = optim.create_optimizer(config, len(source), params)
+    evaluators = create_evaluators(config, objective, mesh, info, len(source))
+
+    # State.
+    fresh = functools.partial(create_state, objective, optimizer, config.seed, batch_spec)
+    shapes = jax.eval_shape(fresh)
+    placement = sharding.partition(shapes, mesh, config.mesh.rules)
+    checkpointer = Checkpointer(workdir, config, info)
+    first = checkpointer.latest_step or 0
+    if first:
+        state = checkpointer.restore(sharding.with_sharding(shapes, placement))
+        say(f"continue at step {first} of {total} from {workdir}")
+    else:
+        state = jax.jit(fresh, out_shardings=placement)()
+    describe_run(config, state, source, mesh, total)
+    step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
+
+    # Loop.
+    results: dict[str, float] = {}
+    loader = create_train_loader(config, source, mesh, first, total)
+    writer = Writer(workdir, config, first, total)
+    pending = PendingMetrics()
+    stop = StopSignal()
+    try:
+        for step, batch in enumerate(loader, start=first + 1):
+            profile(config, workdir, step)
+            state, metrics = step_fn(state, batch)
+            pending.add(step, metrics)
+            writer.progress(step)
+            last, stopping = step == total, stop.received(step)
+
+            if step % log_every == 0 or last:
+                measured = pending.check_all()
+                if loader.skipped:
+                    measured["skipped_records"] = loader.skipped
+                writer.train_metrics(step, measured)
+            elif step == first + 1:
+                # The compilation is over once the first step is.
+                pending.check_all()
+                writer.restart_clock(step)
+
+            # Evaluate.
+            due = [name for name, (every, _) in evaluators.items() if last or step % every == 0]
+            if due and not (stopping and not last):
+                pending.check_all()
+                results = evaluate(objective, state, {name: evaluators[name][1] for name in due})
+                check_keep_best(config, results, due)
+                writer.eval_metrics(step, results)
+                writer.restart_clock(step)
+
+            # Checkpoint, never of a state that has gone bad.
+            best_due = config.checkpoint.keep_best in results
+            if last or stopping or step % checkpoint_every == 0 or (due and best_due):
+                pending.check_all()
+                checkpointer.save(step, state, results if due else None)
+            if stopping and not last:
+                checkpointer.close()
+                say(f"stopped at step {step} of {total}; type the same command again to continue")
+                return {}
+        pending.check_all()
+    finally:
+        # Also after an error: the checkpoint under way is completed, and nothing is left running.
+        loader.close()
+        stop.restore()
+        writer.close()
+        checkpointer.close()
+    if loader.skipped:
+        say(f"{loader.skipped} unreadable records were skipped")
+    say(f"done: {total} steps, {workdir}")
+    return results
+
+
+def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, float]:
+    """`{'name/metric': value}` of the evaluators on the state's variables."""
+    variables = objective.eval_variables(state)
+    return {
+        f"{name}/{key}": value
+        for name, evaluator in evaluators.items()
+        for key, value in evaluator.run(variables).items()
+    }
+
+
+class PendingMetrics:
+    """Metrics of steps that may still be running; a loss that is not finite ends the run."""
+
+    def __init__(self):
+        self._queue = collections.deque()
+        self._latest: dict[str, float] = {}
+
+    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        """Takes a step's metrics and checks the one of `METRICS_LAG` steps ago."""
+        self._queue.append((step, metrics))
+        while len(self._queue) > METRICS_LAG:
+            self._check(*self._queue.popleft())
+
+    def check_all(self) -> dict[str, float]:
+        """Waits for all steps; returns the last one's metrics.
+
+        Raises:
+          TrainingError: the loss or the gradient of a step is not finite.
+        """
+        while self._queue:
+            self._check(*self._queue.popleft())
+        return dict(self._latest)
+
+    def _check(self, step: int, metrics: dict[str, jax.Array]) -> None:
+        self._latest = {key: float(value) for key, value in metrics.items()}
+        for key in ("loss", "grad_norm"):
+            if not math.isfinite(self._latest[key]):
+                raise TrainingError(
+                    f"step {step}: {key} is {self._latest[key]} at learning rate "
+                    f"{self._latest['learning_rate']:.4g}; the last checkpoint is kept: lower "
+                    "optim.learning_rate or set optim.clip_norm"
+                )
+
+
+class StopSignal:
+    """SIGTERM, noticed between steps; with many processes, at a step that all agree on."""
+
+    def __init__(self):
+        self._received = False
+        # Among many processes JAX's coordination service catches the signal itself.
+        self._alone = jax.process_count() == 1
+        if self._alone:
+            self._previous = signal.signal(signal.SIGTERM, self._note)
+
+    def received(self, step: int) -> bool:
+        """Whether to save and end now; every process gets the same answer."""
+        return (
+            self._received if self._alone else multihost_utils.reached_preemption_sync_point(step)
+        )
+
+    def restore(self) -> None:
+        """Gives the signal back to whom it had belonged."""
+        if self._alone:
+            signal.signal(signal.SIGTERM, self._previous)
+
+    def _note(self, signum, frame) -> None:
+        self._received = True
+
+
+def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
+    """Checks that a workdir's checkpoint is of this config.
+
+    Raises:
+      ConfigError: it is not; names every key that changed.
+    """
+    try:
+        latest_checkpoint(workdir)
+    except ConfigError:
+        return
+    changed = config_lib.changed_keys(load_meta(workdir)[0], config)
+    serious = [key for key in changed if not config_lib.is_harmless(key)]
+    told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
+    if serious and not accept_changes:
+        raise ConfigError(
+            f"{workdir} holds a run of another config: {told}. Choose a new --workdir, or add "
+            "--accept_changes to continue it so"
+        )
+    if changed:
+        say(f"the config changed: {told}")
+
+
+def check_keep_best(config: ConfigDict, results: dict[str, float], due: list[str]) -> None:
+    """Raises a ConfigError if `checkpoint.keep_best` is none of its evaluator's metrics."""
+    best = config.checkpoint.keep_best
+    if best is not None and best.split("/")[0] in due and best not in results:
+        config_lib.check_choice("checkpoint.keep_best", best, results)
+
+
+def describe_run(config: ConfigDict, state: TrainState, source, mesh: Mesh, total: int) -> None:
+    """Says what is about to be trained, in a line."""
+    count = sum(x.size for x in jax.tree.leaves(state.params))
+    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+    say(
+        f"{config.model.name} ({count:,} parameters) on {len(source):,} examples of "
+        f"{config.data.source}, {total} steps of {config.batch_size}; "
+        f"{jax.device_count()} {jax.devices()[0].device_kind} devices ({axes})"
+    )
+
+
+def use_compile_cache(config: ConfigDict) -> None:
+    """Keeps compiled programs on disk, so that the next start of a run is quick."""
+    if config.compile_cache:
+        folder = os.path.expanduser(config.compile_cache)
+        jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def profile(config: ConfigDict, workdir: str, step: int) -> None:
+    """Starts and ends the profile of the steps `config.log.profile`."""
+    if not config.log.profile:
+        return
+    first, last = config.log.profile
+    if step == first:
+        jax.profiler.start_trace(os.path.join(workdir, "profile"))
+    elif step == last + 1:
+        jax.profiler.stop_trace()

@@ -1,0 +1,146 @@
+"""What a run says: a line or a progress bar, `metrics.jsonl`, TensorBoard events, wandb.
+
+Only process 0 writes; the others' writers do nothing.
+"""
+
+import importlib.util
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+
+import jax
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from imgcls import config as config_lib
+from imgcls.errors import ConfigError
+
+
+def say(message: str) -> None:
+    """A log line, from process 0, that does not tear a progress bar."""
+    if jax.process_index() == 0:
+        tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stdout)
+        sys.stdout.flush()
+
+
+class Writer:
+    """Metrics of a run, on disk and on the terminal.
+
+    Args:
+      workdir: gets `config.json`, `metrics.jsonl` and the event files.
+      config: the run's.
+      first: the step that the run starts or continues from. Lines of later steps, written before
+        a crash and about to come again, are taken out of `metrics.jsonl`.
+      total: the last step.
+    """
+
+    def __init__(self, workdir: str, config: ConfigDict, first: int, total: int):
+        self._active = jax.process_index() == 0
+        self._batch_size, self._total = config.batch_size, total
+        self._step, self._since = first, time.monotonic()
+        self._bar = self._board = self._wandb = None
+        if not self._active:
+            return
+        folder = pathlib.Path(workdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_text(folder / "config.json", config_lib.to_json(config) + "\n")
+        drop_later_lines(folder / "metrics.jsonl", first)
+        self._jsonl = open(folder / "metrics.jsonl", "a")
+        if config.log.tensorboard:
+            from tensorboardX import SummaryWriter
+
+            self._board = SummaryWriter(str(folder), purge_step=first + 1)
+        if config.log.wandb:
+            self._wandb = _start_wandb(workdir, config)
+        if sys.stderr.isatty():
+            self._bar = tqdm(initial=first, total=total, unit="step", dynamic_ncols=True)
+
+    def progress(self, step: int) -> None:
+        """Moves the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def train_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes the training metrics of a step, with the images/s since the last call."""
+        seconds = time.monotonic() - self._since
+        speed = (step - self._step) * self._batch_size / max(seconds, 1e-9)
+        metrics = {**metrics, "images_per_second": speed}
+        self.write(step, {f"train/{key}": value for key, value in metrics.items()})
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {speed:.0f} img/s")
+        else:
+            left = (self._total - step) * seconds / max(step - self._step, 1)
+            shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k != "images_per_second")
+            say(f"step {step}/{self._total} {shown} {speed:.0f} img/s, {_duration(left)} left")
+        self.restart_clock(step)
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves the time since the last call out of images/s: evaluation, compilation."""
+        self._step, self._since = step, time.monotonic()
+
+    def eval_metrics(self, step: int, metrics: dict[str, float]) -> None:
+        """Writes an evaluation's metrics."""
+        self.write(step, metrics)
+        say(f"step {step}/{self._total} " + " ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One line of `metrics.jsonl`, and the same for TensorBoard and wandb."""
+        if not self._active:
+            return
+        # JSON has no NaN.
+        values = {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()}
+        self._jsonl.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
+        self._jsonl.flush()
+        if self._board is not None:
+            for key, value in metrics.items():
+                self._board.add_scalar(key, value, step)
+        if self._wandb is not None:
+            self._wandb.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Closes the files and the bar."""
+        if self._active:
+            self._jsonl.close()
+        for part in (self._bar, self._board):
+            if part is not None:
+                part.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Writes a file whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text)
+    os.replace(partial, path)
+
+
+def drop_later_lines(path: pathlib.Path, step: int) -> None:
+    """Keeps the lines of a metrics file up to `step`; a line cut off by a crash goes too."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    replace_text(path, "".join(kept))
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _start_wandb(workdir: str, config: ConfigDict):
+    if importlib.util.find_spec("wandb") is None:
+        raise ConfigError("config.log.wandb=True: wandb is not installed; run `pip install wandb`")
+    import wandb
+
+    name = pathlib.Path(workdir).resolve().name
+    return wandb.init(dir=workdir, name=name, id=name, resume="allow", config=config.to_dict())
