@@ -99,13 +99,13 @@ def latest_checkpoint(path: str) -> pathlib.Path:
     folder = pathlib.Path(path)
     if (folder / "meta").is_dir() and (folder / "state").is_dir():
         return folder.absolute()
-    # Orbax renames a checkpoint to its step number once it is whole.
-    steps = [p for p in (folder / "checkpoints").glob("*") if p.name.isdigit()]
+    root = folder / "checkpoints"
+    steps = ocp.utils.checkpoint_steps(root) if root.is_dir() else []
     if not steps:
         raise ConfigError(
             f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
         )
-    return max(steps, key=lambda p: int(p.name)).absolute()
+    return (root / str(max(steps))).absolute()
 
 
 def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:

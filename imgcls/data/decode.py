@@ -1,0 +1,138 @@
+"""Image files -> pixels: JPEG by libjpeg-turbo, which releases the GIL, all else by Pillow."""
+
+import io
+import warnings
+
+import numpy as np
+import simplejpeg
+from PIL import Image
+
+from imgcls.errors import DataError
+
+# A named list: Pillow would also try formats that start other programs (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# A larger picture is taken for a decompression bomb; Pillow's own bound, 256 MiB of RGB.
+MAX_PIXELS = 2**28 // 3
+# Pillow only warns below twice its bound. Set once: changing filters is not safe among threads.
+warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+
+_ORIENTATION = 0x0112  # Exif tag
+_START_OF_SCAN = 0xDA
+_APP1 = 0xE1
+
+
+def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
+    """Decodes one picture, upright by its Exif orientation.
+
+    JPEGs come out as Pillow decodes them: both use libjpeg-turbo's accurate integer IDCT and smooth
+    chroma upsampling (exactly equal where both link the same release). Grey from a colour JPEG is
+    its luma channel, within 1 of Pillow's conversion from RGB. Alpha is dropped, the colours below
+    it kept; of 16 bits a channel the upper 8 are kept; of animations the first frame.
+
+    Args:
+      data: the file's bytes; see `FORMATS`.
+      name: of the record, for messages.
+      channels: 3 (RGB) or 1 (grey).
+
+    Returns:
+      uint8 `[H, W, channels]`.
+
+    Raises:
+      DataError: not an image, truncated, broken, or larger than `MAX_PIXELS`.
+    """
+    if not data:
+        raise DataError(f"{name}: empty file")
+    if data.startswith(b"\xff\xd8"):
+        pixels = _decode_jpeg(data, name, channels)
+        if pixels is not None:
+            return pixels
+    return _decode_pillow(data, name, channels)
+
+
+def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
+    """Pixels `[H, W, C]`, or None where Pillow must judge."""
+    try:
+        height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        if colorspace == "CMYK":
+            return None
+        _check_size(width, height, name)
+        pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
+    except ValueError as e:
+        # Pillow accepts harmless flaws that this strict decoder doesn't, but no missing end.
+        if "Premature end" in str(e):
+            raise DataError(f"{name}: truncated JPEG") from e
+        return None
+    return _upright(pixels, _read_orientation(_find_exif(data)))
+
+
+def _find_exif(data: bytes) -> bytes:
+    """The Exif segment of a JPEG: walks its markers, a few microseconds, up to the pixels."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF:  # a fill byte
+            at += 1
+            continue
+        if marker == _START_OF_SCAN:
+            break
+        length = int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker == _APP1 and data.startswith(b"Exif\0\0", at + 4):
+            return data[at + 4 : at + 2 + length]
+        at += 2 + length
+    return b""
+
+
+def _read_orientation(exif: bytes) -> int:
+    if not exif:
+        return 1
+    tags = Image.Exif()
+    try:
+        tags.load(exif)
+        return tags.get(_ORIENTATION, 1)
+    except Exception:  # Broken metadata, for which Pillow has no one type, leaves good pixels.
+        return 1
+
+
+def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Undoes an Exif orientation (1 to 8; others count as 1) of `[H, W, ...]`."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    return np.ascontiguousarray(pixels)
+
+
+def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_size(*image.size, name)
+            image.load()
+            orientation = _read_orientation(image.info.get("exif", b""))
+            pixels = _to_uint8(image, channels)
+    except DataError:
+        raise
+    except Image.UnidentifiedImageError as e:
+        raise DataError(f"{name}: not an image in one of {', '.join(FORMATS)}") from e
+    except Exception as e:  # Pillow raises many types on broken files, struct.error among them.
+        reason = " ".join(str(e).split()) or type(e).__name__
+        raise DataError(f"{name}: broken image: {reason}") from e
+    return _upright(pixels.reshape(*pixels.shape[:2], channels), orientation)
+
+
+def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
+    """uint8 `[H, W]` or `[H, W, 3]`."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
+        image = Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
+    if image.mode in ("P", "PA"):
+        # By way of RGBA: a palette with transparency warns when it is converted to RGB.
+        image = image.convert("RGBA")
+    return np.array(image.convert("RGB" if channels == 3 else "L"))
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise DataError(f"{name}: {width} x {height} pixels are more than the {MAX_PIXELS} allowed")
