@@ -233,7 +233,7 @@ def _enhance(enhancer) -> Callable[[np.ndarray, float], np.ndarray]:
 def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
     """Turns the hue by `shift` of a full circle.
 
-    In 8-bit HSV like Pillow's, whose conversion takes ten times as long and differs by about 1.
+    In 8-bit HSV, by OpenCV: as near to an exact turn as Pillow's, at a tenth of the time.
     """
     if image.shape[-1] == 1:
         return image

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.data import spec
+from imgcls.errors import ConfigError
 
 BatchTransform = Callable[[dict, jax.Array, int], dict]
 
@@ -110,7 +111,7 @@ def random_erasing(
     def transform(batch, rng, num_classes):
         image = batch["image"]
         if image.ndim < 4:
-            raise ValueError(f"random_erasing needs images [B, ..., H, W, C], not {image.shape}")
+            raise ConfigError(f"random_erasing needs images [B, ..., H, W, C], not {image.shape}")
         use_rng, box_rng, noise_rng = jax.random.split(rng, 3)
         use = jax.random.bernoulli(use_rng, p, image.shape[:1])
         mask = _erasing_mask(box_rng, image.shape, area, ratio)
@@ -175,7 +176,7 @@ def _cutmix_mask(rng: jax.Array, shape: tuple[int, ...], alpha: float) -> jax.Ar
     Its centre is uniform and its sides are sqrt(1 - lambda) of the image's, before clipping.
     """
     if len(shape) < 4:
-        raise ValueError(f"cutmix needs images [B, ..., H, W, C], not {shape}")
+        raise ConfigError(f"cutmix needs images [B, ..., H, W, C], not {shape}")
     lambda_rng, *axis_rngs = jax.random.split(rng, 3)
     fraction = jnp.sqrt(1 - jax.random.beta(lambda_rng, alpha, alpha))
     inside = []

@@ -166,7 +166,7 @@ TRIVIAL_OPS = {
     "Contrast": lambda image, m, sign, rng: _contrast(image, 1 + sign * 0.99 * m),
     "Sharpness": lambda image, m, sign, rng: _sharpness(image, 1 + sign * 0.99 * m),
     "Posterize": lambda image, m, sign, rng: ImageOps.posterize(image, 8 - round(6 * m)),
-    "Solarize": lambda image, m, sign, rng: ImageOps.solarize(image, 255 * (1 - m)),
+    "Solarize": lambda image, m, sign, rng: ImageOps.solarize(image, 255 - 255 * m),
     "AutoContrast": lambda image, m, sign, rng: ImageOps.autocontrast(image),
     "Equalize": lambda image, m, sign, rng: ImageOps.equalize(image),
 }

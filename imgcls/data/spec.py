@@ -99,12 +99,14 @@ def _parse_call(part: str, where: str) -> tuple[str, list, dict[str, Any]]:
         )
     try:
         args = [ast.literal_eval(arg) for arg in node.args]
-        kwargs = {str(k.arg or "**"): ast.literal_eval(k.value) for k in node.keywords}
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
     except ValueError as e:
         raise ConfigError(
             f"{where}: {part}: arguments must be written out as numbers, strings or tuples, "
             "without names or arithmetic"
         ) from e
+    if None in kwargs or len(kwargs) < len(node.keywords):
+        raise ConfigError(f"{where}: {part}: every keyword once, and no **")
     return node.func.id, args, kwargs
 
 
