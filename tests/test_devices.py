@@ -67,7 +67,7 @@ def one_device(command, tmp_path_factory):
     done = command("main", *RECIPE, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     curve = losses(workdir)
-    assert len(curve) == 20 and curve[-5:].mean() < 0.7 * curve[:5].mean()
+    assert len(curve) == 20 and curve[-1] < 0.7 * curve[0]
     return workdir
 
 

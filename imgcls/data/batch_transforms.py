@@ -113,7 +113,7 @@ def random_erasing(
         if image.ndim < 4:
             raise ConfigError(f"random_erasing needs images [B, ..., H, W, C], not {image.shape}")
         use_rng, box_rng, noise_rng = jax.random.split(rng, 3)
-        use = jax.random.bernoulli(use_rng, p, image.shape[:1])
+        use = jax.random.bernoulli(use_rng, float(p), image.shape[:1])
         mask = _erasing_mask(box_rng, image.shape, area, ratio)
         mask &= use.reshape(-1, *[1] * (image.ndim - 1))
         fill = jnp.zeros((), image.dtype)
@@ -151,10 +151,10 @@ def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransfo
             pixels = share = 1 - jax.random.beta(mixup_rng, alpha, alpha)
         if "cutmix" in alphas:
             box = _cutmix_mask(cutmix_rng, image.shape, alphas["cutmix"])
-            cut = jax.random.bernoulli(switch_rng, switch_p)
+            cut = jax.random.bernoulli(switch_rng, float(switch_p))
             pixels = jnp.where(cut, box, pixels)
             share = jnp.where(cut, jnp.mean(box), share)
-        use = jax.random.bernoulli(use_rng, p)
+        use = jax.random.bernoulli(use_rng, float(p))
         pixels, share = jnp.where(use, pixels, 0.0), jnp.where(use, share, 0.0)
         return {
             **batch,

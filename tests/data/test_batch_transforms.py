@@ -1,5 +1,6 @@
 """Batch transforms against NumPy, their statistics, and their independence of the devices."""
 
+import functools
 import re
 
 import jax
@@ -13,18 +14,17 @@ from imgcls.data.batch_transforms import BATCH_TRANSFORMS, normalize, one_hot_la
 from imgcls.errors import ConfigError
 from tests.conftest import make_mesh
 
-RECIPES = [
-    "mixup(0.2)",
-    "cutmix(1.0)",
-    "mixup_or_cutmix(0.8, 1.0)",
-    "mixup_or_cutmix(0.8, 1.0, switch_p=0.3, p=0.6)",
-    "random_erasing(0.5)",
-    "random_erasing(1, area=(0.1, 0.4), mode='const')",
-    "label_smoothing(0.1)",
-    "mixup(0.2)|random_erasing|label_smoothing(0.1)",
-]
+CHAIN = "mixup_or_cutmix(0.8, 1.0)|random_erasing(0.5)|label_smoothing(0.1)"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """Compiling is most of these tests' time."""
+    with jax.disable_most_optimizations(True):
+        yield
+
+
+@functools.cache
 def build(recipe):
     """`(batch, key, num_classes) -> batch`, jitted."""
     fns = spec.parse(recipe, BATCH_TRANSFORMS, "test")
@@ -99,25 +99,24 @@ def test_label_smoothing():
 # ---- What holds for all of them.
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-@pytest.mark.parametrize("shape", [(4, 9, 11, 3), (3, 2, 8, 7, 1)])
-def test_jit_matches_eager_and_leaves_the_rest_alone(recipe, shape):
-    batch, key = make_batch(*shape), jax.random.key(3)
+def test_jit_matches_eager_and_leaves_the_rest_alone():
+    batch, key = make_batch(16, 9, 11, 3), jax.random.key(5)
     before = {k: np.array(v) for k, v in batch.items()}
-    fns = spec.parse(recipe, BATCH_TRANSFORMS, "test")
+    fns = spec.parse(CHAIN, BATCH_TRANSFORMS, "test")
     eager = batch_transforms.apply(batch, key, fns, 10)
-    jitted = build(recipe)(batch, key, 10)
+    jitted = build(CHAIN)(batch, key, 10)
     assert jitted.keys() == batch.keys()
     for name in batch:
         np.testing.assert_allclose(jitted[name], eager[name], atol=1e-6)
         np.testing.assert_array_equal(batch[name], before[name])
-    assert jitted["image"].dtype == jnp.float32 and jitted["image"].shape == shape
+    assert jitted["image"].dtype == jnp.float32 and jitted["image"].shape == (16, 9, 11, 3)
     np.testing.assert_array_equal(jitted["index"], batch["index"])
+    other = build(CHAIN)(batch, jax.random.key(6), 10)
+    assert (other["image"] != jitted["image"]).any()
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_result_does_not_depend_on_the_devices(recipe):
-    batch, key, transform = make_batch(16, 9, 11, 3), jax.random.key(5), build(recipe)
+def test_result_does_not_depend_on_the_devices():
+    batch, key, transform = make_batch(16, 9, 11, 3), jax.random.key(5), build(CHAIN)
     alone = transform(batch, key, 10)
     rows = NamedSharding(make_mesh(data=8), PartitionSpec("data"))
     together = transform(jax.device_put(batch, rows), key, 10)
@@ -125,11 +124,11 @@ def test_result_does_not_depend_on_the_devices(recipe):
         np.testing.assert_allclose(together[name], alone[name], atol=1e-6)
 
 
-@pytest.mark.parametrize("recipe", ["mixup(0.2)", "cutmix(1.0)", "mixup_or_cutmix(0.8, 1.0)"])
-def test_mixing_moves_one_row_between_devices(recipe):
+def test_mixing_moves_one_row_between_devices():
     rows = NamedSharding(make_mesh(data=8), PartitionSpec("data"))
     batch = jax.device_put(make_batch(32, 9, 11, 3), rows)
-    program = build(recipe).lower(batch, jax.random.key(0), 10).compile().as_text()
+    transform = build("mixup_or_cutmix(0.8, 1.0)")
+    program = transform.lower(batch, jax.random.key(0), 10).compile().as_text()
     assert not re.search(r"all-(gather|to-all|reduce)", program)
     moved = re.findall(r"f32\[([\d,]+)\]\S* collective-permute\(", program)
     assert "1,9,11,3" in moved and all(shape.startswith("1,") for shape in moved)
@@ -179,8 +178,14 @@ def test_boxes_need_two_spatial_axes(recipe):
 # ---- mixup and CutMix.
 
 
-@pytest.mark.parametrize("recipe", RECIPES[:4])
-@pytest.mark.parametrize("spatial", [(9, 11), (3, 8, 7)])
+@pytest.mark.parametrize(
+    "recipe, spatial",
+    [
+        ("mixup(0.8)", (5, 7)),
+        ("cutmix(1.0)", (3, 8, 7)),
+        ("mixup_or_cutmix(0.8, 1.0, switch_p=0.3, p=0.6)", (9, 11)),
+    ],
+)
 def test_label_mass_is_pixel_mass(recipe, spatial):
     batch = telltale_batch(*spatial)
     axes = tuple(range(1, 1 + len(spatial)))
@@ -195,15 +200,14 @@ def test_label_mass_is_pixel_mass(recipe, spatial):
     assert len(np.unique(labels[:, 0, 0])) > 20
 
 
-@pytest.mark.parametrize("shape", [(5, 9, 11, 3), (5, 7, 2), (5, 2, 4, 6, 1), (1, 4, 4, 3)])
+@pytest.mark.parametrize("shape", [(5, 7, 2), (5, 2, 4, 6, 1)])
 def test_mixup_blends_with_the_next_example(shape):
     batch, key = make_batch(*shape), jax.random.key(1)
     batch["label"] = jnp.arange(shape[0])
     result = build("mixup(1.0)")(batch, key, 10)
     image, eye = np.asarray(batch["image"]), np.eye(10)
     own = float(result["label"][0, 0])
-    if shape[0] > 1:
-        assert 0.02 < own < 0.98
+    assert 0.02 < own < 0.98
     for i in range(shape[0]):
         partner = (i + 1) % shape[0]
         np.testing.assert_allclose(
@@ -214,7 +218,7 @@ def test_mixup_blends_with_the_next_example(shape):
         )
 
 
-@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+@pytest.mark.parametrize("alpha", [0.2, 4.0])
 def test_mixup_lambda_is_beta(alpha):
     batch = telltale_batch(1, 1)
     own = many(f"mixup({alpha})", batch, 6, lambda result: result["label"][0, 0])
@@ -222,16 +226,15 @@ def test_mixup_lambda_is_beta(alpha):
     assert own.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
-@pytest.mark.parametrize("spatial", [(9, 11), (3, 8, 7)])
-def test_cutmix_pastes_one_box_of_the_next_example(spatial):
-    batch = make_batch(4, *spatial, 3)
+def test_cutmix_pastes_one_box_of_the_next_example():
+    batch = make_batch(4, 3, 8, 7, 3)
     image = np.asarray(batch["image"])
     partner = np.roll(image, -1, axis=0)
     results = many("cutmix(1.0)", batch, 10, lambda result: result["image"], count=100)
     for result in results:
         pasted = (result != image).all(-1)
         np.testing.assert_array_equal(np.where(pasted[..., None], partner, image), result)
-        mask = pasted.reshape(-1, *spatial[-2:])
+        mask = pasted.reshape(-1, 8, 7)
         assert (mask == mask[0]).all()  # of all examples and frames
         rows, columns = np.nonzero(mask[0])
         if rows.size:
@@ -265,9 +268,8 @@ def test_probabilities_of_mixing_and_of_switching():
     assert mixed.mean() == pytest.approx(0.6 * 0.7, abs=0.04)
     assert 0.13 < cut.mean() < 0.2  # 0.18, less a few boxes without or with all pixels
     assert set(np.unique(low[cut])) == {0.0} and set(np.unique(high[cut])) == {1.0}
-    for recipe in ("mixup(1.0, p=0.25)", "cutmix(1.0, p=0.25)"):
-        own = many(recipe, batch, 6, lambda result: result["label"][0, 0])
-        assert 0.2 < (own < 1).mean() < 0.29
+    own = many("mixup(1.0, p=0.25)", batch, 6, lambda result: result["label"][0, 0])
+    assert 0.21 < (own < 1).mean() < 0.29
 
 
 def test_multi_hot_labels_are_mixed():
@@ -299,10 +301,9 @@ def erased_boxes(recipe, shape, count=40):
     return np.array(boxes)
 
 
-@pytest.mark.parametrize("shape", [(16, 40, 60, 1), (16, 2, 40, 60, 1)])
-def test_random_erasing_boxes(shape):
+def test_random_erasing_boxes():
     call = "random_erasing(0.4, area=(0.05, 0.2), ratio=(0.5, 2), mode='const')"
-    boxes = erased_boxes(call, shape)
+    boxes = erased_boxes(call, (16, 2, 40, 60, 1))
     example, top, left, h, w = boxes.T
     assert len(boxes) / (40 * 16) == pytest.approx(0.4, abs=0.06)
     areas, ratios = h * w / 2400, h / w
