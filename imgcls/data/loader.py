@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import grain
 import jax
 import numpy as np
-from absl import logging
+from absl import flags, logging
 from jax.sharding import Mesh
 
 from imgcls import sharding
@@ -185,6 +185,9 @@ class Loader:
         examples = grain.MapDataset.source(_LocalRows(reader, rows, batch_size, first, last))
         threads = os.cpu_count() if threads is None else threads
         if workers:
+            # Grain reads absl flags in its workers, and our commands do without absl's parser.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
             # Batched before the workers divide the work: a worker makes every n-th batch whole, so
             # that their number does not change what a batch holds.
             options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)

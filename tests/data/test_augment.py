@@ -1,11 +1,10 @@
 """Host transforms against Pillow, NumPy and values recorded from timm and torchvision."""
 
-import colorsys
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, ImageEnhance
+from PIL import Image
 
 from imgcls.data import augment, spec
 from imgcls.data.augment import TRANSFORMS
@@ -43,7 +42,7 @@ def checksum(image):
 class Top:
     """A generator whose draws are known: uniform gives its upper end, permutations their order."""
 
-    def __init__(self, order=None):
+    def __init__(self, order=(0, 1, 2, 3)):
         self.order = order
 
     def random(self):
@@ -53,7 +52,7 @@ class Top:
         return high
 
     def permutation(self, n):
-        return np.arange(n) if self.order is None else np.array(self.order)
+        return np.array(self.order)
 
 
 def apply(recipe, image, seed=0):
@@ -205,9 +204,9 @@ def test_resize_rounds_the_longer_side_down():
 
 
 def test_center_crop_pads_with_zeros():
-    result = apply("center_crop((7, 4))", np.full((4, 9, 1), 5, np.uint8))
-    expected = np.zeros((7, 4, 1), np.uint8)
-    expected[1:5] = 5
+    result = apply("center_crop((7, 14))", np.full((4, 9, 1), 5, np.uint8))
+    expected = np.zeros((7, 14, 1), np.uint8)
+    expected[1:5, 2:11] = 5  # the larger half at the end
     np.testing.assert_array_equal(result, expected)
 
 
@@ -250,7 +249,7 @@ def test_random_interpolation_draws_both_kernels():
 def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
     """Nearest neighbours from an image of coordinates show the box, to a fraction of a pixel."""
     image = coordinates(200, 250)
-    transform = augment.random_resized_crop(400, scale=(0.2, 0.5), interpolation="nearest")
+    transform = augment.random_resized_crop(400, (0.2, 0.5), (2 / 3, 1), "nearest")
     rng = np.random.default_rng(0)
     boxes = []
     for _ in range(300):
@@ -262,8 +261,9 @@ def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
     areas, ratios = h * w / (200 * 250), w / h
     assert 0.195 < areas.min() < 0.21 and 0.49 < areas.max() < 0.505
     assert abs(areas.mean() - 0.35) < 0.015  # uniform; its error is 0.005
-    assert 0.74 < ratios.min() < 0.78 and 1.29 < ratios.max() < 1.35
-    assert abs(np.log(ratios).mean()) < 0.03  # uniform in the logarithm; its error is 0.01
+    assert 0.65 < ratios.min() < 0.69 and 0.97 < ratios.max() < 1.02
+    # Uniform in the logarithm; its error is 0.007.
+    assert abs(np.log(ratios).mean() - np.log(2 / 3) / 2) < 0.02
     for first, side, length in [(top, h, 200), (left, w, 250)]:
         places = first / np.maximum(length - side, 1)
         assert places.min() < 0.05 and places.max() > 0.95 and abs(places.mean() - 0.5) < 0.06
@@ -276,14 +276,9 @@ def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
 def test_random_resized_crop_falls_back_to_the_centre(shape, top, left, height, width):
     """No box of 90 % of the area fits at these ratios; the default ones decide what is left."""
     transform = augment.random_resized_crop((height, width), scale=(1, 1))
-    result = transform(coordinates(*shape), AlwaysTooWide())
+    result = transform(coordinates(*shape), Top())
     expected = coordinates(*shape)[top : top + height, left : left + width]
     np.testing.assert_array_equal(result, expected)
-
-
-class AlwaysTooWide:
-    def uniform(self, low, high):
-        return high
 
 
 def test_pad_crop_takes_windows_of_the_padded_image():
@@ -310,9 +305,12 @@ def test_resize_random_crop_is_a_resize_and_a_padded_crop():
     image = picture(50, 70)
     resized = np.asarray(Image.fromarray(image).resize((44, 32), Image.Resampling.BICUBIC))
     padded = np.pad(resized, ((4, 4), (4, 4), (0, 0)), mode="reflect")
-    windows = {checksum(padded[y : y + 32, x : x + 32]) for y in range(9) for x in range(21)}
-    results = {checksum(apply("resize_random_crop(32)", image, seed)) for seed in range(30)}
-    assert results <= windows and len(results) > 20
+    windows = {
+        checksum(padded[y : y + 32, x : x + 32]): (y, x) for y in range(9) for x in range(21)
+    }
+    calls = (apply("resize_random_crop(32)", image, seed) for seed in range(150))
+    rows, columns = zip(*(windows[checksum(result)] for result in calls), strict=True)
+    assert set(rows) == set(range(9)) and set(columns) == set(range(21))
 
 
 def test_flip():
@@ -321,113 +319,3 @@ def test_flip():
     np.testing.assert_array_equal(apply("flip(0)", image), image)
     flipped = sum((apply("flip(0.3)", image, seed) != image).any() for seed in range(300))
     assert 65 < flipped < 115
-
-
-# ---- Colour.
-
-ENHANCERS = {
-    "brightness": ImageEnhance.Brightness,
-    "contrast": ImageEnhance.Contrast,
-    "saturation": ImageEnhance.Color,
-}
-
-
-@pytest.mark.parametrize("name", ENHANCERS)
-@pytest.mark.parametrize("strength", [0.4, 1.5])
-def test_color_jitter_equals_pillow(name, strength):
-    image = noise(20, 25)
-    expected = ENHANCERS[name](Image.fromarray(image)).enhance(1 + strength)
-    result = augment.color_jitter(**{name: strength})(image, Top())
-    np.testing.assert_array_equal(result, np.asarray(expected))
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (2, 0, 1, 3)])
-def test_color_jitter_applies_all_in_the_drawn_order(order):
-    image = noise(20, 25)
-    expected = Image.fromarray(image)
-    for i in order[:3]:
-        expected = list(ENHANCERS.values())[i](expected).enhance(1.5)
-    result = augment.color_jitter(0.5, 0.5, 0.5)(image, Top(order))
-    np.testing.assert_array_equal(result, np.asarray(expected))
-
-
-def test_color_jitter_draws_factors_and_probability():
-    image = np.full((4, 4, 3), 100, np.uint8)
-    levels = np.array([apply("color_jitter(0.4)", image, seed)[0, 0, 0] for seed in range(300)])
-    assert 60 <= levels.min() < 64 and 136 < levels.max() <= 140 and abs(levels.mean() - 100) < 4
-    strong = [apply("color_jitter(2)", image, seed).max() for seed in range(100)]
-    assert min(strong) < 20  # the factor's range is cut at 0
-    kept = sum((apply("color_jitter(0.4, p=0.25)", image, s) == image).all() for s in range(300))
-    assert 200 < kept < 255
-
-
-@pytest.mark.parametrize("shift", [0.05, 0.25, 0.5])
-def test_hue_turns_the_colour_circle(shift):
-    image = noise(20, 20)
-    result = augment.color_jitter(hue=shift)(image, Top())
-    expected = []
-    for rgb in image.reshape(-1, 3) / 255:
-        hue, saturation, value = colorsys.rgb_to_hsv(*rgb)
-        expected.append(colorsys.hsv_to_rgb((hue + shift) % 1, saturation, value))
-    error = np.abs(result.reshape(-1, 3) - 255 * np.array(expected))
-    assert error.mean() < 1 and error.max() < 12  # 8-bit HSV
-
-
-def test_grayscale_equals_pillow():
-    image = noise(20, 25)
-    luma = np.asarray(Image.fromarray(image).convert("L"))
-    np.testing.assert_array_equal(apply("grayscale(1)", image), np.stack([luma] * 3, -1))
-    grey = noise(20, 25, 1)
-    np.testing.assert_array_equal(apply("grayscale(1)", grey), grey)
-    greyed = sum((apply("grayscale(0.2)", image, seed) != image).any() for seed in range(300))
-    assert 40 < greyed < 80
-
-
-def blurred(image, sigma):
-    """A Gaussian over 3 sigma, separable, reflecting at the border without repeating the edge."""
-    reach = int(np.ceil(3 * sigma))
-    weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
-    weights /= weights.sum()
-    result = image.astype(float)
-    for axis in (0, 1):
-        pad = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-        padded = np.pad(result, pad, mode="reflect")
-        length = image.shape[axis]
-        result = sum(
-            w * np.take(padded, np.arange(i, i + length), axis) for i, w in enumerate(weights)
-        )
-    return result
-
-
-@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
-@pytest.mark.parametrize("channels", [1, 3])
-def test_gaussian_blur(sigma, channels):
-    image = noise(30, 25, channels)
-    result = apply(f"gaussian_blur(1, sigma=({sigma}, {sigma}))", image)
-    assert np.abs(result - blurred(image, sigma)).max() < 2
-
-
-def test_gaussian_blur_draws_sigma_and_probability():
-    image = noise(30, 30)
-    strength = [apply("gaussian_blur(1)", image, seed).std() for seed in range(50)]
-    weakest, strongest = blurred(image, 2.0).std(), image.std()
-    assert weakest - 1 < min(strength) < weakest + 3
-    assert max(strength) > strongest - 2
-    kept = sum((apply("gaussian_blur(0.5)", image, s) == image).all() for s in range(200))
-    assert 80 < kept < 150  # a small sigma keeps the image too
-
-
-@pytest.mark.parametrize("threshold", [0, 100, 128, 256])
-def test_solarize(threshold):
-    image = noise(20, 25)
-    expected = np.where(image < threshold, image, 255 - image)
-    np.testing.assert_array_equal(apply(f"solarize(1, {threshold})", image), expected)
-    np.testing.assert_array_equal(apply(f"solarize(0, {threshold})", image), image)
-
-
-def test_three_augment_draws_one_of_three():
-    image = noise(20, 25)
-    known = {checksum(apply(call, image)): call for call in ("grayscale(1)", "solarize(1)")}
-    drawn = [known.get(checksum(apply("three_augment", image, s)), "blur") for s in range(300)]
-    for call in ("grayscale(1)", "solarize(1)", "blur"):
-        assert 75 < drawn.count(call) < 125

@@ -20,8 +20,11 @@ CHAIN = "mixup_or_cutmix(0.8, 1.0)|random_erasing(0.5)|label_smoothing(0.1)"
 @pytest.fixture(scope="module", autouse=True)
 def quick_compiles():
     """Compiling is most of these tests' time."""
-    with jax.disable_most_optimizations(True):
-        yield
+    name = "jax_disable_most_optimizations"
+    before = jax.config.read(name)
+    jax.config.update(name, True)
+    yield
+    jax.config.update(name, before)
 
 
 @functools.cache
@@ -57,7 +60,7 @@ def many(recipe, batch, num_classes, read, count=2000):
     transform = build(recipe)
     keys = jax.random.split(jax.random.key(0), count)
     read_one = jax.vmap(lambda key: read(transform(batch, key, num_classes)))
-    return np.asarray(jax.jit(read_one)(keys))
+    return jax.tree.map(np.asarray, jax.jit(read_one)(keys))
 
 
 # ---- Normalising and labels.
@@ -135,16 +138,13 @@ def test_mixing_moves_one_row_between_devices():
 
 
 def test_apply_gives_every_transform_its_own_key():
-    batch, key = make_batch(8, 12, 12, 1), jax.random.key(0)
-    erase = batch_transforms.random_erasing(1, mode="const")
-    twice = batch_transforms.apply(batch, key, [erase, erase], 10)
-    expected = batch
-    for i in range(2):
-        expected = erase(expected, jax.random.fold_in(key, i), 10)
-    np.testing.assert_array_equal(twice["image"], expected["image"])
-    once = batch_transforms.apply(batch, key, [erase], 10)
-    assert (np.asarray(twice["image"]) == 0).sum() > 1.3 * (np.asarray(once["image"]) == 0).sum()
-    assert batch_transforms.apply(batch, key, [], 10) is batch
+    def note(batch, rng, num_classes):
+        return {"draws": [*batch["draws"], jax.random.uniform(rng)], "classes": num_classes}
+
+    key = jax.random.key(0)
+    result = batch_transforms.apply({"draws": []}, key, [note, note, note], 10)
+    expected = [jax.random.uniform(jax.random.fold_in(key, i)) for i in range(3)]
+    assert result == {"draws": expected, "classes": 10} and len(set(map(float, expected))) == 3
 
 
 @pytest.mark.parametrize(
@@ -178,26 +178,16 @@ def test_boxes_need_two_spatial_axes(recipe):
 # ---- mixup and CutMix.
 
 
-@pytest.mark.parametrize(
-    "recipe, spatial",
-    [
-        ("mixup(0.8)", (5, 7)),
-        ("cutmix(1.0)", (3, 8, 7)),
-        ("mixup_or_cutmix(0.8, 1.0, switch_p=0.3, p=0.6)", (9, 11)),
-    ],
-)
-def test_label_mass_is_pixel_mass(recipe, spatial):
-    batch = telltale_batch(*spatial)
-    axes = tuple(range(1, 1 + len(spatial)))
-
+def test_label_mass_is_pixel_mass():
     def read(result):
-        return jnp.stack([result["image"].mean(axes), result["label"]])
+        return jnp.stack([result["image"].mean((1, 2)), result["label"]])
 
-    pixels, labels = np.moveaxis(many(recipe, batch, 6, read, count=200), 1, 0)
+    recipe = "mixup_or_cutmix(0.8, 1.0, switch_p=0.3, p=0.6)"
+    pixels, labels = np.moveaxis(many(recipe, telltale_batch(9, 11), 6, read, count=200), 1, 0)
     np.testing.assert_allclose(pixels, labels, atol=2e-6)
     np.testing.assert_allclose(labels.sum(-1), 1, atol=2e-6)
     assert (labels == 0).sum(-1).min() == 4  # a label has two classes
-    assert len(np.unique(labels[:, 0, 0])) > 20
+    assert len(np.unique(labels[:, 0, 0])) > 60
 
 
 @pytest.mark.parametrize("shape", [(5, 7, 2), (5, 2, 4, 6, 1)])
@@ -218,7 +208,7 @@ def test_mixup_blends_with_the_next_example(shape):
         )
 
 
-@pytest.mark.parametrize("alpha", [0.2, 4.0])
+@pytest.mark.parametrize("alpha", [0.2, 2.0])
 def test_mixup_lambda_is_beta(alpha):
     batch = telltale_batch(1, 1)
     own = many(f"mixup({alpha})", batch, 6, lambda result: result["label"][0, 0])
@@ -227,18 +217,19 @@ def test_mixup_lambda_is_beta(alpha):
 
 
 def test_cutmix_pastes_one_box_of_the_next_example():
-    batch = make_batch(4, 3, 8, 7, 3)
-    image = np.asarray(batch["image"])
-    partner = np.roll(image, -1, axis=0)
-    results = many("cutmix(1.0)", batch, 10, lambda result: result["image"], count=100)
-    for result in results:
-        pasted = (result != image).all(-1)
-        np.testing.assert_array_equal(np.where(pasted[..., None], partner, image), result)
-        mask = pasted.reshape(-1, 8, 7)
-        assert (mask == mask[0]).all()  # of all examples and frames
-        rows, columns = np.nonzero(mask[0])
+    batch, eye = telltale_batch(3, 8, 7), np.eye(6)
+    results = many("cutmix(1.0)", batch, 6, lambda r: (r["image"], r["label"]), count=100)
+    for images, labels in zip(*results, strict=True):
+        mask = images[0, 0, ..., 1]
+        rows, columns = np.nonzero(mask)
         if rows.size:
-            assert mask[0, rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+            assert mask[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1].all()
+        for i in range(6):
+            for frame in images[i]:
+                expected = np.where(mask[..., None], eye[(i + 1) % 6], eye[i])
+                np.testing.assert_array_equal(frame, expected)
+            np.testing.assert_allclose(labels[i], images[i].mean((0, 1, 2)), atol=2e-6)
+    assert len(np.unique(results[1][:, 0, 0])) > 12
 
 
 def test_cutmix_boxes_are_distributed_as_in_the_paper():
@@ -289,6 +280,7 @@ def erased_boxes(recipe, shape, count=40):
     """(example, top, left, height, width) of the erased boxes; checks that they are boxes."""
     batch = {"image": jnp.ones(shape), "label": jnp.zeros(shape[0], jnp.int32)}
     images = many(recipe, batch, 10, lambda result: result["image"], count=count)
+    assert set(np.unique(images)) == {0.0, 1.0}
     erased = (images != 1).all(-1).reshape(count * shape[0], -1, *shape[-3:-1])
     np.testing.assert_array_equal(erased, erased[:, :1].repeat(erased.shape[1], 1))
     boxes = []
@@ -322,17 +314,18 @@ def test_random_erasing_tries_again_until_a_box_fits():
     assert len(boxes) > 0.98 * 40 * 16
     assert (boxes[:, 3] < 30).all() and (boxes[:, 4] < 30).all()
     hopeless = {"image": jnp.ones((4, 8, 8, 1)), "label": jnp.zeros(4, jnp.int32)}
-    whole = build("random_erasing(1, area=(1, 1), ratio=(2, 3))")(hopeless, jax.random.key(0), 10)
+    whole = build("random_erasing(1, area=(1, 1), ratio=(2, 3), mode='const')")(
+        hopeless, jax.random.key(0), 10
+    )
     np.testing.assert_array_equal(whole["image"], hopeless["image"])
 
 
-def test_random_erasing_fills():
+def test_random_erasing_fills_with_noise():
     batch = {"image": jnp.full((64, 40, 40, 3), 7.0), "label": jnp.zeros(64, jnp.int32)}
-    call = "random_erasing(1, area=(0.3, 0.3), ratio=(1, 1), mode='{}')"
-    const = np.asarray(build(call.format("const"))(batch, jax.random.key(0), 10)["image"])
-    assert set(np.unique(const)) == {0.0, 7.0}
-    pixel = np.asarray(build(call.format("pixel"))(batch, jax.random.key(0), 10)["image"])
-    values = pixel[const == 0]
-    assert (pixel[const == 7] == 7).all()
+    transform = build("random_erasing(1, area=(0.3, 0.3), ratio=(1, 1))")
+    image = np.asarray(transform(batch, jax.random.key(0), 10)["image"])
+    erased = (image != 7).all(-1)
+    assert (erased.sum((1, 2)) == 22 * 22).all()  # 0.3 * 1600 is 480, the nearest square 484
+    values = image[erased]
     assert abs(values.mean()) < 0.02 and abs(values.std() - 1) < 0.02
     assert len(np.unique(values)) > 0.9 * values.size  # each pixel and channel its own

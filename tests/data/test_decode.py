@@ -134,9 +134,10 @@ def test_exif_is_found_behind_other_segments():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encode(picture(), "JPEG", exif=exif)
-    xmp = b"http://ns.adobe.com/xap/1.0/\0" + b"Exif\0\0" * 20
+    bodies = {b"\xe1": b"http://ns.adobe.com/xap/1.0/\0" + b"Exif\0\0" * 20, b"\xed": b"Exif\0\0II"}
     other = b"".join(
-        b"\xff" + marker + struct.pack(">H", len(xmp) + 2) + xmp for marker in (b"\xe1", b"\xed")
+        b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
+        for marker, body in bodies.items()
     )
     pixels = decode_image(data[:2] + other + b"\xff" + data[2:], "a")
     assert pixels.shape == (83, 61, 3)

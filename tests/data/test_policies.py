@@ -131,8 +131,10 @@ def test_cutout(channels):
         rows, columns = np.nonzero(result[..., 0])
         assert (result[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] == 128).all()
         assert 10 <= np.ptp(rows) + 1 <= 20 and 10 <= np.ptp(columns) + 1 <= 20
-        places.append((rows.min(), columns.min()))
-    assert len(set(places)) > 150
+        places.append((rows.min(), columns.min(), rows.max(), columns.max()))
+    assert len({place[:2] for place in places}) > 150
+    np.testing.assert_array_equal(np.min(places, 0)[:2], (0, 0))
+    np.testing.assert_array_equal(np.max(places, 0)[2:], (55, 69))
     assert not image.any()
 
 

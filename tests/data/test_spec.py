@@ -56,6 +56,7 @@ def test_parse(text, expected):
         ("flip(0.1, 0.2)", ["too many positional arguments", "valid: flip(p=0.5)"]),
         ("flip(0.1, p=0.2)", ["multiple values", "valid: flip(p=0.5)"]),
         ("flip(p=2)", ["flip(p=2): p=2 must be a number from 0 to 1"]),
+        ("flip(-0.5)", ["p=-0.5 must be a number from 0 to 1"]),
         ("flip(p='high')", ["p='high' must be a number from 0 to 1"]),
         ("crop(-3)", ["size=-3 must be an integer of at least 1"]),
         ("crop(2.5)", ["size=2.5 must be an integer"]),

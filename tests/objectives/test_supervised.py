@@ -1,0 +1,344 @@
+"""Supervised classification: losses, gradients and averages against NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls.config import default_config
+from imgcls.data import DataInfo, batch_transforms
+from imgcls.errors import ConfigError
+from imgcls.objectives import create_objective
+from imgcls.state import TrainState
+
+SHAPE = (8, 8, 3)
+SPEC = {"image": jax.ShapeDtypeStruct((8, *SHAPE), jnp.uint8)}
+
+
+def make_objective(classes: int = 4, *, multi_label: bool = False, ema: float = 0.0, **options):
+    """With a one-block ResNet: two convolutions, BatchNorm, a head."""
+    config = default_config()
+    config.ema = ema
+    config.objective.update(options)
+    config.model.update({"stem": "cifar", "width": 4, "stage_sizes": (1,)})
+    info = DataInfo(tuple(f"class {i}" for i in range(classes)), multi_label, SHAPE)
+    return create_objective(config, info)
+
+
+def make_variables(objective, seed: int = 0) -> tuple:
+    """Random variables, `(params, model_state)`, all unlike their initial values."""
+    rng = np.random.default_rng(seed)
+
+    def draw(path, leaf):
+        low, high = (0.5, 1.5) if path[-1].key in ("var", "scale") else (-0.5, 0.5)
+        return jnp.asarray(rng.uniform(low, high, leaf.shape), leaf.dtype)
+
+    shapes = jax.eval_shape(objective.init, jax.random.key(0), SPEC)
+    return jax.tree.map_with_path(draw, shapes)
+
+
+def make_batch(labels) -> dict:
+    images = np.random.default_rng(3).normal(size=(len(labels), *SHAPE)).astype(np.float32)
+    return {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
+
+
+def train_logits(objective, params, state, batch) -> np.ndarray:
+    """Logits in training mode, straight from the model."""
+    logits, _ = objective.model.apply(
+        {"params": params, **state}, batch["image"], train=True, mutable=["batch_stats"]
+    )
+    return np.float64(logits)
+
+
+def log_softmax(z):
+    return z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
+
+
+def sigmoid(z):
+    return 1 / (1 + np.exp(-z))
+
+
+def binary_cross_entropy(z, y):
+    return y * np.logaddexp(0, -z) + (1 - y) * np.logaddexp(0, z)
+
+
+SINGLE = np.array([0, 3, 1, 2, 2, 0, 1, 3], np.int32)
+MULTI = np.random.default_rng(1).integers(0, 2, (8, 4)).astype(np.uint8)
+YES_NO = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
+
+# The options, the labels, and in NumPy: the loss [B] and the score [B, K] of logits.
+CASES = {
+    "softmax": (
+        {"loss": "softmax"},
+        SINGLE,
+        lambda z: -log_softmax(z)[np.arange(8), SINGLE],
+        lambda z: np.exp(log_softmax(z)),
+    ),
+    "smoothed": (
+        {"loss": "softmax", "label_smoothing": 0.1},
+        SINGLE,
+        lambda z: -((0.9 * np.eye(4)[SINGLE] + 0.1 / 4) * log_softmax(z)).sum(-1),
+        lambda z: np.exp(log_softmax(z)),
+    ),
+    "sigmoid": (
+        {"loss": "sigmoid"},
+        SINGLE,
+        lambda z: binary_cross_entropy(z, np.eye(4)[SINGLE]).mean(-1),
+        sigmoid,
+    ),
+    "multi_label": (
+        {"loss": "sigmoid", "multi_label": True},
+        MULTI,
+        lambda z: binary_cross_entropy(z, MULTI).mean(-1),
+        sigmoid,
+    ),
+    "binary": (
+        {"loss": "binary", "classes": 2},
+        YES_NO,
+        lambda z: binary_cross_entropy(z[:, 0], YES_NO),
+        lambda z: np.concatenate([1 - sigmoid(z), sigmoid(z)], -1),
+    ),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    options, labels, loss, scores = CASES[request.param]
+    objective = make_objective(**options)
+    return objective, make_variables(objective), make_batch(labels), loss, scores
+
+
+def run_loss(objective, params, state, batch):
+    """`(loss, (state, metrics))` of a step."""
+    arguments = (params, state, None, batch, jax.random.key(1), jnp.int32(0))
+    return jax.jit(objective.loss)(*arguments)
+
+
+def run_gradients(objective, params, state, batch):
+    """`((loss, (state, metrics)), gradients)` of a step."""
+    arguments = (params, state, None, batch, jax.random.key(1), jnp.int32(0))
+    return jax.jit(jax.value_and_grad(objective.loss, has_aux=True))(*arguments)
+
+
+# ---- Loss.
+
+
+def test_loss_metrics_and_gradients(case):
+    objective, (params, state), batch, loss_of, _ = case
+    (loss, (new_state, measured)), grads = run_gradients(objective, params, state, batch)
+    logits = train_logits(objective, params, state, batch)
+    assert loss.shape == () and loss.dtype == jnp.float32
+    np.testing.assert_allclose(loss, loss_of(logits).mean(), rtol=1e-5)
+    assert measured["loss"] == loss
+
+    labels = np.asarray(batch["label"])
+    if logits.shape[1] == 1:
+        hits = (logits[:, 0] > 0) == labels
+    else:
+        hits = logits.argmax(1) == (labels.argmax(1) if labels.ndim == 2 else labels)
+    np.testing.assert_allclose(measured["accuracy"], hits.mean(), rtol=1e-6)
+
+    assert jax.tree.structure(grads) == jax.tree.structure(params)
+    for path, grad in jax.tree.leaves_with_path(grads):
+        assert np.all(np.isfinite(grad)) and np.any(np.asarray(grad) != 0), path
+    # The head's bias shifts the logits, so that its gradient follows by finite differences.
+    step, count = 1e-4, logits.shape[1]
+    expected = [
+        (loss_of(logits + step * d).mean() - loss_of(logits - step * d).mean()) / (2 * step)
+        for d in np.eye(count)
+    ]
+    np.testing.assert_allclose(grads["head"]["bias"], expected, rtol=1e-3, atol=1e-6)
+    assert jax.tree.structure(new_state) == jax.tree.structure(state)
+
+
+def test_evaluation_loss_and_scores(case):
+    objective, (params, state), batch, loss_of, scores_of = case
+    logits = jax.jit(objective.logits)(params, state, batch)
+    direct = objective.model.apply({"params": params, **state}, batch["image"], train=False)
+    np.testing.assert_allclose(logits, direct, rtol=1e-5, atol=1e-6)
+    assert logits.dtype == jnp.float32 and logits.shape == (8, objective.num_outputs)
+    exact = np.float64(logits)
+    losses = objective.example_loss(logits, batch["label"])
+    np.testing.assert_allclose(losses, loss_of(exact), rtol=1e-5)
+    np.testing.assert_allclose(objective.scores(logits), scores_of(exact), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_task_and_outputs(name):
+    objective = make_objective(**CASES[name][0])
+    tasks = {"smoothed": "softmax", "multi_label": "multi_label"}
+    assert objective.task == tasks.get(name, name)
+    assert objective.num_outputs == (1 if name == "binary" else 4)
+
+
+def test_masked_examples_do_not_count():
+    objective = make_objective()
+    params, state = make_variables(objective)
+    mask = np.array([1, 1, 0, 1, 0, 1, 1, 0], np.float32)
+    batch = {**make_batch(SINGLE), "mask": jnp.asarray(mask)}
+    loss, (_, measured) = run_loss(objective, params, state, batch)
+    logits = train_logits(objective, params, state, batch)
+    losses = CASES["softmax"][2](logits)
+    np.testing.assert_allclose(loss, losses[mask > 0].mean(), rtol=1e-5)
+    hits = (logits.argmax(1) == SINGLE)[mask > 0]
+    np.testing.assert_allclose(measured["accuracy"], hits.mean(), rtol=1e-6)
+
+
+def test_soft_labels():
+    objective = make_objective()
+    params, state = make_variables(objective)
+    soft = np.random.default_rng(5).dirichlet(np.ones(4), 8).astype(np.float32)
+    batch = make_batch(soft)
+    loss, _ = run_loss(objective, params, state, batch)
+    logits = train_logits(objective, params, state, batch)
+    np.testing.assert_allclose(loss, -(soft * log_softmax(logits)).sum(-1).mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["softmax", "sigmoid", "multi_label", "binary"])
+def test_mixed_labels(name):
+    """Mixup blends the losses' targets by the share that it blends the images by."""
+    options, labels, _, _ = CASES[name]
+    objective = make_objective(**options)
+    params, state = make_variables(objective)
+    batch = make_batch(labels)
+    mixup = [batch_transforms.mixup(1.0)]
+    mixed = batch_transforms.apply(batch, jax.random.key(7), mixup, objective.num_outputs)
+    images = np.float64(batch["image"])
+    towards = np.roll(images, -1, axis=0) - images
+    share = ((np.float64(mixed["image"]) - images) * towards).sum() / (towards**2).sum()
+    assert 0.05 < share < 0.95
+    loss, _ = run_loss(objective, params, state, mixed)
+
+    hot = {"multi_label": MULTI, "binary": YES_NO[:, None]}.get(name, np.eye(4)[SINGLE])
+    targets = (1 - share) * hot + share * np.roll(hot, -1, axis=0)
+    logits = train_logits(objective, params, state, mixed)
+    if name == "softmax":
+        expected = -(targets * log_softmax(logits)).sum(-1)
+    else:
+        expected = binary_cross_entropy(logits, targets).mean(-1)
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-4)
+
+
+# ---- Model state and averages.
+
+
+def test_batch_statistics_move():
+    objective = make_objective()
+    params, state = make_variables(objective)
+    batch = make_batch(SINGLE)
+    _, (new_state, _) = run_loss(objective, params, state, batch)
+    convolved = jax.lax.conv_general_dilated(
+        batch["image"],
+        params["conv1"]["kernel"],
+        (1, 1),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+    old, new = state["batch_stats"]["bn1"], new_state["batch_stats"]["bn1"]
+    values = np.float64(convolved)
+    for key, value in (("mean", values.mean((0, 1, 2))), ("var", values.var((0, 1, 2)))):
+        np.testing.assert_allclose(new[key], 0.9 * old[key] + 0.1 * value, rtol=1e-4)
+
+
+def test_init():
+    objective = make_objective(classes=7)
+    init = jax.jit(lambda seed: objective.init(jax.random.key(seed), SPEC))
+    (params, state), (again, _), (other, _) = init(0), init(0), init(1)
+    assert set(state) == {"batch_stats"} and params["head"]["kernel"].shape == (4, 7)
+    kernel = params["conv1"]["kernel"]
+    np.testing.assert_array_equal(kernel, again["conv1"]["kernel"])
+    assert np.any(kernel != other["conv1"]["kernel"])
+
+
+def test_moving_average():
+    objective = make_objective(ema=0.9)
+    params, state = make_variables(objective)
+    target = objective.init_target(params, state)
+    expected = jax.tree.map(np.float64, {"params": params, **state})
+    update = jax.jit(objective.update_target)
+    for step in range(4):
+        params, state = make_variables(objective, seed=step + 1)
+        target = update(target, params, state, jnp.int32(step))
+        current = {"params": params, **state}
+        expected = jax.tree.map(lambda e, c: 0.9 * e + 0.1 * np.float64(c), expected, current)
+    assert set(target) == {"params", "batch_stats"}
+    jax.tree.map(lambda t, e: np.testing.assert_allclose(t, e, rtol=1e-5), target, expected)
+    assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(target))
+
+
+def test_no_average_unless_asked():
+    objective = make_objective()
+    params, state = make_variables(objective)
+    assert objective.init_target(params, state) is None
+    assert objective.update_target(None, params, state, 0) is None
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_eval_variables(ema):
+    objective = make_objective(ema=ema)
+    params, state = make_variables(objective)
+    target = objective.init_target(*make_variables(objective, seed=1))
+    train_state = TrainState(jnp.int32(3), params, state, None, target)
+    variables = objective.eval_variables(train_state)
+    assert set(variables) == ({"", "ema_"} if ema else {""})
+    assert variables[""] == (params, state)
+    if ema:
+        assert variables["ema_"][0] is target["params"]
+        assert set(variables["ema_"][1]) == {"batch_stats"}
+        # The state itself is left as it was.
+        assert set(train_state.target) == {"params", "batch_stats"}
+
+
+def test_features():
+    """The head is linear in the features."""
+    objective = make_objective()
+    params, state = make_variables(objective)
+    batch = make_batch(SINGLE)
+    features = np.float64(objective.features(params, state, batch))
+    assert features.shape == (8, 4)
+    logits = features @ np.float64(params["head"]["kernel"]) + np.float64(params["head"]["bias"])
+    direct = objective.model.apply({"params": params, **state}, batch["image"], train=False)
+    np.testing.assert_allclose(logits, direct, rtol=1e-4, atol=1e-5)
+
+
+# ---- Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"loss": "softmx"}, "objective.loss='softmx': unknown; did you mean 'softmax'"),
+        ({"label_smothing": 0.1}, "did you mean 'label_smoothing'"),
+        ({"name": "supervise"}, "objective.name='supervise': .*did you mean 'supervised'"),
+        ({"loss": "softmax", "multi_label": True}, "multi-label; use 'sigmoid'"),
+        ({"loss": "binary", "multi_label": True, "classes": 2}, "multi-label; use 'sigmoid'"),
+        ({"loss": "binary", "classes": 3}, "has 3 classes, not 2"),
+        ({"loss": "sigmoid", "label_smoothing": 0.1}, "label_smoothing: .*not of 'sigmoid'"),
+    ],
+)
+def test_mistakes(options, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        make_objective(**options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [1.5, -0.1])
+def test_label_smoothing_is_a_share(value):
+    with pytest.raises(ConfigError, match="label_smoothing"):
+        make_objective(label_smoothing=value)
+
+
+def test_number_of_classes_is_the_data_s():
+    config = default_config()
+    info = DataInfo(("a", "b", "c"), False, SHAPE)
+    config.model.num_classes = 3
+    assert create_objective(config, info).num_outputs == 3
+    config.model.num_classes = 1000
+    with pytest.raises(ConfigError, match="model.num_classes=1000: digits has 3 classes; leave"):
+        create_objective(config, info)
+
+
+def test_labels_of_other_classes_are_refused():
+    objective = make_objective(multi_label=True, loss="sigmoid")
+    with pytest.raises(ConfigError, match="labels have 3 classes but the model has 4"):
+        objective.example_loss(jnp.zeros((2, 4)), jnp.zeros((2, 3), jnp.uint8))
