@@ -118,11 +118,12 @@ def load(path: str) -> ConfigDict:
     if not pathlib.Path(file).is_file():
         raise ConfigError(f"--config={path}: no such file{_nearest_file(file)}")
     try:
-        get_config = runpy.run_path(file)["get_config"]
-    except KeyError:
-        raise ConfigError(f"--config={path}: {file} defines no get_config()") from None
+        module = runpy.run_path(file)
     except Exception as e:
         raise ConfigError(f"--config={path}: {file} fails: {type(e).__name__}: {e}") from e
+    if "get_config" not in module:
+        raise ConfigError(f"--config={path}: {file} defines no get_config()")
+    get_config = module["get_config"]
     given = dict(_split_argument(a, path) for a in arguments.split(",") if a)
     for name in given:
         valid = list(inspect.signature(get_config).parameters)
@@ -132,6 +133,8 @@ def load(path: str) -> ConfigDict:
         config = get_config(**given)
     except Exception as e:
         raise ConfigError(f"--config={path}: get_config fails: {type(e).__name__}: {e}") from e
+    if not isinstance(config, ConfigDict):
+        raise ConfigError(f"--config={path}: get_config() returns no ConfigDict: {config!r}")
     return merge(default_config(), config)
 
 
@@ -170,7 +173,11 @@ def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
             if not isinstance(section.get(name), ConfigDict):
                 raise ConfigError(f"{here} has no section {name!r}{_nearest(name, section.keys())}")
             section = section[name]
-        _set(section, key, _read_value(section, key, text), f"config.{path}")
+        value = _read_value(section, key, text)
+        if isinstance(value, dict) and isinstance(section.get(key), ConfigDict):
+            merge(section[key], ConfigDict(value), f"config.{path}")
+        else:
+            _set(section, key, value, f"config.{path}")
     return config
 
 
@@ -191,7 +198,8 @@ def steps(duration: str, config: ConfigDict, num_examples: int, where: str) -> i
     )
     try:
         number, unit = float(match[1]), match[2]
-    except (TypeError, ValueError):
+        int(number)
+    except (TypeError, ValueError, OverflowError):
         raise ConfigError(
             f"config.{where}={duration!r}: not a duration; write '90 epochs', '500 steps', "
             "'1e6 examples' or '5 percent'"
@@ -201,12 +209,13 @@ def steps(duration: str, config: ConfigDict, num_examples: int, where: str) -> i
             raise ConfigError(
                 f"config.total={duration!r}: percent is of total; use epochs or steps"
             )
-        return round(number / 100 * steps(config.total, config, num_examples, "total"))
-    if unit == "step":
-        return round(number)
-    examples = number * (num_examples if unit == "epoch" else 1)
+        number *= steps(config.total, config, num_examples, "total") / 100
+    elif unit == "epoch":
+        number *= num_examples / config.batch_size
+    elif unit == "example":
+        number /= config.batch_size
     # A duration that is not zero lasts at least a step.
-    return max(round(examples / config.batch_size), int(number > 0))
+    return max(round(number), int(number > 0))
 
 
 def check_choice(where: str, value, valid: Iterable[str]) -> None:
@@ -271,7 +280,7 @@ def _read_value(section: ConfigDict, key: str, text: str):
         return None if text == "None" else text
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         return {"true": True, "false": False}.get(text, text)
 
 

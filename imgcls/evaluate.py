@@ -7,13 +7,13 @@ JSON object.
 
 import argparse
 import json
+import sys
 
 from imgcls import cli, config, sharding
 from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta
 from imgcls.errors import ConfigError
 from imgcls.evaluators import create_evaluators
 from imgcls.objectives import create_objective
-from imgcls.writer import say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> int:
             "--config.evaluators.test.split=test"
         )
     variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
-    say(f"evaluating {latest_checkpoint(args.workdir)}")
+    print(f"evaluating {latest_checkpoint(args.workdir)}", file=sys.stderr)
     metrics = {
         f"{name}/{key}": value
         for name, (_, evaluator) in evaluators.items()

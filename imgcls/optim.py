@@ -82,8 +82,11 @@ def create_schedule(config: ConfigDict, num_examples: int) -> optax.Schedule:
     elif c.name == "linear":
         curve = optax.linear_schedule(peak, peak * c.final, rest)
     elif c.name == "step":
-        bounds = [in_steps("schedule.boundaries", b) - warmup for b in c.boundaries]
-        curve = optax.piecewise_constant_schedule(peak, {b: c.factor for b in bounds})
+        # Counted and not keyed by step: in a short trial run several may fall on the same one.
+        bounds = jnp.array([in_steps("schedule.boundaries", b) - warmup for b in c.boundaries])
+
+        def curve(step):
+            return peak * c.factor ** jnp.sum(step >= bounds)
     elif c.name == "rsqrt":
         scale = max(in_steps("schedule.timescale", c.timescale), 1)
 
@@ -107,6 +110,11 @@ def create_schedule(config: ConfigDict, num_examples: int) -> optax.Schedule:
 
 def _multiply(multipliers: tuple, params) -> optax.GradientTransformation:
     """Scales every update by the factor of the first regex that its path matches."""
+    for pair in multipliers:
+        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[1], int | float)):
+            raise ConfigError(
+                f"config.optim.multipliers: {pair!r} is no pair; write (('REGEX', FACTOR), ...)"
+            )
     names = jax.tree.leaves(_path_map(params, lambda name: name))
     for pattern, _ in multipliers:
         if not any(_find(pattern, name) for name in names):

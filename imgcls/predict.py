@@ -14,16 +14,18 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TextIO
 
 import jax
 import numpy as np
 
 from imgcls import cli, sharding
+from imgcls import config as config_lib
 from imgcls.checkpoint import load_eval_variables, load_meta
 from imgcls.data import create_eval_loader
 from imgcls.data.folder import EXTENSIONS
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, DataError
 from imgcls.objectives import create_objective
 from imgcls.step import make_eval_fn
 
@@ -40,7 +42,11 @@ class FilesSource:
         return len(self._files)
 
     def __getitem__(self, index: int) -> dict:
-        return {"image": pathlib.Path(self._files[index]).read_bytes(), "label": 0}
+        try:
+            data = pathlib.Path(self._files[index]).read_bytes()
+        except OSError as e:
+            raise DataError(f"{self._files[index]}: can't be read: {cli.one_line(e)}") from e
+        return {"image": data, "label": 0}
 
     def name(self, index: int) -> str:
         return self._files[index]
@@ -62,39 +68,67 @@ def find_files(paths: list[str]) -> list[str]:
     return list(found)
 
 
-def predict(checkpoint: str, files: list[str], batch_size: int) -> Iterator[tuple[str, dict]]:
-    """Scores of each file by class name, in order; None for a file that can't be read.
+class Predictor:
+    """A checkpoint that turns files into scores.
 
     Args:
       checkpoint: a workdir or a checkpoint's directory.
-      files: image files.
-      batch_size: over all devices, rounded up to divide by them.
+
+    Raises:
+      ConfigError: no checkpoint there, or one of an objective without classes.
     """
-    config, info = load_meta(checkpoint)
-    for axis in ("fsdp", "model"):
-        config.mesh[axis] = 1
-    config.mesh.data = -1
-    config.data.on_error = "skip"
-    mesh = sharding.create_mesh(config)
-    objective = create_objective(config, info)
-    if not hasattr(objective, "logits"):
-        raise ConfigError(f"{checkpoint}: was trained as {config.objective.name}, without classes")
-    variables = load_eval_variables(checkpoint, objective, info, mesh)
-    params, model_state = variables.get("ema_", variables[""])
-    scores_of = make_eval_fn(
-        lambda *args: objective.scores(objective.logits(*args)), config, mesh
-    )
-    shards = sharding.num_shards(mesh)
-    batch_size = -(-min(batch_size, len(files)) // shards) * shards
-    loader = create_eval_loader(config, FilesSource(files, info.class_names), mesh, batch_size)
-    for batch in loader:
-        scores = np.asarray(scores_of(params, model_state, batch))
-        rows = jax.device_get((batch["index"], batch["mask"]))
-        for index, mask, row in zip(*rows, scores, strict=True):
-            if index >= 0:
-                named = dict(zip(info.class_names, row.tolist(), strict=True))
-                yield files[index], named if mask else None
-    loader.close()
+
+    def __init__(self, checkpoint: str):
+        self._config, info = load_meta(checkpoint)
+        self._config.mesh = config_lib.default_config().mesh
+        self._config.data.on_error = "skip"
+        self._mesh = sharding.create_mesh(self._config)
+        objective = create_objective(self._config, info)
+        if not hasattr(objective, "logits"):
+            name = self._config.objective.name
+            raise ConfigError(f"{checkpoint}: was trained as {name}, which has no classes")
+        variables = load_eval_variables(checkpoint, objective, info, self._mesh)
+        self._variables = variables.get("ema_", variables[""])
+        self._scores = make_eval_fn(
+            lambda *args: objective.scores(objective.logits(*args)), self._config, self._mesh
+        )
+        self.class_names = info.class_names
+
+    def predict(self, files: list[str], batch_size: int) -> Iterator[tuple[str, np.ndarray | None]]:
+        """Each file with its scores `[K]`, in order; None for a file that can't be read.
+
+        Args:
+          files: image files.
+          batch_size: over all devices, rounded up to divide by them.
+        """
+        shards = sharding.num_shards(self._mesh)
+        batch_size = -(-min(batch_size, len(files)) // shards) * shards
+        source = FilesSource(files, self.class_names)
+        loader = create_eval_loader(self._config, source, self._mesh, batch_size)
+        for batch in loader:
+            scores = np.asarray(self._scores(*self._variables, batch))
+            index, mask = jax.device_get((batch["index"], batch["mask"]))
+            for i, readable, row in zip(index, mask, scores, strict=True):
+                if i >= 0:
+                    yield files[i], row if readable else None
+        loader.close()
+
+
+def write_jsonl(out: TextIO, rows: Iterable[tuple[str, list[tuple[str, float]]]]) -> None:
+    """One JSON object a line: the path and the classes with their scores, the best first."""
+    for path, best in rows:
+        predictions = [{"class": name, "score": score} for name, score in best]
+        print(json.dumps({"path": path, "predictions": predictions}), file=out, flush=True)
+
+
+def write_csv(out: TextIO, rows: Iterable[tuple[str, list[tuple[str, float]]]]) -> None:
+    """A table with the columns path, class_1, score_1, class_2, ..."""
+    table = csv.writer(out)
+    for number, (path, best) in enumerate(rows):
+        if number == 0:
+            columns = [f"{c}_{n}" for n in range(1, len(best) + 1) for c in ("class", "score")]
+            table.writerow(["path", *columns])
+        table.writerow([path, *(value for pair in best for value in pair)])
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -110,33 +144,39 @@ def main(argv: list[str] | None = None) -> int:
     if args.top_k < 1 or args.batch_size < 1:
         raise ConfigError("--top_k and --batch_size must be 1 or more")
     files = find_files(args.paths)
-    unreadable = 0
-    with contextlib.ExitStack() as stack:
-        out = stack.enter_context(open(args.out, "w", newline="")) if args.out else sys.stdout
-        table = csv.writer(out)
-        for row, (file, scores) in enumerate(predict(args.checkpoint, files, args.batch_size)):
+    predictor = Predictor(args.checkpoint)
+    unreadable = []
+
+    def rows():
+        for file, scores in predictor.predict(files, args.batch_size):
             if scores is None:
-                unreadable += 1
+                unreadable.append(file)
                 continue
-            best = sorted(scores.items(), key=lambda item: -item[1])[: args.top_k]
-            if args.format == "csv":
-                if row == unreadable:
-                    numbers = range(1, len(best) + 1)
-                    table.writerow(["path", *(f"{c}_{n}" for n in numbers for c in ("class", "score"))])
-                table.writerow([file, *(value for pair in best for value in pair)])
-            else:
-                predictions = [{"class": name, "score": score} for name, score in best]
-                print(json.dumps({"path": file, "predictions": predictions}), file=out)
+            best = np.argsort(-scores, kind="stable")[: args.top_k]
+            yield file, [(predictor.class_names[i], float(scores[i])) for i in best]
+
+    write = {"jsonl": write_jsonl, "csv": write_csv}[args.format]
+    with _open_output(args.out) as out:
+        write(out, rows())
     if unreadable:
-        print(f"{unreadable} of {len(files)} files could not be read", file=sys.stderr)
+        print(f"{len(unreadable)} of {len(files)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0
+
+
+def _open_output(path: str | None):
+    if path is None:
+        return contextlib.nullcontext(sys.stdout)
+    try:
+        return open(path, "w", newline="")
+    except OSError as e:
+        raise ConfigError(f"--out={path}: can't be written: {cli.one_line(e)}") from e
 
 
 def _files_in(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    found = (str(p) for p in pathlib.Path(path).rglob("*") if p.suffix.lower() in EXTENSIONS)
-    return sorted(found)
+    found = (p for p in pathlib.Path(path).rglob("*") if p.suffix.lower() in EXTENSIONS)
+    return sorted(str(p) for p in found if not p.is_dir())
 
 
 if __name__ == "__main__":

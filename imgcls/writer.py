@@ -44,6 +44,7 @@ class Writer:
         self._bar = self._board = self._wandb = None
         if not self._active:
             return
+        check_wandb(config)
         folder = pathlib.Path(workdir)
         folder.mkdir(parents=True, exist_ok=True)
         replace_text(folder / "config.json", config_lib.to_json(config) + "\n")
@@ -137,9 +138,13 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
-def _start_wandb(workdir: str, config: ConfigDict):
-    if importlib.util.find_spec("wandb") is None:
+def check_wandb(config: ConfigDict) -> None:
+    """Raises a ConfigError if the config asks for wandb and it is not installed."""
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
         raise ConfigError("config.log.wandb=True: wandb is not installed; run `pip install wandb`")
+
+
+def _start_wandb(workdir: str, config: ConfigDict):
     import wandb
 
     name = pathlib.Path(workdir).resolve().name

@@ -11,8 +11,8 @@ import pytest
 from imgcls.checkpoint import latest_checkpoint
 from tests.conftest import REPO, command_env, command_line
 
-# A BatchNorm model, at a rate at which the loss falls by a tenth within 20 steps. At a rate six times
-# as high training itself is chaotic: rounding in the last bit grows to 0.1 in the loss.
+# A BatchNorm model, at a rate at which the loss falls by a tenth within 20 steps. At a rate six
+# times as high training itself is chaotic: rounding in the last bit grows to 0.1 in the loss.
 RECIPE = (
     "--config=configs/digits.py",
     "--config.total=20 steps",

@@ -41,7 +41,12 @@ def normalize(
 
 
 def one_hot_labels(label: jax.Array, num_classes: int) -> jax.Array:
-    """Classes `[B]` -> one-hot float32 `[B, K]`; `[B, K]` passes, as float32."""
+    """Classes `[B]` -> one-hot float32 `[B, K]`; `[B, K]` passes, as float32.
+
+    K = 1 is the yes-or-no question of one logit: the label 0 or 1 is the target itself, `[B, 1]`.
+    """
+    if label.ndim == 1 and num_classes == 1:
+        return label[:, None].astype(jnp.float32)
     if label.ndim == 1:
         return jax.nn.one_hot(label, num_classes, dtype=jnp.float32)
     return label.astype(jnp.float32)
@@ -125,12 +130,15 @@ def random_erasing(
 
 
 def label_smoothing(eps: float) -> BatchTransform:
-    """Labels (1 - eps) y + eps / K (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, 7)."""
+    """Labels (1 - eps) y + eps / K (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, 7).
+
+    One logit (K = 1) stands for two classes and is smoothed as they are.
+    """
     spec.check_number("eps", eps, 0, 1)
 
     def transform(batch, rng, num_classes):
         labels = one_hot_labels(batch["label"], num_classes)
-        return {**batch, "label": (1 - eps) * labels + eps / num_classes}
+        return {**batch, "label": (1 - eps) * labels + eps / max(num_classes, 2)}
 
     return transform
 

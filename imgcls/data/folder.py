@@ -4,11 +4,13 @@ import os
 import pathlib
 import threading
 import zipfile
+import zlib
 
 import numpy as np
 
+from imgcls.cli import one_line
 from imgcls.data.sources import parse_split, stratified_slice
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SPLIT_FOLDERS = {
@@ -71,12 +73,16 @@ class FolderSource:
         return os.path.join(self._root, self._files[index])
 
     def _read(self, file: str) -> bytes:
-        if not self._zip:
-            return pathlib.Path(self._root, file).read_bytes()
-        # One handle a thread: a shared one would make the threads wait for each other.
-        if not hasattr(self._local, "zip"):
-            self._local.zip = zipfile.ZipFile(self._zip)
-        return self._local.zip.read(file)
+        try:
+            if not self._zip:
+                return pathlib.Path(self._root, file).read_bytes()
+            # One handle a thread: a shared one would make the threads wait for each other.
+            if not hasattr(self._local, "zip"):
+                self._local.zip = zipfile.ZipFile(self._zip)
+            return self._local.zip.read(file)
+        except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as e:
+            path = os.path.join(self._root, file)
+            raise DataError(f"{path}: can't be read: {one_line(e)}") from e
 
     def __getstate__(self) -> dict:
         return {k: v for k, v in self.__dict__.items() if k != "_local"}
@@ -120,9 +126,11 @@ def _find_splits(files: list[str], path: str) -> dict[str, list[tuple[str, str]]
     """Files and their class by split; `{'': ...}` for a tree without split folders."""
     parts = [f.split(os.sep) for f in files]
     depth = 0
-    while parts and all(len(p) > depth + 2 for p in parts) and len({p[depth] for p in parts}) == 1:
-        depth += 1
     names = {folder: split for split, all in SPLIT_FOLDERS.items() for folder in all}
+    while parts and all(len(p) > depth + 2 for p in parts):
+        if len({p[depth] for p in parts}) > 1 or parts[0][depth] in names:
+            break
+        depth += 1
     top = {p[depth] for p in parts if len(p) > depth + 1}
     has_splits = bool(top) and top <= names.keys() and any(len(p) > depth + 2 for p in parts)
     splits: dict[str, list[tuple[str, str]]] = {}

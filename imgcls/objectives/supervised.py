@@ -41,6 +41,10 @@ class Supervised:
                 f"config.objective.loss='binary': the data has {classes} classes, not 2; "
                 "use 'softmax' or 'sigmoid'"
             )
+        if not 0 <= label_smoothing <= 1:
+            raise ConfigError(
+                f"config.objective.label_smoothing={label_smoothing}: must be from 0 to 1"
+            )
         if label_smoothing and loss != "softmax":
             raise ConfigError(
                 f"config.objective.label_smoothing: is of the softmax loss, not of {loss!r}"
