@@ -11,7 +11,7 @@ def get_config() -> ConfigDict:
     c.total = "30 epochs"
     c.batch_size = 64
 
-    c.model = ConfigDict(dict(name="resnet18", stem="cifar", width=16, virtual_batch_size=64))
+    c.model = ConfigDict(dict(name="resnet18", stem="cifar", width=16, virtual_batch_size=8))
 
     c.data = ConfigDict()
     c.data.source = "digits"

@@ -150,13 +150,7 @@ def load_eval_variables(path: str, objective, info: DataInfo, mesh: Mesh, rules=
     # Orbax stores neither None nor an empty tree.
     wanted = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
     placement = sharding.partition(wanted, mesh, rules)
-    try:
-        loaded = load_variables(path, sharding.with_sharding(wanted, placement))
-    except ValueError as e:
-        # Orbax names the first array whose shape or name is another.
-        raise ConfigError(
-            f"{path}: its parameters do not fit the model of the config: {str(e).splitlines()[0]}"
-        ) from e
+    loaded = load_variables(path, sharding.with_sharding(wanted, placement))
     return objective.eval_variables(TrainState(step=None, opt_state=None, **{**fields, **loaded}))
 
 

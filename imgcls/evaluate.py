@@ -24,7 +24,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
     args, overrides = parser.parse_known_args(argv)
     settings, info = load_meta(args.workdir)
+    trained = settings.copy_and_resolve_references()
     config.override(settings, overrides)
+    for key in config.changed_keys(trained, settings):
+        if key.startswith(("model.", "objective.")) and key != "model.dtype":
+            raise ConfigError(
+                f"config.{key}: is the checkpoint's own and can't be changed; override data, "
+                "evaluators or mesh"
+            )
     settings.checkpoint.keep_best = None
     mesh = sharding.create_mesh(settings)
     objective = create_objective(settings, info)

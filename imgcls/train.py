@@ -59,9 +59,11 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
     source = open_split(config, config.data.train_split)
     reader = create_reader(config, source, train=True)
     transforms = create_batch_transforms(config)
-    info = describe(source, reader)
+    info = describe(config, source, reader)
     to_steps = functools.partial(config_lib.steps, config=config, num_examples=len(source))
     total = to_steps(config.total, where="total")
+    if total < 1:
+        raise ConfigError(f"config.total={config.total!r}: training takes at least a step")
     checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
     log_every = max(to_steps(config.log.every, where="log.every"), 1)
 

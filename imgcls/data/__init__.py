@@ -59,9 +59,20 @@ def create_eval_loader(config: ConfigDict, source: Source, mesh: Mesh, batch_siz
     return _create_loader(config, reader, mesh, batch_size, 0, steps)
 
 
-def describe(source: Source, reader: Reader) -> DataInfo:
-    """The data's shape and classes."""
+def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
+    """The data's shape and classes.
+
+    Raises:
+      ConfigError: `data.mean` or `data.std` is of another number of channels.
+    """
     shape = reader.spec["image"].shape
+    for key in ("mean", "std"):
+        value = config.data[key]
+        if len(value) not in (1, shape[-1]):
+            raise ConfigError(
+                f"config.data.{key}={value}: the images have {shape[-1]} channel(s); give one "
+                "number for each, or one for all"
+            )
     return DataInfo(tuple(source.class_names), source.multi_label, shape)
 
 
