@@ -72,13 +72,16 @@ print("tensorflow imported:", "tensorflow" in sys.modules)
 """
 
 
-@pytest.mark.parametrize("recipe, batch_size", [("resnet50", 32), ("vit_b16", 8)])
-def test_recipes_train_and_evaluate(recipe, batch_size, data_dir, cache, tmp_path):
+@pytest.mark.parametrize(
+    "recipe, smaller", [("resnet50", ["--config.model.virtual_batch_size=4"]), ("vit_b16", [])]
+)
+def test_recipes_train_and_evaluate(recipe, smaller, data_dir, cache, tmp_path):
     """Three steps and an exact evaluation of each recipe; only the batch and length are less."""
     args = (
+        *smaller,
         f"--config=configs/{recipe}.py",
         f"--config.data.dir={data_dir}",
-        f"--config.batch_size={batch_size}",
+        "--config.batch_size=8",
         "--config.total=3 steps",
         "--config.log.every=1 steps",
         f"--workdir={tmp_path}",

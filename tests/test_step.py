@@ -155,7 +155,7 @@ def test_fsdp_holds_a_quarter_on_each_device():
     for array in arrays:
         for shard in array.addressable_shards:
             held[shard.device] += shard.data.nbytes
-    assert total > 4 * 4_000_000 * 4
+    assert total > 50_000_000
     assert max(held.values()) <= 0.30 * total
 
 
