@@ -1,10 +1,13 @@
 """The training loop: the only one, for every objective."""
 
 import collections
+import dataclasses
 import functools
 import math
 import os
 import signal
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,15 +25,33 @@ from imgcls.data import (
     describe,
     open_split,
 )
+from imgcls.data.sources import Source
 from imgcls.errors import ConfigError, TrainingError
 from imgcls.evaluators import create_evaluators
 from imgcls.objectives import create_objective
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
-from imgcls.writer import Writer, say
+from imgcls.writer import Writer, check_wandb, say
 
 # A step's metrics are read this many steps later, so that the device never waits for the host.
 METRICS_LAG = 2
+
+
+@dataclasses.dataclass
+class Run:
+    """What `set_up` makes of a config, and `train` runs."""
+
+    mesh: Mesh
+    source: Source
+    objective: Any
+    evaluators: dict[str, tuple[int, Any]]
+    checkpointer: Checkpointer
+    state: TrainState
+    step_fn: Callable
+    first: int  # the step to continue from; 0 is a fresh start
+    total: int
+    log_every: int
+    checkpoint_every: int
 
 
 def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dict[str, float]:
@@ -49,23 +70,77 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
       DataError: an unreadable record, with `data.on_error='fail'`.
       TrainingError: a loss that is not finite.
     """
+    run = set_up(config, workdir, accept_changes)
+    state, total = run.state, run.total
+    results: dict[str, float] = {}
+    loader = create_train_loader(config, run.source, run.mesh, run.first, total)
+    writer = Writer(workdir, config, run.first, total)
+    pending, stop = PendingMetrics(), StopSignal()
+    try:
+        for step, batch in enumerate(loader, start=run.first + 1):
+            profile(config, workdir, step)
+            state, metrics = run.step_fn(state, batch)
+            pending.add(step, metrics)
+            writer.progress(step)
+            last, stopping = step == total, stop.received(step)
+
+            # Log.
+            if step == run.first + 1:
+                # The compilation is over once the first step is.
+                pending.check_all()
+                writer.restart_clock(step)
+            if step % run.log_every == 0 or last:
+                measured = pending.check_all()
+                if loader.skipped:
+                    measured["skipped_records"] = loader.skipped
+                writer.train_metrics(step, measured)
+
+            # Evaluate.
+            due = {n: e for n, (every, e) in run.evaluators.items() if last or step % every == 0}
+            if due and (last or not stopping):
+                pending.check_all()
+                results = evaluate(run.objective, state, due)
+                check_keep_best(config, results, due)
+                writer.eval_metrics(step, results)
+                writer.restart_clock(step)
+
+            # Checkpoint, but never a state that has gone bad.
+            best_due = due and config.checkpoint.keep_best in results
+            if last or stopping or step % run.checkpoint_every == 0 or best_due:
+                pending.check_all()
+                run.checkpointer.save(step, state, results if due else None)
+            if stopping and not last:
+                run.checkpointer.close()
+                say(f"stopped at step {step} of {total}; type the same command again to continue")
+                return {}
+    finally:
+        # Also after an error: the checkpoint under way is completed, and nothing is left running.
+        loader.close()
+        stop.restore()
+        writer.close()
+        run.checkpointer.close()
+    skipped = f", {loader.skipped} unreadable records were skipped" if loader.skipped else ""
+    say(f"done: {total} steps, {workdir}{skipped}")
+    return results
+
+
+def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
+    """Config -> data -> model -> state; every mistake in the config shows here."""
     # Config.
     use_compile_cache(config)
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
+    check_wandb(config)
     check_same_run(config, workdir, accept_changes)
 
     # Data.
     source = open_split(config, config.data.train_split)
-    reader = create_reader(config, source, train=True)
+    info = describe(config, source, create_reader(config, source, train=True))
     transforms = create_batch_transforms(config)
-    info = describe(config, source, reader)
     to_steps = functools.partial(config_lib.steps, config=config, num_examples=len(source))
     total = to_steps(config.total, where="total")
     if total < 1:
         raise ConfigError(f"config.total={config.total!r}: training takes at least a step")
-    checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
-    log_every = max(to_steps(config.log.every, where="log.every"), 1)
 
     # Model.
     objective = create_objective(config, info)
@@ -78,6 +153,8 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
     fresh = functools.partial(create_state, objective, optimizer, config.seed, batch_spec)
     shapes = jax.eval_shape(fresh)
     placement = sharding.partition(shapes, mesh, config.mesh.rules)
+    log_every = max(to_steps(config.log.every, where="log.every"), 1)
+    checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
     checkpointer = Checkpointer(workdir, config, info)
     first = checkpointer.latest_step or 0
     if first:
@@ -87,60 +164,8 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
         state = jax.jit(fresh, out_shardings=placement)()
     describe_run(config, state, source, mesh, total)
     step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
-
-    # Loop.
-    results: dict[str, float] = {}
-    loader = create_train_loader(config, source, mesh, first, total)
-    writer = Writer(workdir, config, first, total)
-    pending = PendingMetrics()
-    stop = StopSignal()
-    try:
-        for step, batch in enumerate(loader, start=first + 1):
-            profile(config, workdir, step)
-            state, metrics = step_fn(state, batch)
-            pending.add(step, metrics)
-            writer.progress(step)
-            last, stopping = step == total, stop.received(step)
-
-            if step % log_every == 0 or last:
-                measured = pending.check_all()
-                if loader.skipped:
-                    measured["skipped_records"] = loader.skipped
-                writer.train_metrics(step, measured)
-            elif step == first + 1:
-                # The compilation is over once the first step is.
-                pending.check_all()
-                writer.restart_clock(step)
-
-            # Evaluate.
-            due = [name for name, (every, _) in evaluators.items() if last or step % every == 0]
-            if due and not (stopping and not last):
-                pending.check_all()
-                results = evaluate(objective, state, {name: evaluators[name][1] for name in due})
-                check_keep_best(config, results, due)
-                writer.eval_metrics(step, results)
-                writer.restart_clock(step)
-
-            # Checkpoint, never of a state that has gone bad.
-            best_due = config.checkpoint.keep_best in results
-            if last or stopping or step % checkpoint_every == 0 or (due and best_due):
-                pending.check_all()
-                checkpointer.save(step, state, results if due else None)
-            if stopping and not last:
-                checkpointer.close()
-                say(f"stopped at step {step} of {total}; type the same command again to continue")
-                return {}
-        pending.check_all()
-    finally:
-        # Also after an error: the checkpoint under way is completed, and nothing is left running.
-        loader.close()
-        stop.restore()
-        writer.close()
-        checkpointer.close()
-    if loader.skipped:
-        say(f"{loader.skipped} unreadable records were skipped")
-    say(f"done: {total} steps, {workdir}")
-    return results
+    parts = (mesh, source, objective, evaluators, checkpointer, state, step_fn)
+    return Run(*parts, first, total, log_every, checkpoint_every)
 
 
 def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, float]:
@@ -199,9 +224,9 @@ class StopSignal:
 
     def received(self, step: int) -> bool:
         """Whether to save and end now; every process gets the same answer."""
-        return (
-            self._received if self._alone else multihost_utils.reached_preemption_sync_point(step)
-        )
+        if self._alone:
+            return self._received
+        return multihost_utils.reached_preemption_sync_point(step)
 
     def restore(self) -> None:
         """Gives the signal back to whom it had belonged."""
@@ -234,7 +259,7 @@ def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> No
         say(f"the config changed: {told}")
 
 
-def check_keep_best(config: ConfigDict, results: dict[str, float], due: list[str]) -> None:
+def check_keep_best(config: ConfigDict, results: dict[str, float], due: Iterable[str]) -> None:
     """Raises a ConfigError if `checkpoint.keep_best` is none of its evaluator's metrics."""
     best = config.checkpoint.keep_best
     if best is not None and best.split("/")[0] in due and best not in results:

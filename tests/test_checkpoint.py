@@ -101,8 +101,7 @@ def test_meta_carries_what_inference_needs(tmp_path):
     checkpointer.close()
     ours, info = load_meta(str(tmp_path))
     assert config_lib.changed_keys(ours, config) == {} and info == INFO
-    files = (tmp_path / "checkpoints" / "1" / "meta").rglob("*")
-    (meta,) = [json.loads(f.read_text()) for f in files if f.is_file()]
+    meta = json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text())
     assert meta["class_names"] == ["ant", "bee", "cat"] and meta["model"] == "vit_ti4"
     assert meta["preprocessing"] == {
         "transform": "resize((8, 8))",
