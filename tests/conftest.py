@@ -15,6 +15,8 @@ import jax
 import pytest
 from jax.sharding import AxisType, Mesh
 
+from imgcls import cli
+
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
 
@@ -50,9 +52,38 @@ def command(cache):
     return run
 
 
+@pytest.fixture(scope="session")
+def workdir(command, tmp_path_factory) -> pathlib.Path:
+    """A small run on digits with averaged parameters, trained once in a test session."""
+    folder = tmp_path_factory.mktemp("trained_digits")
+    done = command(
+        "main",
+        "--config=configs/digits.py",
+        f"--workdir={folder}",
+        "--config.total=6 epochs",
+        "--config.optim.learning_rate=0.3",
+        "--config.schedule.warmup=5 steps",
+        "--config.ema=0.8",
+        "--config.model.width=8",
+        "--config.model.stage_sizes=(1, 1)",
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def exit_code(main) -> int:
+    """What the process would exit with; an error that would end in a traceback fails the test."""
+    try:
+        cli.run(main)
+    except SystemExit as e:
+        return e.code
+    except Exception as e:
+        pytest.fail(f"ends in a traceback: {type(e).__name__}: {cli.one_line(e)}", pytrace=False)
+
+
 def command_line(name: str, *args: str) -> list[str]:
     """What a user types, for subprocess."""
-    return [sys.executable, "-W", "error::DeprecationWarning:imgcls", "-m", f"imgcls.{name}", *args]
+    return [sys.executable, "-m", f"imgcls.{name}", *args]
 
 
 def command_env(cache: str, devices: int = 1) -> dict[str, str]:

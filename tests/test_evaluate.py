@@ -9,12 +9,7 @@ from sklearn.datasets import load_digits
 
 from imgcls import evaluate
 from imgcls.data.sources import create_source
-from tests.test_predict import exit_code, train_digits
-
-
-@pytest.fixture(scope="module")
-def workdir(command, tmp_path_factory):
-    return train_digits(command, tmp_path_factory.getbasetemp())
+from tests.conftest import exit_code
 
 
 @pytest.fixture(scope="module")

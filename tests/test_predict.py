@@ -12,45 +12,12 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from imgcls import cli, predict
+from imgcls import predict
 from imgcls.errors import ConfigError
 from imgcls.models import create_model
+from tests.conftest import exit_code
 
 CLASSES = tuple("0123456789")
-
-
-def train_digits(command, folder: pathlib.Path) -> pathlib.Path:
-    """The workdir of a small run with averaged parameters; trained once in a test session."""
-    workdir = folder / "trained_digits"
-    if not workdir.exists():
-        result = command(
-            "main",
-            "--config=configs/digits.py",
-            f"--workdir={workdir}",
-            "--config.total=6 epochs",
-            "--config.optim.learning_rate=0.3",
-            "--config.schedule.warmup=5 steps",
-            "--config.ema=0.8",
-            "--config.model.width=8",
-            "--config.model.stage_sizes=(1, 1)",
-        )
-        assert result.returncode == 0, result.stderr
-    return workdir
-
-
-def exit_code(main) -> int:
-    """What the process would exit with; an error that would end in a traceback fails the test."""
-    try:
-        cli.run(main)
-    except SystemExit as e:
-        return e.code
-    except Exception as e:
-        pytest.fail(f"ends in a traceback: {type(e).__name__}: {cli.one_line(e)}", pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def workdir(command, tmp_path_factory):
-    return train_digits(command, tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
