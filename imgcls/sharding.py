@@ -72,6 +72,8 @@ def check_batch(config: ConfigDict, mesh: Mesh) -> None:
     Raises:
       ConfigError: it does not; names the numbers and the nearest batch size that does.
     """
+    if config.accumulate < 1:
+        raise ConfigError(f"config.accumulate={config.accumulate}: must be 1 or more")
     group = config.model.get("virtual_batch_size") or 1
     unit = config.accumulate * num_shards(mesh) * group
     if config.batch_size < 1 or config.batch_size % unit:

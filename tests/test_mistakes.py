@@ -58,6 +58,10 @@ WRONG_CONFIGS = {
     ),
     "mesh": (["--config.mesh.fsdp=3"], ["config.mesh", "fsdp=3", "8 devices"]),
     "channels of mean": (["--config.data.mean=(0.5, 0.5)"], ["config.data.mean", "1 channel"]),
+    "negative seed": (["--config.seed=-1"], ["config.seed=-1", "0 or more"]),
+    "negative workers": (["--config.data.workers=-1"], ["config.data.workers=-1", "0 or more"]),
+    "no accumulation": (["--config.accumulate=0"], ["config.accumulate=0", "1 or more"]),
+    "average of one": (["--config.ema=1.0"], ["config.ema=1.0", "below 1"]),
     "zero steps": (["--config.total=0 steps"], ["config.total", "at least a step"]),
 }
 
@@ -158,6 +162,15 @@ def test_truncated_jpeg_is_named(command, pictures, tmp_path):
     done = command("main", *picture_run(pictures, tmp_path / "run"))
     assert done.returncode == 1
     assert str(pictures / "train" / "dog" / "3.jpg") in the_line(done)
+
+
+def test_truncated_jpeg_is_named_by_a_worker_process_too(command, pictures, tmp_path):
+    run = picture_run(pictures, tmp_path / "run")
+    done = command("main", *run, "--config.data.workers=2")
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    # Python's own resource tracker may add that the workers' memory was cleaned up.
+    told = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(told) == 1 and str(pictures / "train" / "dog" / "3.jpg") in told[0]
 
 
 def test_truncated_jpeg_is_skipped_and_counted(command, pictures, tmp_path):

@@ -39,6 +39,11 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     if c.channels not in (1, 3):
         raise ConfigError(f"config.data.channels={c.channels}: must be 1 (grey) or 3 (RGB)")
+    if config.seed < 0:
+        raise ConfigError(f"config.seed={config.seed}: must be 0 or more")
+    for key in ("threads", "workers", "prefetch"):
+        if (c[key] or 0) < 0:
+            raise ConfigError(f"config.data.{key}={c[key]}: must be 0 or more")
     key = "train_transform" if train else "eval_transform"
     transforms = spec.parse(c[key], augment.TRANSFORMS, f"config.data.{key}")
     return Reader(source, transforms, config.seed, train, c.on_error, c.channels)

@@ -165,6 +165,9 @@ class Loader:
       threads: that read and transform; None is one per core.
       workers: processes that do so instead, each with one batch in hand.
       prefetch: batches kept ready on the device.
+
+    Attributes:
+      skipped: unreadable records of this process's share that were passed over so far.
     """
 
     def __init__(
@@ -179,7 +182,7 @@ class Loader:
         workers: int = 0,
         prefetch: int = 2,
     ):
-        self.reader, self.skipped = reader, 0
+        self.skipped = 0
         self._mesh, self._batch_size = mesh, batch_size
         rows = sharding.local_rows(mesh, batch_size)
         examples = grain.MapDataset.source(_LocalRows(reader, rows, batch_size, first, last))
@@ -206,16 +209,18 @@ class Loader:
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
         self._iterator = iter(self._batches)
-        return self._iterator
+        for batch, skipped in self._iterator:
+            self.skipped += skipped
+            yield batch
 
     def close(self) -> None:
         """Stops the threads and workers."""
         if self._iterator is not None:
             self._iterator.close()
 
-    def _to_device(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        self.skipped += int(batch.pop("skipped").sum())
-        return sharding.to_global(self._mesh, batch, self._batch_size)
+    def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
+        skipped = int(batch.pop("skipped").sum())
+        return sharding.to_global(self._mesh, batch, self._batch_size), skipped
 
 
 @functools.lru_cache(maxsize=16)

@@ -49,6 +49,8 @@ class Supervised:
             raise ConfigError(
                 f"config.objective.label_smoothing: is of the softmax loss, not of {loss!r}"
             )
+        if not 0 <= config.ema < 1:
+            raise ConfigError(f"config.ema={config.ema}: must be from 0 to below 1")
         options = config.model.to_dict()
         given = options.pop("num_classes", None)
         if given not in (None, classes):
