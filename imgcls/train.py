@@ -95,9 +95,11 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
                     measured["skipped_records"] = loader.skipped
                 writer.train_metrics(step, measured)
 
-            # Evaluate.
+            # Evaluate, unless the machine is about to be taken away.
             due = {n: e for n, (every, e) in run.evaluators.items() if last or step % every == 0}
-            if due and (last or not stopping):
+            if stopping and not last:
+                due = {}
+            if due:
                 pending.check_all()
                 results = evaluate(run.objective, state, due)
                 check_keep_best(config, results, due)
@@ -105,10 +107,10 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
                 writer.restart_clock(step)
 
             # Checkpoint, but never a state that has gone bad.
-            best_due = due and config.checkpoint.keep_best in results
-            if last or stopping or step % run.checkpoint_every == 0 or best_due:
+            judged = bool(due) and config.checkpoint.keep_best in results
+            if last or stopping or step % run.checkpoint_every == 0 or judged:
                 pending.check_all()
-                run.checkpointer.save(step, state, results if due else None)
+                run.checkpointer.save(step, state, results if judged else None)
             if stopping and not last:
                 run.checkpointer.close()
                 say(f"stopped at step {step} of {total}; type the same command again to continue")

@@ -32,6 +32,8 @@ WRONG_CONFIGS = {
     "unknown objective": (["--config.objective.name=supervisd"], ["supervisd", "supervised"]),
     "unknown optimiser": (["--config.optim.name=adamm"], ["adamm", "adam"]),
     "unknown evaluator": (["--config.evaluators.test.type=clasification"], ["classification"]),
+    "no section": (["--config.evaluators.val=test"], ["config.evaluators.val='test'", "section"]),
+    "taken name": (["--config.evaluators.train.split=test"], ["evaluators.train", "train_part"]),
     "unknown metric": (["--config.checkpoint.keep_best=tset/accuracy"], ["tset/accuracy", "test"]),
     "unknown augmentation": (
         ["--config.data.train_transform=flipp|pad_crop(8)"],

@@ -58,3 +58,23 @@ def test_one_trainer_reads_in_a_sitting():
     assert text.count("\n") <= 320
     for name in ("supervised", "simclr", "byol", "cross_entropy"):
         assert name not in text
+
+
+def test_best_of_one_evaluator_among_several(command, tmp_path):
+    """Evaluations at different steps: only those that have the metric can be the best."""
+    done = command(
+        "main",
+        *RUN,
+        "--config.evaluators.part.split=train[:100]",
+        "--config.evaluators.part.every=5 steps",
+        "--config.checkpoint.every=5 steps",
+        "--config.checkpoint.keep_last=1",
+        f"--workdir={tmp_path}",
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [x["step"] for x in lines if "part/f1" in x] == list(range(5, 41, 5))
+    judged = {x["step"]: x["test/accuracy"] for x in lines if "test/accuracy" in x}
+    kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
+    assert sorted(judged) == [10, 20, 30, 40] and 40 in kept and len(kept) <= 2
+    assert max(judged[step] for step in kept) == max(judged.values())

@@ -42,6 +42,16 @@ def create_evaluators(
     _import_evaluators()
     created = {}
     for name, section in config.evaluators.items():
+        if name == "train":
+            raise ConfigError(
+                "config.evaluators.train: train/ is where training's own metrics go; choose "
+                "another name, such as train_part"
+            )
+        if not isinstance(section, ConfigDict):
+            raise ConfigError(
+                f"config.evaluators.{name}={section!r}: must be a section, such as "
+                f"--config.evaluators.{name}.split=test"
+            )
         options = section.to_dict()
         kind = options.pop("type", "classification")
         check_choice(f"evaluators.{name}.type", kind, _evaluators)
