@@ -59,7 +59,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         target = objective.update_target(state.target, params, model_state, state.step)
         metrics |= {
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
         return TrainState(state.step + 1, params, model_state, opt_state, target), metrics
