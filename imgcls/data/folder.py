@@ -12,7 +12,7 @@ from imgcls.cli import one_line
 from imgcls.data.sources import parse_split, stratified_slice
 from imgcls.errors import ConfigError, DataError
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 SPLIT_FOLDERS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
