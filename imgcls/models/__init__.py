@@ -7,7 +7,9 @@ Every model is a `flax.linen.Module` called as `model(x, *, train=False, feature
   that the head reads (a model initialised so has no head);
 - parameters are float32, the computation runs in `dtype`;
 - `train=True` draws from the rng "dropout" and updates the collection "batch_stats", where the
-  model has any.
+  model has any;
+- the logits of auxiliary classifiers, in training, are sown as "aux_logits" into the collection
+  "intermediates".
 
 A new family is one new file in this package that calls `register_model`: every file here is
 imported when a model is first asked for.
@@ -37,28 +39,40 @@ class ModelEntry:
       module: the class; its fields are the options that `create_model` takes.
       defaults: values of the fields that make this model, such as its depth.
       input_size: side in pixels of the pictures that the model was designed for.
+      top1: published accuracy on ImageNet in percent, one crop, trained on ImageNet-1k alone
+        unless the source says otherwise.
+      source: where that was published.
     """
 
     module: type[nn.Module]
     defaults: Mapping[str, Any]
     input_size: int = 224
+    top1: float | None = None
+    source: str = ""
 
     @property
     def options(self) -> list[str]:
         """Names of the options that `create_model` takes for this model, sorted."""
         fields = {field.name for field in dataclasses.fields(self.module)}
-        return sorted(fields - {"parent", "name", "num_classes", "dtype"})
+        return sorted(fields - {"parent", "name", "num_classes"})
 
 
 _entries: dict[str, ModelEntry] = {}
 _patterns: dict[str, Callable[..., ModelEntry]] = {}
 
 
-def register_model(name: str, *, input_size: int = 224, **defaults: Any) -> Callable:
+def register_model(
+    name: str,
+    *,
+    input_size: int = 224,
+    top1: float | None = None,
+    source: str = "",
+    **defaults: Any,
+) -> Callable:
     """Class decorator: `name` is this module with these values of its fields."""
 
     def register(module: type[nn.Module]) -> type[nn.Module]:
-        _entries[name] = ModelEntry(module, defaults, input_size)
+        _entries[name] = ModelEntry(module, defaults, input_size, top1, source)
         return module
 
     return register
@@ -99,28 +113,54 @@ def model_entry(name: str) -> ModelEntry:
 
 
 def create_model(
-    name: str, num_classes: int, *, dtype: str | jnp.dtype = "float32", **options: Any
+    name: str,
+    num_classes: int = 1000,
+    *,
+    in_channels: int = 3,
+    dtype: str | jnp.dtype = "float32",
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
+    remat: bool = False,
+    **options: Any,
 ) -> nn.Module:
     """Makes the module of a model; its parameters come from `module.init`.
 
     Args:
       name: one of `list_models()`, or a name that a family's pattern accepts, such as "vit_s4".
       num_classes: number of logits.
+      in_channels: channels of the pictures: 3 for colour, 1 for grey, any other.
       dtype: of the computation: float32 or bfloat16.
-      **options: fields of the module class, for example `drop_path=0.1`.
+      drop_rate: dropout, where the family's paper puts it; None is the model's default.
+      drop_path: stochastic depth of the last residual block; None is the model's default.
+      remat: recompute the blocks in the backward pass, for less memory.
+      **options: other fields of the module class, for example `virtual_batch_size=32`.
 
     Raises:
-      ConfigError: unknown name, option or dtype, or a number of classes below 1.
+      ConfigError: unknown name, option or dtype, `drop_path` of a model without residual blocks,
+        or a number of classes or channels below 1.
     """
     entry = model_entry(name)
+    for option, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
+        if value is not None:
+            options[option] = value
+    if "drop_path" not in entry.options and not options.get("drop_path", 1.0):
+        del options["drop_path"]
     for option in options:
         if option not in entry.options:
             hint = _nearest(option, entry.options)
             raise ConfigError(f"model {name!r} has no option {option!r}: {hint}")
-    if num_classes < 1:
-        raise ConfigError(f"num_classes is {num_classes}: write a number of 1 or more")
-    arguments = {**entry.defaults, **options}
-    return entry.module(num_classes=num_classes, dtype=_compute_dtype(dtype), **arguments)
+    if not 0 <= (drop_rate or 0.0) < 1:
+        raise ConfigError(f"drop_rate is {drop_rate}: write a number from 0 to below 1")
+    for what, number in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if number < 1:
+            raise ConfigError(f"{what} is {number}: write a number of 1 or more")
+    return entry.module(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dtype=_compute_dtype(dtype),
+        remat=remat,
+        **{**entry.defaults, **options},
+    )
 
 
 def _compute_dtype(dtype: str | jnp.dtype) -> jnp.dtype:
@@ -143,4 +183,5 @@ def _nearest(word: str, choices: Iterable[str]) -> str:
 def _import_families() -> None:
     # Not at import time: the families import this module.
     for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
+        if module.name != "__main__":
+            importlib.import_module(f"{__name__}.{module.name}")

@@ -1,12 +1,64 @@
-"""Layers that several model families share."""
+"""Layers that several model families share, and what every model has in common."""
 
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgcls.errors import ConfigError
+
+
+# Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ImageModel(nn.Module):
+    """The fields that every model has.
+
+    Attributes:
+      num_classes: number of logits.
+      in_channels: channels of the pictures.
+      drop_rate: dropout, before the head unless the family's paper puts it elsewhere.
+      remat: recompute blocks in the backward pass, for less memory and about a third more time.
+      dtype: of the computation. Parameters, the pooled features and the head are float32.
+    """
+
+    num_classes: int
+    in_channels: int = 3
+    drop_rate: float = 0.0
+    remat: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    def check_input(self, x: jax.Array, smallest: int = 1) -> jax.Array:
+        """Pictures `[B, H, W, C]` in the dtype of the computation.
+
+        Raises:
+          ConfigError: another number of channels, or a side of less than `smallest` pixels.
+        """
+        if x.shape[-1] != self.in_channels:
+            raise ConfigError(
+                f"{type(self).__name__}: the pictures have {x.shape[-1]} channels, the model "
+                f"takes {self.in_channels}: set model.in_channels or data.channels"
+            )
+        if min(x.shape[1:-1]) < smallest:
+            size = "x".join(map(str, x.shape[1:-1]))
+            raise ConfigError(
+                f"{type(self).__name__}: pictures of {size} pixels are too small: every side "
+                f"must have {smallest} or more"
+            )
+        return x.astype(self.dtype)
+
+    def block(self, module: type[nn.Module]) -> type[nn.Module]:
+        """A block that is called as `(x, train)`, recomputed in the backward pass by `remat`."""
+        return nn.remat(module, static_argnums=(2,)) if self.remat else module
+
+    def classify(self, x: jax.Array, *, train: bool, kernel_init: Callable) -> jax.Array:
+        """Dropout, then logits `[B, num_classes]` of features `[B, D]`: the layer `head`."""
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=kernel_init, name="head")(x)
 
 
 class BatchNorm(nn.Module):
@@ -78,6 +130,187 @@ class BatchNorm(nn.Module):
         """(a, b) with x * a + b the normalised x: one multiply-add an activation."""
         a = scale * jax.lax.rsqrt(var + self.epsilon)
         return a, bias - mean * a
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, BatchNorm, ReLU.
+
+    Attributes:
+      features: channels out.
+      kernel: sides of the kernel; one number is a square.
+      stride: in both directions.
+      padding: zeros on every side, or (rows, columns) of them; None keeps the size at stride 1.
+        It is symmetric, as in torch: "SAME" would pad a stride of 2 on one side only.
+      groups: of channels that are convolved on their own.
+      act: whether the ReLU is there.
+      use_bias: of the convolution.
+      scale_init: of the BatchNorm.
+      virtual_batch_size, epsilon: see `BatchNorm`.
+      dtype: of the computation.
+    """
+
+    features: int
+    kernel: int | tuple[int, int] = 1
+    stride: int = 1
+    padding: int | tuple[int, int] | None = None
+    groups: int = 1
+    act: bool = True
+    use_bias: bool = False
+    scale_init: Callable = nn.initializers.ones
+    virtual_batch_size: int | None = None
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> `[B, H', W', features]`."""
+        x = conv(
+            self.features,
+            self.kernel,
+            self.stride,
+            self.padding,
+            groups=self.groups,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        x = BatchNorm(
+            self.virtual_batch_size,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            scale_init=self.scale_init,
+            name="bn",
+        )(x, train=train)
+        return nn.relu(x) if self.act else x
+
+
+def conv(
+    features: int,
+    kernel: int | tuple[int, int],
+    stride: int = 1,
+    padding: int | tuple[int, int] | None = None,
+    *,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: Callable = he_normal,
+    dtype: jnp.dtype,
+    name: str,
+) -> nn.Conv:
+    """A convolution with symmetric zero padding; the arguments are those of `ConvNormAct`."""
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if padding is None:
+        padding = tuple(side // 2 for side in sides)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return nn.Conv(
+        features,
+        sides,
+        strides=stride,
+        padding=((rows, rows), (columns, columns)),
+        feature_group_count=groups,
+        use_bias=use_bias,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        name=name,
+    )
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighted by a gate computed from their means.
+
+    Hu et al. 2017, arXiv:1709.01507, section 3.
+
+    Attributes:
+      squeezed: channels between the two layers.
+      dtype: of the computation.
+    """
+
+    squeezed: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x `[B, H, W, C]` -> the same shape."""
+        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
+        gate = conv(self.squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(gate)
+        gate = conv(x.shape[-1], 1, use_bias=True, dtype=self.dtype, name="fc2")(nn.relu(gate))
+        return x * nn.sigmoid(gate)
+
+
+class SplitAttention(nn.Module):
+    """A 3x3 convolution into `radix` splits, and their sum weighted per channel by attention.
+
+    Zhang et al. 2020, arXiv:2004.08955, section 3.1 and figure 2, with one cardinal group.
+
+    Attributes:
+      features: channels out.
+      stride: of the convolution.
+      radix: splits.
+      virtual_batch_size: see `BatchNorm`.
+      dtype: of the computation.
+    """
+
+    features: int
+    stride: int
+    radix: int
+    virtual_batch_size: int | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
+        splits = (self.radix, self.features)
+        # A quarter of the channels, but not too few, and a multiple of eight.
+        squeezed = max(32, (self.features * self.radix // 4 + 4) // 8 * 8)
+
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            layer = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=name)
+            return nn.relu(layer(x, train=train))
+
+        x = conv(
+            math.prod(splits), 3, self.stride, groups=self.radix, dtype=self.dtype, name="conv"
+        )(x)
+        x = norm(x, "bn0")
+        x = x.reshape(*x.shape[:-1], *splits)
+        gap = jnp.mean(jnp.sum(x, axis=-2, dtype=jnp.float32), axis=(1, 2), keepdims=True)
+        gate = conv(squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(
+            gap.astype(self.dtype)
+        )
+        gate = norm(gate, "bn1")
+        gate = conv(math.prod(splits), 1, use_bias=True, dtype=self.dtype, name="fc2")(gate)
+        gate = nn.softmax(gate.reshape(*gate.shape[:-1], *splits).astype(jnp.float32), axis=-2)
+        return jnp.sum(x * gate.astype(self.dtype), axis=-2)
+
+
+def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bool = False):
+    """Maximum over windows, `[B, H, W, C]`; with `ceil` the last window may hang over the edge."""
+    pads = []
+    for size in x.shape[1:3]:
+        rest = (size + 2 * padding - side) % stride
+        pads.append((padding, padding + (stride - rest if ceil and rest else 0)))
+    return nn.max_pool(x, (side, side), strides=(stride, stride), padding=pads)
+
+
+def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
+    """Mean over windows, `[B, H, W, C]`; zeros of the padding count."""
+    pads = ((padding, padding),) * 2
+    return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)
+
+
+def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
+    """Means over a grid of side x side windows that cover x `[B, H, W, C]`, whatever its size.
+
+    Window i spans floor(i * size / side) to ceil((i + 1) * size / side), as in torch.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis]
+        if size == side:
+            continue
+        weights = np.zeros((side, size), np.float32)
+        for i in range(side):
+            window = slice(i * size // side, -(-(i + 1) * size // side))
+            weights[i, window] = 1 / (window.stop - window.start)
+        x = jnp.moveaxis(jnp.tensordot(weights.astype(x.dtype), x, (1, axis)), 0, axis)
+    return x
 
 
 class DropPath(nn.Module):

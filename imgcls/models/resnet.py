@@ -1,7 +1,8 @@
-"""ResNet v1.5 (He et al. 2015, arXiv:1512.03385, table 1), with the stride on the 3x3 convolution.
+"""ResNet v1.5 and the variants that change its block: SE-ResNet and ResNeXt.
 
-Padding is explicit and symmetric, as in torchvision, so that its weights carry over: "SAME"
-would pad a stride-2 convolution on one side only.
+- ResNet: He et al. 2015, arXiv:1512.03385, table 1, with the stride on the 3x3 convolution.
+- SE-ResNet: Hu et al. 2017, arXiv:1709.01507, table 1: a gate on the channels of the branch.
+- ResNeXt: Xie et al. 2016, arXiv:1611.05431, table 1: a wider 3x3 convolution in groups.
 """
 
 import functools
@@ -12,9 +13,15 @@ import jax.numpy as jnp
 
 from imgcls.errors import ConfigError
 from imgcls.models import register_model
-from imgcls.models.layers import BatchNorm, DropPath, drop_path_rates
-
-_he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+from imgcls.models.layers import (
+    BatchNorm,
+    DropPath,
+    ImageModel,
+    SqueezeExcite,
+    conv,
+    drop_path_rates,
+    max_pool,
+)
 
 
 class ResNetBlock(nn.Module):
@@ -24,6 +31,8 @@ class ResNetBlock(nn.Module):
       width: channels of the 3x3 convolutions; a bottleneck returns four times as many.
       stride: of the block.
       bottleneck: which of the two.
+      groups, group_width: of a bottleneck's 3x3 convolution, see `ResNet`.
+      se: a squeeze-and-excitation gate, of a sixteenth of the channels, ends the branch.
       virtual_batch_size: see `BatchNorm`.
       zero_init_residual: whether the branch starts at zero.
       drop_path: chance to drop the branch in training.
@@ -33,67 +42,81 @@ class ResNetBlock(nn.Module):
     width: int
     stride: int
     bottleneck: bool
+    groups: int
+    group_width: int
+    se: bool
     virtual_batch_size: int | None
     zero_init_residual: bool
     drop_path: float
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, H, W, C]` -> `[B, H / stride, W / stride, width or 4 * width]`."""
         norm = functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
-        conv = functools.partial(_conv, dtype=self.dtype)
-        if self.bottleneck:
-            plan = [(self.width, 1, 1), (self.width, 3, self.stride), (4 * self.width, 1, 1)]
-        else:
-            plan = [(self.width, 3, self.stride), (self.width, 3, 1)]
-
         branch = x
-        for index, (channels, kernel, stride) in enumerate(plan, start=1):
-            last = index == len(plan)
+        for index, (channels, kernel, stride, groups) in enumerate(self._plan(), start=1):
+            last = index == len(self._plan())
             zeros = last and self.zero_init_residual
             scale_init = nn.initializers.zeros if zeros else nn.initializers.ones
-            branch = conv(channels, kernel, stride, name=f"conv{index}")(branch)
+            branch = conv(
+                channels, kernel, stride, groups=groups, dtype=self.dtype, name=f"conv{index}"
+            )(branch)
             branch = norm(scale_init=scale_init, name=f"bn{index}")(branch, train=train)
             if not last:
                 branch = nn.relu(branch)
+        if self.se:
+            branch = SqueezeExcite(branch.shape[-1] // 16, self.dtype, name="se")(branch)
         branch = DropPath(self.drop_path)(branch, train=train)
 
         if x.shape != branch.shape:
-            x = conv(branch.shape[-1], 1, self.stride, name="downsample_conv")(x)
+            x = conv(
+                branch.shape[-1], 1, self.stride, dtype=self.dtype, name="downsample_conv"
+            )(x)
             x = norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + branch)
 
+    def _plan(self) -> list[tuple[int, int, int, int]]:
+        """(channels, kernel, stride, groups) of the branch's convolutions."""
+        if not self.bottleneck:
+            return [(self.width, 3, self.stride, 1), (self.width, 3, 1, 1)]
+        inner = self.width * self.group_width // 64 * self.groups
+        return [
+            (inner, 1, 1, 1),
+            (inner, 3, self.stride, self.groups),
+            (4 * self.width, 1, 1, 1),
+        ]
 
-class ResNet(nn.Module):
+
+class ResNet(ImageModel, kw_only=True):
     """ResNet.
 
     Attributes:
-      num_classes: number of logits.
       stage_sizes: blocks per stage; each stage doubles the channels, each but the first halves
         the resolution.
       bottleneck: kind of block.
+      groups: of the 3x3 convolution of a bottleneck (ResNeXt's cardinality).
+      group_width: channels of each group in the first stage, when `width` is 64.
+      se: squeeze-and-excitation in every block.
       stem: "imagenet" (7x7 stride 2, then max-pool: resolution / 4) or "cifar" (3x3 stride 1, for
         pictures of about 32 pixels).
       width: channels of the stem and of the first stage; the other stages follow from it.
       virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
       zero_init_residual: start each block as the identity (Goyal et al. 2017, arXiv:1706.02677,
         section 5.1).
-      drop_rate: dropout before the head.
       drop_path: stochastic depth of the last block; the others linearly less.
-      dtype: of the computation. The head is float32.
     """
 
-    num_classes: int
     stage_sizes: tuple[int, ...]
     bottleneck: bool
+    groups: int = 1
+    group_width: int = 64
+    se: bool = False
     stem: str = "imagenet"
     width: int = 64
     virtual_batch_size: int | None = None
     zero_init_residual: bool = True
-    drop_rate: float = 0.0
     drop_path: float = 0.0
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
@@ -102,56 +125,57 @@ class ResNet(nn.Module):
         Raises:
           ConfigError: unknown stem, or the batch does not divide by `virtual_batch_size`.
         """
-        x = self._stem(x.astype(self.dtype), train)
+        x = self._stem(self.check_input(x), train)
         rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
-                x = ResNetBlock(
+                x = self.block(ResNetBlock)(
                     width=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     bottleneck=self.bottleneck,
+                    groups=self.groups,
+                    group_width=self.group_width,
+                    se=self.se,
                     virtual_batch_size=self.virtual_batch_size,
                     zero_init_residual=self.zero_init_residual,
                     drop_path=next(rates),
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{index}",
-                )(x, train=train)
+                )(x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         if features:
             return x
-        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)
+        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
 
     def _stem(self, x: jax.Array, train: bool) -> jax.Array:
         if self.stem not in ("imagenet", "cifar"):
             raise ConfigError(f"ResNet stem is {self.stem!r}: write 'imagenet' or 'cifar'")
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = _conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
+        x = conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
         x = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name="bn1")(x, train=train)
         x = nn.relu(x)
-        if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        return x
+        return max_pool(x, 3, 2, padding=1) if self.stem == "imagenet" else x
 
 
-def _conv(channels: int, kernel: int, stride: int, dtype: jnp.dtype, name: str) -> nn.Conv:
-    return nn.Conv(
-        channels,
-        (kernel, kernel),
-        strides=stride,
-        padding=kernel // 2,
-        use_bias=False,
-        kernel_init=_he_normal,
-        dtype=dtype,
-        name=name,
-    )
-
-
-for _name, _bottleneck, _stage_sizes in (
-    ("resnet18", False, (2, 2, 2, 2)),
-    ("resnet34", False, (3, 4, 6, 3)),
-    ("resnet50", True, (3, 4, 6, 3)),
-    ("resnet101", True, (3, 4, 23, 3)),
-    ("resnet152", True, (3, 8, 36, 3)),
+_TORCHVISION = "torchvision, IMAGENET1K_V1"
+_SE = "Hu et al. 2017, table 2"
+_DEPTHS = {
+    18: dict(bottleneck=False, stage_sizes=(2, 2, 2, 2)),
+    34: dict(bottleneck=False, stage_sizes=(3, 4, 6, 3)),
+    50: dict(bottleneck=True, stage_sizes=(3, 4, 6, 3)),
+    101: dict(bottleneck=True, stage_sizes=(3, 4, 23, 3)),
+    152: dict(bottleneck=True, stage_sizes=(3, 8, 36, 3)),
+}
+for _name, _depth, _variant, _top1, _source in (
+    ("resnet18", 18, {}, 69.76, _TORCHVISION),
+    ("resnet34", 34, {}, 73.31, _TORCHVISION),
+    ("resnet50", 50, {}, 76.13, _TORCHVISION),
+    ("resnet101", 101, {}, 77.37, _TORCHVISION),
+    ("resnet152", 152, {}, 78.31, _TORCHVISION),
+    ("seresnet50", 50, dict(se=True), 76.71, _SE),
+    ("seresnet101", 101, dict(se=True), 77.62, _SE),
+    ("seresnet152", 152, dict(se=True), 78.43, _SE),
+    ("resnext50_32x4d", 50, dict(groups=32, group_width=4), 77.62, _TORCHVISION),
+    ("resnext101_32x8d", 101, dict(groups=32, group_width=8), 79.31, _TORCHVISION),
 ):
-    register_model(_name, stage_sizes=_stage_sizes, bottleneck=_bottleneck)(ResNet)
+    register_model(_name, top1=_top1, source=_source, **_DEPTHS[_depth], **_variant)(ResNet)

@@ -3,8 +3,13 @@
 Kernels are shaped for tensor parallelism: `attn/qkv` `[D, 3, heads, head_dim]`, `attn/proj`
 `[heads, head_dim, D]`, `mlp/fc1` `[D, M]`, `mlp/fc2` `[M, D]`.
 
+DeiT's distilled variant (Touvron et al. 2020, arXiv:2012.12877, section 4) has a second token and a
+second head; its logits are the mean of both heads.
+
 Initialisation follows big_vision: Xavier uniform kernels, tiny MLP biases, a head of zeros.
 """
+
+import math
 
 import flax.linen as nn
 import jax
@@ -13,7 +18,7 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.models import ModelEntry, register_model, register_pattern
-from imgcls.models.layers import DropPath, LayerScale, drop_path_rates
+from imgcls.models.layers import DropPath, ImageModel, LayerScale, drop_path_rates
 
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel of three times the outputs, yet each is initialised as its
@@ -109,11 +114,11 @@ class Block(nn.Module):
         return DropPath(self.drop_path)(branch, train=train)
 
 
-class ViT(nn.Module):
-    """Vision Transformer.
+class ViT(ImageModel, kw_only=True):
+    """Vision Transformer. Dropout is after the position embedding, in the MLPs and on every branch
+    (appendix B.1 of the paper).
 
     Attributes:
-      num_classes: number of logits.
       patch_size: side of a patch in pixels; must divide height and width.
       width: channels D of a token.
       depth: blocks.
@@ -121,49 +126,43 @@ class ViT(nn.Module):
       mlp_dim: hidden width of the MLPs.
       pool: "cls" reads the class token after the last norm; "gap" has no class token and averages
         the patch tokens after the last norm, as big_vision does (timm norms the average).
-      pos_embed: "learned", or "sincos2d", which is fixed and no parameter.
-      drop_rate: dropout after the position embedding, in the MLPs and on every branch (appendix
-        B.1 of the paper).
+      distilled: a distillation token beside the class token, with a head `head_dist`.
+      pos_embed: "learned", which is resampled for pictures of another size than it was made for,
+        or "sincos2d", which is fixed and no parameter.
       drop_path: stochastic depth of the last block; the others linearly less.
       uniform_drop_path: all blocks as the last (CaiT, DeiT III).
       layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
-      remat: recompute each block in the backward pass, for less memory and about a third more
-        time.
-      dtype: of the computation. The head is float32.
     """
 
-    num_classes: int
     patch_size: int
     width: int
     depth: int
     num_heads: int
     mlp_dim: int
     pool: str = "cls"
+    distilled: bool = False
     pos_embed: str = "learned"
-    drop_rate: float = 0.0
     drop_path: float = 0.0
     uniform_drop_path: bool = False
     layer_scale: float | None = None
-    remat: bool = False
-    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
         """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, width]`; float32.
 
+        The features of the distilled variant are the mean of its two tokens.
+
         Raises:
-          ConfigError: an option has no such value, the patch size does not divide the picture, or
-            the picture has another size than the position embedding was trained for.
+          ConfigError: an option has no such value, or the patch size does not divide the picture.
         """
         self._check(x)
-        x = self._embed(x)
+        x = self._embed(self.check_input(x))
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         rates = drop_path_rates(self.drop_path, self.depth)
         if self.uniform_drop_path:
             rates = [self.drop_path] * self.depth
         for index, drop_path in enumerate(rates):
-            x = block(
+            x = self.block(Block)(
                 self.num_heads,
                 self.mlp_dim,
                 self.drop_rate,
@@ -173,16 +172,25 @@ class ViT(nn.Module):
                 name=f"block{index}",
             )(x, train)
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
-        x = x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)
+        heads = {"head": x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)}
+        if self.distilled:
+            heads["head_dist"] = x[:, 1]
         if features:
-            return x
-        return nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, name="head")(x)
+            return sum(heads.values()) / len(heads)
+        zeros = nn.initializers.zeros
+        logits = [
+            nn.Dense(self.num_classes, kernel_init=zeros, name=name)(token)
+            for name, token in heads.items()
+        ]
+        return sum(logits) / len(logits)
 
     def _check(self, x: jax.Array) -> None:
         for option, allowed in (("pool", ("cls", "gap")), ("pos_embed", ("learned", "sincos2d"))):
             if (value := getattr(self, option)) not in allowed:
                 choices = " or ".join(map(repr, allowed))
                 raise ConfigError(f"ViT {option} is {value!r}: write {choices}")
+        if self.distilled and self.pool != "cls":
+            raise ConfigError("ViT: the distilled variant reads its tokens: write pool='cls'")
         if self.width % self.num_heads:
             raise ConfigError(
                 f"ViT: width {self.width} does not divide into {self.num_heads} heads: "
@@ -203,28 +211,57 @@ class ViT(nn.Module):
         )(x)
         batch, rows, columns, _ = x.shape
         x = x.reshape(batch, rows * columns, self.width)
-        if self.pool == "cls":
-            cls = self.param("cls_token", nn.initializers.zeros, (1, 1, self.width), jnp.float32)
-            cls = jnp.broadcast_to(cls.astype(self.dtype), (batch, 1, self.width))
-            x = jnp.concatenate([cls, x], axis=1)
+        prefix = self._prefix_tokens()
+        if prefix:
+            tokens = jnp.concatenate(prefix, axis=1).astype(self.dtype)
+            x = jnp.concatenate([jnp.broadcast_to(tokens, (batch, *tokens.shape[1:])), x], axis=1)
         if self.pos_embed == "learned":
-            positions = self._learned_positions(x.shape[1])
+            positions = self._learned_positions(rows, columns, len(prefix))
         else:
-            positions = sincos2d(rows, columns, self.width)
-            # The class token has no place in the picture: its embedding is zero (MoCo v3).
-            positions = np.pad(positions, ((x.shape[1] - rows * columns, 0), (0, 0)))
+            # The other tokens have no place in the picture: their embedding is zero (MoCo v3).
+            positions = np.pad(sincos2d(rows, columns, self.width), ((len(prefix), 0), (0, 0)))
         return x + jnp.asarray(positions, self.dtype)
 
-    def _learned_positions(self, tokens: int) -> jax.Array:
-        shape = (1, tokens, self.width)
+    def _prefix_tokens(self) -> list[jax.Array]:
+        names = (["cls_token"] if self.pool == "cls" else []) + ["dist_token"] * self.distilled
+        shape = (1, 1, self.width)
+        return [self.param(name, nn.initializers.zeros, shape, jnp.float32) for name in names]
+
+    def _learned_positions(self, rows: int, columns: int, prefix: int) -> jax.Array:
+        shape = (1, prefix + rows * columns, self.width)
         if self.has_variable("params", "pos_embed"):
-            trained = self.get_variable("params", "pos_embed").shape
-            if trained != shape:
-                raise ConfigError(
-                    f"ViT: the picture gives {tokens} tokens but pos_embed has {trained[1]}: "
-                    "use the image size it was trained with, or resize pos_embed first"
-                )
+            made = self.get_variable("params", "pos_embed")
+            if made.shape != shape:
+                return resample_positions(made, (rows, columns), prefix)
         return self.param("pos_embed", nn.initializers.normal(0.02), shape, jnp.float32)
+
+
+def resample_positions(positions: jax.Array, grid: tuple[int, int], prefix: int) -> jax.Array:
+    """Position embeddings of a square grid for another grid, by bicubic interpolation.
+
+    Dosovitskiy et al. 2020, section 3.2; antialiased, as in timm and big_vision.
+
+    Args:
+      positions: `[1, prefix + side * side, D]`.
+      grid: (rows, columns) of the result.
+      prefix: tokens before those of the grid; they are kept.
+
+    Returns:
+      `[1, prefix + rows * columns, D]`.
+
+    Raises:
+      ConfigError: the embeddings are not those of a square grid.
+    """
+    _, tokens, width = positions.shape
+    side = math.isqrt(max(tokens - prefix, 0))
+    if side == 0 or side * side != tokens - prefix:
+        raise ConfigError(
+            f"ViT: pos_embed has {tokens} tokens, of which {prefix} are no patches: the rest is no "
+            "square grid and can't be resampled; use the image size that it was made for"
+        )
+    table = positions[:, prefix:].reshape(1, side, side, width)
+    table = jax.image.resize(table, (1, *grid, width), "cubic")
+    return jnp.concatenate([positions[:, :prefix], table.reshape(1, -1, width)], axis=1)
 
 
 def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
@@ -260,5 +297,27 @@ def vit_entry(size: str, patch_size: str) -> ModelEntry:
     return ModelEntry(ViT, {"patch_size": int(patch_size), **_SIZES[size]})
 
 
-for _size, _patch in (("ti", 16), ("s", 16), ("b", 16), ("b", 32), ("l", 16), ("h", 14)):
-    register_model(f"vit_{_size}{_patch}", patch_size=_patch, **_SIZES[_size])(ViT)
+_AUGREG = "augreg (Steiner et al. 2021), ImageNet-21k, then ImageNet"
+_DEIT = "Touvron et al. 2020, table 7"
+for _size, _patch, _top1, _source in (
+    ("ti", 16, 75.46, _AUGREG),
+    ("s", 16, 81.40, _AUGREG),
+    ("s", 32, 75.99, _AUGREG),
+    ("b", 16, 81.07, "torchvision, IMAGENET1K_V1"),
+    ("b", 32, 75.91, "torchvision, IMAGENET1K_V1"),
+    ("l", 16, 79.66, "torchvision, IMAGENET1K_V1"),
+    ("l", 32, 76.97, "torchvision, IMAGENET1K_V1"),
+    ("h", 14, 85.71, "torchvision, IMAGENET1K_SWAG_LINEAR_V1, pre-trained on 3.6 billion images"),
+):
+    register_model(
+        f"vit_{_size}{_patch}", top1=_top1, source=_source, patch_size=_patch, **_SIZES[_size]
+    )(ViT)
+for _size, _top1 in (("ti", 74.5), ("s", 81.2), ("b", 83.4)):
+    register_model(
+        f"deit_{_size}16_distilled",
+        top1=_top1,
+        source=_DEIT,
+        patch_size=16,
+        distilled=True,
+        **_SIZES[_size],
+    )(ViT)

@@ -22,13 +22,20 @@ class Supervised:
       loss: 'softmax' (one class of K), 'sigmoid' (K yes-or-no decisions: multi-label, or the
         binary cross-entropy of DeiT III on single labels) or 'binary' (two classes, one logit).
       label_smoothing: of the softmax cross-entropy.
+      aux_weight: of the loss of each auxiliary classifier, where the model has any (0.3 in
+        Szegedy et al. 2014, section 5).
 
     Raises:
       ConfigError: a loss that does not fit the labels.
     """
 
     def __init__(
-        self, config: ConfigDict, data_info, loss: str = "softmax", label_smoothing: float = 0.0
+        self,
+        config: ConfigDict,
+        data_info,
+        loss: str = "softmax",
+        label_smoothing: float = 0.0,
+        aux_weight: float = 0.3,
     ):
         check_choice("objective.loss", loss, ("softmax", "sigmoid", "binary"))
         classes = len(data_info.class_names)
@@ -58,9 +65,16 @@ class Supervised:
                 f"config.model.num_classes={given}: {config.data.source} has {classes} classes; "
                 "leave the key out"
             )
+        channels = data_info.image_shape[-1]
+        if options.setdefault("in_channels", channels) != channels:
+            raise ConfigError(
+                f"config.model.in_channels={options['in_channels']}: the pictures have {channels}; "
+                "leave the key out, or set data.channels"
+            )
         self.num_outputs = 1 if loss == "binary" else classes
         self.task = "multi_label" if data_info.multi_label else loss
         self._loss, self._smoothing, self._ema = loss, label_smoothing, config.ema
+        self._aux_weight = aux_weight
         self.model = create_model(options.pop("name"), self.num_outputs, **options)
 
     def init(self, rng: jax.Array, batch_spec) -> tuple:
@@ -81,9 +95,13 @@ class Supervised:
             batch["image"],
             train=True,
             rngs={"dropout": rng},
-            mutable=list(model_state),
+            mutable=[*model_state, "intermediates"],
         )
-        loss = losses.masked_mean(self.example_loss(logits, batch["label"]), batch.get("mask"))
+        auxiliary = model_state.pop("intermediates", {}).get("aux_logits", ())
+        loss = self.example_loss(logits, batch["label"])
+        for logits_of_one in auxiliary:
+            loss += self._aux_weight * self.example_loss(logits_of_one, batch["label"])
+        loss = losses.masked_mean(loss, batch.get("mask"))
         hits = metrics.accuracy(logits, batch["label"])
         measured = {"loss": loss, "accuracy": losses.masked_mean(hits, batch.get("mask"))}
         return loss, (dict(model_state), measured)

@@ -128,6 +128,9 @@ def block(zero_init_residual=False, stride=2):
         width=2,
         stride=stride,
         bottleneck=True,
+        groups=1,
+        group_width=64,
+        se=False,
         virtual_batch_size=None,
         zero_init_residual=zero_init_residual,
         drop_path=0.0,
@@ -137,7 +140,7 @@ def block(zero_init_residual=False, stride=2):
 
 def test_zero_init_residual_starts_as_the_identity():
     x = jnp.abs(jax.random.normal(KEY, (2, 3, 3, 8)))
-    y, _ = jax.jit(lambda x: block(True, stride=1).init_with_output(KEY, x, train=False))(x)
+    y, _ = jax.jit(lambda x: block(True, stride=1).init_with_output(KEY, x, False))(x)
     np.testing.assert_array_equal(y, x)
 
 
@@ -156,7 +159,7 @@ def reference_conv(x, kernel, stride, padding):
 
 def test_bottleneck_against_numpy():
     x = jax.random.normal(KEY, (2, 6, 6, 3))
-    y, state = jax.jit(lambda x: block().init_with_output(KEY, x, train=False))(x)
+    y, state = jax.jit(lambda x: block().init_with_output(KEY, x, False))(x)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state["params"])
     x = np.asarray(x, np.float64)
 

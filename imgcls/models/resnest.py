@@ -1,0 +1,134 @@
+"""ResNeSt: Zhang et al. 2020, arXiv:2004.08955, radix 2 and one cardinal group, with the tweaks of
+section 4.1: a stem of three 3x3 convolutions, and average pooling in place of strides.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgcls.models import register_model
+from imgcls.models.layers import (
+    BatchNorm,
+    DropPath,
+    ImageModel,
+    SplitAttention,
+    avg_pool,
+    conv,
+    drop_path_rates,
+    max_pool,
+)
+
+
+class ResNeStBlock(nn.Module):
+    """Bottleneck of a 1x1 convolution, split attention and a 1x1 convolution.
+
+    Attributes:
+      width: channels of the split attention; the block returns four times as many.
+      stride: of the block, by average pooling in both branches.
+      virtual_batch_size: see `BatchNorm`.
+      zero_init_residual: whether the branch starts at zero.
+      drop_path: chance to drop the branch in training.
+      dtype: of the computation.
+    """
+
+    width: int
+    stride: int
+    virtual_batch_size: int | None
+    zero_init_residual: bool
+    drop_path: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> `[B, H / stride, W / stride, 4 * width]`."""
+        norm = functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
+        branch = conv(self.width, 1, dtype=self.dtype, name="conv1")(x)
+        branch = nn.relu(norm(name="bn1")(branch, train=train))
+        branch = SplitAttention(
+            self.width, 1, 2, self.virtual_batch_size, self.dtype, name="conv2"
+        )(branch, train)
+        if self.stride > 1:
+            branch = avg_pool(branch, 3, self.stride, padding=1)
+        branch = conv(4 * self.width, 1, dtype=self.dtype, name="conv3")(branch)
+        scale_init = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+        branch = norm(scale_init=scale_init, name="bn3")(branch, train=train)
+        branch = DropPath(self.drop_path)(branch, train=train)
+
+        if self.stride > 1:
+            x = _halve(x)
+        if x.shape != branch.shape:
+            x = conv(4 * self.width, 1, dtype=self.dtype, name="downsample_conv")(x)
+            x = norm(name="downsample_bn")(x, train=train)
+        return nn.relu(x + branch)
+
+
+class ResNeSt(ImageModel, kw_only=True):
+    """ResNeSt.
+
+    Attributes:
+      stage_sizes: blocks per stage.
+      stem_width: channels of the stem's first two convolutions; the third has twice as many.
+      width: channels of the first stage; each further stage doubles them.
+      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
+      zero_init_residual: start each block as the identity.
+      drop_path: stochastic depth of the last block; the others linearly less.
+    """
+
+    stage_sizes: tuple[int, ...]
+    stem_width: int
+    width: int = 64
+    virtual_batch_size: int | None = None
+    zero_init_residual: bool = True
+    drop_path: float = 0.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
+        """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32."""
+        x = self._stem(self.check_input(x), train)
+        rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
+        for stage, size in enumerate(self.stage_sizes):
+            for index in range(size):
+                x = self.block(ResNeStBlock)(
+                    width=self.width * 2**stage,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    virtual_batch_size=self.virtual_batch_size,
+                    zero_init_residual=self.zero_init_residual,
+                    drop_path=next(rates),
+                    dtype=self.dtype,
+                    name=f"layer{stage + 1}_{index}",
+                )(x, train)
+        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        if features:
+            return x
+        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+
+    def _stem(self, x: jax.Array, train: bool) -> jax.Array:
+        widths = (self.stem_width, self.stem_width, 2 * self.stem_width)
+        for index, width in enumerate(widths, start=1):
+            stride = 2 if index == 1 else 1
+            x = conv(width, 3, stride, dtype=self.dtype, name=f"stem_conv{index}")(x)
+            norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"stem_bn{index}")
+            x = nn.relu(norm(x, train=train))
+        return max_pool(x, 3, 2, padding=1)
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """Mean over 2x2 pixels; at an odd edge, over those that are there."""
+    pads = [(0, size % 2) for size in x.shape[1:3]]
+    return nn.avg_pool(x, (2, 2), strides=(2, 2), padding=pads, count_include_pad=False)
+
+
+for _name, _size, _stage_sizes, _stem_width, _top1 in (
+    ("resnest50d", 224, (3, 4, 6, 3), 32, 81.13),
+    ("resnest101e", 256, (3, 4, 23, 3), 64, 82.83),
+):
+    register_model(
+        _name,
+        input_size=_size,
+        top1=_top1,
+        source="Zhang et al. 2020, table 3",
+        stage_sizes=_stage_sizes,
+        stem_width=_stem_width,
+    )(ResNeSt)
