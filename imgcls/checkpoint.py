@@ -5,10 +5,12 @@ config, class names, image shape, versions). It is written in the background and
 whole, so the newest one that is listed can always be restored, on any mesh.
 """
 
+import dataclasses
 import json
 import os
 import pathlib
 from importlib import metadata
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ from imgcls import config as config_lib
 from imgcls import sharding
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
+from imgcls.objectives import create_objective
 from imgcls.state import TrainState
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -152,6 +155,40 @@ def load_eval_variables(path: str, objective, info: DataInfo, mesh: Mesh, rules=
     placement = sharding.partition(wanted, mesh, rules)
     loaded = load_variables(path, sharding.with_sharding(wanted, placement))
     return objective.eval_variables(TrainState(step=None, opt_state=None, **{**fields, **loaded}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What a checkpoint gives to use it, on all devices of this machine.
+
+    Attributes:
+      config: of the run, with the mesh of this machine.
+      info: the data's classes and shape.
+      objective: of the config.
+      mesh: where the arrays are, replicated.
+      params, model_state: of the model; averaged (EMA) where the run kept an average.
+    """
+
+    config: ConfigDict
+    info: DataInfo
+    objective: Any
+    mesh: Mesh
+    params: Any
+    model_state: Any
+
+
+def load_trained(path: str) -> Trained:
+    """The newest checkpoint of a workdir (or one checkpoint), ready to use.
+
+    Raises:
+      ConfigError: no checkpoint there.
+    """
+    config, info = load_meta(path)
+    config.mesh = config_lib.default_config().mesh
+    mesh = sharding.create_mesh(config)
+    objective = create_objective(config, info)
+    variables = load_eval_variables(path, objective, info, mesh)
+    return Trained(config, info, objective, mesh, *variables.get("ema_", variables[""]))
 
 
 def _directory(workdir: str) -> str:

@@ -40,6 +40,9 @@ def default_config() -> ConfigDict:
     c.accumulate = 1  # parts that a batch is split into, one after the other
     c.ema = 0.0  # decay of an average of the parameters, evaluated beside them; 0 is none
 
+    c.init_from = placeholder(str)  # weights to start from: imgcls/weights
+    c.init_head = "auto"  # of them: auto (take a head that fits) | fresh | zero
+
     c.model = ConfigDict({"name": "resnet18", "dtype": "float32"})  # plus the model's own options
     c.objective = ConfigDict({"name": "supervised"})  # plus the objective's own options
 

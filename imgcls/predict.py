@@ -21,12 +21,10 @@ import jax
 import numpy as np
 
 from imgcls import cli, sharding
-from imgcls import config as config_lib
-from imgcls.checkpoint import load_eval_variables, load_meta
+from imgcls.checkpoint import load_trained
 from imgcls.data import create_eval_loader
 from imgcls.data.folder import EXTENSIONS
 from imgcls.errors import ConfigError, DataError
-from imgcls.objectives import create_objective
 from imgcls.step import make_eval_fn
 
 
@@ -79,20 +77,18 @@ class Predictor:
     """
 
     def __init__(self, checkpoint: str):
-        self._config, info = load_meta(checkpoint)
-        self._config.mesh = config_lib.default_config().mesh
+        trained = load_trained(checkpoint)
+        objective = trained.objective
+        self._config, self._mesh = trained.config, trained.mesh
         self._config.data.on_error = "skip"
-        self._mesh = sharding.create_mesh(self._config)
-        objective = create_objective(self._config, info)
         if not hasattr(objective, "logits"):
             name = self._config.objective.name
             raise ConfigError(f"{checkpoint}: was trained as {name}, which has no classes")
-        variables = load_eval_variables(checkpoint, objective, info, self._mesh)
-        self._variables = variables.get("ema_", variables[""])
+        self._variables = (trained.params, trained.model_state)
         self._scores = make_eval_fn(
             lambda *args: objective.scores(objective.logits(*args)), self._config, self._mesh
         )
-        self.class_names = info.class_names
+        self.class_names = trained.info.class_names
 
     def predict(self, files: list[str], batch_size: int) -> Iterator[tuple[str, np.ndarray | None]]:
         """Each file with its scores `[K]`, in order; None for a file that can't be read.

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
@@ -14,10 +15,21 @@ from imgcls.state import TrainState
 
 
 def create_state(
-    objective, optimizer: optax.GradientTransformation, seed: int, batch_spec
+    objective, optimizer: optax.GradientTransformation, seed: int, batch_spec, given=None
 ) -> TrainState:
-    """A fresh state; run it under `jit` with the state's shardings as the output's."""
+    """A fresh state; run it under `jit` with the state's shardings as the output's.
+
+    Args:
+      objective, optimizer: of the run.
+      seed: of the parameters.
+      batch_spec: of the batch.
+      given: arrays that replace initialised ones: a part of `{"params": ..., **model_state}`.
+    """
     params, model_state = objective.init(jax.random.key(seed), batch_spec)
+    if given is not None:
+        flat = traverse_util.flatten_dict({"params": params, **model_state})
+        model_state = traverse_util.unflatten_dict(flat | traverse_util.flatten_dict(given))
+        params = model_state.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

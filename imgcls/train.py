@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
-from imgcls import optim, sharding
+from imgcls import optim, sharding, weights
 from imgcls.checkpoint import Checkpointer, latest_checkpoint, load_meta
 from imgcls.data import (
     create_batch_transforms,
@@ -163,11 +163,22 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
         state = checkpointer.restore(sharding.with_sharding(shapes, placement))
         say(f"continue at step {first} of {total} from {workdir}")
     else:
-        state = jax.jit(fresh, out_shardings=placement)()
+        given = import_weights(config, objective, shapes) if config.init_from else None
+        state = jax.jit(fresh, out_shardings=placement)(given)
     describe_run(config, state, source, mesh, total)
     step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
     parts = (mesh, source, objective, evaluators, checkpointer, state, step_fn)
     return Run(*parts, first, total, log_every, checkpoint_every)
+
+
+def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
+    """The arrays that `config.init_from` gives to a fresh state; says what was taken."""
+    variables = {"params": shapes.params, **shapes.model_state}
+    given, report = weights.load(
+        config.init_from, objective.model, variables, head=config.init_head
+    )
+    say(str(report))
+    return given
 
 
 def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, float]:

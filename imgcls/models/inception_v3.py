@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from imgcls.errors import ConfigError
 from imgcls.models import register_model
 from imgcls.models.layers import ConvNormAct, ImageModel, avg_pool, max_pool
 
@@ -159,14 +160,17 @@ class Auxiliary(nn.Module):
 
 
 @register_model(
-    "inception_v3", input_size=299, top1=77.29, source="torchvision, IMAGENET1K_V1 (from the TF port)"
+    "inception_v3",
+    input_size=299,
+    top1=77.29,
+    source="torchvision, IMAGENET1K_V1 (from the TF port)",
 )
 class InceptionV3(ImageModel, kw_only=True):
     """Inception V3.
 
     Attributes:
       aux: the auxiliary classifier on the last 17x17 map; it runs in training only, and needs
-        pictures of 203 pixels or more.
+        pictures of 299 pixels or more: with smaller ones, leave it out.
       virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
     """
 
@@ -179,7 +183,12 @@ class InceptionV3(ImageModel, kw_only=True):
         """x `[B, H, W, C]`, of 75 pixels or more -> logits `[B, num_classes]`, or features
         `[B, 2048]`; float32."""
         auxiliary = self.aux and not features and (train or self.is_initializing())
-        x = self.check_input(x, smallest=203 if auxiliary else 75)
+        x = self.check_input(x, smallest=75)
+        if auxiliary and min(x.shape[1:3]) < 299:
+            raise ConfigError(
+                f"InceptionV3: the auxiliary classifier needs pictures of 299 pixels or more, not "
+                f"{x.shape[1]}x{x.shape[2]}: set model.aux=False"
+            )
         unit = _unit(self.virtual_batch_size, self.dtype)
         x = unit(32, 3, 2, 0, name="Conv2d_1a_3x3")(x, train)
         x = unit(32, 3, 1, 0, name="Conv2d_2a_3x3")(x, train)

@@ -70,9 +70,7 @@ class ResNetBlock(nn.Module):
         branch = DropPath(self.drop_path)(branch, train=train)
 
         if x.shape != branch.shape:
-            x = conv(
-                branch.shape[-1], 1, self.stride, dtype=self.dtype, name="downsample_conv"
-            )(x)
+            x = conv(branch.shape[-1], 1, self.stride, dtype=self.dtype, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + branch)
 

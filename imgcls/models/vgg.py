@@ -78,9 +78,7 @@ class VGG(ImageModel, kw_only=True):
         for name, kernel in (("fc1", 7), ("fc2", 1)):
             if name == "fc2":
                 x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-            x = conv(
-                self.hidden, kernel, padding=0, use_bias=True, dtype=self.dtype, name=name
-            )(x)
+            x = conv(self.hidden, kernel, padding=0, use_bias=True, dtype=self.dtype, name=name)(x)
             x = nn.relu(x)
         x = x[:, 0, 0].astype(jnp.float32)
         if features:

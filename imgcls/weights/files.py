@@ -1,0 +1,85 @@
+"""Reading files of weights. Nothing here unpickles: a stranger's file must not run code."""
+
+import importlib.util
+import os
+
+import numpy as np
+
+from imgcls.cli import one_line
+from imgcls.errors import ConfigError
+
+
+def read(path: str) -> dict[str, np.ndarray]:
+    """The arrays of a .safetensors, .npz, or .pth/.pt/.bin file, by name.
+
+    Raises:
+      ConfigError: no such file, another kind, one that is broken or holds anything but arrays, or
+        torch is needed and not installed.
+    """
+    readers = {".safetensors": _safetensors, ".npz": _npz}
+    readers |= dict.fromkeys((".pth", ".pt", ".bin"), _torch)
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in readers:
+        raise ConfigError(
+            f"init_from: {path} is no file of weights: write a .safetensors, .npz or .pth file, "
+            "or a workdir"
+        )
+    if not os.path.isfile(path):
+        raise ConfigError(f"init_from: {path}: no such file")
+    try:
+        arrays = readers[suffix](path)
+    except ConfigError:
+        raise
+    except Exception as e:
+        raise ConfigError(f"init_from: {path} can't be read: {one_line(e)}") from e
+    return {name: np.asarray(array) for name, array in arrays.items()}
+
+
+def download(name: str) -> str:
+    """Path of `model.safetensors` of a timm model, from the Hugging Face hub or its local cache.
+
+    Args:
+      name: as timm writes it, with its tag: "resnet50.a1_in1k".
+
+    Raises:
+      ConfigError: there is no such model, or no connection.
+    """
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return hf_hub_download(f"timm/{name}", "model.safetensors")
+    except Exception as e:
+        raise ConfigError(
+            f"init_from: timm:{name} could not be had from huggingface.co: {one_line(e)}; without "
+            "a connection write the path of a file: timm:/path/model.safetensors"
+        ) from e
+
+
+def _safetensors(path: str) -> dict:
+    # Its NumPy reader has no bfloat16.
+    from safetensors.flax import load_file
+
+    return load_file(path)
+
+
+def _npz(path: str) -> dict:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _torch(path: str) -> dict:
+    if importlib.util.find_spec("torch") is None:
+        raise ConfigError(
+            f"init_from: {path}: reading it needs torch: run `pip install torch "
+            "--index-url https://download.pytorch.org/whl/cpu`, or write a .safetensors file"
+        )
+    import torch
+
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(loaded.get(key), dict):
+            loaded = loaded[key]
+    return {
+        name: value.float().numpy() if value.is_floating_point() else value.numpy()
+        for name, value in loaded.items()
+    }

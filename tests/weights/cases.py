@@ -1,0 +1,178 @@
+"""Models whose logits are compared with another project's, and the weights both of them get.
+
+The weights are a function of their names, so that a case needs no file but the expected logits.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One comparison.
+
+    Attributes:
+      project: whose layout and model it is.
+      model: our model's name.
+      options: of our model.
+      torch: makes the other project's model; imports it only then.
+      size: side of the pictures.
+      train: whether training mode is compared too.
+    """
+
+    project: str
+    model: str
+    options: dict[str, Any]
+    torch: Callable[[], Any]
+    size: int = 64
+    train: bool = True
+
+
+CLASSES = 5
+
+
+def timm(name: str, **options) -> Callable:
+    """A model of timm."""
+
+    def make():
+        import timm
+
+        return timm.create_model(name, num_classes=CLASSES, **options)
+
+    return make
+
+
+def torchvision(name: str, **options) -> Callable:
+    """A model of torchvision."""
+
+    def make():
+        return getattr(import_torchvision().models, name)(num_classes=CLASSES, **options)
+
+    return make
+
+
+def small_vgg(batch_norm: bool) -> Callable:
+    """torchvision's VGG-11 with few channels."""
+
+    def make():
+        import torch
+
+        vgg = import_torchvision().models.vgg
+        plan = [8, "M", 8, "M", 16, 16, "M", 24, 24, "M", 24, 24, "M"]
+        model = vgg.VGG(vgg.make_layers(plan, batch_norm=batch_norm), num_classes=CLASSES)
+        sizes = {0: (24 * 49, 32), 3: (32, 32), 6: (32, CLASSES)}
+        for place, (inputs, outputs) in sizes.items():
+            model.classifier[place] = torch.nn.Linear(inputs, outputs)
+        return model
+
+    return make
+
+
+def small_timm_vgg() -> Any:
+    """timm's VGG-11 with BatchNorm and few channels."""
+    import torch
+    from timm.models.vgg import VGG
+
+    plan = [8, "M", 8, "M", 16, 16, "M", 24, 24, "M", 24, 24, "M"]
+    norm = torch.nn.BatchNorm2d
+    return VGG(cfg=plan, num_classes=CLASSES, norm_layer=norm)
+
+
+def bn_inception() -> Any:
+    """The one of pretrained-models.pytorch, whose last pooling takes 224 pixels only."""
+    import_torchvision()
+    import torch
+    from pretrainedmodels import bninception
+
+    model = bninception(num_classes=CLASSES, pretrained=None)
+    model.global_pool = torch.nn.AdaptiveAvgPool2d(1)
+    return model
+
+
+def import_torchvision():
+    """torchvision beside torch for the CPU, whose missing operators need no more than names."""
+    import torch
+
+    try:
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_torchvision.library = library  # must outlive the import
+    except RuntimeError:
+        pass  # They are there.
+    import torchvision
+
+    return torchvision
+
+
+_ONE = {"stage_sizes": (1, 1, 1, 1)}
+_VGG = {"widths": (8, 8, 16, 24, 24), "hidden": 32}
+_VIT = {"depth": 2}
+CASES = {
+    "alexnet": Case("torchvision", "alexnet", {}, torchvision("alexnet"), 100),
+    "vgg": Case("torchvision", "vgg11", _VGG, small_vgg(False)),
+    "vgg_bn": Case("torchvision", "vgg11_bn", _VGG, small_vgg(True), 100),
+    "vgg_timm": Case("timm", "vgg11_bn", {**_VGG, "hidden": 4096}, small_timm_vgg, 224),
+    "inception_v1": Case(
+        "torchvision", "inception_v1", {}, torchvision("googlenet", init_weights=False), 100
+    ),
+    "inception_v2": Case("cadene", "inception_v2", {}, bn_inception, 100),
+    "inception_v3": Case("timm", "inception_v3", {}, timm("inception_v3", aux_logits=True), 299),
+    "resnet18": Case("timm", "resnet18", _ONE, timm("resnet18", layers=(1, 1, 1, 1))),
+    "resnet50": Case("timm", "resnet50", _ONE, timm("resnet50", layers=(1, 1, 1, 1)), 75),
+    "seresnet": Case("timm", "seresnet50", _ONE, timm("seresnet50", layers=(1, 1, 1, 1))),
+    "resnext": Case("timm", "resnext50_32x4d", _ONE, timm("resnext50_32x4d", layers=(1, 1, 1, 1))),
+    "resnest": Case("timm", "resnest50d", _ONE, timm("resnest50d", layers=(1, 1, 1, 1)), 75),
+    "regnetx": Case("timm", "regnetx_200mf", {}, timm("regnetx_002")),
+    "regnety": Case("timm", "regnety_200mf", {}, timm("regnety_002")),
+    "regnety_tv": Case("torchvision", "regnety_400mf", {}, torchvision("regnet_y_400mf")),
+    "vit": Case(
+        "timm", "vit_ti16", _VIT, timm("vit_tiny_patch16_224", depth=2, img_size=64), train=False
+    ),
+    "vit_tv": Case(
+        "torchvision",
+        "vit_b32",
+        {"depth": 2, "width": 32, "num_heads": 2, "mlp_dim": 64},
+        lambda: import_torchvision().models.VisionTransformer(
+            image_size=64,
+            patch_size=32,
+            num_layers=2,
+            num_heads=2,
+            hidden_dim=32,
+            mlp_dim=64,
+            num_classes=CLASSES,
+        ),
+        train=False,
+    ),
+    "deit": Case(
+        "timm",
+        "deit_ti16_distilled",
+        _VIT,
+        timm("deit_tiny_distilled_patch16_224", depth=2, img_size=64),
+        train=False,
+    ),
+}
+
+
+def pictures(size: int) -> np.ndarray:
+    """Float32 `[6, size, size, 3]`."""
+    rng = np.random.default_rng(size)
+    return rng.standard_normal((6, size, size, 3), dtype=np.float32)
+
+
+def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of that name, laid out as in torch: kernels by He, the rest near its default."""
+    rng = np.random.default_rng(zlib.crc32(name.encode()))
+    draw = rng.standard_normal(shape, dtype=np.float32)
+    if name.endswith("running_var"):
+        return 0.5 + draw**2
+    if len(shape) > 1:
+        fan_in = np.prod(shape[1:]) if name.endswith("weight") else 4
+        return draw * np.float32((2 / fan_in) ** 0.5)
+    if name.endswith("weight"):
+        return 1 + np.float32(0.2) * draw
+    return np.float32(0.2) * draw
