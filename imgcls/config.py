@@ -68,6 +68,7 @@ def default_config() -> ConfigDict:
     c.optim.base_batch = placeholder(int)  # 256: learning_rate is per 256 examples of a batch
     c.optim.momentum = 0.9
     c.optim.nesterov = True
+    c.optim.decay = 0.9  # rmsprop: of the mean square
     c.optim.b1 = 0.9
     c.optim.b2 = 0.999
     c.optim.eps = 1e-8

@@ -11,7 +11,7 @@ from imgcls.config import check_choice, steps
 from imgcls.errors import ConfigError
 from imgcls.sharding import path_name
 
-OPTIMIZERS = ("sgd", "adam", "adamw", "lamb", "lars")
+OPTIMIZERS = ("sgd", "rmsprop", "adam", "adamw", "lamb", "lars")
 SCHEDULES = ("cosine", "linear", "step", "rsqrt", "constant")
 
 
@@ -41,6 +41,13 @@ def create_optimizer(
         # Decay joins the gradient before the momentum: L2 regularisation, as in the papers.
         chain.append(optax.add_decayed_weights(decay, mask))
         chain.append(optax.sgd(schedule, c.momentum or None, c.nesterov))
+    elif c.name == "rmsprop":
+        # As TensorFlow has it: the mean square starts at 1, eps is under the root, and the momentum
+        # gathers steps that are scaled by the learning rate already.
+        chain.append(optax.add_decayed_weights(decay, mask))
+        scale = {"decay": c.decay, "eps": c.eps, "initial_scale": 1.0}
+        momentum = {"momentum": c.momentum or None, "nesterov": c.nesterov}
+        chain.append(optax.rmsprop(schedule, **scale, **momentum))
     elif c.name == "adam":
         chain.append(optax.add_decayed_weights(decay, mask))
         chain.append(optax.adam(schedule, **moments))

@@ -10,7 +10,6 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 
-
 # Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 

@@ -161,7 +161,7 @@ class RegNet(ImageModel, kw_only=True):
         return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
 
 
-# Depth, w_0, w_a, w_m, group; error in percent: tables 6 (X) and 7 (Y) of the paper's appendix.
+# Depth, w_0, w_a, w_m, group; error on ImageNet in percent.
 _X = {
     "200mf": (Design(13, 24, 36.44, 2.49, 8), 31.1),
     "400mf": (Design(22, 24, 24.48, 2.54, 16), 27.3),
@@ -198,7 +198,7 @@ for _family, _table in (("x", _X), ("y", _Y)):
         register_model(
             _name,
             top1=round(100 - _error, 1),
-            source="Radosavovic et al. 2020, appendix",
+            source="Radosavovic et al. 2020 (pycls model zoo)",
             stages=generate(_design),
             se=_family == "y",
         )(RegNet)

@@ -297,8 +297,8 @@ def vit_entry(size: str, patch_size: str) -> ModelEntry:
     return ModelEntry(ViT, {"patch_size": int(patch_size), **_SIZES[size]})
 
 
-_AUGREG = "augreg (Steiner et al. 2021), ImageNet-21k, then ImageNet"
-_DEIT = "Touvron et al. 2020, table 7"
+_AUGREG = "timm, augreg_in21k_ft_in1k, pre-trained on ImageNet-21k"
+_DEIT = "Touvron et al. 2020, table 5"
 for _size, _patch, _top1, _source in (
     ("ti", 16, 75.46, _AUGREG),
     ("s", 16, 81.40, _AUGREG),

@@ -4,6 +4,8 @@ The weights are a function of their names, so that a case needs no file but the 
 """
 
 import dataclasses
+import re
+import sys
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -39,6 +41,7 @@ def timm(name: str, **options) -> Callable:
     """A model of timm."""
 
     def make():
+        import_torchvision()  # timm imports it.
         import timm
 
         return timm.create_model(name, num_classes=CLASSES, **options)
@@ -74,6 +77,7 @@ def small_vgg(batch_norm: bool) -> Callable:
 
 def small_timm_vgg() -> Any:
     """timm's VGG-11 with BatchNorm and few channels."""
+    import_torchvision()
     import torch
     from timm.models.vgg import VGG
 
@@ -94,18 +98,22 @@ def bn_inception() -> Any:
 
 
 def import_torchvision():
-    """torchvision beside torch for the CPU, whose missing operators need no more than names."""
-    import torch
+    """torchvision, also one that was built for another torch.
 
+    Its compiled operators are missing then; models need no more than the names of two of them.
+    """
     try:
+        import torchvision
+    except RuntimeError:
+        for module in [name for name in sys.modules if name.startswith("torchvision")]:
+            del sys.modules[module]
+        import torch
+
         library = torch.library.Library("torchvision", "DEF")
         library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_torchvision.library = library  # must outlive the import
-    except RuntimeError:
-        pass  # They are there.
-    import torchvision
-
+        import_torchvision.library = library  # The names go when it does.
+        import torchvision
     return torchvision
 
 
@@ -165,7 +173,11 @@ def pictures(size: int) -> np.ndarray:
 
 
 def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """The array of that name, laid out as in torch: kernels by He, the rest near its default."""
+    """The array of that name, laid out as in torch: kernels by He, the rest near its default.
+
+    Except that the last norm of a residual branch is small: else activations double from block to
+    block, gates saturate, and rounding alone changes the logits of a deep network.
+    """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     draw = rng.standard_normal(shape, dtype=np.float32)
     if name.endswith("running_var"):
@@ -173,6 +185,8 @@ def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) > 1:
         fan_in = np.prod(shape[1:]) if name.endswith("weight") else 4
         return draw * np.float32((2 / fan_in) ** 0.5)
+    if re.search(r"(bn3|conv3\.bn|f\.c\.1)\.weight$", name):
+        return np.float32(0.3) + np.float32(0.1) * draw
     if name.endswith("weight"):
         return 1 + np.float32(0.2) * draw
     return np.float32(0.2) * draw

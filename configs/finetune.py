@@ -1,0 +1,78 @@
+"""Fine-tuning on pictures of your own, from weights that others or you have trained.
+
+    --config=configs/finetune.py:model=vit_b16,init_from=timm:vit_base_patch16_224.augreg_in1k,data=folder:/my/pictures
+
+The recipe is the usual one for transfer: a short cosine schedule without strong augmentation
+(Kolesnikov et al. 2019, arXiv:1912.11370, section 3.3), here with AdamW and a backbone that learns
+ten times slower than the new head. Target: your own; there is no published number to reach.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config(
+    init_from: str,
+    data: str,
+    model: str = "vit_b16",
+    size: int = 224,
+    epochs: int = 20,
+    train: str = "all",
+    normalize: str = "auto",
+) -> ConfigDict:
+    """The recipe.
+
+    Args:
+      init_from: see imgcls/weights.
+      data: source of the pictures, such as "folder:/my/pictures".
+      model: of these weights.
+      size: of the pictures in pixels.
+      epochs: length.
+      train: "all", with the backbone at a tenth of the head's rate, or "head" alone.
+      normalize: "imagenet" or "half" (to -1..1), as the weights were trained with; "auto" takes
+        "half" for vit_* (augreg) and Inception V1 and V3 (torchvision), "imagenet" for all else.
+    """
+    if train not in ("all", "head"):
+        raise ValueError(f"train={train!r}: write 'all' or 'head'")
+    if normalize == "auto":
+        half = model.startswith(("vit_", "inception_v1", "inception_v3"))
+        normalize = "half" if half else "imagenet"
+
+    c = ConfigDict()
+    c.total = f"{epochs} epochs"
+    c.batch_size = 64
+
+    c.init_from = init_from
+    c.model = ConfigDict(dict(name=model, dtype="float32"))
+    c.objective = ConfigDict(dict(name="supervised", loss="softmax"))
+
+    c.data = ConfigDict()
+    c.data.source = data
+    c.data.train_split = "train"
+    c.data.train_transform = f"random_resized_crop({size}, scale=(0.35, 1.0))|flip"
+    c.data.eval_transform = f"eval_crop({size}, crop_fraction=0.9)"
+    c.data.mean, c.data.std = {
+        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    }[normalize]
+
+    c.optim = ConfigDict()
+    c.optim.name = "adamw"
+    c.optim.learning_rate = 1e-3
+    c.optim.weight_decay = 0.05
+    c.optim.clip_norm = 1.0
+    # Everything but the classifiers.
+    backbone = r"^(?!head|aux\d/fc2|AuxLogits/fc)"
+    c.optim.multipliers = ((backbone, 0.1 if train == "all" else 0.0),)
+
+    c.schedule = ConfigDict()
+    c.schedule.name = "cosine"
+    c.schedule.warmup = "5 percent"
+
+    c.evaluators = ConfigDict()
+    c.evaluators.val = ConfigDict(dict(split="val", every="1 epochs"))
+    c.evaluators.test = ConfigDict(dict(split="test", every=f"{epochs} epochs"))
+
+    c.checkpoint = ConfigDict()
+    c.checkpoint.every = "1 epochs"
+    c.checkpoint.keep_best = "val/accuracy"
+    return c

@@ -1,0 +1,126 @@
+"""Every registered model: its size, its cost, and that it trains."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from imgcls.losses import softmax_cross_entropy
+from imgcls.models import create_model, list_models, model_entry
+from imgcls.models.__main__ import summarise
+
+# (parameters, billions of multiply-adds) with 1,000 classes: the papers', torchvision's and timm's.
+PUBLISHED = {
+    "alexnet": (61_100_840, 0.714),
+    "deit_b16_distilled": (87_338_192, None),
+    "inception_v1": (13_004_888, 1.498),
+    "inception_v2": (11_295_240, None),
+    "inception_v3": (27_161_264, 5.713),
+    "regnetx_32gf": (107_811_560, 31.736),
+    "regnetx_400mf_tv": (5_495_976, 0.414),
+    "regnety_1_6gf": (11_202_430, 1.612),
+    "regnety_3_2gf": (19_436_338, 3.176),
+    "regnety_400mf": (4_344_144, 0.402),
+    "regnety_16gf": (83_590_140, 15.912),
+    "regnety_32gf": (145_046_770, 32.28),
+    "regnety_800mf": (6_263_168, None),
+    "regnety_800mf_tv": (6_432_512, 0.834),
+    "regnety_8gf": (39_180_068, None),
+    "regnety_8gf_tv": (39_381_472, 8.473),
+    "resnest101e": (48_275_016, None),
+    "resnest50d": (27_483_240, None),
+    "resnet18": (11_689_512, 1.814),
+    "resnet34": (21_797_672, 3.664),
+    "resnet50": (25_557_032, 4.089),
+    "resnet101": (44_549_160, 7.801),
+    "resnet152": (60_192_808, 11.514),
+    "resnext101_32x8d": (88_791_336, 16.414),
+    "resnext50_32x4d": (25_028_904, 4.23),
+    "seresnet50": (28_088_024, None),
+    "vgg11": (132_863_336, 7.609),
+    "vgg16": (138_357_544, 15.47),
+    "vgg16_bn": (138_365_992, 15.47),
+    "vgg19": (143_667_240, 19.632),
+    "vgg19_bn": (143_678_248, 19.632),
+    "vit_b16": (86_567_656, 17.564),
+    "vit_l16": (304_326_632, 61.555),
+    "vit_s16": (22_050_664, None),
+    "vit_ti16": (5_717_416, None),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_and_multiply_adds(name):
+    parameters, gflops = PUBLISHED[name]
+    found = summarise(name)
+    assert found.parameters == parameters
+    if gflops is not None:
+        assert round(found.multiply_adds / 1e9, 3) == gflops
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("inception_v1", 6_624_904), ("inception_v3", 23_834_568)]
+)
+def test_parameters_without_auxiliary_classifiers(name, count):
+    model = create_model(name, aux=False)
+    picture = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
+
+
+# One of each module class in the default run; the others are slow.
+QUICK = {
+    *("alexnet", "vgg11_bn", "inception_v1", "inception_v2", "inception_v3", "resnet18"),
+    *("seresnet50", "resnext50_32x4d", "resnest50d", "regnety_200mf", "vit_ti16"),
+    "deit_ti16_distilled",
+}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in list_models()
+    ],
+)
+def test_a_step_of_training_lowers_the_loss(name):
+    """Both of two batches, each shown twice, have a smaller loss the second time."""
+    size = {"inception_v3": 75}.get(name, 64)
+    options = {"aux": False} if name == "inception_v3" else {}
+    size -= size % model_entry(name).defaults.get("patch_size", 1)
+    model = create_model(name, 4, drop_rate=0.0, **options)
+    x = np.random.default_rng(0).standard_normal((2, 4, size, size, 3), dtype=np.float32)
+    labels = jnp.arange(4)
+
+    @jax.jit
+    def init():
+        state = dict(model.init(jax.random.key(0), x[0, :1]))
+        return state.pop("params"), state
+
+    def loss(params, state, x):
+        logits, state = model.apply(
+            {"params": params, **state}, x, train=True, mutable=[*state, "intermediates"]
+        )
+        aux = state.pop("intermediates", {}).get("aux_logits", ())
+        losses = [softmax_cross_entropy(l, labels).mean() for l in (logits, *aux)]
+        return losses[0] + 0.3 * sum(losses[1:]), dict(state)
+
+    optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.02))
+
+    def step(params, state, x):
+        (value, state), gradient = jax.value_and_grad(loss, has_aux=True)(params, state, x)
+        updates, _ = optimizer.update(gradient, optimizer.init(params))
+        return optax.apply_updates(params, updates), state, value
+
+    step = jax.jit(step, donate_argnums=(0, 1))
+    params, state = init()
+    values = []
+    for _ in range(2):
+        for batch in x:
+            params, state, value = step(params, state, batch)
+            values.append(float(value))
+    assert np.isfinite(values).all()
+    assert values[2] < values[0] and values[3] < values[1], values
