@@ -70,7 +70,6 @@ def get_config(
 
     c.evaluators = ConfigDict()
     c.evaluators.val = ConfigDict(dict(split="val", every="1 epochs"))
-    c.evaluators.test = ConfigDict(dict(split="test", every=f"{epochs} epochs"))
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = "1 epochs"

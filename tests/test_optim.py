@@ -117,6 +117,24 @@ def test_sgd(config, momentum, nesterov, clip_norm):
     check(run_ours(config), run_numpy(config, rule))
 
 
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, False), (0.9, True), (0.0, False)])
+def test_rmsprop(config, momentum, nesterov, clip_norm):
+    """As TensorFlow has it, with other numbers than the defaults."""
+    config.optim.update({"name": "rmsprop", "learning_rate": 0.05, "weight_decay": 0.1})
+    config.optim.update({"decay": 0.8, "eps": 0.5, "momentum": momentum, "nesterov": nesterov})
+    config.optim.clip_norm = clip_norm
+
+    def rule(param, grad, memory, rate, step, decays):
+        grad = grad + 0.1 * param * decays
+        memory["s"] = 0.8 * memory.get("s", 1) + 0.2 * grad**2
+        update = rate * grad / np.sqrt(memory["s"] + 0.5)
+        velocity = memory["v"] = momentum * memory.get("v", 0) + update
+        return param - (update + momentum * velocity if nesterov else velocity)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
 def test_adam(config):
     config.optim.update({"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1})
 

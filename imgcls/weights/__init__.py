@@ -75,9 +75,12 @@ def load(init_from: str, model: nn.Module, shapes: dict, head: str = "auto") -> 
     if project is None and os.path.isdir(where):
         given = _read_workdir(where)
     else:
+        choices = layouts(model, project)
+        if not choices:
+            raise ConfigError(f"init_from: {project} has no {type(model).__name__}")
         if project == "timm" and not os.path.exists(where):
             where = files.download(where)
-        given = _read_file(where, project, model, wanted, report)
+        given = _read_file(where, choices, model, wanted, report)
     placed = _place(given, wanted, model, head, report)
     tree = {
         name: traverse_util.unflatten_dict(
@@ -123,14 +126,11 @@ def _read_workdir(path: str) -> dict[str, np.ndarray]:
     return {path: np.asarray(array) for arrays in flat for path, array in arrays.items()}
 
 
-def _read_file(path: str, project, model, wanted: dict, report: Report) -> dict[str, np.ndarray]:
+def _read_file(
+    path: str, choices: list[Layout], model, wanted: dict, report: Report
+) -> dict[str, np.ndarray]:
     """Arrays of a file, by our names and in our layout; every name in it must find its place."""
     theirs = {re.sub(r"^(params/(img/)?|module\.)", "", k): v for k, v in files.read(path).items()}
-    choices = layouts(model, project)
-    if not choices:
-        raise ConfigError(
-            f"init_from: {project or 'no other project'} has no {type(model).__name__}"
-        )
     names = [{ours: choice.names(ours, model) for ours in wanted} for choice in choices]
     known = [sum(n in theirs for many in table.values() for n in many) for table in names]
     best = int(np.argmax(known))
@@ -169,7 +169,9 @@ def _place(given: dict, wanted: dict, model, head: str, report: Report) -> dict[
         if is_head and (head != "auto" or path not in given or given[path].shape != shape):
             if path in given:
                 report.left_out.append(f"{part} ({given[path].shape[-1]} classes)")
-            report.new.append(f"{part} ({shape[-1]} classes)")
+            report.new.append(
+                part if re.search(AUXILIARY, path) else f"{part} ({shape[-1]} classes)"
+            )
             if head == "zero":
                 placed[path] = np.zeros(shape, np.float32)
         elif path in given:

@@ -12,6 +12,7 @@ import pytest
 from flax import traverse_util
 
 from imgcls import weights as weights_lib
+from imgcls.errors import ConfigError
 from imgcls.models import create_model, model_entry
 from imgcls.weights.tables import layouts, timm_name
 from tests.weights import reference
@@ -115,6 +116,27 @@ def test_npz_is_read_as_timm_reads_it(project, tmp_path):
     expected = reference.logits(theirs, arrays, pictures(224), False)
     found = our_logits(model, variables, pictures(224), False)
     assert relative_error(found[0], expected[0]) < 1e-4
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_pth_is_not_unpickled(tmp_path):
+    import torch
+
+    trap = tmp_path / "trap"
+    torch.save({"conv1.weight": Malicious(trap)}, tmp_path / "w.pth")
+    model, shapes = model_and_shapes("resnet18", 64)
+    with pytest.raises(ConfigError, match="w.pth can't be read"):
+        weights_lib.load(f"timm:{tmp_path / 'w.pth'}", model, shapes)
+    assert not trap.exists()
 
 
 def test_positions_are_resampled_as_in_timm():
