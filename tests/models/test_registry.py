@@ -15,6 +15,22 @@ def test_list_models():
     assert list_models("resnet*5*") == ["resnet152", "resnet50"]
 
 
+def test_one_signature_for_all():
+    """Every model takes the common options; those that can't have stochastic depth take none."""
+    for name in list_models():
+        model = create_model(
+            name, 7, in_channels=4, dtype="bfloat16", drop_rate=0.1, drop_path=0.0, remat=True
+        )
+        assert (model.num_classes, model.in_channels, model.drop_rate) == (7, 4, 0.1)
+        assert model.dtype == jnp.bfloat16 and model.remat
+
+
+def test_published_accuracy_has_a_source():
+    for name in list_models():
+        entry = model_entry(name)
+        assert 55 < entry.top1 < 90 and entry.source, name
+
+
 def test_entry():
     entry = model_entry("resnet50")
     assert entry.input_size == 224
@@ -47,6 +63,9 @@ def test_options_override_what_the_name_stands_for():
         ("resnet50", {"dtype": "float23"}, "'float23': write 'float32' or 'bfloat16'"),
         ("resnet50", {"dtype": "float16"}, "write 'float32' or 'bfloat16'"),
         ("resnet50", {"num_classes": 0}, "num_classes is 0"),
+        ("resnet50", {"in_channels": 0}, "in_channels is 0"),
+        ("resnet50", {"drop_rate": 1.0}, "drop_rate is 1.0: write a number from 0 to below 1"),
+        ("vgg16", {"drop_path": 0.1}, "model 'vgg16' has no option 'drop_path'"),
     ],
 )
 def test_mistakes(name, options, message):

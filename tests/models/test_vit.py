@@ -9,7 +9,7 @@ import pytest
 
 from imgcls.errors import ConfigError
 from imgcls.models import create_model
-from imgcls.models.vit import Block, sincos2d
+from imgcls.models.vit import Block, resample_positions, sincos2d
 
 KEY = jax.random.key(0)
 
@@ -207,6 +207,7 @@ def test_sincos2d_moves_the_patches_but_not_the_class_token(pool):
         ({"pool": "max"}, 8, "pool is 'max': write 'cls' or 'gap'"),
         ({"pos_embed": "rope"}, 8, "pos_embed is 'rope': write 'learned' or 'sincos2d'"),
         ({"pos_embed": "sincos2d", "width": 6}, 8, "divides by 4, not 6"),
+        ({"distilled": True, "pool": "gap"}, 8, "write pool='cls'"),
         ({"num_heads": 3}, 8, "width 8 does not divide into 3 heads"),
     ],
 )
@@ -215,9 +216,45 @@ def test_mistakes(options, size, message):
         shapes(tiny(**options), size)
 
 
-def test_pictures_of_another_size_than_the_position_embedding():
-    with pytest.raises(ConfigError, match="17 tokens but pos_embed has 5"):
-        tiny().apply(randomised(tiny()), jnp.zeros((1, 16, 16, 3)))
+def test_positions_are_resampled_for_other_pictures():
+    """A plane stays a plane inside, whatever the grid, and the class token's place is kept."""
+    rows, columns = np.mgrid[:8, :8] / 8 + 1 / 16
+    table = np.stack([rows, columns, 2 * rows - columns], axis=-1).reshape(64, 3)
+    positions = np.concatenate([np.full((1, 3), 7.0), table])[None].astype(np.float32)
+    found = np.asarray(resample_positions(jnp.asarray(positions), (12, 6), 1))
+    np.testing.assert_array_equal(found[0, 0], 7)
+    grid = found[0, 1:].reshape(12, 6, 3)
+    rows, columns = np.mgrid[:12, :6] / [[[12]], [[6]]] + [[[1 / 24]], [[1 / 12]]]
+    expected = np.stack([rows, columns, 2 * rows - columns], axis=-1)
+    np.testing.assert_allclose(grid[3:-3, 2:-2], expected[3:-3, 2:-2], atol=1e-3)
+
+
+def test_model_takes_pictures_of_another_size():
+    state = randomised(tiny())
+    x = jax.random.normal(KEY, (2, 16, 24, 3))
+    larger = jax.tree.map(lambda leaf: leaf, state)
+    larger["params"]["pos_embed"] = resample_positions(state["params"]["pos_embed"], (4, 6), 1)
+    np.testing.assert_allclose(tiny().apply(state, x), tiny().apply(larger, x), rtol=1e-5)
+
+
+def test_positions_of_no_square_grid_can_t_be_resampled():
+    with pytest.raises(ConfigError, match="7 tokens, of which 1 are no patches"):
+        resample_positions(jnp.zeros((1, 7, 4)), (2, 2), 1)
+
+
+def test_distilled_logits_are_the_mean_of_two_heads():
+    model = tiny(distilled=True)
+    state = randomised(model)
+    x = jax.random.normal(KEY, (2, 8, 8, 3))
+    heads = []
+    for name in ("head", "head_dist"):
+        # The other head is switched off, and the mean doubled.
+        alone = jax.tree.map(lambda leaf: leaf, state)
+        other = "head_dist" if name == "head" else "head"
+        alone["params"][other] = jax.tree.map(jnp.zeros_like, alone["params"][other])
+        heads.append(2 * model.apply(alone, x))
+    assert np.abs(heads[0] - heads[1]).max() > 1e-3
+    np.testing.assert_allclose(model.apply(state, x), (heads[0] + heads[1]) / 2, rtol=1e-5)
 
 
 def formula(tree):

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
+from imgcls.errors import ConfigError
 from imgcls.losses import softmax_cross_entropy
 from imgcls.models import create_model, list_models, model_entry
-from imgcls.models.__main__ import summarise
+from imgcls.models.__main__ import multiply_adds, summarise
 
 # (parameters, billions of multiply-adds) with 1,000 classes: the papers', torchvision's and timm's.
 PUBLISHED = {
@@ -69,6 +70,74 @@ def test_parameters_without_auxiliary_classifiers(name, count):
     picture = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
     params = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
+
+
+# The smallest picture of each family, and one that divides by nothing.
+FAMILIES = {
+    "alexnet": (63, 101),
+    "vgg11": (32, 101),
+    "inception_v1": (15, 101),
+    "inception_v2": (32, 101),
+    "inception_v3": (75, 101),
+    "seresnet50": (1, 101),
+    "resnest50d": (1, 101),
+    "regnety_200mf": (1, 101),
+    "vit_ti16": (16, 112),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_channels_and_size(name, channels):
+    options = {"aux": False} if name == "inception_v3" else {}
+    model = create_model(name, 5, in_channels=channels, **options)
+    for height in FAMILIES[name]:
+        x = jax.ShapeDtypeStruct((2, height, 2 * height, channels), jnp.float32)
+        logits, _ = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x), x)
+        assert logits.shape == (2, 5) and logits.dtype == jnp.float32
+    with pytest.raises(ConfigError, match=f"3 channels, the model takes {channels}"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 112, 112, 3)))
+
+
+@pytest.mark.parametrize("name", [n for n, (smallest, _) in FAMILIES.items() if smallest > 1])
+def test_too_small_pictures_are_told(name):
+    smallest = FAMILIES[name][0]
+    model = create_model(name, 5, **({"aux": False} if name == "inception_v3" else {}))
+    with pytest.raises(ConfigError, match=f"{smallest}"):
+        jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, smallest - 1, 99, 3)))
+
+
+def test_auxiliary_classifier_of_small_pictures_is_told():
+    with pytest.raises(ConfigError, match="299 pixels or more, not 224x224: set model.aux=False"):
+        jax.eval_shape(
+            create_model("inception_v3").init, jax.random.key(0), jnp.zeros((1, 224, 224, 3))
+        )
+
+
+@pytest.mark.parametrize("name", ["vgg11_bn", "inception_v1", "resnest50d", "regnety_200mf"])
+def test_remat_changes_no_parameter_and_recomputes(name):
+    """Names and gradients' program: the forward pass of the blocks is in the backward pass too."""
+    x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
+    costs = []
+    for remat in (False, True):
+        model = create_model(name, 5, drop_rate=0.0, remat=remat)
+        variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+        def loss(params, state, x, model=model):
+            rngs = {"dropout": jax.random.key(0)}
+            mutable = [*state, "intermediates"]
+            logits, _ = model.apply(
+                {"params": params, **state}, x, train=True, mutable=mutable, rngs=rngs
+            )
+            return logits.sum()
+
+        state = {"batch_stats": variables["batch_stats"]}
+        jaxpr = jax.make_jaxpr(jax.grad(loss))(variables["params"], state, x)
+        costs.append(multiply_adds(jaxpr.jaxpr))
+        shapes = jax.tree.map(lambda leaf: leaf.shape, variables)
+        assert remat is False or shapes == before
+        before = shapes
+    assert costs[1] > 1.2 * costs[0]
 
 
 # One of each module class in the default run; the others are slow.
