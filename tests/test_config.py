@@ -19,6 +19,7 @@ from imgcls.objectives import create_objective
 from tests.conftest import REPO, make_mesh
 
 RECIPES = sorted(path.name for path in (REPO / "configs").glob("*.py"))
+RECIPES.remove("finetune.py")  # It takes arguments.
 
 
 @pytest.fixture
@@ -45,6 +46,7 @@ def test_defaults():
     assert set(config) == {
         *("seed", "total", "batch_size", "accumulate", "ema", "model", "objective", "data"),
         *("optim", "schedule", "mesh", "checkpoint", "evaluators", "log", "compile_cache"),
+        *("init_from", "init_head"),
     }
     assert (config.batch_size, config.data.source, config.optim.name) == (128, "digits", "sgd")
     assert config.data.dir is None and config.data.mean == (0.5, 0.5, 0.5)
@@ -458,17 +460,17 @@ def test_recipe(recipe):
     _, schedule = optim.create_optimizer(config, examples, params)
     total = steps(config.total, config, examples, "total")
     warmup = steps(config.schedule.warmup, config, examples, "schedule.warmup")
-    assert 0 < warmup < total
+    assert 0 <= warmup < total
     scale = config.batch_size / (config.optim.base_batch or config.batch_size)
     peak = config.optim.learning_rate * scale
     assert float(schedule(warmup)) == pytest.approx(peak)
-    assert 0 <= float(schedule(total)) < 0.01 * peak
-    assert 0 < float(schedule(0)) < peak
+    assert 0 <= float(schedule(total)) < 0.05 * peak
+    assert 0 < float(schedule(0)) <= peak * (1 + 1e-6)
 
     for section in config.evaluators.values():
         assert section.split and steps(section.every, config, examples, "every") > 0
     evaluator, _, metric = config.checkpoint.keep_best.partition("/")
-    assert evaluator in config.evaluators and metric == "accuracy"
+    assert evaluator in config.evaluators and metric in ("accuracy", "ema_accuracy")
     assert config_lib.from_json(config_lib.to_json(config)).to_dict() == config.to_dict()
 
 

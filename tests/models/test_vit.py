@@ -216,19 +216,6 @@ def test_mistakes(options, size, message):
         shapes(tiny(**options), size)
 
 
-def test_positions_are_resampled_for_other_pictures():
-    """A plane stays a plane inside, whatever the grid, and the class token's place is kept."""
-    rows, columns = np.mgrid[:8, :8] / 8 + 1 / 16
-    table = np.stack([rows, columns, 2 * rows - columns], axis=-1).reshape(64, 3)
-    positions = np.concatenate([np.full((1, 3), 7.0), table])[None].astype(np.float32)
-    found = np.asarray(resample_positions(jnp.asarray(positions), (12, 6), 1))
-    np.testing.assert_array_equal(found[0, 0], 7)
-    grid = found[0, 1:].reshape(12, 6, 3)
-    rows, columns = np.mgrid[:12, :6] / [[[12]], [[6]]] + [[[1 / 24]], [[1 / 12]]]
-    expected = np.stack([rows, columns, 2 * rows - columns], axis=-1)
-    np.testing.assert_allclose(grid[3:-3, 2:-2], expected[3:-3, 2:-2], atol=1e-3)
-
-
 def test_model_takes_pictures_of_another_size():
     state = randomised(tiny())
     x = jax.random.normal(KEY, (2, 16, 24, 3))
