@@ -4,7 +4,7 @@
   `timm.create_model("local-dir:DIR", pretrained=True)`; families that timm has not, under
   torchvision's or pretrained-models.pytorch's names. It takes normalised pictures.
 - `--format=stablehlo`: `model.stablehlo`, for `jax.export.deserialize`, on CPU, CUDA and TPU.
-- `--format=onnx`: `model.onnx`; needs requirements-onnx.txt.
+- `--format=onnx`: `model.onnx`, which computes in float32; needs requirements-onnx.txt.
 
 The last two take uint8 pictures `[b, H, W, C]` for any b, normalise them, and return float32 logits
 `[b, K]`; the command reads the file back and compares its logits with the model's. `config.json`

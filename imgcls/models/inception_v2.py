@@ -57,7 +57,9 @@ class Inception(nn.Module):
         y = unit(double, 3, name="double_3x3_1")(y, train)
         branches.append(unit(double, 3, stride, name="double_3x3_2")(y, train))
         if stride == 2:
-            pooled = max_pool(x, 3, 2, ceil=True)
+            # Half the size, rounded up like that of the convolutions; an odd side needs padding.
+            pads = [(size % 2, 1) for size in x.shape[1:3]]
+            pooled = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads)
         else:
             pooled = (max_pool if self.max_pooling else avg_pool)(x, 3, 1, padding=1)
         branches.append(unit(project, 1, name="pool_proj")(pooled, train) if project else pooled)
