@@ -141,7 +141,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
 
 # One of each module class in the default run; the others are slow.
 QUICK = {
-    *("alexnet", "vgg11_bn", "inception_v1", "inception_v2", "inception_v3", "resnet18"),
+    *("alexnet", "vgg11_bn", "inception_v2", "resnet18"),
     *("seresnet50", "resnext50_32x4d", "resnest50d", "regnety_200mf", "vit_ti16"),
     "deit_ti16_distilled",
 }
