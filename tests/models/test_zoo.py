@@ -141,7 +141,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
 
 # One of each module class in the default run; the others are slow.
 QUICK = {
-    *("alexnet", "vgg11_bn", "inception_v2", "resnet18"),
+    *("alexnet", "vgg11_bn", "inception_v1", "inception_v2", "inception_v3", "resnet18"),
     *("seresnet50", "resnext50_32x4d", "resnest50d", "regnety_200mf", "vit_ti16"),
     "deit_ti16_distilled",
 }
@@ -155,18 +155,18 @@ QUICK = {
     ],
 )
 def test_a_step_of_training_lowers_the_loss(name):
-    """Both of two batches, each shown twice, have a smaller loss the second time."""
+    """A batch that is shown again and again has a smaller loss every time."""
     size = {"inception_v3": 75}.get(name, 64)
     # The auxiliary classifiers' dropout would hide the progress of so few steps.
     options = {"inception_v3": {"aux": False}, "inception_v1": {"aux_drop_rate": 0.0}}.get(name, {})
     size -= size % model_entry(name).defaults.get("patch_size", 1)
     model = create_model(name, 4, drop_rate=0.0, **options)
-    x = np.random.default_rng(0).standard_normal((2, 4, size, size, 3), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal((4, size, size, 3), dtype=np.float32)
     labels = jnp.arange(4)
 
     @jax.jit
     def init():
-        state = dict(model.init(jax.random.key(0), x[0, :1]))
+        state = dict(model.init(jax.random.key(0), x[:1]))
         return state.pop("params"), state
 
     def loss(params, state, x):
@@ -187,9 +187,8 @@ def test_a_step_of_training_lowers_the_loss(name):
     step = jax.jit(step, donate_argnums=(0, 1))
     params, state = init()
     values = []
-    for _ in range(2):
-        for batch in x:
-            params, state, value = step(params, state, batch)
-            values.append(float(value))
+    for _ in range(3):
+        params, state, value = step(params, state, x)
+        values.append(float(value))
     assert np.isfinite(values).all()
-    assert values[2] < values[0] and values[3] < values[1], values
+    assert values[0] > values[1] > values[2], values
