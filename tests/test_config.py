@@ -1,25 +1,15 @@
-"""The configuration: defaults, files, overrides, durations, comparison, and every recipe."""
+"""The configuration: defaults, files, overrides, durations, and comparison."""
 
 import json
 import re
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
-from imgcls import optim, sharding
 from imgcls.config import default_config, load, merge, override, steps
-from imgcls.data import DataInfo, augment, batch_transforms, spec
 from imgcls.errors import ConfigError
-from imgcls.models import model_entry
-from imgcls.objectives import create_objective
-from tests.conftest import REPO, make_mesh
-
-RECIPES = sorted(path.name for path in (REPO / "configs").glob("*.py"))
-RECIPES.remove("finetune.py")  # It takes arguments.
+from tests.conftest import REPO
 
 
 @pytest.fixture
@@ -410,89 +400,3 @@ def test_changed_keys_after_a_round_trip():
 )
 def test_is_harmless(key, harmless):
     assert config_lib.is_harmless(key) is harmless
-
-
-# ---- The recipes.
-
-
-def num_examples(config: ConfigDict) -> tuple[int, int]:
-    """Training examples and classes of the recipes' data."""
-    kind = config.data.source
-    return (1437, 10) if kind == "digits" else (50_000, 10) if "cifar" in kind else (1281167, 1000)
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_recipe(recipe):
-    config = load(str(REPO / "configs" / recipe))
-    examples, classes = num_examples(config)
-    sharding.check_batch(config, make_mesh())
-
-    # The transforms of training and evaluation give the size that the model is built for.
-    shapes = set()
-    for key in ("train_transform", "eval_transform"):
-        image = np.random.default_rng(0).integers(0, 256, (300, 260, config.data.channels))
-        image = image.astype(np.uint8)
-        if key == "train_transform" and config.model.get("stem") == "cifar":
-            side = 8 if config.data.source == "digits" else 32
-            image = image[:side, :side]
-        for transform in spec.parse(config.data[key], augment.TRANSFORMS, key):
-            image = transform(image, np.random.default_rng(1))
-        assert image.dtype == np.uint8
-        shapes.add(image.shape)
-    (shape,) = shapes
-    assert shape[-1] == len(config.data.mean) == len(config.data.std) == config.data.channels
-
-    info = DataInfo(tuple(map(str, range(classes))), False, shape)
-    objective = create_objective(config, info)
-    batch = {"image": jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.uint8)}
-    params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch))
-    assert params["head"]["bias"].shape == (classes,)
-
-    transforms = spec.parse(
-        config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, "batch_transform"
-    )
-    small = {"image": jnp.ones((4, *shape)), "label": jnp.arange(4)}
-    mixed = batch_transforms.apply(small, jax.random.key(0), transforms, classes)
-    assert mixed["image"].shape == (4, *shape)
-    assert np.isfinite(objective.example_loss(jnp.zeros((4, classes)), mixed["label"])).all()
-
-    # The learning rate reaches its peak after the warm-up and ends lower.
-    _, schedule = optim.create_optimizer(config, examples, params)
-    total = steps(config.total, config, examples, "total")
-    warmup = steps(config.schedule.warmup, config, examples, "schedule.warmup")
-    assert 0 <= warmup < total
-    scale = config.batch_size / (config.optim.base_batch or config.batch_size)
-    peak = config.optim.learning_rate * scale
-    assert float(schedule(warmup)) == pytest.approx(peak)
-    assert 0 <= float(schedule(total)) < 0.05 * peak
-    assert 0 < float(schedule(0)) <= peak * (1 + 1e-6)
-
-    for section in config.evaluators.values():
-        assert section.split and steps(section.every, config, examples, "every") > 0
-    evaluator, _, metric = config.checkpoint.keep_best.partition("/")
-    assert evaluator in config.evaluators and metric in ("accuracy", "ema_accuracy")
-    assert config_lib.from_json(config_lib.to_json(config)).to_dict() == config.to_dict()
-
-
-@pytest.mark.parametrize(
-    ("recipe", "total", "rates"),
-    [
-        # Goyal et al. 2017: 0.1 per 256 images, times 0.1 after 30, 60 and 80 of 90 epochs.
-        ("resnet50.py", 112_603, {37_533: 0.4, 37_534: 0.04, 75_069: 0.004, 100_092: 4e-4}),
-        ("vit_s16.py", 112_603, {9_999: 1e-3 * 10_000 / 10_001, 10_000: 1e-3, 112_603: 0.0}),
-        ("vit_s16.py:epochs=300", 375_342, {375_342: 0.0}),
-        ("vit_b16.py", 500_456, {3_128: 3e-3, 500_456: 0.0}),
-    ],
-)
-def test_recipe_rates(recipe, total, rates):
-    config = load(str(REPO / "configs" / recipe))
-    assert steps(config.total, config, 1_281_167, "total") == total
-    schedule = optim.create_schedule(config, 1_281_167)
-    for step, rate in rates.items():
-        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-12)
-
-
-def test_recipes_name_known_models():
-    assert {"digits.py", "resnet50.py", "vit_s16.py"} <= set(RECIPES)
-    for recipe in RECIPES:
-        model_entry(load(str(REPO / "configs" / recipe)).model.name)

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls import optim
-from imgcls.config import load, steps
+from imgcls import optim, sharding
+from imgcls.config import from_json, load, steps, to_json
 from imgcls.data import DataInfo, augment, batch_transforms, spec
 from imgcls.objectives import create_objective
-from tests.conftest import REPO
+from tests.conftest import REPO, make_mesh
 
 FILES = sorted((REPO / "configs").glob("*.py"))
 
@@ -45,6 +45,7 @@ def recipes() -> list[str]:
 
 @pytest.fixture(params=recipes())
 def config(request):
+    """A recipe's config."""
     return load(str(REPO / "configs" / request.param))
 
 
@@ -78,7 +79,9 @@ def test_model_transforms_and_optimizer_build(config):
     image = np.random.default_rng(0).integers(0, 256, (side, side + 8, config.data.channels))
     image = image.astype(np.uint8)
     shape = transform(config, "eval_transform", image).shape
-    assert transform(config, "train_transform", image).shape == shape
+    trained = transform(config, "train_transform", image)
+    assert trained.shape == shape and trained.dtype == np.uint8
+    sharding.check_batch(config, make_mesh())
     assert len(config.data.mean) == len(config.data.std) == config.data.channels
 
     objective = create_objective(config, DataInfo(tuple(map(str, range(classes))), False, shape))
@@ -100,13 +103,11 @@ def test_batch_transform_suits_the_loss(config):
     )
     shape = (2, 8, 8, config.data.channels)
     batch = {"image": jnp.zeros(shape), "label": jnp.arange(2)}
-    mixed = jax.eval_shape(
-        lambda: batch_transforms.apply(batch, jax.random.key(0), transforms, classes)
-    )
+    mixed = batch_transforms.apply(batch, jax.random.key(0), transforms, classes)
     assert mixed["image"].shape == shape
     objective = create_objective(config, DataInfo(tuple(map(str, range(classes))), False, shape))
-    losses = jax.eval_shape(objective.example_loss, jnp.zeros((2, classes)), mixed["label"])
-    assert losses.shape == (2,)
+    losses = objective.example_loss(jnp.zeros((2, classes)), mixed["label"])
+    assert losses.shape == (2,) and np.isfinite(losses).all()
 
 
 def test_schedule_and_durations(config):
@@ -119,7 +120,10 @@ def test_schedule_and_durations(config):
     batches = config.batch_size / (config.optim.base_batch or config.batch_size)
     peak = config.optim.learning_rate * batches
     assert float(schedule(warmup)) == pytest.approx(peak)
-    assert 0 <= float(schedule(total)) < 0.05 * peak
+    assert 0 < float(schedule(0)) <= peak * (1 + 1e-6)
+    # The exponential schedules of the Inceptions end where their length lets them.
+    end = {"inception_v2": 0.013, "inception_v3": 0.05}.get(config.model.name, 0.0101)
+    assert 0 <= float(schedule(total)) < end * peak
     for boundary in config.schedule.boundaries:
         assert warmup < steps(boundary, config, examples, "schedule.boundaries") < total
     if config.model.get("virtual_batch_size"):
@@ -131,9 +135,32 @@ def test_schedule_and_durations(config):
     assert metric == ("ema_accuracy" if config.ema else "accuracy")
 
 
+def test_json_round_trip(config):
+    assert from_json(to_json(config)).to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "total"),
+    [
+        ("resnet50.py", 112_603),
+        ("vit_s16.py", 112_603),
+        ("vit_s16.py:epochs=300", 375_342),
+        ("vit_b16.py", 500_456),
+    ],
+)
+def test_lengths(recipe, total):
+    config = load(str(REPO / "configs" / recipe))
+    assert steps(config.total, config, IMAGENET[0], "total") == total
+
+
 @pytest.mark.parametrize(
     ("recipe", "rates"),
     [
+        # Goyal et al. 2017: 0.1 per 256 images, times 0.1 after 30, 60 and 80 of 90 epochs.
+        ("resnet50.py", {37_533: 0.4, 37_534: 0.04, 75_069: 0.004, 100_092: 4e-4}),
+        ("vit_s16.py", {9_999: 1e-3 * 10_000 / 10_001, 10_000: 1e-3, 112_603: 0.0}),
+        ("vit_s16.py:epochs=300", {375_342: 0.0}),
+        ("vit_b16.py", {3_128: 3e-3, 500_456: 0.0}),
         ("alexnet.py", {0: 0.01, 150_136: 0.01, 150_137: 1e-3, 450_410: 1e-4}),
         (
             "inception_v3.py",
@@ -150,4 +177,4 @@ def test_rates(recipe, rates):
     config = load(str(REPO / "configs" / recipe))
     schedule = optim.create_schedule(config, IMAGENET[0])
     for step, rate in rates.items():
-        assert float(schedule(step)) == pytest.approx(rate, rel=1e-4, abs=1e-6)
+        assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-12)
