@@ -117,10 +117,7 @@ class InceptionV1(ImageModel, kw_only=True):
             )(x, train)
             if name in ("4a", "4d") and not features:
                 self._auxiliary(x, "aux1" if name == "4a" else "aux2", train)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-        if features:
-            return x
-        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+        return self.classify_map(x, train, features)
 
     def _auxiliary(self, x: jax.Array, name: str, train: bool) -> None:
         if self.aux and (train or self.is_initializing()):

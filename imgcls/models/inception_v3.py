@@ -206,10 +206,7 @@ class InceptionV3(ImageModel, kw_only=True):
                     self.num_classes, self.virtual_batch_size, self.dtype, name="AuxLogits"
                 )
                 self.sow("intermediates", "aux_logits", head(x, train))
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-        if features:
-            return x
-        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+        return self.classify_map(x, train, features)
 
 
 def _unit(virtual_batch_size: int | None, dtype: jnp.dtype):

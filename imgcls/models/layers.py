@@ -54,10 +54,15 @@ class ImageModel(nn.Module):
         """A block that is called as `(x, train)`, recomputed in the backward pass by `remat`."""
         return nn.remat(module, static_argnums=(2,)) if self.remat else module
 
-    def classify(self, x: jax.Array, *, train: bool, kernel_init: Callable) -> jax.Array:
+    def classify(self, x: jax.Array, train: bool) -> jax.Array:
         """Dropout, then logits `[B, num_classes]` of features `[B, D]`: the layer `head`."""
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=kernel_init, name="head")(x)
+        return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)
+
+    def classify_map(self, x: jax.Array, train: bool, features: bool) -> jax.Array:
+        """Float32 logits of the mean over a map `[B, H, W, D]`, or with `features` that mean."""
+        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        return x if features else self.classify(x, train)
 
 
 class BatchNorm(nn.Module):

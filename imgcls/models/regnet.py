@@ -155,10 +155,7 @@ class RegNet(ImageModel, kw_only=True):
                     dtype=self.dtype,
                     name=f"s{stage}_b{index + 1}",
                 )(x, train)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-        if features:
-            return x
-        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+        return self.classify_map(x, train, features)
 
 
 # Depth, w_0, w_a, w_m, group; error on ImageNet in percent.

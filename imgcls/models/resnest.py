@@ -99,10 +99,7 @@ class ResNeSt(ImageModel, kw_only=True):
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{index}",
                 )(x, train)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
-        if features:
-            return x
-        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+        return self.classify_map(x, train, features)
 
     def _stem(self, x: jax.Array, train: bool) -> jax.Array:
         widths = (self.stem_width, self.stem_width, 2 * self.stem_width)

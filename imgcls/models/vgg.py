@@ -83,7 +83,7 @@ class VGG(ImageModel, kw_only=True):
         x = x[:, 0, 0].astype(jnp.float32)
         if features:
             return x
-        return self.classify(x, train=train, kernel_init=nn.initializers.normal(0.01))
+        return self.classify(x, train)
 
 
 for _depth, _stage_sizes, _top1, _top1_bn in (
