@@ -26,7 +26,7 @@ def reference(workdir):
     (step,) = (workdir / "checkpoints").iterdir()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         target = reader.restore(step / "state")["target"]
-    model = create_model("resnet18", 10, stem="cifar", width=8, stage_sizes=(1, 1))
+    model = create_model("resnet18", 10, in_channels=1, stem="cifar", width=8, stage_sizes=(1, 1))
     assert set(target) == {"params", "batch_stats"}
     target = jax.tree.map(np.asarray, target)
 

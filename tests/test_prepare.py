@@ -73,7 +73,11 @@ print("tensorflow imported:", "tensorflow" in sys.modules)
 
 
 @pytest.mark.parametrize(
-    "recipe, smaller", [("resnet50", ["--config.model.virtual_batch_size=4"]), ("vit_b16", [])]
+    "recipe, smaller",
+    [
+        ("resnet50", ["--config.model.virtual_batch_size=4"]),
+        pytest.param("vit_b16", [], marks=pytest.mark.slow),
+    ],
 )
 def test_recipes_train_and_evaluate(recipe, smaller, data_dir, cache, tmp_path):
     """Three steps and an exact evaluation of each recipe; only the batch and length are less."""
