@@ -63,7 +63,7 @@ def default_config() -> ConfigDict:
     c.data.prefetch = 2  # batches kept ready on the device
 
     c.optim = ConfigDict()
-    c.optim.name = "sgd"  # sgd | adam | adamw | lamb | lars
+    c.optim.name = "sgd"  # sgd | adam | adamw | lamb | lars | rmsprop
     c.optim.learning_rate = 0.1  # the peak
     c.optim.base_batch = placeholder(int)  # 256: learning_rate is per 256 examples of a batch
     c.optim.momentum = 0.9
