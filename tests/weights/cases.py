@@ -172,6 +172,12 @@ def pictures(size: int) -> np.ndarray:
     return rng.standard_normal((6, size, size, 3), dtype=np.float32)
 
 
+# What is added to the tokens of a ViT: small, so that the epsilon of every norm matters.
+_RESIDUAL = (
+    r"^pos_embed|^patch_embed|_token$|pos_embedding|conv_proj|attn\.proj|out_proj|mlp\.(fc2|3)"
+)
+
+
 def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """The array of that name, laid out as in torch: kernels by He, the rest near its default.
 
@@ -180,6 +186,8 @@ def weights(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     draw = rng.standard_normal(shape, dtype=np.float32)
+    if re.search(_RESIDUAL, name):
+        draw *= np.float32(0.05)
     if name.endswith("running_var"):
         return 0.5 + draw**2
     if len(shape) > 1:
