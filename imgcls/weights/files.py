@@ -44,8 +44,10 @@ def download(name: str) -> str:
     Raises:
       ConfigError: there is no such model, or no connection.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import hf_hub_download, logging
 
+    # Its warnings at each of several tries would bury the one line that tells.
+    logging.set_verbosity_error()
     try:
         return hf_hub_download(f"timm/{name}", "model.safetensors")
     except Exception as e:
