@@ -7,9 +7,16 @@
 - `loss(params, model_state, target, batch, rng, step) -> (loss, (model_state, metrics))`: the loss
   of a batch, a scalar, with the model's new state and scalar metrics;
 - `update_target(target, params, model_state, step) -> target`: after each update;
-- `features(params, model_state, batch) -> [B, D]`: for probes;
+- `features(params, model_state, batch, layer="backbone") -> [B, D]`: for probes; `layer` is one of
+  `feature_layers`;
 - `eval_variables(state) -> {prefix: (params, model_state)}`: what evaluators look at;
-- `num_outputs`: K of the labels that batch transforms mix.
+- `num_outputs`: K of the labels that batch transforms mix;
+- `model` and `backbone`: the model whose weights outlive the objective, and the key under which its
+  variables stand in `params` and in each collection of `model_state` (None: they are all its own).
+
+One that can classify also has `logits`, `scores`, `example_loss` and `task` (see `Supervised`), and
+one that draws pictures `reconstruct(params, model_state, batch, rng) -> {"input": [B, H, W, C],
+"masked": ..., "output": ...}`, normalised as the input is.
 
 Images reach it normalised, float32 `[B, ..., C]`. A new objective registers its class by name; the
 class takes `(config, data_info, **options)` with the options of `config.objective`.

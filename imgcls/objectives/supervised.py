@@ -29,6 +29,9 @@ class Supervised:
       ConfigError: a loss that does not fit the labels.
     """
 
+    backbone = None
+    feature_layers = ("backbone",)
+
     def __init__(
         self,
         config: ConfigDict,
@@ -113,8 +116,9 @@ class Supervised:
             return None
         return moving_average(target, {"params": params, **model_state}, self._ema)
 
-    def features(self, params, model_state, batch) -> jax.Array:
+    def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
         """Float32 features before the head, `[B, D]`."""
+        del layer
         variables = {"params": params, **model_state}
         return self.model.apply(variables, batch["image"], train=False, features=True)
 
