@@ -115,7 +115,8 @@ def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
     """The config and data description of a workdir's newest checkpoint (or of one checkpoint)."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(latest_checkpoint(path) / "meta", args=ocp.args.JsonRestore())
-    info = DataInfo(tuple(meta["class_names"]), meta["multi_label"], tuple(meta["image_shape"]))
+    names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
+    info = DataInfo(names, meta["multi_label"], shape, meta.get("num_examples", 0))
     return config_lib.from_json(json.dumps(meta["config"])), info
 
 
@@ -201,6 +202,7 @@ def _describe(config: ConfigDict, info: DataInfo) -> dict:
         "class_names": list(info.class_names),
         "multi_label": info.multi_label,
         "image_shape": list(info.image_shape),
+        "num_examples": info.num_examples,
         "model": config.model.name,
         "preprocessing": {
             "transform": config.data.eval_transform,

@@ -53,6 +53,9 @@ def default_config() -> ConfigDict:
     c.data.split_seed = 0  # of the stratified split of a source that has none of its own
     c.data.channels = 3
     c.data.train_transform = ""  # per example, on the host: imgcls/data/augment.py
+    c.data.views = "one"  # pictures per example: one | two | pairs | triplets: imgcls/data/views.py
+    c.data.train_transform2 = placeholder(str)  # of the other views; none: as of the first
+    c.data.partners = "auto"  # who makes a pair or triplet: auto | label | instance
     c.data.eval_transform = ""
     c.data.batch_transform = ""  # per batch, on the device: imgcls/data/batch_transforms.py
     c.data.mean = (0.5, 0.5, 0.5)  # of the pixels, in 0..1

@@ -9,6 +9,7 @@ from imgcls.config import check_choice
 from imgcls.data import augment, batch_transforms, spec
 from imgcls.data.loader import Loader, Reader
 from imgcls.data.sources import Source, create_source
+from imgcls.data.views import PARTNERS, VIEWS, create_partners
 from imgcls.errors import ConfigError
 
 
@@ -20,11 +21,13 @@ class DataInfo:
       class_names: of the K classes, in the order of the labels.
       multi_label: labels are multi-hot `[K]`.
       image_shape: of an example, `[H, W, C]`.
+      num_examples: of the training split.
     """
 
     class_names: tuple[str, ...]
     multi_label: bool
     image_shape: tuple[int, ...]
+    num_examples: int = 0
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
@@ -44,9 +47,21 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     for key in ("threads", "workers", "prefetch"):
         if (c[key] or 0) < 0:
             raise ConfigError(f"config.data.{key}={c[key]}: must be 0 or more")
-    key = "train_transform" if train else "eval_transform"
-    transforms = spec.parse(c[key], augment.TRANSFORMS, f"config.data.{key}")
-    return Reader(source, transforms, config.seed, train, c.on_error, c.channels)
+    check_choice("data.views", c.views, VIEWS)
+    check_choice("data.partners", c.partners, PARTNERS)
+    if c.views == "one" and c.train_transform2 is not None:
+        raise ConfigError("config.data.train_transform2: there is one view; set data.views='two'")
+
+    def parse(key: str) -> list:
+        return spec.parse(c[key], augment.TRANSFORMS, f"config.data.{key}")
+
+    if not train:
+        return Reader(source, parse("eval_transform"), config.seed, False, c.on_error, c.channels)
+    transforms = parse("train_transform")
+    others = transforms if c.train_transform2 is None else parse("train_transform2")
+    partners = create_partners(c.views, c.partners, source)
+    views = (c.views, others, partners)
+    return Reader(source, transforms, config.seed, True, c.on_error, c.channels, *views)
 
 
 def create_train_loader(
@@ -78,7 +93,7 @@ def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
                 f"config.data.{key}={value}: the images have {shape[-1]} channel(s); give one "
                 "number for each, or one for all"
             )
-    return DataInfo(tuple(source.class_names), source.multi_label, shape)
+    return DataInfo(tuple(source.class_names), source.multi_label, shape, len(source))
 
 
 def create_batch_transforms(config: ConfigDict) -> list:

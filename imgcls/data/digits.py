@@ -37,5 +37,8 @@ class DigitsSource:
     def __getitem__(self, index: int) -> dict:
         return {"image": self._images[index], "label": int(self._labels[index])}
 
+    def labels(self) -> np.ndarray:
+        return self._labels
+
     def name(self, index: int) -> str:
         return f"digit {self._ids[index]}"

@@ -69,6 +69,9 @@ class FolderSource:
     def __getitem__(self, index: int) -> dict:
         return {"image": self._read(self._files[index]), "label": int(self._labels[index])}
 
+    def labels(self) -> np.ndarray:
+        return self._labels
+
     def name(self, index: int) -> str:
         return os.path.join(self._root, self._files[index])
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 from imgcls import sharding
 from imgcls.data.decode import decode_image
 from imgcls.data.sources import Source
+from imgcls.data.views import VIEWS, Partners
 from imgcls.errors import ConfigError, DataError
 
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
@@ -51,6 +52,9 @@ class Reader:
       on_error: 'fail' raises at an unreadable record; 'skip' takes the record's next readable
         neighbour instead in training, and masks the record out in evaluation.
       channels: of decoded images, 1 or 3.
+      views: how many pictures, see `imgcls.data.views`.
+      other_transforms: of all pictures but the first.
+      partners: draws the others of pairs and triplets.
     """
 
     source: Source
@@ -59,14 +63,17 @@ class Reader:
     shuffle: bool
     on_error: str = "fail"
     channels: int = 3
+    views: str = "one"
+    other_transforms: Sequence[Transform] = ()
+    partners: Partners | None = None
 
     def example(self, position: int) -> dict[str, np.ndarray]:
         """The example at a global position.
 
         Returns:
-          `image` uint8 `[..., C]`, `label` int32 or uint8 `[K]`, `index` int32 (the example's
-          number in the source, -1 for padding), `mask` float32, `skipped` int32 (unreadable
-          records that were passed over here).
+          `image` uint8 `[..., C]` (and `image2` ... of several views), `label` int32 or uint8
+          `[K]` and `index` int32 of the first (its number in the source, -1 for padding), `mask`
+          float32, `skipped` int32 (unreadable records that were passed over here).
 
         Raises:
           DataError: the record is unreadable and `on_error` is 'fail'.
@@ -95,36 +102,63 @@ class Reader:
         """An example of zeros, in the shape and type that all examples must have."""
         for index in range(min(len(self.source), MAX_REPLACEMENTS)):
             try:
-                example = self._finish(self.source[index], index, 0)
+                pixels, label = self._decode(index)
                 break
             except DataError:
                 if self.on_error == "fail":
                     raise
         else:
-            blank = np.zeros((64, 64, self.channels), np.uint8)
-            example = self._finish({"image": blank, "label": 0}, 0, 0)
+            pixels, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
+        views = [pixels] * VIEWS[self.views]
+        example = self._finish(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
-        example = self._finish(self.source[index], index, position)
-        if example["image"].shape != self.spec["image"].shape:
-            raise ConfigError(
-                f"{self.source.name(index)} comes out of the transforms as "
-                f"{example['image'].shape}, another record as {self.spec['image'].shape}; end the "
-                "transforms with a crop or a resize"
-            )
+        pixels, label = self._decode(index)
+        others, same = self._draw_others(index, pixels, position)
+        example = self._finish([pixels, *others], label, index, position) | self._is_same(same)
+        for key, value in example.items():
+            if value.shape != self.spec[key].shape:
+                raise ConfigError(
+                    f"{self.source.name(index)} comes out of the transforms as {value.shape}, "
+                    f"another record as {self.spec[key].shape}; end the transforms with a crop or "
+                    "a resize"
+                )
         return example
 
-    def _finish(self, record: dict, index: int, position: int) -> dict[str, np.ndarray]:
+    def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and label of a record."""
+        record = self.source[index]
         image = record["image"]
         if isinstance(image, bytes):
             image = decode_image(image, self.source.name(index), channels=self.channels)
-        rng = np.random.default_rng((self.seed, position))
-        for transform in self.transforms:
-            image = transform(image, rng)
-        label = np.asarray(record["label"])
+        return image, np.asarray(record["label"])
+
+    def _draw_others(self, index: int, pixels: np.ndarray, position: int) -> tuple[list, bool]:
+        """Pixels of the other views, and whether the second belongs with the first."""
+        if self.partners is None:
+            return [pixels] * (VIEWS[self.views] - 1), True
+        rng = np.random.default_rng((self.seed, position, 1))
+        same = self.views == "triplets" or bool(rng.integers(2))
+        chosen = [self.partners.same(index, rng) if same else self.partners.other(index, rng)]
+        if self.views == "triplets":
+            chosen.append(self.partners.other(index, rng))
+        return [pixels if i == index else self._decode(i)[0] for i in chosen], same
+
+    def _is_same(self, same: bool) -> dict[str, np.ndarray]:
+        return {"same": np.int32(same)} if self.views == "pairs" else {}
+
+    def _finish(self, views: list, label, index: int, position: int) -> dict[str, np.ndarray]:
+        images = {}
+        for number, image in enumerate(views, start=1):
+            # The first picture is what it would be without the others.
+            key = (self.seed, position) if number == 1 else (self.seed, position, number)
+            rng = np.random.default_rng(key)
+            for transform in self.transforms if number == 1 else self.other_transforms:
+                image = transform(image, rng)
+            images["image" if number == 1 else f"image{number}"] = image
         return {
-            "image": image,
+            **images,
             "label": label.astype(np.uint8 if label.ndim else np.int32),
             "index": np.int32(index),
             "mask": np.float32(1),
@@ -154,8 +188,9 @@ class _LocalRows:
 class Loader:
     """Global batches for the steps `first` to `last - 1`, ready on the devices before they are due.
 
-    A batch holds `image` uint8 `[B, ..., C]`, `label` int32 `[B]` or uint8 `[B, K]`, `index` int32
-    `[B]` and `mask` float32 `[B]`, each sharded over the mesh's batch axes.
+    A batch holds `image` uint8 `[B, ..., C]` (and what `imgcls.data.views` says), `label` int32
+    `[B]` or uint8 `[B, K]`, `index` int32 `[B]` and `mask` float32 `[B]`, each sharded over the
+    mesh's batch axes.
 
     Args:
       reader: gives the examples.

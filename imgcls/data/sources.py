@@ -28,6 +28,9 @@ class Source(Protocol):
     def __getitem__(self, index: int) -> dict:
         """`{'image': encoded bytes or uint8 [..., C], 'label': int or multi-hot uint8 [K]}`."""
 
+    def labels(self) -> np.ndarray:
+        """All labels, int `[N]` or multi-hot uint8 `[N, K]`, without decoding a picture."""
+
     def name(self, index: int) -> str:
         """What a person finds the example by: a path, or a record's name."""
 
