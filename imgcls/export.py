@@ -193,7 +193,7 @@ def _describe(trained: Trained, shape: tuple[int, int, int], form: str) -> dict[
 def _positions(model, learned: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
     """`pos_embed` `[1, N, D]` as an array, for pictures of this shape."""
     rows, columns = (side // model.patch_size for side in shape[:2])
-    prefix = (model.pool == "cls") + model.distilled
+    prefix = model.prefix_tokens
     if learned is None:
         table = np.pad(sincos2d(rows, columns, model.width), ((prefix, 0), (0, 0)))
         return table[None]

@@ -146,17 +146,36 @@ class ViT(ImageModel, kw_only=True):
     uniform_drop_path: bool = False
     layer_scale: float | None = None
 
+    @property
+    def prefix_tokens(self) -> int:
+        """Tokens before those of the patches."""
+        return (self.pool == "cls") + self.distilled
+
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        train: bool = False,
+        features: bool = False,
+        keep: jax.Array | None = None,
+    ) -> jax.Array:
         """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, width]`; float32.
 
         The features of the distilled variant are the mean of its two tokens.
+
+        With `keep`, int `[B, n]`, only these patches are encoded (row by row from 0), and all
+        tokens come back, `[B, prefix_tokens + n, width]` (He et al. 2021, MAE, arXiv:2111.06377).
 
         Raises:
           ConfigError: an option has no such value, or the patch size does not divide the picture.
         """
         self._check(x)
         x = self._embed(self.check_input(x))
+        if keep is not None:
+            prefix = x[:, : self.prefix_tokens]
+            patches = jnp.take_along_axis(x, self.prefix_tokens + keep[:, :, None], axis=1)
+            x = jnp.concatenate([prefix, patches], axis=1)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         rates = drop_path_rates(self.drop_path, self.depth)
         if self.uniform_drop_path:
@@ -172,6 +191,8 @@ class ViT(ImageModel, kw_only=True):
                 name=f"block{index}",
             )(x, train)
         x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+        if keep is not None:
+            return x
         heads = {"head": x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)}
         if self.distilled:
             heads["head_dist"] = x[:, 1]

@@ -32,6 +32,8 @@ import jax
 from ml_collections import ConfigDict
 
 from imgcls.config import check_choice
+from imgcls.errors import ConfigError
+from imgcls.models import create_model
 
 _objectives: dict[str, type] = {}
 
@@ -46,20 +48,61 @@ def register_objective(name: str) -> Callable[[type], type]:
     return register
 
 
+def list_objectives() -> list[str]:
+    """Registered names, sorted."""
+    _import_objectives()
+    return sorted(_objectives)
+
+
 def create_objective(config: ConfigDict, data_info):
     """The objective of `config.objective`, with a model for the classes and images of the data.
 
     Raises:
       ConfigError: unknown name or option, or labels that the objective can't use.
     """
-    _import_objectives()
     options = config.objective.to_dict()
     name = options.pop("name")
-    check_choice("objective.name", name, _objectives)
+    check_choice("objective.name", name, list_objectives())
     valid = list(inspect.signature(_objectives[name]).parameters)[2:]
     for option in options:
         check_choice(f"objective.{option}", option, valid)
     return _objectives[name](config, data_info, **options)
+
+
+def create_backbone(config: ConfigDict, data_info, num_outputs: int):
+    """The model of `config.model` for the data's pictures.
+
+    Raises:
+      ConfigError: unknown name or option, or classes or channels that are not the data's.
+    """
+    options = config.model.to_dict()
+    classes, channels = len(data_info.class_names), data_info.image_shape[-1]
+    given = options.pop("num_classes", None)
+    if given not in (None, classes):
+        raise ConfigError(
+            f"config.model.num_classes={given}: {config.data.source} has {classes} classes; "
+            "leave the key out"
+        )
+    if options.setdefault("in_channels", channels) != channels:
+        raise ConfigError(
+            f"config.model.in_channels={options['in_channels']}: the pictures have {channels}; "
+            "leave the key out, or set data.channels"
+        )
+    return create_model(options.pop("name"), num_outputs, **options)
+
+
+def backbone_variables(objective, params, model_state) -> dict:
+    """Those of `objective.model` alone: `{"params": ..., **collections}`."""
+    variables, key = {"params": params, **model_state}, objective.backbone
+    if key is None:
+        return variables
+    return {name: tree[key] for name, tree in variables.items() if key in tree}
+
+
+def place_backbone(objective, variables: dict) -> dict:
+    """The inverse of `backbone_variables`, without what the objective has beside the model."""
+    key = objective.backbone
+    return variables if key is None else {name: {key: tree} for name, tree in variables.items()}
 
 
 def moving_average(target, current, decay: float):

@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 from imgcls import losses, metrics
 from imgcls.config import check_choice
 from imgcls.errors import ConfigError
-from imgcls.models import create_model
-from imgcls.objectives import moving_average, register_objective
+from imgcls.objectives import create_backbone, moving_average, register_objective
 from imgcls.state import TrainState
 
 
@@ -61,24 +60,11 @@ class Supervised:
             )
         if not 0 <= config.ema < 1:
             raise ConfigError(f"config.ema={config.ema}: must be from 0 to below 1")
-        options = config.model.to_dict()
-        given = options.pop("num_classes", None)
-        if given not in (None, classes):
-            raise ConfigError(
-                f"config.model.num_classes={given}: {config.data.source} has {classes} classes; "
-                "leave the key out"
-            )
-        channels = data_info.image_shape[-1]
-        if options.setdefault("in_channels", channels) != channels:
-            raise ConfigError(
-                f"config.model.in_channels={options['in_channels']}: the pictures have {channels}; "
-                "leave the key out, or set data.channels"
-            )
         self.num_outputs = 1 if loss == "binary" else classes
         self.task = "multi_label" if data_info.multi_label else loss
         self._loss, self._smoothing, self._ema = loss, label_smoothing, config.ema
         self._aux_weight = aux_weight
-        self.model = create_model(options.pop("name"), self.num_outputs, **options)
+        self.model = create_backbone(config, data_info, self.num_outputs)
 
     def init(self, rng: jax.Array, batch_spec) -> tuple:
         """Fresh parameters and model state, from one image of the spec's shape."""

@@ -7,7 +7,8 @@
 - `augreg:/path/B_16.npz`: google-research/vision_transformer or big_vision;
 - `cadene:/path/bninception.pth`: pretrained-models.pytorch;
 - `/path/model.safetensors`: whichever of these has its names;
-- `/path/of/a/workdir`: a run of ours; its averaged parameters where it has any.
+- `/path/of/a/workdir`: a run of ours; its averaged parameters where it has any, and of
+  pre-training the backbone alone.
 """
 
 import dataclasses
@@ -22,6 +23,7 @@ from flax import traverse_util
 from imgcls.checkpoint import load_trained
 from imgcls.errors import ConfigError
 from imgcls.models.vit import resample_positions
+from imgcls.objectives import backbone_variables
 from imgcls.weights import arrays, files
 from imgcls.weights.tables import AUXILIARY, CLASSIFIERS, STEM, Layout, layouts
 
@@ -119,10 +121,10 @@ def _split(init_from: str) -> tuple[str | None, str]:
 
 
 def _read_workdir(path: str) -> dict[str, np.ndarray]:
-    """Arrays of a run of ours, by our names."""
+    """Arrays of the model of a run of ours, by our names."""
     trained = load_trained(path)
-    collections = (trained.params, *trained.model_state.values())
-    flat = [traverse_util.flatten_dict(c, sep="/") for c in collections]
+    variables = backbone_variables(trained.objective, trained.params, trained.model_state)
+    flat = [traverse_util.flatten_dict(c, sep="/") for c in variables.values()]
     return {path: np.asarray(array) for arrays in flat for path, array in arrays.items()}
 
 
@@ -180,10 +182,12 @@ def _place(given: dict, wanted: dict, model, head: str, report: Report) -> dict[
         elif re.search(AUXILIARY, path):
             report.new.append(part)
         else:
-            raise ConfigError(f"init_from {report.init_from}: has no weights for {path}")
+            hint = "; set model.pos_embed='sincos2d' if it had none" if path == "pos_embed" else ""
+            raise ConfigError(f"init_from {report.init_from}: has no weights for {path}{hint}")
     if unplaced := [path for path in given if path not in wanted]:
         for path in unplaced:
-            if not re.search(AUXILIARY, path) and not re.search(CLASSIFIERS, path):
+            optional = path == "cls_token" or re.search(f"{AUXILIARY}|{CLASSIFIERS}", path)
+            if not optional:
                 raise ConfigError(f"init_from {report.init_from}: no place for {path}")
         report.left_out += [path.split("/")[0] for path in unplaced]
     return placed
@@ -216,7 +220,7 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
     """Positions `[1, N, D]` on another grid, or without the place of the class token."""
-    prefix = (model.pool == "cls") + model.distilled
+    prefix = model.prefix_tokens
     tokens = array.shape[1]
     if not prefix and int((tokens - 1) ** 0.5) ** 2 == tokens - 1:
         array = array[:, 1:]

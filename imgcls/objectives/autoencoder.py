@@ -1,0 +1,59 @@
+"""What objectives share that draw the whole picture from the backbone's features."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls import losses
+from imgcls.models.heads import ConvDecoder
+from imgcls.objectives.pretraining import Pretraining
+
+
+class Autoencoder(nn.Module):
+    """A backbone and a decoder of its features.
+
+    Attributes:
+      backbone: a model of the registry.
+      decoder: of its features.
+    """
+
+    backbone: nn.Module
+    decoder: nn.Module
+
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
+        """x `[B, H, W, C]` -> features `[B, D]` and a picture `[B, H, W, C]`; float32."""
+        features = self.backbone(x, train=train, features=True)
+        return features, self.decoder(features, train=train)
+
+
+class Reconstruction(Pretraining):
+    """Spoils a picture and draws it anew; a subclass says how it is spoilt and what counts.
+
+    The features are the only way from the picture to the decoder.
+    """
+
+    def __init__(self, config: ConfigDict, data_info, width: int, probe: bool):
+        super().__init__(config, data_info, probe)
+        group = getattr(self.model, "virtual_batch_size", None)
+        shape = tuple(data_info.image_shape)
+        self.network = Autoencoder(self.model, ConvDecoder(shape, width, group, self.model.dtype))
+
+    def spoil(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """(spoilt pictures `[B, H, W, C]`, where they count `[B, H, W, 1]`)."""
+        raise NotImplementedError
+
+    def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
+        """Mean squared error over the pixels that count; normalised pixels have variance 1."""
+        spoil_rng, model_rng = jax.random.split(rng)
+        spoilt, counts = self.spoil(batch["image"], spoil_rng)
+        (features, drawn), state = self.apply(params, model_state, spoilt, rng=model_rng)
+        loss = losses.mse(drawn * counts, batch["image"] * counts)
+        return jnp.mean(loss) / jnp.mean(counts), features, state, {}
+
+    def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
+        """Pictures `[B, H, W, C]`: input, spoilt and drawn, in evaluation mode."""
+        spoilt, counts = self.spoil(batch["image"], rng)
+        _, drawn = self.network.apply({"params": params, **model_state}, spoilt, train=False)
+        drawn = drawn * counts + batch["image"] * (1 - counts)
+        return {"input": batch["image"], "masked": spoilt, "output": drawn}

@@ -1,0 +1,110 @@
+"""BYOL: a student predicts what its own slow average, the teacher, makes of another view."""
+
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls import losses
+from imgcls.config import check_choice, steps
+from imgcls.errors import ConfigError
+from imgcls.objectives import moving_average, register_objective
+from imgcls.objectives.pretraining import (
+    Embedding,
+    JointEmbedding,
+    interleave,
+    pictures,
+    separate,
+)
+
+LOSSES = {"cosine": losses.byol_loss, "mse": losses.mse}
+# What the teacher has a copy of; the predictor is the student's alone.
+TEACHER = ("backbone", "projector")
+
+
+class Student(Embedding):
+    """An `Embedding` and a predictor on its projections.
+
+    Attributes:
+      predictor: same shape as the projector.
+    """
+
+    predictor: nn.Module
+
+    def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """x `[B, H, W, C]` -> features `[B, D]`, projections and predictions `[B, P]`; float32."""
+        features, projections = super().__call__(x, train=train)
+        return features, projections, self.predictor(projections, train=train)
+
+    def teach(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> projections `[B, P]`; needs no predictor."""
+        return super().__call__(x, train=train)[1]
+
+
+@register_objective("byol")
+class BYOL(JointEmbedding):
+    """BYOL (Grill et al. 2020, arXiv:2006.07733), symmetric in the views.
+
+    The teacher's weights are an average of the student's, with decay
+    tau(k) = 1 - (1 - tau) (cos(pi k / K) + 1) / 2 at step k of K (section 3.2). It normalises by
+    the statistics of its own batch, as in training.
+
+    Args:
+      config, data_info: see `Pretraining`.
+      tau: decay at the start (0.996 for 1,000 epochs, 0.99 for 300: appendix J.1 and table 10).
+      hidden: width of projector and predictor between their layers (4096).
+      features: width of the projections (256).
+      loss: 'cosine' (2 - 2 cosine, the paper's) or 'mse' (without normalisation).
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`; or an option out of range.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_info,
+        tau: float = 0.996,
+        hidden: int = 4096,
+        features: int = 256,
+        loss: str = "cosine",
+        probe: bool = False,
+    ):
+        super().__init__(config, data_info, probe, views="two")
+        check_choice("objective.loss", loss, LOSSES)
+        if not 0 <= tau <= 1:
+            raise ConfigError(f"config.objective.tau={tau}: must be from 0 to 1")
+        self._tau, self._loss = tau, LOSSES[loss]
+        self._total = max(steps(config.total, config, data_info.num_examples, "total"), 1)
+        heads = [self.projector(hidden, features, layers=2, last_norm=False) for _ in range(2)]
+        self.network = Student(self.model, *heads)
+
+    def init_target(self, params, model_state):
+        """The teacher starts as the student."""
+        return {key: params[key] for key in TEACHER}
+
+    def update_target(self, target, params, model_state, step):
+        """Moves the teacher towards the student."""
+        new = {key: params[key] for key in TEACHER}
+        return moving_average(target, new, self.decay(step))
+
+    def decay(self, step: jax.Array) -> jax.Array:
+        """tau at a step, float32."""
+        progress = jnp.minimum(step / self._total, 1.0)
+        return 1.0 - (1.0 - self._tau) * (jnp.cos(math.pi * progress) + 1.0) / 2.0
+
+    def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
+        """Each view's prediction against the teacher's projection of the other."""
+        student_rng, teacher_rng = jax.random.split(rng)
+        group = self.virtual_batch_size
+        x = interleave(pictures(batch), group)
+        (features, _, predictions), new_state = self.apply(params, model_state, x, rng=student_rng)
+        taught, _ = self.apply(target, model_state, x, rng=teacher_rng, method="teach")
+        p1, p2 = separate(predictions, 2, group)
+        z1, z2 = separate(jax.lax.stop_gradient(taught), 2, group)
+        loss = jnp.mean(self._loss(p1, z2) + self._loss(p2, z1))
+        features = separate(features, 2, group)[0]
+        return loss, features, new_state, {"tau": self.decay(step)}

@@ -1,0 +1,90 @@
+"""Denoising autoencoder: the picture is drawn from a noisy, blurred or shuffled one."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls.errors import ConfigError
+from imgcls.objectives import register_objective
+from imgcls.objectives.autoencoder import Reconstruction
+
+
+@register_objective("denoise")
+class Denoise(Reconstruction):
+    """Denoising autoencoder (Vincent et al. 2010, JMLR 11, section 3).
+
+    Without spoiling it is a plain autoencoder. Spoils in this order: patches, blur, noise.
+
+    Args:
+      config, data_info: see `Pretraining`.
+      noise: standard deviation of Gaussian noise, in normalised pixels.
+      blur: standard deviation of a Gaussian blur, in pixels.
+      shuffle: the picture is cut into shuffle x shuffle patches, in random order; 0 leaves it.
+      width: of the decoder, see `ConvDecoder`.
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`; or an option out of range.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_info,
+        noise: float = 0.5,
+        blur: float = 0.0,
+        shuffle: int = 0,
+        width: int = 256,
+        probe: bool = False,
+    ):
+        super().__init__(config, data_info, width, probe)
+        for name, value in (("noise", noise), ("blur", blur), ("shuffle", shuffle)):
+            if value < 0:
+                raise ConfigError(f"config.objective.{name}={value}: must be 0 or more")
+        height, width, _ = data_info.image_shape
+        if shuffle and (height % shuffle or width % shuffle):
+            raise ConfigError(
+                f"config.objective.shuffle={shuffle}: does not divide pictures of {height}x{width}"
+            )
+        self._noise, self._blur, self._shuffle = noise, blur, shuffle
+
+    def spoil(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """All pixels count."""
+        shuffle_rng, noise_rng = jax.random.split(rng)
+        x = image
+        if self._shuffle:
+            x = shuffle_patches(x, self._shuffle, shuffle_rng)
+        if self._blur:
+            x = gaussian_blur(x, self._blur)
+        if self._noise:
+            x = x + self._noise * jax.random.normal(noise_rng, x.shape, x.dtype)
+        return x, jnp.ones((*image.shape[:-1], 1), jnp.float32)
+
+
+def shuffle_patches(x: jax.Array, count: int, rng: jax.Array) -> jax.Array:
+    """Puts the count x count patches of each picture `[B, H, W, C]` in an order of its own."""
+    batch, height, width, channels = x.shape
+    rows, columns = height // count, width // count
+    patches = x.reshape(batch, count, rows, count, columns, channels)
+    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, count * count, -1)
+    order = jnp.argsort(jax.random.uniform(rng, (batch, count * count)), axis=1)
+    patches = jnp.take_along_axis(patches, order[:, :, None], axis=1)
+    patches = patches.reshape(batch, count, count, rows, columns, channels)
+    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
+
+
+def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
+    """Blurs pictures `[B, H, W, C]`; the kernel reaches 3 sigma, edges are repeated."""
+    reach = max(int(3 * sigma + 0.5), 1)
+    kernel = jnp.exp(-(jnp.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    kernel /= kernel.sum()
+    for axis in (1, 2):
+        pad = [(0, 0)] * 4
+        pad[axis] = (reach, reach)
+        padded = jnp.pad(x, pad, mode="edge")
+        shifted = (
+            weight * jax.lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis)
+            for i, weight in enumerate(kernel)
+        )
+        x = sum(shifted)
+    return x

@@ -1,0 +1,51 @@
+"""Pairs of pictures: those that belong together come close, others are kept a margin apart."""
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls import losses
+from imgcls.objectives import register_objective
+from imgcls.objectives.pretraining import Embedding, JointEmbedding
+
+
+@register_objective("pairwise")
+class Pairwise(JointEmbedding):
+    """The margin loss on pairs (Hadsell, Chopra, LeCun 2006, equation 4).
+
+    `config.data.partners` says who makes a pair.
+
+    Args:
+      config, data_info: see `Pretraining`.
+      margin: distance from which a pair of different pictures costs nothing.
+      features: width of the linear projection that is compared.
+      normalize: whether projections are brought to length 1.
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_info,
+        margin: float = 1.0,
+        features: int = 128,
+        normalize: bool = True,
+        probe: bool = False,
+    ):
+        super().__init__(config, data_info, probe, views="pairs")
+        self._margin, self._normalize = margin, normalize
+        projector = self.projector(features, features, layers=1, last_norm=False)
+        self.network = Embedding(self.model, projector)
+
+    def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
+        """Also measures how many pairs are told apart by half the margin."""
+        features, projections, model_state = self.project(params, model_state, batch, rng)
+        if self._normalize:
+            projections = [losses.l2_normalize(z) for z in projections]
+        a, b = projections
+        loss = losses.contrastive_margin_loss(a, b, batch["same"], self._margin)
+        near = jnp.linalg.norm(a - b, axis=-1) < self._margin / 2
+        measured = {"pair_accuracy": jnp.mean(near == (batch["same"] == 1))}
+        return jnp.mean(loss), features, model_state, measured

@@ -1,0 +1,57 @@
+"""SimCLR: two views of a picture attract each other, all other pictures of the batch repel."""
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls import losses
+from imgcls.objectives import register_objective
+from imgcls.objectives.pretraining import Embedding, JointEmbedding, check_whole_batch
+
+
+@register_objective("simclr")
+class SimCLR(JointEmbedding):
+    """SimCLR (Chen et al. 2020, arXiv:2002.05709): NT-Xent on the projections of two views.
+
+    The negatives are of the whole batch, over all devices.
+
+    Args:
+      config, data_info: see `Pretraining`.
+      temperature: of the softmax over similarities; 0.1 on ImageNet, 0.5 on CIFAR-10 (B.7, B.9).
+      hidden: width of the projector between its layers.
+      features: width of the projections.
+      layers: of the projector; 2 in the paper, 3 in its successor (arXiv:2006.10029).
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`; or a batch in parts.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_info,
+        temperature: float = 0.1,
+        hidden: int = 2048,
+        features: int = 128,
+        layers: int = 2,
+        probe: bool = False,
+    ):
+        super().__init__(config, data_info, probe, views="two")
+        check_whole_batch(config)
+        self._temperature = temperature
+        projector = self.projector(hidden, features, layers, last_norm=True)
+        self.network = Embedding(self.model, projector)
+
+    def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
+        """Also measures how often a view is nearest to its own other view."""
+        features, (z1, z2), model_state = self.project(params, model_state, batch, rng)
+        loss = jnp.mean(losses.nt_xent(z1, z2, self._temperature))
+        return loss, features, model_state, {"contrast_accuracy": contrast_accuracy(z1, z2)}
+
+
+def contrast_accuracy(z1: jax.Array, z2: jax.Array) -> jax.Array:
+    """Share of the views z1 `[B, D]` whose nearest z2, by cosine, is their own."""
+    unit1, unit2 = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (z1, z2))
+    nearest = jnp.argmax(unit1 @ unit2.T, axis=-1)
+    return jnp.mean(nearest == jnp.arange(len(z1)))

@@ -1,0 +1,66 @@
+"""Triplets: an anchor is nearer to a picture of its kind than to another, by a margin."""
+
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from imgcls import losses
+from imgcls.config import check_choice
+from imgcls.objectives import register_objective
+from imgcls.objectives.pretraining import (
+    Embedding,
+    JointEmbedding,
+    check_class_labels,
+    check_whole_batch,
+)
+
+MINING = ("given", "all", "hard", "semi-hard")
+
+
+@register_objective("triplet")
+class Triplet(JointEmbedding):
+    """The triplet loss on projections of length 1 (Schroff et al. 2015, FaceNet, arXiv:1503.03832).
+
+    Args:
+      config, data_info: see `Pretraining`.
+      mining: where triplets come from: 'given' takes those of the data (data.views='triplets');
+        the others look for them in the batch, by label: 'all', 'hard' (Hermans et al. 2017,
+        arXiv:1703.07737) or 'semi-hard' (FaceNet, section 3.2).
+      margin: between the distances (0.2 in FaceNet).
+      squared: whether distances are squared (FaceNet) or not (Hermans et al.).
+      features: width of the linear projection that is compared (128 in FaceNet).
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`; unknown mining, or mining in a batch in parts.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        data_info,
+        mining: str = "semi-hard",
+        margin: float = 0.2,
+        squared: bool = True,
+        features: int = 128,
+        probe: bool = False,
+    ):
+        check_choice("objective.mining", mining, MINING)
+        views = "triplets" if mining == "given" else "one"
+        super().__init__(config, data_info, probe, views=views)
+        if mining != "given":
+            check_whole_batch(config)
+        self._mining, self._margin, self._squared = mining, margin, squared
+        projector = self.projector(features, features, layers=1, last_norm=False)
+        self.network = Embedding(self.model, projector)
+
+    def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
+        """Mean over the triplets given, or over the anchors that have any."""
+        features, projections, model_state = self.project(params, model_state, batch, rng)
+        z = [losses.l2_normalize(projection) for projection in projections]
+        if self._mining == "given":
+            loss = jnp.mean(losses.triplet_loss(*z, self._margin, self._squared))
+            return loss, features, model_state, {}
+        check_class_labels(batch["label"], "triplet")
+        options = (self._margin, self._mining, self._squared)
+        loss, valid = losses.mined_triplet_loss(z[0], batch["label"], *options)
+        return losses.masked_mean(loss, valid), features, model_state, {}

@@ -1,0 +1,159 @@
+"""Every objective of the registry trains, continues and is probed, through the one training loop."""
+
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls import config as config_lib
+from imgcls.checkpoint import load_trained
+from imgcls.data import DataInfo
+from imgcls.errors import ConfigError
+from imgcls.objectives import create_objective, list_objectives
+from imgcls.train import train
+from tests.conftest import REPO
+from tests.test_resume import final_state
+
+# What an objective needs beside its name; a new one that needs nothing need not be here.
+NEEDS = {
+    "byol": {"data.views": "two", "objective.hidden": 32, "objective.features": 16},
+    "denoise": {"objective.blur": 0.5, "objective.shuffle": 2, "objective.width": 16},
+    "inpaint": {"objective.region": "random", "objective.width": 16},
+    "mae": {
+        "model": dict(name="vit_ti2", width=32, depth=2, num_heads=2, mlp_dim=64),
+        "objective.decoder_width": 32,
+        "objective.decoder_depth": 1,
+        "objective.decoder_heads": 2,
+    },
+    "pairwise": {"data.views": "pairs"},
+    "simclr": {"data.views": "two", "objective.hidden": 32},
+    "supcon": {"data.views": "two", "objective.hidden": 32},
+}
+
+
+def make_config(name: str, *overrides: str):
+    config = config_lib.load(str(REPO / "configs" / "digits.py"))
+    config.update(total="20 steps", batch_size=32)
+    config.model = dict(
+        name="resnet18", stem="cifar", width=8, stage_sizes=(1, 1), virtual_batch_size=16
+    )
+    config.objective = dict(name=name)
+    config.data.train_transform = "pad_crop(8, padding=1)"
+    config.schedule.warmup = "2 steps"
+    config.checkpoint.update(every="10 steps", keep_best=None)
+    config.log.update(every="5 steps", tensorboard=False)
+    config.evaluators = dict(knn=dict(type="knn", train_split="train[:500]", every="20 steps"))
+    needs = NEEDS.get(name, {}) | ({} if name == "supervised" else {"objective.probe": True})
+    for key, value in needs.items():
+        if key == "model":
+            config.model = value
+    config_lib.override(
+        config, [f"--config.{k}={v}" for k, v in needs.items() if k != "model"] + list(overrides)
+    )
+    return config
+
+
+@pytest.mark.parametrize("name", list_objectives())
+def test_twenty_steps(name, cache, tmp_path, capsys):
+    config = make_config(name, f"--config.compile_cache={cache}")
+    results = train(config, str(tmp_path))
+    # Of ten classes; features of an untrained network reach more than half already.
+    assert results["knn/accuracy"] > 0.5
+    assert 0 < results["knn/feature_std"] < 1
+    expected = final_state(tmp_path)
+    assert int(expected["['step']"]) == 20
+
+    # As after a crash beyond step 10.
+    shutil.rmtree(tmp_path / "checkpoints" / "20")
+    again = train(config, str(tmp_path))
+    assert "continue at step 10 of 20" in capsys.readouterr().out
+    assert again == results
+    found = final_state(tmp_path)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        np.testing.assert_array_equal(found[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae"])
+def test_fine_tuning_from_the_backbone_alone(name, cache, tmp_path, capsys):
+    pretrained, finetuned = str(tmp_path / "pretrained"), str(tmp_path / "finetuned")
+    config = make_config(name, f"--config.compile_cache={cache}", "--config.total=2 steps")
+    config.evaluators = dict()
+    train(config, pretrained)
+    config.objective = dict(name="supervised")
+    config.data.views = "one"
+    config.total, config.optim.learning_rate, config.init_from = "1 steps", 0.0, pretrained
+    train(config, finetuned)
+    assert "new: head (10 classes)" in capsys.readouterr().out
+    before, after = load_trained(pretrained), load_trained(finetuned)
+    assert {"backbone", "probe"} < before.params.keys()
+    assert after.params.keys() - before.params["backbone"].keys() == {"head"}
+    for key, value in before.params["backbone"].items():
+        jax.tree.map(np.testing.assert_array_equal, after.params[key], value)
+
+
+INFO = DataInfo(tuple("0123456789"), False, (8, 8, 1), 1_437)
+
+
+def make_batch(rows: int = 32, rng=None) -> dict:
+    rng = rng or np.random.default_rng(0)
+    images = {k: rng.normal(size=(rows, 8, 8, 1)) for k in ("image", "image2", "image3")}
+    labels = {"label": rng.integers(0, 10, rows), "same": rng.integers(0, 2, rows)}
+    return {k: jnp.asarray(v, jnp.float32) for k, v in images.items()} | {
+        k: jnp.asarray(v, jnp.int32) for k, v in labels.items()
+    }
+
+
+@pytest.mark.parametrize("name", sorted(set(list_objectives()) - {"supervised"}))
+def test_no_gradient_from_the_probe(name):
+    """The backbone's gradients are the same with a probe; the probe's are those of its own loss."""
+    batch = make_batch()
+    if NEEDS.get(name, {}).get("data.views") in (None, "two"):
+        del batch["image3"], batch["same"]
+    if name in ("denoise", "inpaint", "mae", "triplet"):
+        del batch["image2"]
+    grads = {}
+    for probe in (True, False):
+        objective = create_objective(make_config(name, f"--config.objective.probe={probe}"), INFO)
+        params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
+        target = objective.init_target(params, state)
+
+        def loss(params):
+            return objective.loss(params, state, target, batch, jax.random.key(1), 3)[0]
+
+        grads[probe] = jax.jit(jax.grad(loss))(params)
+    probe = grads[True].pop("probe")
+    assert jnp.abs(probe["kernel"]).max() > 0
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), grads[True], grads[False]
+    )
+    assert not hasattr(objective, "logits")
+
+
+@pytest.mark.parametrize(
+    "name, overrides, message",
+    [
+        ("simclr", ["--config.data.views=one"], "takes 'two'; write data.views='two'"),
+        ("pairwise", ["--config.data.views=two"], "takes 'pairs'"),
+        ("triplet", ["--config.objective.mining=given"], "takes 'triplets'"),
+        ("triplet", ["--config.objective.mining=semihard"], "did you mean 'semi-hard'"),
+        ("simclr", ["--config.accumulate=2"], "can't be split; set accumulate=1"),
+        ("supcon", ["--config.ema=0.9"], "keeps no average of the parameters"),
+        ("byol", ["--config.objective.tau=1.5"], "config.objective.tau=1.5: must be from 0 to 1"),
+        ("byol", ["--config.objective.loss=l1"], "valid: cosine, mse"),
+        ("mae", ["--config.model.name=resnet18"], "mae hides patches of a ViT"),
+        ("mae", ["--config.objective.mask_ratio=0.99"], "leaves 0 of 16 patches visible"),
+        ("inpaint", ["--config.objective.region=top"], "valid: center, random"),
+        ("inpaint", ["--config.objective.fraction=0.0"], "must be above 0"),
+        ("denoise", ["--config.objective.noise=-0.1"], "must be 0 or more"),
+        ("denoise", ["--config.objective.shuffle=3"], "does not divide pictures of 8x8"),
+    ],
+)
+def test_mistakes(name, overrides, message):
+    config = make_config(name, *overrides)
+    if "--config.model.name=resnet18" in overrides:
+        config.model = dict(name="resnet18", width=8, stage_sizes=(1, 1))
+    with pytest.raises(ConfigError, match=message):
+        create_objective(config, INFO)
