@@ -28,7 +28,7 @@ from imgcls.data import (
 from imgcls.data.sources import Source
 from imgcls.errors import ConfigError, TrainingError
 from imgcls.evaluators import create_evaluators
-from imgcls.objectives import create_objective
+from imgcls.objectives import backbone_variables, create_objective, place_backbone
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
 from imgcls.writer import Writer, check_wandb, say
@@ -173,12 +173,10 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
 
 def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
     """The arrays that `config.init_from` gives to a fresh state; says what was taken."""
-    variables = {"params": shapes.params, **shapes.model_state}
-    given, report = weights.load(
-        config.init_from, objective.model, variables, head=config.init_head
-    )
+    variables = backbone_variables(objective, shapes.params, shapes.model_state)
+    given, report = weights.load(config.init_from, objective.model, variables, config.init_head)
     say(str(report))
-    return given
+    return place_backbone(objective, given)
 
 
 def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, float]:
