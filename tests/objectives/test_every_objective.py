@@ -1,4 +1,4 @@
-"""Every objective of the registry trains, continues and is probed, through the one training loop."""
+"""Every objective of the registry trains, continues and is probed, by the one training loop."""
 
 import shutil
 
@@ -97,39 +97,35 @@ def test_fine_tuning_from_the_backbone_alone(name, cache, tmp_path, capsys):
 INFO = DataInfo(tuple("0123456789"), False, (8, 8, 1), 1_437)
 
 
-def make_batch(rows: int = 32, rng=None) -> dict:
-    rng = rng or np.random.default_rng(0)
-    images = {k: rng.normal(size=(rows, 8, 8, 1)) for k in ("image", "image2", "image3")}
-    labels = {"label": rng.integers(0, 10, rows), "same": rng.integers(0, 2, rows)}
-    return {k: jnp.asarray(v, jnp.float32) for k, v in images.items()} | {
-        k: jnp.asarray(v, jnp.int32) for k, v in labels.items()
-    }
+def make_batch(views: int = 1, rows: int = 32) -> dict:
+    """Normalised pictures with labels."""
+    rng = np.random.default_rng(0)
+    images = {key: rng.normal(size=(rows, 8, 8, 1)) for key in ("image", "image2")[:views]}
+    batch = {key: jnp.asarray(image, jnp.float32) for key, image in images.items()}
+    return {**batch, "label": jnp.asarray(rng.integers(0, 10, rows))}
 
 
-@pytest.mark.parametrize("name", sorted(set(list_objectives()) - {"supervised"}))
+def gradients(name: str, probe: bool) -> dict:
+    objective = create_objective(make_config(name, f"--config.objective.probe={probe}"), INFO)
+    assert hasattr(objective, "logits") == probe
+    batch = make_batch(views=1 if name == "mae" else 2)
+    params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
+
+    def loss(params):
+        return objective.loss(params, state, None, batch, jax.random.key(1), 3)[0]
+
+    return jax.jit(jax.grad(loss))(params)
+
+
+@pytest.mark.parametrize("name", ["simclr", "mae"])
 def test_no_gradient_from_the_probe(name):
-    """The backbone's gradients are the same with a probe; the probe's are those of its own loss."""
-    batch = make_batch()
-    if NEEDS.get(name, {}).get("data.views") in (None, "two"):
-        del batch["image3"], batch["same"]
-    if name in ("denoise", "inpaint", "mae", "triplet"):
-        del batch["image2"]
-    grads = {}
-    for probe in (True, False):
-        objective = create_objective(make_config(name, f"--config.objective.probe={probe}"), INFO)
-        params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
-        target = objective.init_target(params, state)
-
-        def loss(params):
-            return objective.loss(params, state, target, batch, jax.random.key(1), 3)[0]
-
-        grads[probe] = jax.jit(jax.grad(loss))(params)
-    probe = grads[True].pop("probe")
-    assert jnp.abs(probe["kernel"]).max() > 0
+    """With a probe beside it the rest of the network learns the same."""
+    with_probe, without = gradients(name, True), gradients(name, False)
+    assert jnp.abs(with_probe.pop("probe")["kernel"]).max() > 1e-3
+    assert with_probe.keys() == without.keys()
     jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), grads[True], grads[False]
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), with_probe, without
     )
-    assert not hasattr(objective, "logits")
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_views_go_through_in_groups(group):
 def test_batchnorm_groups_are_of_one_view():
     """Projections of a batch are those of each view alone."""
     objective = create_objective(make_config("simclr"), INFO)
-    batch = make_batch()
+    batch = make_batch(views=2)
     params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
     rng = jax.random.key(0)
     pair = {"image": batch["image"], "image2": 3 * batch["image2"] + 1}
@@ -59,7 +59,9 @@ def test_features_are_the_backbone_s(name):
     variables = {k: v["backbone"] for k, v in {"params": params, **state}.items()}
     expected = objective.model.apply(variables, batch["image"], train=False, features=True)
     np.testing.assert_allclose(objective.features(params, state, batch), expected, rtol=1e-6)
-    shapes = [objective.features(params, state, batch, layer).shape for layer in objective.feature_layers]
+    shapes = [
+        objective.features(params, state, batch, layer).shape for layer in objective.feature_layers
+    ]
     assert shapes == {"simclr": [(32, 16), (32, 128)], "mae": [(32, 32)]}[name]
 
 
@@ -68,10 +70,9 @@ def test_vit_backbone(name):
     """No BatchNorm in the backbone: the heads' is of the whole batch."""
     config = make_config(name)
     config.model = dict(name="vit_ti2", width=32, depth=1, num_heads=2, mlp_dim=64)
-    objective, batch = create_objective(config, INFO), make_batch(8)
+    objective, batch = create_objective(config, INFO), make_batch(views=2, rows=8)
     params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
     target = objective.init_target(params, state)
-    batch = {k: batch[k] for k in ("image", "image2", "label")}
 
     def loss(params):
         return objective.loss(params, state, target, batch, jax.random.key(1), 0)[0]
