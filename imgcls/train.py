@@ -101,9 +101,8 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
                 due = {}
             if due:
                 pending.check_all()
-                results = evaluate(run.objective, state, due)
+                results = writer.eval_metrics(step, evaluate(run.objective, state, due))
                 check_keep_best(config, results, due)
-                writer.eval_metrics(step, results)
                 writer.restart_clock(step)
 
             # Checkpoint, but never a state that has gone bad.
@@ -179,8 +178,8 @@ def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
     return place_backbone(objective, given)
 
 
-def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, float]:
-    """`{'name/metric': value}` of the evaluators on the state's variables."""
+def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, Any]:
+    """`{'name/metric': number or picture}` of the evaluators on the state's variables."""
     variables = objective.eval_variables(state)
     return {
         f"{name}/{key}": value

@@ -1,9 +1,10 @@
-"""What a run says: a line or a progress bar, `metrics.jsonl`, TensorBoard events, wandb.
+"""What a run says: a line or a progress bar, metrics, pictures, TensorBoard events, wandb.
 
 Only process 0 writes; the others' writers do nothing.
 """
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -12,7 +13,9 @@ import sys
 import time
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 from tqdm import tqdm
 
 from imgcls import config as config_lib
@@ -30,7 +33,7 @@ class Writer:
     """Metrics of a run, on disk and on the terminal.
 
     Args:
-      workdir: gets `config.json`, `metrics.jsonl` and the event files.
+      workdir: gets `config.json`, `metrics.jsonl`, `report/` and the event files.
       config: the run's.
       first: the step that the run starts or continues from. Lines of later steps, written before
         a crash and about to come again, are taken out of `metrics.jsonl`.
@@ -38,7 +41,7 @@ class Writer:
     """
 
     def __init__(self, workdir: str, config: ConfigDict, first: int, total: int):
-        self._active = jax.process_index() == 0
+        self._active, self._workdir = jax.process_index() == 0, workdir
         self._batch_size, self._total = config.batch_size, total
         self._step, self._since = first, time.monotonic()
         self._bar = self._board = self._wandb = None
@@ -82,10 +85,19 @@ class Writer:
         """Leaves the time since the last call out of images/s: evaluation, compilation."""
         self._step, self._since = step, time.monotonic()
 
-    def eval_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes an evaluation's metrics."""
-        self.write(step, metrics)
-        say(f"step {step}/{self._total} " + " ".join(f"{k} {v:.4f}" for k, v in metrics.items()))
+    def eval_metrics(self, step: int, metrics: dict[str, float | np.ndarray]) -> dict[str, float]:
+        """Writes an evaluation's metrics and saves the pictures among them; returns the numbers."""
+        numbers, pictures = split_pictures(metrics)
+        if numbers:
+            self.write(step, numbers)
+        shown = [f"{key} {value:.4f}" for key, value in numbers.items()]
+        if self._active:
+            shown += map(str, save_pictures(self._workdir, step, pictures))
+        if self._board is not None:
+            for key, picture in pictures.items():
+                self._board.add_image(key, picture, step, dataformats="HWC")
+        say(f"step {step}/{self._total} " + " ".join(shown))
+        return numbers
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         """One line of `metrics.jsonl`, and the same for TensorBoard and wandb."""
@@ -112,11 +124,34 @@ class Writer:
             self._wandb.finish()
 
 
-def replace_text(path: pathlib.Path, text: str) -> None:
+def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """An evaluation's numbers, and its pictures (uint8 `[H, W, 3]`)."""
+    pictures = {key: value for key, value in metrics.items() if isinstance(value, np.ndarray)}
+    return {key: value for key, value in metrics.items() if key not in pictures}, pictures
+
+
+def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> list[pathlib.Path]:
+    """Writes `WORKDIR/report/NAME_STEP.png` of each, whole or not at all; returns the paths."""
+    folder, paths = pathlib.Path(workdir) / "report", []
+    for key, picture in pictures.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        encoded = io.BytesIO()
+        Image.fromarray(picture).save(encoded, "png")
+        paths.append(folder / f"{key.replace('/', '_')}_{step:08d}.png")
+        replace_bytes(paths[-1], encoded.getvalue())
+    return paths
+
+
+def replace_bytes(path: pathlib.Path, data: bytes) -> None:
     """Writes a file whole or not at all."""
     partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
+    partial.write_bytes(data)
     os.replace(partial, path)
+
+
+def replace_text(path: pathlib.Path, text: str) -> None:
+    """Writes a text whole or not at all."""
+    replace_bytes(path, text.encode())
 
 
 def drop_later_lines(path: pathlib.Path, step: int) -> None:

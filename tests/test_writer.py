@@ -1,6 +1,7 @@
 """What a run writes: metrics.jsonl, config.json, TensorBoard events, log lines, progress bar."""
 
 import importlib.util
+import io
 import json
 import math
 import os
@@ -11,13 +12,15 @@ import sys
 import termios
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from imgcls import config as config_lib
 from imgcls.config import default_config
 from imgcls.errors import ConfigError
-from imgcls.writer import Writer, drop_later_lines, replace_text, say
+from imgcls.writer import Writer, drop_later_lines, replace_text, save_pictures, say
 
 
 @pytest.fixture
@@ -124,6 +127,69 @@ def test_replace_text(tmp_path):
         replace_text(path, text)
         assert path.read_text() == text
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+# ---- Pictures.
+
+
+def random_picture(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+def test_pictures_of_an_evaluation(config, tmp_path, capsys):
+    """They go to files, and only the numbers beside them are metrics."""
+    first, second = random_picture(0), random_picture(1)
+    writer = Writer(str(tmp_path), config, 0, 10)
+    metrics = {"map/pca": first, "map/ema_pca": second, "knn/accuracy": 0.75}
+    assert writer.eval_metrics(3, metrics) == {"knn/accuracy": 0.75}
+    assert writer.eval_metrics(4, {"map/pca": second}) == {}
+    writer.close()
+    names = ["map_ema_pca_00000003.png", "map_pca_00000003.png", "map_pca_00000004.png"]
+    assert sorted(p.name for p in (tmp_path / "report").iterdir()) == names
+    for name, picture in zip(names, (second, first, second), strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "report" / name)), picture)
+    (line,) = read_lines(tmp_path)
+    assert line.keys() == {"step", "time", "knn/accuracy"}
+    said = capsys.readouterr().out.splitlines()
+    assert "knn/accuracy 0.7500" in said[0] and str(tmp_path / "report" / names[0]) in said[0]
+    assert said[1].endswith("step 4/10 " + str(tmp_path / "report" / names[2]))
+
+
+def test_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A crash between the two steps leaves the old picture, or none."""
+    (path,) = save_pictures(str(tmp_path), 3, {"a/b": random_picture(0)})
+    before = path.read_bytes()
+
+    def crash(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", crash)
+    with pytest.raises(KeyboardInterrupt):
+        save_pictures(str(tmp_path), 3, {"a/b": random_picture(1)})
+    with pytest.raises(KeyboardInterrupt):
+        save_pictures(str(tmp_path), 4, {"a/b": random_picture(1)})
+    assert [p.name for p in (tmp_path / "report").glob("*.png")] == ["a_b_00000003.png"]
+    assert path.read_bytes() == before
+
+
+def test_other_processes_write_no_pictures(config, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_index", lambda: 1)
+    writer = Writer(str(tmp_path), config, 0, 10)
+    found = writer.eval_metrics(3, {"map/pca": random_picture(0), "knn/accuracy": 0.5})
+    writer.close()
+    assert found == {"knn/accuracy": 0.5} and not list(tmp_path.iterdir())
+
+
+def test_pictures_among_the_events(config, tmp_path):
+    config.log.tensorboard = True
+    writer = Writer(str(tmp_path), config, 0, 10)
+    writer.eval_metrics(10, {"map/pca": random_picture(0)})
+    writer.close()
+    values = [(e.step, v) for e in read_events(tmp_path) for v in e.summary.value]
+    ((step, value),) = [(s, v) for s, v in values if v.tag == "map/pca"]
+    shown = Image.open(io.BytesIO(value.image.encoded_image_string))
+    assert step == 10
+    np.testing.assert_array_equal(np.asarray(shown), random_picture(0))
 
 
 # ---- TensorBoard and wandb.

@@ -1,14 +1,14 @@
 """Exact classification metrics over a split: every example counts once."""
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from imgcls import metrics, sharding
-from imgcls.data import create_eval_loader, open_split
+from imgcls import metrics
+from imgcls.data import open_split
 from imgcls.errors import ConfigError
 from imgcls.evaluators import register_evaluator
+from imgcls.evaluators.gather import gather
 from imgcls.step import make_eval_fn
 
 
@@ -41,27 +41,23 @@ class Classification:
             )
         self._source = open_split(config, split)
         check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
-        shards = sharding.num_shards(mesh)
-        self._batch_size = -(-(batch_size or config.batch_size) // shards) * shards
-        self._config, self._mesh = config, mesh
+        self._config, self._mesh, self._batch_size = config, mesh, batch_size
         self._task, self._num_classes = objective.task, len(data_info.class_names)
         self._outputs = make_eval_fn(self._make_outputs(objective), config, mesh)
+        self.protocol = (
+            f"classification: the head's {self._task} answers on {split} ({len(self._source):,})"
+        )
 
     def run(self, variables: dict[str, tuple]) -> dict[str, float]:
         """The metrics of each set of variables, prefixed by its key; one pass over the data."""
-        loader = create_eval_loader(self._config, self._source, self._mesh, self._batch_size)
-        collected = {prefix: [] for prefix in variables}
-        for batch in loader:
-            for prefix, (params, model_state) in variables.items():
-                collected[prefix].append(self._outputs(params, model_state, batch))
-            # Fetch what was computed one batch ago, while the device works on this one.
-            for outputs in collected.values():
-                outputs[:-1] = [jax.tree.map(np.asarray, o) for o in outputs[:-1]]
-        loader.close()
+        config, source, mesh = self._config, self._source, self._mesh
+        collected, skipped = gather(
+            self._outputs, variables, config, source, mesh, self._batch_size
+        )
         return {
             f"{prefix}{name}": value
             for prefix, outputs in collected.items()
-            for name, value in self._summarize(outputs, loader.skipped).items()
+            for name, value in self._summarize(outputs, skipped).items()
         }
 
     def _make_outputs(self, objective):
@@ -79,16 +75,14 @@ class Classification:
 
         return outputs
 
-    def _summarize(self, outputs: list[dict], skipped: int) -> dict[str, float]:
-        arrays = {key: np.concatenate([np.asarray(o[key]) for o in outputs]) for key in outputs[0]}
-        kept = {key: value[arrays["mask"] > 0] for key, value in arrays.items()}
-        scores, labels, loss = kept["scores"], kept["label"], kept["loss"]
+    def _summarize(self, outputs: dict[str, np.ndarray], skipped: int) -> dict[str, float]:
+        scores, labels, loss = outputs["scores"], outputs["label"], outputs["loss"]
         if self._task == "multi_label":
             result = metrics.multi_label_metrics(scores, labels, loss)
         elif self._task == "binary":
             result = metrics.binary_metrics(scores, labels, loss)
         else:
-            result = metrics.single_label_metrics(kept["top_k"], labels, loss, self._num_classes)
+            result = metrics.single_label_metrics(outputs["top_k"], labels, loss, self._num_classes)
         return {**result, "skipped": skipped} if skipped else result
 
 
