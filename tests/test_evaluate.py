@@ -78,6 +78,32 @@ def test_another_split_and_a_second_evaluator(run, last_evaluation):
         assert both == pytest.approx(last_evaluation[f"test/{key}"], rel=1e-5)
 
 
+@pytest.mark.parametrize("as_checkpoint", [False, True])
+def test_pictures_and_pure_json(capsys, workdir, as_checkpoint):
+    """Metrics alone on stdout; protocols and the paths of pictures on stderr."""
+    (checkpoint,) = (workdir / "checkpoints").iterdir()
+    arguments = [
+        f"--workdir={checkpoint if as_checkpoint else workdir}",
+        "--config.evaluators.test.split=test[:100]",
+        "--config.evaluators.near.type=knn",
+        "--config.evaluators.near.k=5",
+        "--config.evaluators.map.type=embedding_map",
+    ]
+    code = exit_code(lambda: evaluate.main(arguments))
+    out, err = capsys.readouterr()
+    metrics = json.loads(out)
+    assert code == 0 and metrics["near/accuracy"] > 0.8 and metrics["near/ema_feature_std"] > 0
+    assert all(isinstance(value, (int, float)) for value in metrics.values())
+    step = int(checkpoint.name)
+    for prefix in ("", "ema_"):
+        path = workdir / "report" / f"map_{prefix}pca_{step:08d}.png"
+        assert str(path) in err.splitlines()
+        assert Image.open(path).size == (900, 700)
+        path.unlink()
+    assert "evaluators.near: knn: 5 neighbours, cosine" in err
+    assert "evaluators.test: classification:" in err
+
+
 def write_digits(root, names: list[str]) -> None:
     """The digits' test split as PNGs in `root/test/CLASS`, and a training split of one picture."""
     source = create_source("digits", "test")
@@ -132,6 +158,9 @@ def test_no_checkpoint_as_typed(command, tmp_path):
         ("--config.data.sorce=digits", ("config.data.sorce: unknown key", "'source'")),
         ("--config.evaluators.test.split=val", ("digits has the splits train, test",)),
         ("--config.evaluators.test.splt=test", ("did you mean 'split'",)),
+        ("--config.evaluators.test.batch_size=big", ("test.batch_size='big': must be of type",)),
+        ("--config.evaluators.test.type=reconstructions", ("'supervised' reconstructs no images",)),
+        ("--config.evaluators.a={'type': 'knn', 'layer': 'x'}", ("evaluators.a: layer='x'",)),
         ("--config.data.source=folder:/no/such", ("/no/such: no such directory or zip",)),
         ("--congif.seed=1", ("--congif.seed=1: not understood",)),
         # The checkpoint's parameters do not fit another model.
