@@ -1,8 +1,10 @@
 """Every file of configs/: what it names parses and builds, without data or training."""
 
 import ast
+import functools
 import inspect
 import runpy
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +12,12 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls import optim, sharding
+from imgcls import data, optim, sharding
 from imgcls.config import from_json, load, steps, to_json
 from imgcls.data import DataInfo, augment, batch_transforms, spec
+from imgcls.data.views import VIEWS
+from imgcls.errors import ConfigError
+from imgcls.evaluators import create_evaluators
 from imgcls.objectives import create_objective
 from tests.conftest import REPO, make_mesh
 
@@ -29,7 +34,32 @@ REQUIRED = {"finetune.py": "init_from=weights,data=folder:pictures"}
 VARIANTS = ("regnety.py:flops=400mf",)
 
 # Files that reproduce no paper.
-OWN = ("digits.py", "cifar10_resnet18.py")
+OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py")
+
+
+class Built(NamedTuple):
+    """What a recipe's config makes; variables are shapes."""
+
+    config: Any
+    objective: Any
+    params: Any
+    model_state: Any
+
+
+class Examples:
+    """A source of N examples that can't be read."""
+
+    multi_label = False
+
+    def __init__(self, classes: int, count: int):
+        self.class_names = tuple(map(str, range(classes)))
+        self._count = count
+
+    def __len__(self) -> int:
+        return self._count
+
+    def labels(self) -> np.ndarray:
+        return np.arange(self._count) % len(self.class_names)
 
 
 def recipes() -> list[str]:
@@ -43,21 +73,57 @@ def recipes() -> list[str]:
     return [*found, *VARIANTS]
 
 
-@pytest.fixture(params=recipes())
+def read(recipe: str):
+    return load(str(REPO / "configs" / recipe))
+
+
+RECIPES = recipes()
+SUPERVISED = [recipe for recipe in RECIPES if read(recipe).objective.name == "supervised"]
+PRETRAINING = [recipe for recipe in RECIPES if recipe not in SUPERVISED]
+
+
+@pytest.fixture(params=RECIPES)
 def config(request):
     """A recipe's config."""
-    return load(str(REPO / "configs" / request.param))
+    return read(request.param)
 
 
 def sizes(config) -> tuple[int, int]:
     return SIZES.get(config.data.source, IMAGENET)
 
 
-def transform(config, key: str, image: np.ndarray) -> np.ndarray:
-    rng = np.random.default_rng(1)
+def picture(config) -> np.ndarray:
+    """One as the data has it."""
+    side = {"digits": 8, "folder:cifar10": 32}.get(config.data.source, 320)
+    shape = (side, side + 8, config.data.channels)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+
+
+def transform(config, key: str) -> np.ndarray:
+    image, rng = picture(config), np.random.default_rng(1)
     for fn in spec.parse(config.data[key], augment.TRANSFORMS, f"data.{key}"):
         image = fn(image, rng)
     return image
+
+
+def describe(config) -> DataInfo:
+    examples, classes = sizes(config)
+    shape = transform(config, "eval_transform").shape
+    return DataInfo(tuple(map(str, range(classes))), False, shape, examples)
+
+
+@functools.cache
+def build(recipe: str) -> Built:
+    config = read(recipe)
+    info = describe(config)
+    objective = create_objective(config, info)
+    batch = {"image": jax.ShapeDtypeStruct((1, *info.image_shape), jnp.uint8)}
+    variables = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch))
+    return Built(config, objective, *variables)
+
+
+def shapes(tree):
+    return jax.tree.map(lambda leaf: leaf.shape, tree)
 
 
 def test_there_are_recipes():
@@ -72,31 +138,31 @@ def test_docstring_names_source_and_target(path):
         assert "arXiv:" in text and "target" in text.lower()
 
 
-def test_model_transforms_and_optimizer_build(config):
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_model_transforms_and_optimizer_build(recipe):
     """The picture that the transforms make is what the model takes, and the optimizer its tree."""
+    config, objective, params, _ = build(recipe)
     examples, classes = sizes(config)
-    side = {"digits": 8, "folder:cifar10": 32}.get(config.data.source, 320)
-    image = np.random.default_rng(0).integers(0, 256, (side, side + 8, config.data.channels))
-    image = image.astype(np.uint8)
-    shape = transform(config, "eval_transform", image).shape
-    trained = transform(config, "train_transform", image)
-    assert trained.shape == shape and trained.dtype == np.uint8
+    shape = describe(config).image_shape
+    for key in ("train_transform", "train_transform2"):
+        if config.data[key] is not None:
+            trained = transform(config, key)
+            assert trained.shape == shape and trained.dtype == np.uint8
     sharding.check_batch(config, make_mesh())
     assert len(config.data.mean) == len(config.data.std) == config.data.channels
-
-    objective = create_objective(config, DataInfo(tuple(map(str, range(classes))), False, shape))
-    batch = {"image": jax.ShapeDtypeStruct((1, *shape), jnp.uint8)}
-    params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch))
-    assert params["head"]["bias"].shape == (classes,)
+    classifier = "probe" if recipe in PRETRAINING else "head"
+    if hasattr(objective, "logits"):
+        assert params[classifier]["bias"].shape == (classes,)
 
     optimizer, _ = optim.create_optimizer(config, examples, params)
     state = jax.eval_shape(optimizer.init, params)
     updates, _ = jax.eval_shape(optimizer.update, params, state, params)
-    shapes = jax.eval_shape(optax.apply_updates, params, updates)
-    assert jax.tree.map(lambda p: p.shape, shapes) == jax.tree.map(lambda p: p.shape, params)
+    assert shapes(jax.eval_shape(optax.apply_updates, params, updates)) == shapes(params)
 
 
-def test_batch_transform_suits_the_loss(config):
+@pytest.mark.parametrize("recipe", SUPERVISED)
+def test_batch_transform_suits_the_loss(recipe):
+    config, objective, *_ = build(recipe)
     _, classes = sizes(config)
     transforms = spec.parse(
         config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, "data.batch_transform"
@@ -105,9 +171,46 @@ def test_batch_transform_suits_the_loss(config):
     batch = {"image": jnp.zeros(shape), "label": jnp.arange(2)}
     mixed = batch_transforms.apply(batch, jax.random.key(0), transforms, classes)
     assert mixed["image"].shape == shape
-    objective = create_objective(config, DataInfo(tuple(map(str, range(classes))), False, shape))
     losses = objective.example_loss(jnp.zeros((2, classes)), mixed["label"])
     assert losses.shape == (2,) and np.isfinite(losses).all()
+
+
+@pytest.mark.parametrize("recipe", PRETRAINING)
+def test_pretraining_has_a_loss_on_its_views(recipe):
+    """Of a whole batch: its views suit the objective, and the batch the BatchNorms."""
+    config, objective, params, model_state = build(recipe)
+    assert not config.data.batch_transform
+    size = config.batch_size
+    image = jax.ShapeDtypeStruct((size, *describe(config).image_shape), jnp.float32)
+    keys = ("image", "image2", "image3")[: VIEWS[config.data.views]]
+    batch = dict.fromkeys(keys, image) | {"label": jax.ShapeDtypeStruct((size,), jnp.int32)}
+    target = jax.eval_shape(objective.init_target, params, model_state)
+
+    def loss(*arguments):
+        return objective.loss(*arguments, rng=jax.random.key(0), step=0)
+
+    value, (new_state, metrics) = jax.eval_shape(loss, params, model_state, target, batch)
+    assert value.shape == () and value.dtype == jnp.float32
+    assert shapes(new_state) == shapes(model_state)
+    assert set(shapes(metrics).values()) == {()}
+    assert ("probe_accuracy" in metrics) == hasattr(objective, "logits")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_evaluators_suit_the_objective(recipe, monkeypatch):
+    """Their options are right, and each finds in the objective what it judges."""
+    config, objective, *_ = build(recipe)
+    examples, classes = sizes(config)
+    monkeypatch.setattr(data, "create_source", lambda *_, **__: Examples(classes, 5 * classes))
+    said = []
+    arguments = (config, objective, make_mesh(), describe(config), examples)
+    found = create_evaluators(*arguments, log=said.append)
+    assert list(found) == list(config.evaluators) and len(said) == len(found)
+    total = steps(config.total, config, examples, "total")
+    for name, (every, _) in found.items():
+        # A probe that takes long is for the end.
+        kind = config.evaluators[name].get("type")
+        assert every == total if kind == "linear_probe" else every < total
 
 
 def test_schedule_and_durations(config):
@@ -146,11 +249,15 @@ def test_json_round_trip(config):
         ("vit_s16.py", 112_603),
         ("vit_s16.py:epochs=300", 375_342),
         ("vit_b16.py", 500_456),
+        ("imagenet_simclr_resnet50.py", 312_785),
+        ("imagenet_simclr_resnet50.py:epochs=100", 31_278),
+        ("imagenet_mae_vit_b16.py", 250_228),
+        ("cifar10_simclr.py", 19_531),
     ],
 )
 def test_lengths(recipe, total):
-    config = load(str(REPO / "configs" / recipe))
-    assert steps(config.total, config, IMAGENET[0], "total") == total
+    config = read(recipe)
+    assert steps(config.total, config, sizes(config)[0], "total") == total
 
 
 @pytest.mark.parametrize(
@@ -171,10 +278,46 @@ def test_lengths(recipe, total):
         ("resnest50.py", {782: 3.2, 42_226: 0.0}),
         ("regnety.py", {12_512: 0.4}),
         ("deit_s16.py", {6_256: 1e-3}),
+        # Chen et al. 2020: 0.3 per 256 images, after 10 epochs.
+        (
+            "imagenet_simclr_resnet50.py",
+            {0: 4.8 / 3_129, 3_128: 4.8, (3_128 + 312_785) // 2: 2.4, 312_785: 0.0},
+        ),
+        ("imagenet_byol_resnet50.py", {3_128: 3.2, 312_785: 0.0}),
+        ("imagenet_byol_resnet50.py:epochs=300", {3_128: 4.8, 93_835: 0.0}),
+        ("imagenet_byol_resnet50.py:epochs=100", {3_128: 7.2, 31_278: 0.0}),
+        # He et al. 2021: 1.5e-4 per 256 images, after 40 epochs.
+        ("imagenet_mae_vit_b16.py", {12_511: 2.4e-3, 250_228: 0.0}),
+        ("cifar10_simclr.py", {0: 0.24, 19_531: 0.0}),
+        ("cifar10_byol.py", {0: 0.06, 19_531: 0.0}),
+        ("cifar10_supcon.py", {977: 0.25, 19_531: 2.5e-4}),
     ],
 )
 def test_rates(recipe, rates):
-    config = load(str(REPO / "configs" / recipe))
-    schedule = optim.create_schedule(config, IMAGENET[0])
+    config = read(recipe)
+    schedule = optim.create_schedule(config, sizes(config)[0])
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "start"),
+    [
+        ("imagenet_byol_resnet50.py", 0.996),
+        ("imagenet_byol_resnet50.py:epochs=300", 0.99),
+        ("cifar10_byol.py", 0.99),
+    ],
+)
+def test_byol_slows_its_teacher(recipe, start):
+    """Grill et al. 2020: from its base to 1 along half a cosine."""
+    config = read(recipe)
+    objective = create_objective(config, describe(config))
+    total = steps(config.total, config, sizes(config)[0], "total")
+    taus = {0: start, total / 2: (start + 1) / 2, total: 1.0, total + 9: 1.0}
+    for step, tau in taus.items():
+        assert float(objective.decay(jnp.asarray(step))) == pytest.approx(tau, abs=1e-6)
+
+
+def test_byol_names_its_lengths():
+    with pytest.raises(ConfigError, match="epochs=200: write 1000, 300 or 100"):
+        read("imagenet_byol_resnet50.py:epochs=200")
