@@ -106,12 +106,13 @@ def draw_map(points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...
     figure = Figure(figsize=(9, 7), dpi=100, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xticks=[], yticks=[])
-    few = len(class_names) <= LEGEND
-    shades = range(LEGEND) if few else np.linspace(0, 1, len(class_names))
-    colors = colormaps["tab20" if few else "turbo"](shades)[labels]
-    axes.scatter(*points.T, s=14, c=colors, linewidths=0)
+    count, few = len(class_names), len(class_names) <= LEGEND
+    # The colors of tab20 come in pairs that are alike: only where tab10 has too few.
+    name = ("tab10" if count <= 10 else "tab20") if few else "turbo"
+    colors = colormaps[name](range(count) if few else np.linspace(0, 1, count))
+    axes.scatter(*points.T, s=14, c=colors[labels], linewidths=0)
     if few:
-        marks = [axes.scatter([], [], color=colormaps["tab20"](c)) for c in range(len(class_names))]
+        marks = [axes.scatter([], [], color=color) for color in colors]
         legend = axes.legend(marks, class_names, loc="upper left", bbox_to_anchor=(1, 1))
         for text in legend.get_texts():
             text.set_parse_math(False)  # a class may be called '$'

@@ -63,7 +63,7 @@ def test_dots_have_the_color_that_the_legend_names():
     points = np.array([[0.0, 0.0], [1.0, 1.0]])
     picture = draw_map(points, np.array([0, 2]), ("a", "b", "c"))
     colored = [tuple(c) for c in picture[picture.std(-1) > 20]]
-    for color, times in (((31, 119, 180), 2), ((174, 199, 232), 1), ((255, 127, 14), 2)):
+    for color, times in (((31, 119, 180), 2), ((255, 127, 14), 1), ((44, 160, 44), 2)):
         spots = np.argwhere((picture == color).all(-1))
         assert tuple(color) in colored
         # The legend is to the right of everything.
