@@ -20,8 +20,7 @@ def get_config(epochs: int = 1000) -> ConfigDict:
     c.total = f"{epochs} epochs"
     c.batch_size = 4096
 
-    # BatchNorm over the whole batch, here of both views together and not of each. Its scale starts
-    # at one in all layers.
+    # BatchNorm over the whole batch of each view. Its scale starts at one in all layers.
     c.model = ConfigDict(dict(name="resnet50", dtype="bfloat16", zero_init_residual=False))
     c.objective = ConfigDict(dict(name="byol", tau=tau, hidden=4096, features=256, probe=True))
 

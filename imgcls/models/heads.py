@@ -75,7 +75,9 @@ class ConvDecoder(nn.Module):
             x = conv(maps, 3, dtype=self.dtype, name=f"conv{index}")(x)
             norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"bn{index}")
             x = nn.relu(norm(x, train=train))
-        x = conv(channels, 3, use_bias=True, dtype=self.dtype, name="out")(x)
+        # By the fan in: that of the fan out, as before a BatchNorm, would draw far too much.
+        init = {"use_bias": True, "kernel_init": nn.initializers.lecun_normal()}
+        x = conv(channels, 3, **init, dtype=self.dtype, name="out")(x)
         return x[:, :height, :width].astype(jnp.float32)
 
 

@@ -11,13 +11,7 @@ from imgcls import losses
 from imgcls.config import check_choice, steps
 from imgcls.errors import ConfigError
 from imgcls.objectives import moving_average, register_objective
-from imgcls.objectives.pretraining import (
-    Embedding,
-    JointEmbedding,
-    interleave,
-    pictures,
-    separate,
-)
+from imgcls.objectives.pretraining import Embedding, JointEmbedding
 
 LOSSES = {"cosine": losses.byol_loss, "mse": losses.mse}
 # What the teacher has a copy of; the predictor is the student's alone.
@@ -63,6 +57,8 @@ class BYOL(JointEmbedding):
       ConfigError: see `Pretraining`; or an option out of range.
     """
 
+    pools_views = False
+
     def __init__(
         self,
         config: ConfigDict,
@@ -99,12 +95,9 @@ class BYOL(JointEmbedding):
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
         """Each view's prediction against the teacher's projection of the other."""
         student_rng, teacher_rng = jax.random.split(rng)
-        group = self.virtual_batch_size
-        x = interleave(pictures(batch), group)
-        (features, _, predictions), new_state = self.apply(params, model_state, x, rng=student_rng)
-        taught, _ = self.apply(target, model_state, x, rng=teacher_rng, method="teach")
-        p1, p2 = separate(predictions, 2, group)
-        z1, z2 = separate(jax.lax.stop_gradient(taught), 2, group)
+        outputs, new_state = self.apply_views(params, model_state, batch, rng=student_rng)
+        taught, _ = self.apply_views(target, model_state, batch, rng=teacher_rng, method="teach")
+        (features, _, p1), (_, _, p2) = outputs
+        z1, z2 = jax.lax.stop_gradient(taught)
         loss = jnp.mean(self._loss(p1, z2) + self._loss(p2, z1))
-        features = separate(features, 2, group)[0]
         return loss, features, new_state, {"tau": self.decay(step)}

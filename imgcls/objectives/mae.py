@@ -71,6 +71,11 @@ class MAE(Pretraining):
                 f"config.model.name={config.model.name!r}: mae hides patches of a ViT; write for "
                 "example 'vit_b16'"
             )
+        if decoder_width % decoder_heads:
+            raise ConfigError(
+                f"config.objective: decoder_heads: {decoder_heads} heads do not divide "
+                f"{decoder_width} channels (decoder_width)"
+            )
         side = self.model.patch_size
         height, width, channels = data_info.image_shape
         self._grid = height // side, width // side

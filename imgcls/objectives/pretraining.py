@@ -162,10 +162,12 @@ class Embedding(nn.Module):
 class JointEmbedding(Pretraining):
     """Learns by comparing the projections of pictures; `network` is an `Embedding`.
 
-    The pictures of an example go through the network in one pass (`interleave`).
+    BatchNorm's groups are of one view each. Where it takes the whole batch as one, that is the
+    batch of all views, unless `pools_views` is false.
     """
 
     feature_layers = ("backbone", "projector")
+    pools_views = True
 
     def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
         """Float32 features or projections in evaluation mode, `[B, D]`."""
@@ -188,16 +190,22 @@ class JointEmbedding(Pretraining):
 
     def project(self, params, model_state, batch, rng) -> tuple[jax.Array, list, dict]:
         """(features of `image`, projections of every picture of the batch, new model state)."""
-        images = pictures(batch)
-        x = interleave(images, self.virtual_batch_size)
-        (features, projections), model_state = self.apply(params, model_state, x, rng=rng)
-        features = separate(features, len(images), self.virtual_batch_size)[0]
-        return features, separate(projections, len(images), self.virtual_batch_size), model_state
+        outputs, model_state = self.apply_views(params, model_state, batch, rng=rng)
+        features, projections = zip(*outputs, strict=True)
+        return features[0], list(projections), model_state
 
-
-def pictures(batch: dict) -> list[jax.Array]:
-    """`image`, `image2`, ... of a batch, each `[B, H, W, C]`."""
-    return [batch[key] for key in ("image", "image2", "image3") if key in batch]
+    def apply_views(self, params, model_state, batch, **options) -> tuple[list, dict]:
+        """The network's outputs for `image`, `image2`, ... of a batch, and its new state."""
+        images = [batch[key] for key in ("image", "image2", "image3") if key in batch]
+        group = self.virtual_batch_size
+        if group is None and not self.pools_views:
+            passes = [self.apply(params, model_state, image, **options) for image in images]
+            outputs, states = zip(*passes, strict=True)
+            return list(outputs), jax.tree.map(lambda *s: sum(s) / len(s), *states)
+        joined, state = self.apply(params, model_state, interleave(images, group), **options)
+        leaves, structure = jax.tree.flatten(joined)
+        parts = zip(*(separate(leaf, len(images), group) for leaf in leaves), strict=True)
+        return [jax.tree.unflatten(structure, part) for part in parts], state
 
 
 def interleave(views: Sequence[jax.Array], group: int | None) -> jax.Array:

@@ -76,10 +76,12 @@ def test_teacher_gets_no_gradient(config):
         assert any(leaf.any() for leaf in jax.tree.leaves(grads[part])), part
 
 
-def test_loss_by_hand(config):
+@pytest.mark.parametrize("group", [8, None])
+def test_loss_by_hand(config, group):
     """Equation 2 on both orders of the views, each view in a pass of its own."""
     config = config.copy_and_resolve_references()
     config.objective.probe = False
+    config.model.virtual_batch_size = group
     objective, batch = create_objective(config, INFO), make_batch(views=2)
     params, model_state = objective.init(jax.random.key(0), {"image": batch["image"]})
     target = jax.tree.map(lambda x: 1.1 * x, objective.init_target(params, model_state))
