@@ -1,13 +1,22 @@
-"""Losses: one value per example, computed in float32 whatever the dtype of the logits.
+"""Losses: one value per example, computed in float32 whatever the dtype of the inputs.
+
+Only float64 stays float64: docstrings write "float" for the one or the other.
 
 They do not average over the batch, because only the caller knows which examples are padding:
 `masked_mean` does that.
+
+Losses that compare the examples of a batch with each other (`mined_triplet_loss`, `nt_xent`,
+`supcon`) are written over the whole batch. Inside `jax.jit` on sharded arrays that is the global
+batch, so their value does not depend on the number of devices.
 """
 
 import jax
 import jax.numpy as jnp
 
 from imgcls.errors import ConfigError
+
+MINING = ("all", "hard", "semi-hard")
+SIMILARITIES = ("cosine", "dot")
 
 
 def softmax_cross_entropy(
@@ -22,15 +31,16 @@ def softmax_cross_entropy(
         (1 - s) * labels + s / K (Szegedy et al. 2016, arXiv:1512.00567, section 7).
 
     Returns:
-      float32 `[B]`, in nats.
+      float `[B]`, in nats.
 
     Raises:
       ConfigError: the labels have another number of classes than the logits.
     """
+    logits = _as_float(logits)
+    targets = _class_targets(labels, logits)
     num_classes = logits.shape[-1]
-    targets = _class_targets(labels, num_classes)
     targets = (1.0 - label_smoothing) * targets + label_smoothing / num_classes
-    log_p = jax.nn.log_softmax(logits.astype(jnp.float32))
+    log_p = jax.nn.log_softmax(logits)
     return -jnp.sum(targets * log_p, axis=-1)
 
 
@@ -53,23 +63,268 @@ def sigmoid_binary_cross_entropy(
       pos_weight: `[K]`, factor on the positive term alone; above 1 it favours recall.
 
     Returns:
-      float32 `[B]`, in nats.
+      float `[B]`, in nats.
 
     Raises:
       ConfigError: the labels have another number of classes than the logits.
     """
-    num_classes = logits.shape[-1]
-    if num_classes == 1 and labels.ndim == 1:
+    logits = _as_float(logits)
+    if logits.shape[-1] == 1 and labels.ndim == 1:
         labels = labels[:, None]
-    targets = _class_targets(labels, num_classes)
-    logits = logits.astype(jnp.float32)
+    targets = _class_targets(labels, logits)
     positive = targets * jax.nn.log_sigmoid(logits)
     if pos_weight is not None:
-        positive = positive * jnp.asarray(pos_weight, jnp.float32)
+        positive = positive * jnp.asarray(pos_weight, logits.dtype)
     loss = -(positive + (1.0 - targets) * jax.nn.log_sigmoid(-logits))
     if class_weights is not None:
-        loss = loss * jnp.asarray(class_weights, jnp.float32)
+        loss = loss * jnp.asarray(class_weights, logits.dtype)
     return jnp.mean(loss, axis=-1)
+
+
+def contrastive_margin_loss(
+    a: jax.Array, b: jax.Array, same: jax.Array, margin: float = 1.0
+) -> jax.Array:
+    """Pulls similar pairs together and pushes others apart until their distance is the margin.
+
+    Hadsell, Chopra, LeCun 2006 (Dimensionality Reduction by Learning an Invariant Mapping),
+    equation 4, with the Euclidean distance D: D^2 / 2 for similar pairs, max(0, margin - D)^2 / 2
+    for the others. (Their Y is 0 for similar pairs.)
+
+    Args:
+      a, b: `[B, D]`, the two sides of each pair.
+      same: `[B]`, 1 for similar pairs, 0 for dissimilar ones.
+      margin: in the unit of the distance.
+
+    Returns:
+      float `[B]`. The gradient is finite, and 0, where a = b.
+    """
+    squared = jnp.sum((_as_float(a) - _as_float(b)) ** 2, axis=-1)
+    same = jnp.asarray(same, squared.dtype)
+    short = jnp.maximum(margin - _sqrt(squared), 0.0)
+    return 0.5 * (same * squared + (1.0 - same) * short**2)
+
+
+def triplet_loss(
+    anchor: jax.Array,
+    positive: jax.Array,
+    negative: jax.Array,
+    margin: float = 0.2,
+    squared: bool = True,
+) -> jax.Array:
+    """max(0, d(anchor, positive) - d(anchor, negative) + margin).
+
+    Schroff et al. 2015 (FaceNet, arXiv:1503.03832), section 3.1, where d is the squared Euclidean
+    distance. Hermans et al. 2017 (arXiv:1703.07737) advise the distance itself.
+
+    Args:
+      anchor, positive, negative: `[B, D]`.
+      margin: in the unit of d.
+      squared: d is the squared distance, or else the distance.
+
+    Returns:
+      float `[B]`. The gradient is finite at distance 0.
+    """
+    anchor, positive, negative = map(_as_float, (anchor, positive, negative))
+    near = jnp.sum((anchor - positive) ** 2, axis=-1)
+    far = jnp.sum((anchor - negative) ** 2, axis=-1)
+    return _triplet_hinge(near, far, margin, squared)
+
+
+def mined_triplet_loss(
+    embeddings: jax.Array,
+    labels: jax.Array,
+    margin: float = 0.2,
+    mining: str = "semi-hard",
+    squared: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """The triplet loss of each example as an anchor, on triplets found in the batch.
+
+    Positives are the other examples of the anchor's class, negatives those of other classes.
+
+    Args:
+      embeddings: `[B, D]`.
+      labels: int `[B]`, the classes.
+      margin, squared: see `triplet_loss`.
+      mining: which triplets.
+        'all': mean over all positives and negatives of the anchor.
+        'hard': its farthest positive and its nearest negative ("batch hard", Hermans et al. 2017,
+          arXiv:1703.07737, equation 5).
+        'semi-hard': for each positive the nearest negative that is farther than it, or the farthest
+          negative where none is; mean over the positives (Schroff et al. 2015, arXiv:1503.03832,
+          section 3.2).
+
+    Returns:
+      loss float `[B]`, and valid float32 `[B]`: 1 for anchors that have both a positive and a
+      negative, 0 for others, whose loss is 0. The loss of a batch is `masked_mean(loss, valid)`.
+      'hard' takes memory for `[B, B]`, the others for `[B, B, B]`.
+
+    Raises:
+      ConfigError: unknown mining.
+    """
+    if mining not in MINING:
+        raise ConfigError(f"mining={mining!r}: unknown; use one of {', '.join(MINING)}")
+    z = _as_float(embeddings)
+    same = labels[:, None] == labels
+    positive, negative = same & ~jnp.eye(len(z), dtype=bool), ~same
+    valid = positive.any(axis=1) & negative.any(axis=1)
+    if mining == "hard":
+        distance = _squared_distances(jax.lax.stop_gradient(z))
+        farthest = jnp.argmax(jnp.where(positive, distance, -1.0), axis=1)
+        nearest = jnp.argmin(jnp.where(negative, distance, jnp.inf), axis=1)
+        loss = triplet_loss(z, z[farthest], z[nearest], margin, squared)
+    else:
+        distance = _squared_distances(z)
+        if mining == "all":
+            triplets = positive[:, :, None] & negative[:, None, :]
+            hinge = _triplet_hinge(distance[:, :, None], distance[:, None, :], margin, squared)
+            loss = _mean_where(hinge, triplets, axis=(1, 2))
+        else:
+            chosen = _semi_hard_negatives(jax.lax.stop_gradient(distance), negative)
+            far = jnp.take_along_axis(distance, chosen, axis=1)
+            loss = _mean_where(_triplet_hinge(distance, far, margin, squared), positive, axis=1)
+    return jnp.where(valid, loss, 0.0), valid.astype(jnp.float32)
+
+
+def info_nce(
+    query: jax.Array,
+    positive: jax.Array,
+    negatives: jax.Array,
+    temperature: float = 0.07,
+    similarity: str = "cosine",
+) -> jax.Array:
+    """Cross entropy of finding the positive of a query among negatives.
+
+    -log(exp(s+ / T) / (exp(s+ / T) + sum over negatives of exp(s- / T))): van den Oord et al. 2018
+    (arXiv:1807.03748), equation 4; He et al. 2020 (MoCo, arXiv:1911.05722), equation 1.
+
+    Args:
+      query, positive: `[B, D]`.
+      negatives: `[M, D]`, shared by all queries (a queue), or `[B, M, D]`.
+      temperature: T; 0.07 in MoCo.
+      similarity: s, 'cosine' or 'dot'.
+
+    Returns:
+      float `[B]`, in nats.
+
+    Raises:
+      ConfigError: unknown similarity.
+    """
+    if similarity not in SIMILARITIES:
+        raise ConfigError(f"similarity={similarity!r}: unknown; use {' or '.join(SIMILARITIES)}")
+    prepare = l2_normalize if similarity == "cosine" else _as_float
+    query, positive, negatives = map(prepare, (query, positive, negatives))
+    equation = "bd,md->bm" if negatives.ndim == 2 else "bd,bmd->bm"
+    others = jnp.einsum(equation, query, negatives, precision="highest")
+    return _log_loss(jnp.sum(query * positive, axis=-1) / temperature, others / temperature)
+
+
+def nt_xent(z1: jax.Array, z2: jax.Array, temperature: float = 0.5) -> jax.Array:
+    """SimCLR's loss: each view of an example is to find the other one in the whole batch.
+
+    Chen et al. 2020 (arXiv:2002.05709), equation 1, with cosine similarity. The negatives of a view
+    are both views of all other examples, 2B - 2 of them.
+
+    Args:
+      z1, z2: `[B, D]`, projections of the two views.
+      temperature: of the similarities; the best of four on ImageNet is 0.1 (their table 5).
+
+    Returns:
+      float `[B]`, in nats: the mean of l(i, j) and l(j, i) of each pair, so that the mean over the
+      batch is the paper's loss.
+    """
+    z1, z2 = l2_normalize(z1), l2_normalize(z2)
+    positive = jnp.sum(z1 * z2, axis=-1) / temperature
+    itself = jnp.eye(len(z1), dtype=bool)
+
+    def one_way(z, other):
+        # Without the concatenated `[2B, D]` of the paper: views stay where they are sharded.
+        similarity = [_products(z, z), _products(z, other)]
+        negatives = [jnp.where(itself, -jnp.inf, s / temperature) for s in similarity]
+        return _log_loss(positive, jnp.concatenate(negatives, axis=1))
+
+    return 0.5 * (one_way(z1, z2) + one_way(z2, z1))
+
+
+def supcon(
+    z: jax.Array, labels: jax.Array, temperature: float = 0.1
+) -> tuple[jax.Array, jax.Array]:
+    """Supervised contrastive loss: an example is to find all others of its class.
+
+    Khosla et al. 2020 (arXiv:2004.11362), equation 2 (L_out, the mean outside of the logarithm),
+    with cosine similarity. For two views of a batch pass both, with the labels twice.
+
+    Args:
+      z: `[N, D]`, projections.
+      labels: int `[N]`, the classes.
+      temperature: 0.1 in the paper.
+
+    Returns:
+      loss float `[N]`, in nats, and valid float32 `[N]`: 1 for examples whose class has another
+      member, 0 for others, whose loss is 0.
+    """
+    z = l2_normalize(z)
+    itself = jnp.eye(len(z), dtype=bool)
+    positive = (labels[:, None] == labels) & ~itself
+    similarity = jnp.where(itself, -jnp.inf, _products(z, z) / temperature)
+    log_p = jax.nn.log_softmax(similarity, axis=1)
+    return _mean_where(-log_p, positive, axis=1), positive.any(axis=1).astype(jnp.float32)
+
+
+def byol_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """2 - 2 cos(prediction, target), as the squared distance of the normalised vectors.
+
+    Grill et al. 2020 (BYOL, arXiv:2006.07733), equation 2. The caller stops the gradient of the
+    target, and adds the loss with the views swapped.
+
+    Args:
+      prediction, target: `[B, D]`.
+
+    Returns:
+      float `[B]`; 1 with a vector of zeros, and the gradient is finite there (`l2_normalize`).
+    """
+    # The distance is exact where the two are close; in 2 - 2 cos the digits would cancel.
+    return jnp.sum((l2_normalize(prediction) - l2_normalize(target)) ** 2, axis=-1)
+
+
+def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
+    """Mean squared error over all axes but the first: `[B, ...]`, `[B, ...]` -> float `[B]`."""
+    error = (_as_float(prediction) - _as_float(target)) ** 2
+    return jnp.mean(error, axis=tuple(range(1, error.ndim)))
+
+
+def masked_patch_mse(
+    prediction: jax.Array, target: jax.Array, mask: jax.Array, normalize: bool = True
+) -> jax.Array:
+    """Mean squared error over the hidden patches of each picture.
+
+    He et al. 2022 (MAE, arXiv:2111.06377), section 3, "Reconstruction target". Normalised targets
+    have the mean 0 and the unbiased variance 1 in each patch; 1e-6 is added to the variance, as in
+    the authors' code.
+
+    Args:
+      prediction, target: `[B, N, P]`, P values in each of N patches.
+      mask: `[B, N]`, 1 for hidden patches, 0 for visible ones.
+      normalize: normalise each target patch.
+
+    Returns:
+      float `[B]`; 0 for a picture without hidden patches.
+    """
+    target = _as_float(target)
+    if normalize:
+        variance = jnp.var(target, axis=-1, ddof=1, keepdims=True)
+        target = (target - jnp.mean(target, axis=-1, keepdims=True)) / jnp.sqrt(variance + 1e-6)
+    error = jnp.mean((_as_float(prediction) - target) ** 2, axis=-1)
+    return jax.vmap(masked_mean)(error, mask)
+
+
+def l2_normalize(x: jax.Array) -> jax.Array:
+    """`[..., D]` -> float `[..., D]`, vectors of length 1.
+
+    A vector of zeros stays one, and has the gradient of the identity, so that it can leave 0.
+    """
+    x = _as_float(x)
+    length = _sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
+    return x / jnp.where(length == 0, 1.0, length)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
@@ -83,24 +338,76 @@ def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
       mask: weights `[B]`, 0 for padding; None counts every value once.
 
     Returns:
-      float32 scalar.
+      float scalar.
     """
-    values = values.astype(jnp.float32)
+    values = _as_float(values)
     if mask is None:
         return jnp.mean(values)
-    mask = mask.astype(jnp.float32)
+    mask = jnp.asarray(mask, values.dtype)
     # Multiplying alone would let NaN * 0 = NaN through.
     kept = jnp.where(mask != 0, values, 0.0)
     return jnp.sum(kept * mask) / jnp.maximum(jnp.sum(mask), 1.0)
 
 
-def _class_targets(labels: jax.Array, num_classes: int) -> jax.Array:
-    """float32 targets `[B, K]` of labels that are class indices `[B]` or targets already."""
+def _as_float(x: jax.Array) -> jax.Array:
+    """x in float32, or in float64 if it has that already."""
+    return jnp.asarray(x, jnp.result_type(x, jnp.float32))
+
+
+def _class_targets(labels: jax.Array, logits: jax.Array) -> jax.Array:
+    """Targets `[B, K]` of labels that are class indices `[B]` or targets already."""
+    num_classes = logits.shape[-1]
     if labels.ndim == 1:
-        return jax.nn.one_hot(labels, num_classes, dtype=jnp.float32)
+        return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
     if labels.shape[-1] != num_classes:
         raise ConfigError(
             f"labels have {labels.shape[-1]} classes but the model has {num_classes} outputs: "
             f"set num_classes to {labels.shape[-1]}"
         )
-    return labels.astype(jnp.float32)
+    return labels.astype(logits.dtype)
+
+
+def _sqrt(squared: jax.Array) -> jax.Array:
+    """Square root with the gradient 0, not infinity, where squared has vanished. NaN stays NaN."""
+    zero = squared < jnp.finfo(squared.dtype).tiny
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
+
+
+@jax.jit  # Also where the caller does not jit: XLA fuses this and never holds `[B, B, D]`.
+def _squared_distances(z: jax.Array) -> jax.Array:
+    """Squared distances `[B, B]` between the rows of `[B, D]`.
+
+    By differences, not as |a|^2 + |b|^2 - 2ab, in which the digits of small distances cancel.
+    """
+    return jnp.sum((z[:, None] - z) ** 2, axis=-1)
+
+
+def _triplet_hinge(near: jax.Array, far: jax.Array, margin: float, squared: bool) -> jax.Array:
+    """The triplet loss of squared distances to positives and negatives, of any shape."""
+    if not squared:
+        near, far = _sqrt(near), _sqrt(far)
+    return jnp.maximum(near - far + margin, 0.0)
+
+
+def _semi_hard_negatives(distance: jax.Array, negative: jax.Array) -> jax.Array:
+    """For anchor a and positive p the index `[a, p]` of a negative; see `mined_triplet_loss`."""
+    farther = negative[:, None, :] & (distance[:, None, :] > distance[:, :, None])
+    nearest = jnp.argmin(jnp.where(farther, distance[:, None, :], jnp.inf), axis=2)
+    farthest = jnp.argmax(jnp.where(negative, distance, -1.0), axis=1)
+    return jnp.where(farther.any(axis=2), nearest, farthest[:, None])
+
+
+def _mean_where(x: jax.Array, where: jax.Array, axis) -> jax.Array:
+    """Mean of the entries that count; 0, with finite gradients, where none does."""
+    count = jnp.sum(where, axis=axis)
+    return jnp.sum(jnp.where(where, x, 0.0), axis=axis) / jnp.maximum(count, 1)
+
+
+def _products(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Scalar products `[A, B]`, not in the bfloat16 or TF32 that accelerators multiply in."""
+    return jnp.matmul(a, b.T, precision="highest")
+
+
+def _log_loss(positive: jax.Array, negatives: jax.Array) -> jax.Array:
+    """-log of the softmax at the positive `[B]`, beside negatives `[B, M]`; exact also near 0."""
+    return jax.nn.softplus(jax.nn.logsumexp(negatives, axis=-1) - positive)

@@ -58,6 +58,19 @@ def test_sigmoid_binary_cross_entropy(rng, dtype, weighted, num_classes):
     np.testing.assert_allclose(loss, reference_sigmoid(logits, labels, *weights), rtol=2e-6)
 
 
+def test_float64_stays_float64(rng):
+    logits, labels = rng.normal(size=(6, 5)) * 5, rng.dirichlet(np.ones(5), 6)
+    ones = np.ones(5)
+    with jax.enable_x64(True):
+        softmax = softmax_cross_entropy(logits, labels, 0.1)
+        sigmoid = sigmoid_binary_cross_entropy(logits, labels)
+        mean = masked_mean(softmax, np.ones(6, np.float32))
+    np.testing.assert_allclose(softmax, reference_softmax(logits, labels, 0.1), rtol=1e-12)
+    np.testing.assert_allclose(sigmoid, reference_sigmoid(logits, labels, ones, ones), rtol=1e-12)
+    np.testing.assert_allclose(mean, np.mean(np.asarray(softmax)), rtol=1e-12)
+    assert softmax.dtype == sigmoid.dtype == mean.dtype == jnp.float64
+
+
 def test_sigmoid_takes_class_indices_or_binary_targets(rng):
     logits = jnp.asarray(rng.normal(size=(4, 3)), jnp.float32)
     indices = jnp.array([2, 0, 1, 1])
