@@ -62,7 +62,7 @@ def test_features_are_the_backbone_s(name):
     shapes = [
         objective.features(params, state, batch, layer).shape for layer in objective.feature_layers
     ]
-    assert shapes == {"simclr": [(32, 16), (32, 128)], "mae": [(32, 32)]}[name]
+    assert shapes == {"simclr": [(32, 8), (32, 128)], "mae": [(32, 32)]}[name]
 
 
 @pytest.mark.parametrize("name", ["simclr", "byol"])
