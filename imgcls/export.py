@@ -30,7 +30,7 @@ from imgcls.checkpoint import Trained, load_trained
 from imgcls.data import batch_transforms, create_reader
 from imgcls.errors import ConfigError, UserError
 from imgcls.models.vit import resample_positions, sincos2d
-from imgcls.objectives import create_objective
+from imgcls.objectives import backbone_variables, create_objective
 from imgcls.weights.onnx_model import run_onnx, to_onnx
 from imgcls.weights.tables import layouts
 from imgcls.weights.timm_config import timm_config, timm_transform
@@ -84,11 +84,11 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
 
     model, config = trained.objective.model, trained.config
     layout = layouts(model)[0]
-    variables = {"params": trained.params, **trained.model_state}
+    variables = model_variables(trained)
     transform = timm_transform(config.data.eval_transform)
     norms = {k: list(config.data[k]) * (shape[-1] // len(config.data[k])) for k in ("mean", "std")}
     if layout.project == "timm":
-        paths = list(traverse_util.flatten_dict(trained.params, sep="/"))
+        paths = list(traverse_util.flatten_dict(variables["params"], sep="/"))
         preprocessing = norms | (transform or {"crop_pct": 1.0, "interpolation": "bicubic"})
         extra = timm_config(
             config.model.name, model, paths, shape, trained.info.class_names, preprocessing
@@ -109,6 +109,14 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
         named = {name: a for name, a in named.items() if not name.startswith("AuxLogits.")}
     extra |= {"layout": layout.project}
     return save(named, metadata={"format": "pt"}), extra
+
+
+def model_variables(trained: Trained) -> dict[str, Any]:
+    """Those of the model alone; its head is the probe where it was pre-trained with one."""
+    variables = backbone_variables(trained.objective, trained.params, trained.model_state)
+    if "probe" in trained.params:
+        variables["params"] = {**variables["params"], "head": trained.params["probe"]}
+    return variables
 
 
 def to_stablehlo(logits: Logits, shape: tuple[int, int, int]) -> bytes:
@@ -213,7 +221,10 @@ def _check_installed(form: str) -> None:
 def _check_trained(trained: Trained, args: argparse.Namespace) -> None:
     if not hasattr(trained.objective, "logits"):
         name = trained.config.objective.name
-        raise ConfigError(f"{args.checkpoint}: was trained as {name}, which has no classes")
+        raise ConfigError(
+            f"{args.checkpoint}: was trained as {name} without classes: fine-tune from it with "
+            "init_from, or train with objective.probe=True"
+        )
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((trained.params, trained.model_state)))
     if args.format != "safetensors" and size > LARGEST:
         raise ConfigError(

@@ -83,7 +83,10 @@ class Predictor:
         self._config.data.on_error = "skip"
         if not hasattr(objective, "logits"):
             name = self._config.objective.name
-            raise ConfigError(f"{checkpoint}: was trained as {name}, which has no classes")
+            raise ConfigError(
+                f"{checkpoint}: was trained as {name} without classes: fine-tune from it with "
+                "init_from, or train with objective.probe=True"
+            )
         self._variables = (trained.params, trained.model_state)
         self._scores = make_eval_fn(
             lambda *args: objective.scores(objective.logits(*args)), self._config, self._mesh

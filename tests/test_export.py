@@ -41,10 +41,14 @@ def train(command, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Pat
     return folder / "run"
 
 
-def made(name: str, size: tuple[int, int], transform: str = "", **options) -> checkpoint.Trained:
+def made(
+    name: str, size: tuple[int, int], transform: str = "", objective: dict | None = None, **options
+) -> checkpoint.Trained:
     """A model as from a checkpoint, with weights that are a function of their names."""
     c = config.default_config()
     c.model.update(name=name, **options)
+    if objective:
+        c.objective, c.data.views = objective, "two"
     c.data.eval_transform = transform
     c.data.mean, c.data.std = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
     info = data.DataInfo(tuple("abcde"), False, (*size, 3))
@@ -207,6 +211,20 @@ def test_families_that_timm_has_not(name, layout, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
+def test_the_probe_becomes_the_head(tmp_path, capsys):
+    """A pre-trained backbone with its probe is a whole model under timm's names."""
+    objective = dict(name="simclr", hidden=8, probe=True)
+    trained = made("vit_ti8", (16, 16), objective=objective, depth=1)
+    (tmp_path / "w.safetensors").write_bytes(export.to_safetensors(trained, (16, 16, 3))[0])
+    model = trained.objective.model
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
+    loaded, report = weights.load(f"timm:{tmp_path / 'w.safetensors'}", model, shapes)
+    assert not report.new and not report.left_out
+    image = jnp.asarray(np.random.default_rng(0).normal(size=(4, 16, 16, 3)), jnp.float32)
+    expected = trained.objective.logits(trained.params, trained.model_state, {"image": image})
+    np.testing.assert_allclose(model.apply(loaded, image), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("name", "options", "named"),
     [
@@ -341,7 +359,7 @@ def test_an_objective_without_classes(run, monkeypatch, workdir, tmp_path):
     trained = types.SimpleNamespace(config=config.default_config(), objective=object())
     monkeypatch.setattr(export, "load_trained", lambda path: trained)
     check_mistake(
-        run(workdir, tmp_path / "new", "stablehlo"), "trained as supervised, which has no"
+        run(workdir, tmp_path / "new", "stablehlo"), "as supervised without classes: fine-tune"
     )
     assert not (tmp_path / "new").exists()
 

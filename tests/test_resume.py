@@ -36,6 +36,22 @@ RECIPE = (
 )
 
 
+# A teacher in place of the average, its schedule, two views, and a probe.
+BYOL = (
+    *(
+        argument
+        for argument in RECIPE
+        if "batch_transform" not in argument and "ema" not in argument
+    ),
+    "--config.objective.name=byol",
+    "--config.objective.tau=0.9",
+    "--config.objective.hidden=32",
+    "--config.objective.features=16",
+    "--config.objective.probe=True",
+    "--config.data.views=two",
+)
+
+
 def final_state(workdir) -> dict:
     """Every array of the newest checkpoint, by path."""
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
@@ -71,10 +87,10 @@ def uninterrupted(command, tmp_path_factory):
     return workdir
 
 
-def run_until(marks: list[int], send: int, workdir, cache) -> subprocess.Popen:
+def run_until(marks, send: int, workdir, cache, recipe=RECIPE) -> subprocess.Popen:
     """Starts the run, and sends it a signal as soon as its log is past the first of `marks`."""
     process = subprocess.Popen(
-        command_line("main", *RECIPE, f"--workdir={workdir}"),
+        command_line("main", *recipe, f"--workdir={workdir}"),
         env=command_env(cache),
         cwd=REPO,
         stdout=subprocess.PIPE,
@@ -114,3 +130,15 @@ def test_sigterm_saves_and_says_how_to_resume(uninterrupted, cache, tmp_path):
     process = run_until([], signal.SIGTERM, tmp_path, cache)
     assert process.returncode == 0 and f"continue at step {stopped} of 60" in process.lines[0]
     assert_same_run(tmp_path, uninterrupted)
+
+
+def test_a_killed_teacher(cache, tmp_path):
+    """BYOL, killed and continued, against itself never interrupted."""
+    whole = run_until([], signal.SIGKILL, tmp_path / "whole", cache, BYOL)
+    assert whole.returncode == 0, "".join(whole.lines)
+    killed = run_until([random.choice(range(20, 60, 5))], signal.SIGKILL, tmp_path, cache, BYOL)
+    assert killed.returncode == -signal.SIGKILL, "".join(killed.lines)
+    process = run_until([], signal.SIGKILL, tmp_path, cache, BYOL)
+    assert process.returncode == 0 and "continue at step" in "".join(process.lines)
+    assert any("['target']['projector']" in key for key in final_state(tmp_path))
+    assert_same_run(tmp_path, tmp_path / "whole")
