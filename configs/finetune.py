@@ -27,7 +27,8 @@ def get_config(
       model: of these weights.
       size: of the pictures in pixels.
       epochs: length.
-      train: "all", with the backbone at a tenth of the head's rate, or "head" alone.
+      train: "all", with the backbone at a tenth of the head's rate, or "head" alone, with the
+        backbone frozen.
       normalize: "imagenet" or "half" (to -1..1), as the weights were trained with; "auto" takes
         "half" for vit_* (augreg) and Inception V1 and V3 (torchvision), "imagenet" for all else.
     """
@@ -43,7 +44,7 @@ def get_config(
 
     c.init_from = init_from
     c.model = ConfigDict(dict(name=model, dtype="float32"))
-    c.objective = ConfigDict(dict(name="supervised", loss="softmax"))
+    c.objective = ConfigDict(dict(name="supervised", loss="softmax", frozen=train == "head"))
 
     c.data = ConfigDict()
     c.data.source = data

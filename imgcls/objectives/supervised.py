@@ -23,6 +23,8 @@ class Supervised:
       label_smoothing: of the softmax cross-entropy.
       aux_weight: of the loss of each auxiliary classifier, where the model has any (0.3 in
         Szegedy et al. 2014, section 5).
+      frozen: the model runs as in evaluation, so that batch statistics stay as they are and nothing
+        is dropped; with `optim.multipliers` that spare the head alone, this is linear probing.
 
     Raises:
       ConfigError: a loss that does not fit the labels.
@@ -38,6 +40,7 @@ class Supervised:
         loss: str = "softmax",
         label_smoothing: float = 0.0,
         aux_weight: float = 0.3,
+        frozen: bool = False,
     ):
         check_choice("objective.loss", loss, ("softmax", "sigmoid", "binary"))
         classes = len(data_info.class_names)
@@ -63,7 +66,7 @@ class Supervised:
         self.num_outputs = 1 if loss == "binary" else classes
         self.task = "multi_label" if data_info.multi_label else loss
         self._loss, self._smoothing, self._ema = loss, label_smoothing, config.ema
-        self._aux_weight = aux_weight
+        self._aux_weight, self._frozen = aux_weight, frozen
         self.model = create_backbone(config, data_info, self.num_outputs)
 
     def init(self, rng: jax.Array, batch_spec) -> tuple:
@@ -82,7 +85,7 @@ class Supervised:
         logits, model_state = self.model.apply(
             {"params": params, **model_state},
             batch["image"],
-            train=True,
+            train=not self._frozen,
             rngs={"dropout": rng},
             mutable=[*model_state, "intermediates"],
         )
