@@ -19,7 +19,8 @@ one that draws pictures `reconstruct(params, model_state, batch, rng) -> {"input
 "masked": ..., "output": ...}`, normalised as the input is.
 
 Images reach it normalised, float32 `[B, ..., C]`. A new objective registers its class by name; the
-class takes `(config, data_info, **options)` with the options of `config.objective`.
+class takes `(config, data_info, **options)` with the options of `config.objective`. One that learns
+a backbone without a classifier subclasses `pretraining.Pretraining` and writes its loss alone.
 """
 
 import functools
