@@ -8,7 +8,7 @@ import sys
 # Before jax starts: tests of sharding take the first 1, 2, 4 or 8 of these. What runs in the tests'
 # own process is small, and compiled in less time for running slower.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 

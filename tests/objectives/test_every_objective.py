@@ -127,7 +127,7 @@ def gradients(name: str, probe: bool) -> dict:
     return jax.jit(jax.grad(loss))(params)
 
 
-@pytest.mark.parametrize("name", ["simclr", "mae"])
+@pytest.mark.parametrize("name", ["simclr", pytest.param("mae", marks=pytest.mark.slow)])
 def test_no_gradient_from_the_probe(name):
     """With a probe beside it the rest of the network learns the same."""
     with_probe, without = gradients(name, True), gradients(name, False)
