@@ -83,7 +83,7 @@ def test_pairs_by_label(partners):
     reader, labels = make_reader(views="pairs", partners=partners), Numbers().labels()
     met = collections.defaultdict(set)
     same = []
-    for position in range(12 * 100):
+    for position in range(12 * 160):
         example = reader.example(position)
         a, b = numbers(example, "image", "image2")
         assert a == example["index"] and labels[a] == example["label"]
