@@ -30,6 +30,17 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return (predictions == targets).astype(jnp.float32)
 
 
+def feature_std(features: jax.Array) -> jax.Array:
+    """How spread out features `[B, D]` are: 1 is evenly over the sphere, 0 is collapsed.
+
+    The standard deviation of each dimension of the L2-normalised features, averaged, times sqrt(D)
+    (Chen & He 2020, SimSiam, arXiv:2011.10566, section 4.1).
+    """
+    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
+    unit = features / jnp.maximum(norms, 1e-12)
+    return jnp.mean(jnp.std(unit, axis=0)) * features.shape[-1] ** 0.5
+
+
 def top_k_indices(scores: jax.Array, k: int) -> jax.Array:
     """Classes of the k highest scores `[B, K]`, best first: int32 `[B, min(k, K)]`.
 

@@ -134,3 +134,17 @@ def test_no_examples():
 def test_scores_that_are_not_finite():
     with pytest.raises(TrainingError, match="not finite"):
         metrics.binary_metrics([np.nan, 0.5], [0, 1], [0.0, 0.0])
+
+
+def test_feature_std():
+    """1 for features all over the sphere, of any length; 0 where they have collapsed."""
+    rng = np.random.default_rng(0)
+    assert float(metrics.feature_std(7 * rng.normal(size=(20_000, 64)))) == pytest.approx(
+        1, abs=0.01
+    )
+    assert float(metrics.feature_std(np.tile(rng.normal(size=(1, 64)), (100, 1)))) < 1e-5
+    # On the two ends of an axis: a deviation of 1 in a dimension of four, times sqrt(4).
+    assert float(metrics.feature_std(np.array([[3.0, 0, 0, 0], [-1, 0, 0, 0]]))) == pytest.approx(
+        0.5
+    )
+    assert float(metrics.feature_std(np.zeros((3, 4)))) == 0

@@ -6,7 +6,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from imgcls import sharding
+from imgcls import metrics, sharding
 from imgcls.evaluators import register_evaluator
 from imgcls.evaluators.features import Features, Probe, accuracies
 
@@ -65,7 +65,7 @@ class KNN(Probe):
         gallery, queries = normalize(train.values), normalize(values)
         ranked = self._rank_all(queries, gallery, train.labels)
         found = accuracies(ranked, labels, len(self.class_names))
-        return found | {"feature_std": feature_std(queries)}
+        return found | {"feature_std": float(metrics.feature_std(queries))}
 
     def _rank_all(self, queries: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """`rank_classes` in chunks of one shape, the last of them padded."""
@@ -120,13 +120,3 @@ def rank_classes(
 def normalize(values: np.ndarray) -> np.ndarray:
     """Rows of length 1; a row of zeros stays."""
     return values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-
-
-def feature_std(values: np.ndarray) -> float:
-    """How spread out features of length 1 are, `[N, D]`: 1 over the whole sphere, 0 collapsed.
-
-    The mean over the dimensions of the standard deviation, times sqrt(D): Chen & He 2020,
-    arXiv:2011.10566, section 4.1.
-    """
-    spread = values.std(axis=0, dtype=np.float64)
-    return float(spread.mean() * np.sqrt(values.shape[1]))

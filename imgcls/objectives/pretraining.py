@@ -95,7 +95,7 @@ class Pretraining:
         loss, features, model_state, measured = self.pretext_loss(
             params, model_state, target, batch, rng, step
         )
-        measured = {"loss": loss, "feature_std": feature_std(features), **measured}
+        measured = {"loss": loss, "feature_std": metrics.feature_std(features), **measured}
         if self._probe:
             logits = self._probe_logits(params, jax.lax.stop_gradient(features))
             probe_loss = jnp.mean(self._classify(logits, batch["label"]))
@@ -222,17 +222,6 @@ def separate(x: jax.Array, count: int, group: int | None) -> list[jax.Array]:
     """The inverse of `interleave` for `count` arrays."""
     parts = x.reshape(-1, count, group or 1, *x.shape[1:])
     return [parts[:, i].reshape(-1, *x.shape[1:]) for i in range(count)]
-
-
-def feature_std(features: jax.Array) -> jax.Array:
-    """How spread out features `[B, D]` are: 1 is evenly over the sphere, 0 is collapsed.
-
-    The standard deviation of each dimension of the L2-normalised features, averaged, times sqrt(D)
-    (Chen & He 2020, SimSiam, arXiv:2011.10566, section 4.1).
-    """
-    norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
-    unit = features / jnp.maximum(norms, 1e-12)
-    return jnp.mean(jnp.std(unit, axis=0)) * features.shape[-1] ** 0.5
 
 
 def check_whole_batch(config: ConfigDict) -> None:

@@ -13,7 +13,7 @@ from imgcls.objectives.pretraining import (
     check_whole_batch,
 )
 
-MINING = ("given", "all", "hard", "semi-hard")
+MINING = ("given", *losses.MINING)
 
 
 @register_objective("triplet")

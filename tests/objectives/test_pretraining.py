@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgcls.objectives import create_objective
-from imgcls.objectives.pretraining import feature_std, interleave, separate
+from imgcls.objectives.pretraining import interleave, separate
 from imgcls.objectives.simclr import contrast_accuracy
 from tests.objectives.test_every_objective import INFO, make_batch, make_config
 
@@ -35,13 +35,6 @@ def test_batchnorm_groups_are_of_one_view():
     np.testing.assert_allclose(z1, expected1, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(z2, expected2, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(features, alone, rtol=1e-3, atol=1e-4)
-
-
-def test_feature_std():
-    spread = np.random.default_rng(0).normal(size=(5_000, 16))
-    assert float(feature_std(spread * 7)) == pytest.approx(1, abs=0.02)
-    assert float(feature_std(jnp.ones((9, 16)) * jnp.arange(9)[:, None])) < 0.4
-    assert float(feature_std(jnp.ones((9, 16)))) == pytest.approx(0, abs=1e-6)
 
 
 def test_contrast_accuracy():
