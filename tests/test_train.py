@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from imgcls.checkpoint import latest_checkpoint
 from tests.conftest import REPO
 
@@ -17,6 +19,7 @@ RUN = (
 )
 
 
+@pytest.mark.slow
 def test_first_run_of_the_readme(command, tmp_path):
     """The digits recipe itself: at least 97 % on the test images."""
     done = command("main", "--config=configs/digits.py", f"--workdir={tmp_path}", timeout=300)
