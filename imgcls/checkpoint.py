@@ -192,6 +192,15 @@ def load_trained(path: str) -> Trained:
     return Trained(config, info, objective, mesh, *variables.get("ema_", variables[""]))
 
 
+def check_classifies(trained: Trained, path: str) -> None:
+    """Raises a ConfigError if what was trained has no classes to choose from."""
+    if not hasattr(trained.objective, "logits"):
+        raise ConfigError(
+            f"{path}: was trained as {trained.config.objective.name} without classes: fine-tune "
+            "from it with init_from, or train with objective.probe=True"
+        )
+
+
 def _directory(workdir: str) -> str:
     return os.path.join(os.path.abspath(os.path.expanduser(workdir)), "checkpoints")
 

@@ -26,7 +26,7 @@ from flax import traverse_util
 from jax import export as jax_export
 
 from imgcls import cli, weights
-from imgcls.checkpoint import Trained, load_trained
+from imgcls.checkpoint import Trained, check_classifies, load_trained
 from imgcls.data import batch_transforms, create_reader
 from imgcls.errors import ConfigError, UserError
 from imgcls.models.vit import resample_positions, sincos2d
@@ -219,12 +219,7 @@ def _check_installed(form: str) -> None:
 
 
 def _check_trained(trained: Trained, args: argparse.Namespace) -> None:
-    if not hasattr(trained.objective, "logits"):
-        name = trained.config.objective.name
-        raise ConfigError(
-            f"{args.checkpoint}: was trained as {name} without classes: fine-tune from it with "
-            "init_from, or train with objective.probe=True"
-        )
+    check_classifies(trained, args.checkpoint)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((trained.params, trained.model_state)))
     if args.format != "safetensors" and size > LARGEST:
         raise ConfigError(

@@ -21,7 +21,7 @@ import jax
 import numpy as np
 
 from imgcls import cli, sharding
-from imgcls.checkpoint import load_trained
+from imgcls.checkpoint import check_classifies, load_trained
 from imgcls.data import create_eval_loader
 from imgcls.data.folder import EXTENSIONS
 from imgcls.errors import ConfigError, DataError
@@ -78,15 +78,10 @@ class Predictor:
 
     def __init__(self, checkpoint: str):
         trained = load_trained(checkpoint)
+        check_classifies(trained, checkpoint)
         objective = trained.objective
         self._config, self._mesh = trained.config, trained.mesh
         self._config.data.on_error = "skip"
-        if not hasattr(objective, "logits"):
-            name = self._config.objective.name
-            raise ConfigError(
-                f"{checkpoint}: was trained as {name} without classes: fine-tune from it with "
-                "init_from, or train with objective.probe=True"
-            )
         self._variables = (trained.params, trained.model_state)
         self._scores = make_eval_fn(
             lambda *args: objective.scores(objective.logits(*args)), self._config, self._mesh

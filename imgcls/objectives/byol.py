@@ -95,8 +95,8 @@ class BYOL(JointEmbedding):
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
         """Each view's prediction against the teacher's projection of the other."""
         student_rng, teacher_rng = jax.random.split(rng)
-        outputs, new_state = self.apply_views(params, model_state, batch, rng=student_rng)
-        taught, _ = self.apply_views(target, model_state, batch, rng=teacher_rng, method="teach")
+        outputs, new_state = self.apply_views(params, model_state, batch, student_rng)
+        taught, _ = self.apply_views(target, model_state, batch, teacher_rng, method="teach")
         (features, _, p1), (_, _, p2) = outputs
         z1, z2 = jax.lax.stop_gradient(taught)
         loss = jnp.mean(self._loss(p1, z2) + self._loss(p2, z1))

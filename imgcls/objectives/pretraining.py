@@ -190,19 +190,23 @@ class JointEmbedding(Pretraining):
 
     def project(self, params, model_state, batch, rng) -> tuple[jax.Array, list, dict]:
         """(features of `image`, projections of every picture of the batch, new model state)."""
-        outputs, model_state = self.apply_views(params, model_state, batch, rng=rng)
+        outputs, model_state = self.apply_views(params, model_state, batch, rng)
         features, projections = zip(*outputs, strict=True)
         return features[0], list(projections), model_state
 
-    def apply_views(self, params, model_state, batch, **options) -> tuple[list, dict]:
+    def apply_views(self, params, model_state, batch, rng, **options) -> tuple[list, dict]:
         """The network's outputs for `image`, `image2`, ... of a batch, and its new state."""
         images = [batch[key] for key in ("image", "image2", "image3") if key in batch]
         group = self.virtual_batch_size
         if group is None and not self.pools_views:
-            passes = [self.apply(params, model_state, image, **options) for image in images]
+            passes = [
+                self.apply(params, model_state, x, rng=jax.random.fold_in(rng, i), **options)
+                for i, x in enumerate(images)
+            ]
             outputs, states = zip(*passes, strict=True)
             return list(outputs), jax.tree.map(lambda *s: sum(s) / len(s), *states)
-        joined, state = self.apply(params, model_state, interleave(images, group), **options)
+        x = interleave(images, group)
+        joined, state = self.apply(params, model_state, x, rng=rng, **options)
         leaves, structure = jax.tree.flatten(joined)
         parts = zip(*(separate(leaf, len(images), group) for leaf in leaves), strict=True)
         return [jax.tree.unflatten(structure, part) for part in parts], state

@@ -52,6 +52,5 @@ class SimCLR(JointEmbedding):
 
 def contrast_accuracy(z1: jax.Array, z2: jax.Array) -> jax.Array:
     """Share of the views z1 `[B, D]` whose nearest z2, by cosine, is their own."""
-    unit1, unit2 = (z / jnp.linalg.norm(z, axis=-1, keepdims=True) for z in (z1, z2))
-    nearest = jnp.argmax(unit1 @ unit2.T, axis=-1)
+    nearest = jnp.argmax(losses.l2_normalize(z1) @ losses.l2_normalize(z2).T, axis=-1)
     return jnp.mean(nearest == jnp.arange(len(z1)))
