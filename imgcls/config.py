@@ -47,10 +47,13 @@ def default_config() -> ConfigDict:
     c.objective = ConfigDict({"name": "supervised"})  # plus the objective's own options
 
     c.data = ConfigDict()
-    c.data.source = "digits"  # digits | folder:PATH | tfds:NAME[:VERSION]
-    c.data.dir = placeholder(str)  # where prepared TFDS data sets live
+    c.data.source = "digits"  # KIND:PATH, such as folder:/my/pictures: imgcls/data/sources.py
+    c.data.dir = placeholder(str)  # where TFDS data sets live, or the pictures that a file names
     c.data.train_split = "train"
     c.data.split_seed = 0  # of the stratified split of a source that has none of its own
+    c.data.multi_label = placeholder(bool)  # any number of classes each; none: as the data says
+    c.data.separator = "|"  # between the labels of one picture in a manifest
+    c.data.sampling = "uniform"  # of training examples: uniform | balanced (every class as often)
     c.data.channels = 3
     c.data.train_transform = ""  # per example, on the host: imgcls/data/augment.py
     c.data.views = "one"  # pictures per example: one | two | pairs | triplets: imgcls/data/views.py
