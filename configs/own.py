@@ -1,4 +1,4 @@
-"""Pictures of your own, one or many labels each, from class folders or from a labelling tool's file.
+"""Pictures of your own, one or many labels each: class folders, or a labelling tool's file.
 
     python -m imgcls.main --config=configs/own.py:data=folder:/my/pictures --workdir=/runs/mine
 

@@ -1,6 +1,6 @@
 """What is chosen on validation after training: a temperature, and a threshold for each class.
 
-It is kept in the checkpoint that it was chosen for, as `calibration.json`, and `predict` applies it.
+It is kept in the checkpoint that it was chosen for, as `calibration.json`; `predict` applies it.
 """
 
 import dataclasses

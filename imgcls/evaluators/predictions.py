@@ -1,4 +1,4 @@
-"""What a model answers on a split, example by example: what metrics, tables and reports are made of."""
+"""What a model answers on a split, example by example: for metrics, tables and reports."""
 
 import dataclasses
 
