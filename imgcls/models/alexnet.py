@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.models import register_model
-from imgcls.models.layers import ImageModel, adaptive_avg_pool, conv, max_pool
+from imgcls.models.layers import ImageModel, adaptive_avg_pool, conv, max_pool, tap
 
 
 class ConvRelu(nn.Module):
@@ -61,7 +61,7 @@ class AlexNet(ImageModel, kw_only=True):
         x = max_pool(layer(x, "conv2", 192, 5, 1, 2), 3, 2)
         x = layer(x, "conv3", 384, 3, 1, 1)
         x = layer(x, "conv4", 256, 3, 1, 1)
-        x = max_pool(layer(x, "conv5", 256, 3, 1, 1), 3, 2)
+        x = max_pool(tap(self, layer(x, "conv5", 256, 3, 1, 1)), 3, 2)
         x = adaptive_avg_pool(x, 6)
         for name, kernel in (("fc6", 6), ("fc7", 1)):
             x = nn.Dropout(self.drop_rate, deterministic=not train)(x)

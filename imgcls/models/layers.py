@@ -12,6 +12,25 @@ from imgcls.errors import ConfigError
 
 # Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+# A collection that only `imgcls.explain` makes mutable: what a model shows of its inside.
+EXPLAIN = "explain"
+
+
+def is_explained(module: nn.Module) -> bool:
+    """Whether the caller asks what the model looks at."""
+    return module.is_mutable_collection(EXPLAIN) and not module.is_initializing()
+
+
+def tap(module: nn.Module, x: jax.Array) -> jax.Array:
+    """x, the last map before pooling: shown as "map", and moved by the "map" that is given.
+
+    The gradient of a logit to that (of zeros) is the gradient to x, which Grad-CAM needs.
+    """
+    if is_explained(module):
+        if module.has_variable(EXPLAIN, "map"):
+            x = x + module.get_variable(EXPLAIN, "map")
+        module.put_variable(EXPLAIN, "map", x)
+    return x
 
 
 class ImageModel(nn.Module):
@@ -61,7 +80,7 @@ class ImageModel(nn.Module):
 
     def classify_map(self, x: jax.Array, train: bool, features: bool) -> jax.Array:
         """Float32 logits of the mean over a map `[B, H, W, D]`, or with `features` that mean."""
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        x = jnp.mean(tap(self, x).astype(jnp.float32), axis=(1, 2))
         return x if features else self.classify(x, train)
 
 

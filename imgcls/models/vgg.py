@@ -9,7 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.models import register_model
-from imgcls.models.layers import BatchNorm, ImageModel, adaptive_avg_pool, conv, max_pool
+from imgcls.models.layers import (
+    BatchNorm,
+    ImageModel,
+    adaptive_avg_pool,
+    conv,
+    max_pool,
+    tap,
+)
 
 
 class Stage(nn.Module):
@@ -19,6 +26,7 @@ class Stage(nn.Module):
       features: channels of every convolution.
       depth: convolutions.
       batch_norm: whether a BatchNorm follows each of them.
+      last: whether its map is the one that heat maps explain.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -26,6 +34,7 @@ class Stage(nn.Module):
     features: int
     depth: int
     batch_norm: bool
+    last: bool
     virtual_batch_size: int | None
     dtype: jnp.dtype
 
@@ -38,7 +47,7 @@ class Stage(nn.Module):
                 norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"bn{index}")
                 x = norm(x, train=train)
             x = nn.relu(x)
-        return max_pool(x, 2, 2)
+        return max_pool(tap(self, x) if self.last else x, 2, 2)
 
 
 class VGG(ImageModel, kw_only=True):
@@ -70,6 +79,7 @@ class VGG(ImageModel, kw_only=True):
                 features=width,
                 depth=depth,
                 batch_norm=self.batch_norm,
+                last=index == len(self.widths) - 1,
                 virtual_batch_size=self.virtual_batch_size,
                 dtype=self.dtype,
                 name=f"stage{index}",

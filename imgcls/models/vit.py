@@ -18,7 +18,14 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.models import ModelEntry, register_model, register_pattern
-from imgcls.models.layers import DropPath, ImageModel, LayerScale, drop_path_rates
+from imgcls.models.layers import (
+    EXPLAIN,
+    DropPath,
+    ImageModel,
+    LayerScale,
+    drop_path_rates,
+    is_explained,
+)
 
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel of three times the outputs, yet each is initialised as its
@@ -48,10 +55,19 @@ class Attention(nn.Module):
             name="qkv",
         )(x)
         query, key, value = (qkv[:, :, index] for index in range(3))
+        if is_explained(self):
+            self.put_variable(EXPLAIN, "attention", attention_weights(query, key))
         x = jax.nn.dot_product_attention(query, key, value)
         return nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=_xavier, dtype=self.dtype, name="proj"
         )(x)
+
+
+def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
+    """Float32 `[B, heads, N, N]` of `[B, N, heads, head_dim]`: what each token takes of each."""
+    query, key = (x.astype(jnp.float32) for x in (query, key))
+    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
+    return jax.nn.softmax(scores, axis=-1)
 
 
 class Mlp(nn.Module):
