@@ -33,7 +33,9 @@ class DataInfo:
 def open_split(config: ConfigDict, split: str) -> Source:
     """The source of one split of `config.data.source`."""
     c = config.data
-    return create_source(c.source, split, data_dir=c.dir, seed=c.split_seed)
+    check_choice("data.on_error", c.on_error, ("fail", "skip"))
+    options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
+    return create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)
 
 
 def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:

@@ -17,6 +17,7 @@ class DigitsSource:
 
     class_names = tuple("0123456789")
     multi_label = False
+    splits = tuple(SPLITS)
 
     def __init__(self, split: str, seed: int):
         from sklearn.datasets import load_digits
@@ -42,3 +43,6 @@ class DigitsSource:
 
     def name(self, index: int) -> str:
         return f"digit {self._ids[index]}"
+
+    def group(self, index: int) -> None:
+        return None

@@ -52,6 +52,7 @@ class FolderSource:
             raise ConfigError(f"folder:{path}: split {name!r} is none of {', '.join(FRACTIONS)}")
         classes = sorted({label for members in splits.values() for _, label in members})
         self.class_names = tuple(classes)
+        self.splits = tuple(k for k in FRACTIONS if k in splits or "" in splits)
         members = splits.get(name, splits.get(""))
         number = {label: i for i, label in enumerate(classes)}
         labels = np.array([number[label] for _, label in members])
@@ -74,6 +75,9 @@ class FolderSource:
 
     def name(self, index: int) -> str:
         return os.path.join(self._root, self._files[index])
+
+    def group(self, index: int) -> None:
+        return None
 
     def _read(self, file: str) -> bytes:
         try:

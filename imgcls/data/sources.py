@@ -18,10 +18,17 @@ from imgcls.errors import ConfigError
 
 
 class Source(Protocol):
-    """Examples by index. Reading is thread-safe, and a source can be sent to worker processes."""
+    """Examples by index. Reading is thread-safe, and a source can be sent to worker processes.
+
+    Attributes:
+      class_names: of the K classes, in the order of the labels.
+      multi_label: labels are multi-hot `[K]`.
+      splits: names of the data set's splits, of which this source is one or a part of one.
+    """
 
     class_names: tuple[str, ...]
     multi_label: bool
+    splits: tuple[str, ...]
 
     def __len__(self) -> int: ...
 
@@ -34,8 +41,20 @@ class Source(Protocol):
     def name(self, index: int) -> str:
         """What a person finds the example by: a path, or a record's name."""
 
+    def group(self, index: int) -> str | None:
+        """What the example belongs to, such as a patient; a group is never divided."""
 
-def create_source(spec: str, split: str, *, data_dir: str | None = None, seed: int = 0) -> Source:
+
+def create_source(
+    spec: str,
+    split: str,
+    *,
+    data_dir: str | None = None,
+    seed: int = 0,
+    on_error: str = "fail",
+    multi_label: bool | None = None,
+    separator: str = "|",
+) -> Source:
     """The examples of one split of the source that `spec` names.
 
     Args:

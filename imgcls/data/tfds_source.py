@@ -41,6 +41,7 @@ class TfdsSource:
         self.multi_label = not hasattr(label, "names")
         names = (label if not self.multi_label else label.feature).names
         self.class_names = tuple(names)
+        self.splits = tuple(info.splits)
         self._keys = image_key, label_key
         self._split = split
         decoders = {image_key: tfds.decode.SkipDecoding()}
@@ -66,6 +67,9 @@ class TfdsSource:
     def name(self, index: int) -> str:
         file = self._records[index].get("file_name")
         return f"{self._split}[{index}]" + (f" ({file.decode()})" if file else "")
+
+    def group(self, index: int) -> None:
+        return None
 
 
 def _find_builder(tfds, spec: str, root: str):
