@@ -1,11 +1,6 @@
-"""Losses: one value per example, computed in float32 whatever the dtype of the inputs.
+"""Losses on embeddings: pairs, triplets, and the views of a batch against each other.
 
-Only float64 stays float64: docstrings write "float" for the one or the other.
-
-They do not average over the batch, because only the caller knows which examples are padding:
-`masked_mean` does that.
-
-Losses that compare the examples of a batch with each other (`mined_triplet_loss`, `nt_xent`,
+Those that compare the examples of a batch with each other (`mined_triplet_loss`, `nt_xent`,
 `supcon`) are written over the whole batch. Inside `jax.jit` on sharded arrays that is the global
 batch, so their value does not depend on the number of devices.
 """
@@ -14,71 +9,10 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.errors import ConfigError
+from imgcls.losses.common import as_float
 
 MINING = ("all", "hard", "semi-hard")
 SIMILARITIES = ("cosine", "dot")
-
-
-def softmax_cross_entropy(
-    logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
-) -> jax.Array:
-    """Cross entropy between the softmax of the logits and the labels.
-
-    Args:
-      logits: `[B, K]`, any float dtype.
-      labels: int `[B]`, or a distribution over the classes `[B, K]` (mixup, distillation).
-      label_smoothing: weight s of the uniform distribution; the target becomes
-        (1 - s) * labels + s / K (Szegedy et al. 2016, arXiv:1512.00567, section 7).
-
-    Returns:
-      float `[B]`, in nats.
-
-    Raises:
-      ConfigError: the labels have another number of classes than the logits.
-    """
-    logits = _as_float(logits)
-    targets = _class_targets(labels, logits)
-    num_classes = logits.shape[-1]
-    targets = (1.0 - label_smoothing) * targets + label_smoothing / num_classes
-    log_p = jax.nn.log_softmax(logits)
-    return -jnp.sum(targets * log_p, axis=-1)
-
-
-def sigmoid_binary_cross_entropy(
-    logits: jax.Array,
-    labels: jax.Array,
-    class_weights: jax.Array | None = None,
-    pos_weight: jax.Array | None = None,
-) -> jax.Array:
-    """Binary cross entropy of each class on its own, averaged over the classes.
-
-    The mean (not the sum) over the classes is PyTorch's convention and the one that the DeiT III
-    recipes are tuned for (Touvron et al. 2022, arXiv:2204.07118, section 3).
-
-    Args:
-      logits: `[B, K]`; K = 1 for a single yes/no question.
-      labels: targets `[B, K]` in [0, 1]; or `[B]`, which is the class index if K > 1 and the
-        target itself if K = 1.
-      class_weights: `[K]`, factor on the loss of each class. The mean still divides by K.
-      pos_weight: `[K]`, factor on the positive term alone; above 1 it favours recall.
-
-    Returns:
-      float `[B]`, in nats.
-
-    Raises:
-      ConfigError: the labels have another number of classes than the logits.
-    """
-    logits = _as_float(logits)
-    if logits.shape[-1] == 1 and labels.ndim == 1:
-        labels = labels[:, None]
-    targets = _class_targets(labels, logits)
-    positive = targets * jax.nn.log_sigmoid(logits)
-    if pos_weight is not None:
-        positive = positive * jnp.asarray(pos_weight, logits.dtype)
-    loss = -(positive + (1.0 - targets) * jax.nn.log_sigmoid(-logits))
-    if class_weights is not None:
-        loss = loss * jnp.asarray(class_weights, logits.dtype)
-    return jnp.mean(loss, axis=-1)
 
 
 def contrastive_margin_loss(
@@ -98,7 +32,7 @@ def contrastive_margin_loss(
     Returns:
       float `[B]`. The gradient is finite, and 0, where a = b.
     """
-    squared = jnp.sum((_as_float(a) - _as_float(b)) ** 2, axis=-1)
+    squared = jnp.sum((as_float(a) - as_float(b)) ** 2, axis=-1)
     same = jnp.asarray(same, squared.dtype)
     short = jnp.maximum(margin - _sqrt(squared), 0.0)
     return 0.5 * (same * squared + (1.0 - same) * short**2)
@@ -124,7 +58,7 @@ def triplet_loss(
     Returns:
       float `[B]`. The gradient is finite at distance 0.
     """
-    anchor, positive, negative = map(_as_float, (anchor, positive, negative))
+    anchor, positive, negative = map(as_float, (anchor, positive, negative))
     near = jnp.sum((anchor - positive) ** 2, axis=-1)
     far = jnp.sum((anchor - negative) ** 2, axis=-1)
     return _triplet_hinge(near, far, margin, squared)
@@ -163,7 +97,7 @@ def mined_triplet_loss(
     """
     if mining not in MINING:
         raise ConfigError(f"mining={mining!r}: unknown; use one of {', '.join(MINING)}")
-    z = _as_float(embeddings)
+    z = as_float(embeddings)
     same = labels[:, None] == labels
     positive, negative = same & ~jnp.eye(len(z), dtype=bool), ~same
     valid = positive.any(axis=1) & negative.any(axis=1)
@@ -211,7 +145,7 @@ def info_nce(
     """
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity={similarity!r}: unknown; use {' or '.join(SIMILARITIES)}")
-    prepare = l2_normalize if similarity == "cosine" else _as_float
+    prepare = l2_normalize if similarity == "cosine" else as_float
     query, positive, negatives = map(prepare, (query, positive, negatives))
     equation = "bd,md->bm" if negatives.ndim == 2 else "bd,bmd->bm"
     others = jnp.einsum(equation, query, negatives, precision="highest")
@@ -286,85 +220,14 @@ def byol_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     return jnp.sum((l2_normalize(prediction) - l2_normalize(target)) ** 2, axis=-1)
 
 
-def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """Mean squared error over all axes but the first: `[B, ...]`, `[B, ...]` -> float `[B]`."""
-    error = (_as_float(prediction) - _as_float(target)) ** 2
-    return jnp.mean(error, axis=tuple(range(1, error.ndim)))
-
-
-def masked_patch_mse(
-    prediction: jax.Array, target: jax.Array, mask: jax.Array, normalize: bool = True
-) -> jax.Array:
-    """Mean squared error over the hidden patches of each picture.
-
-    He et al. 2022 (MAE, arXiv:2111.06377), section 3, "Reconstruction target". Normalised targets
-    have the mean 0 and the unbiased variance 1 in each patch; 1e-6 is added to the variance, as in
-    the authors' code.
-
-    Args:
-      prediction, target: `[B, N, P]`, P values in each of N patches.
-      mask: `[B, N]`, 1 for hidden patches, 0 for visible ones.
-      normalize: normalise each target patch.
-
-    Returns:
-      float `[B]`; 0 for a picture without hidden patches.
-    """
-    target = _as_float(target)
-    if normalize:
-        variance = jnp.var(target, axis=-1, ddof=1, keepdims=True)
-        target = (target - jnp.mean(target, axis=-1, keepdims=True)) / jnp.sqrt(variance + 1e-6)
-    error = jnp.mean((_as_float(prediction) - target) ** 2, axis=-1)
-    return jax.vmap(masked_mean)(error, mask)
-
-
 def l2_normalize(x: jax.Array) -> jax.Array:
     """`[..., D]` -> float `[..., D]`, vectors of length 1.
 
     A vector of zeros stays one, and has the gradient of the identity, so that it can leave 0.
     """
-    x = _as_float(x)
+    x = as_float(x)
     length = _sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
     return x / jnp.where(length == 0, 1.0, length)
-
-
-def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean of the values whose mask is not zero: sum(values * mask) / max(sum(mask), 1).
-
-    A NaN or infinity under a zero mask reaches neither the mean nor the gradient with respect to
-    `values`. A batch that is all padding gives 0.
-
-    Args:
-      values: `[B]`.
-      mask: weights `[B]`, 0 for padding; None counts every value once.
-
-    Returns:
-      float scalar.
-    """
-    values = _as_float(values)
-    if mask is None:
-        return jnp.mean(values)
-    mask = jnp.asarray(mask, values.dtype)
-    # Multiplying alone would let NaN * 0 = NaN through.
-    kept = jnp.where(mask != 0, values, 0.0)
-    return jnp.sum(kept * mask) / jnp.maximum(jnp.sum(mask), 1.0)
-
-
-def _as_float(x: jax.Array) -> jax.Array:
-    """x in float32, or in float64 if it has that already."""
-    return jnp.asarray(x, jnp.result_type(x, jnp.float32))
-
-
-def _class_targets(labels: jax.Array, logits: jax.Array) -> jax.Array:
-    """Targets `[B, K]` of labels that are class indices `[B]` or targets already."""
-    num_classes = logits.shape[-1]
-    if labels.ndim == 1:
-        return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)
-    if labels.shape[-1] != num_classes:
-        raise ConfigError(
-            f"labels have {labels.shape[-1]} classes but the model has {num_classes} outputs: "
-            f"set num_classes to {labels.shape[-1]}"
-        )
-    return labels.astype(logits.dtype)
 
 
 def _sqrt(squared: jax.Array) -> jax.Array:

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from imgcls.errors import ConfigError
-from imgcls.losses import masked_mean, sigmoid_binary_cross_entropy, softmax_cross_entropy
+from imgcls.losses import (
+    asymmetric_loss,
+    masked_mean,
+    sigmoid_binary_cross_entropy,
+    sigmoid_focal_loss,
+    softmax_cross_entropy,
+)
+from tests.losses.cases import check
 
 
 def reference_softmax(logits, targets, smoothing=0.0):
@@ -116,27 +123,128 @@ def test_gradients_are_probability_minus_target(rng):
     np.testing.assert_allclose(gradient, expected, atol=1e-6)
 
 
-def test_masked_mean():
-    values = jnp.array([1.0, 2.0, 6.0])
-    assert masked_mean(values) == 3.0
-    assert masked_mean(values, jnp.array([1, 0, 1])) == 3.5
-    assert masked_mean(values, jnp.zeros(3)) == 0.0
-    assert masked_mean(values.astype(jnp.bfloat16), jnp.ones(3)).dtype == jnp.float32
+LOSSES = [softmax_cross_entropy, sigmoid_binary_cross_entropy, sigmoid_focal_loss, asymmetric_loss]
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_masked_mean_keeps_bad_padding_out(bad):
-    values, mask = jnp.array([1.0, bad, 3.0]), jnp.array([1.0, 0.0, 1.0])
-    mean, gradient = jax.value_and_grad(masked_mean)(values, mask)
-    assert mean == 2.0
-    np.testing.assert_array_equal(gradient, [0.5, 0.0, 0.5])
-
-
-def test_masked_mean_shows_bad_examples():
-    assert jnp.isnan(masked_mean(jnp.array([1.0, jnp.nan]), jnp.ones(2)))
-
-
-@pytest.mark.parametrize("loss", [softmax_cross_entropy, sigmoid_binary_cross_entropy])
+@pytest.mark.parametrize("loss", LOSSES)
 def test_class_count_mismatch(loss):
     with pytest.raises(ConfigError, match="set num_classes to 4"):
         loss(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
+
+
+def reference_decisions(logits, targets, cost_yes, cost_no, pos_weight):
+    losses = []
+    for row, target in zip(np.asarray(logits, np.float64), targets, strict=True):
+        terms = []
+        for x, t, w in zip(row, target, pos_weight, strict=True):
+            p, not_p = np.exp(-np.logaddexp(0, -x)), np.exp(-np.logaddexp(0, x))
+            terms.append(w * t * cost_yes(x, p, not_p) + (1 - t) * cost_no(x, p, not_p))
+        losses.append(np.mean(terms))
+    return np.array(losses)
+
+
+def reference_focal(logits, targets, alpha=0.25, gamma=2.0, pos_weight=(1, 1, 1)):
+    yes, no = (1, 1) if alpha is None else (alpha, 1 - alpha)
+    return reference_decisions(
+        logits,
+        targets,
+        lambda x, p, not_p: yes * not_p**gamma * np.logaddexp(0, -x),
+        lambda x, p, not_p: no * p**gamma * np.logaddexp(0, x),
+        pos_weight,
+    )
+
+
+def reference_asymmetric(
+    logits, targets, gamma_neg=4.0, gamma_pos=0.0, clip=0.05, pos_weight=(1, 1, 1)
+):
+    def no(x, p, not_p):
+        shifted = max(p - clip, 0)
+        # Without a shift the logarithm is known also where p rounds to 1.
+        cost = -np.log(1 - shifted) if clip else np.logaddexp(0, x)
+        return shifted**gamma_neg * cost if shifted else 0.0
+
+    return reference_decisions(
+        logits, targets, lambda x, p, not_p: not_p**gamma_pos * np.logaddexp(0, -x), no, pos_weight
+    )
+
+
+FOCUSED = {
+    "focal": (sigmoid_focal_loss, reference_focal, {}),
+    "focal unbalanced": (sigmoid_focal_loss, reference_focal, {"alpha": None, "gamma": 0.5}),
+    "focal weighted": (sigmoid_focal_loss, reference_focal, {"pos_weight": np.array([1, 3, 0.5])}),
+    "asymmetric": (asymmetric_loss, reference_asymmetric, {}),
+    "asymmetric both": (asymmetric_loss, reference_asymmetric, {"gamma_pos": 1.0, "clip": 0.2}),
+    "asymmetric unclipped": (asymmetric_loss, reference_asymmetric, {"clip": 0.0}),
+    "asymmetric root": (asymmetric_loss, reference_asymmetric, {"gamma_neg": 0.5}),
+    "asymmetric weighted": (
+        asymmetric_loss,
+        reference_asymmetric,
+        {"pos_weight": np.array([1, 3, 0.5])},
+    ),
+}
+
+
+@pytest.fixture(params=FOCUSED)
+def focused(request):
+    return FOCUSED[request.param]
+
+
+def test_focused_losses(focused, rng):
+    loss, reference, options = focused
+    logits = rng.normal(size=(6, 3)) * 3
+    hard, soft = rng.integers(0, 2, (6, 3)).astype(np.uint8), rng.uniform(size=(6, 3))
+    for targets in (hard, soft):
+        check(
+            lambda x, y: loss(x, y, **options),
+            lambda x, y: reference(x, y, **options),
+            logits,
+            targets,
+        )
+
+
+def test_focused_losses_at_extreme_logits(focused):
+    loss, reference, options = focused
+    logits = np.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [90.0, -90.0, 17.0], [-3.5, 9.0, -20.0]])
+    targets = np.array([[1, 0, 0], [1, 0, 1], [0, 1, 0], [0, 0, 1]], np.uint8)
+
+    def total(x):
+        losses = loss(x, targets, **options)
+        return losses.sum(), losses
+
+    both = jax.jit(jax.value_and_grad(total, has_aux=True))
+    (_, losses), gradient = both(jnp.asarray(logits, jnp.float32))
+    np.testing.assert_allclose(losses, reference(logits, targets, **options), rtol=1e-5)
+    assert jnp.isfinite(gradient).all()
+
+
+def test_focused_losses_gradients_are_finite_differences(focused, rng):
+    loss, reference, options = focused
+    logits, targets = rng.normal(size=(6, 3)) * 3, rng.uniform(size=(6, 3))
+    gradient = jax.jit(jax.grad(lambda x: loss(x, targets, **options).sum()))
+    with jax.enable_x64(True):
+        found = gradient(logits)
+    expected = np.zeros((6, 3))
+    for entry in np.ndindex(logits.shape):
+        step = np.zeros_like(logits)
+        step[entry] = 1e-5
+        ahead, behind = (reference(logits + s, targets, **options) for s in (step, -step))
+        expected[entry] = np.sum(ahead - behind) / 2e-5
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_focused_losses_without_focus_are_cross_entropy(rng):
+    logits = jnp.asarray(rng.normal(size=(6, 3)) * 5, jnp.float32)
+    labels = jnp.asarray(rng.integers(0, 3, 6))
+    expected = sigmoid_binary_cross_entropy(logits, labels)
+    focal = sigmoid_focal_loss(logits, labels, alpha=None, gamma=0.0)
+    np.testing.assert_allclose(focal, expected, rtol=1e-6)
+    asymmetric = asymmetric_loss(logits, labels, gamma_neg=0.0, gamma_pos=0.0, clip=0.0)
+    np.testing.assert_allclose(asymmetric, expected, rtol=1e-6)
+
+
+def test_easy_negatives_below_the_clip_cost_nothing():
+    logits = jnp.log(jnp.array([[0.04 / 0.96, 0.03 / 0.97], [0.06 / 0.94, 0.03 / 0.97]]))
+    both = jax.value_and_grad(lambda x: asymmetric_loss(x, jnp.zeros((2, 2))).sum())
+    value, gradient = both(logits)
+    assert value > 0
+    np.testing.assert_array_equal(np.asarray(gradient) != 0, [[False, False], [True, False]])

@@ -1,4 +1,4 @@
-"""Losses on embeddings and pictures against float64 loops written from the papers' equations."""
+"""Losses on embeddings against float64 loops written from the papers' equations."""
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +9,12 @@ from jax.sharding import NamedSharding, PartitionSpec
 from imgcls import losses
 from imgcls.errors import ConfigError
 from tests.conftest import make_mesh
+from tests.losses.cases import check, normal, squared_distance
 
 # Classes of several sizes, in no order; class 7 has a single member.
 LABELS = np.array([2, 0, 2, 7, 1, 0, 2, 1, 0, 2, 1, 0], np.int32)
 
 MINED = jax.jit(losses.mined_triplet_loss, static_argnames=("mining", "squared"))
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng(seed).normal(size=shape)
-
-
-def squared_distance(a, b):
-    return sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
 
 
 def dot(a, b):
@@ -106,52 +99,6 @@ def reference_supcon(z, labels, temperature=0.1):
 
 def reference_byol(prediction, target):
     return [2 - 2 * cosine(p, t) for p, t in zip(prediction, target, strict=True)]
-
-
-def reference_mse(prediction, target):
-    values = []
-    for p, t in zip(prediction, target, strict=True):
-        errors = [(x - y) ** 2 for x, y in zip(p.flat, t.flat, strict=True)]
-        values.append(sum(errors) / len(errors))
-    return values
-
-
-def reference_masked_patch(prediction, target, mask, normalize=True):
-    values = []
-    for patches, truths, hidden in zip(prediction, target, mask, strict=True):
-        errors = []
-        for patch, truth, h in zip(patches, truths, hidden, strict=True):
-            if normalize:
-                mean = sum(truth) / len(truth)
-                variance = sum((x - mean) ** 2 for x in truth) / (len(truth) - 1)
-                truth = (truth - mean) / (variance + 1e-6) ** 0.5
-            if h:
-                errors.append(squared_distance(patch, truth) / len(truth))
-        values.append(sum(errors) / len(errors) if errors else 0.0)
-    return values
-
-
-def check(loss, reference, *arrays, **options):
-    """The loss is its reference in float32 and in float64, and takes bfloat16 to float32."""
-    static = [name for name, value in options.items() if isinstance(value, str | bool)]
-
-    def compare(dtype, rtol):
-        inputs = [x if x.dtype.kind in "iub" else jnp.asarray(x, dtype) for x in arrays]
-        exact = [x if x.dtype.kind in "iub" else np.asarray(x, np.float64) for x in inputs]
-        actual = jax.jit(loss, static_argnames=static)(*inputs, **options)
-        expected = reference(*exact, **options)
-        if isinstance(actual, tuple):
-            assert actual[1].dtype == jnp.float32
-            np.testing.assert_array_equal(actual[1], expected[1])
-            actual, expected = actual[0], expected[0]
-        assert actual.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
-        # A difference that is nearly 0 keeps the error of its terms.
-        np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * max(expected))
-
-    compare(jnp.bfloat16, 1e-5)
-    compare(jnp.float32, 1e-5)
-    with jax.enable_x64(True):
-        compare(jnp.float64, 1e-10)
 
 
 def test_contrastive_margin():
@@ -250,22 +197,6 @@ def test_byol():
     # Nearly parallel: an angle of 1e-3, whose loss is its square.
     a, b = jnp.array([[1.0, 0.0]]), 5 * jnp.array([[np.cos(1e-3), np.sin(1e-3)]])
     np.testing.assert_allclose(jax.jit(losses.byol_loss)(a, b), 4 * np.sin(5e-4) ** 2, rtol=1e-4)
-
-
-def test_mse():
-    for shape in [(3,), (3, 4, 5, 2)]:
-        check(losses.mse, reference_mse, normal(*shape), normal(*shape, seed=1))
-    pixels = np.array([[0, 255], [3, 4]], np.uint8)
-    np.testing.assert_array_equal(losses.mse(pixels, pixels[::-1]), [(9 + 251**2) / 2] * 2)
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-def test_masked_patch_mse(normalize):
-    prediction, target = normal(4, 5, 6), 3 + 2 * normal(4, 5, 6, seed=1)
-    target[0, 0] = 1.25  # a patch of one colour
-    mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0]])
-    options = {} if normalize else {"normalize": False}
-    check(losses.masked_patch_mse, reference_masked_patch, prediction, target, mask, **options)
 
 
 def test_l2_normalize():
