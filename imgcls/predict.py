@@ -1,176 +1,171 @@
 """Classify pictures: `python -m imgcls.predict --checkpoint=/tmp/digits PATHS...`.
 
-PATHS are files, folders (searched deeply) or globs. The checkpoint carries the class names and the
-preprocessing, so nothing else is needed; where it has averaged (EMA) parameters, those are used.
-One line per picture, as JSON or CSV; a picture that can't be read is reported and left out, and the
-exit code is 1 at the end.
+PATHS are files, folders (searched deeply) or globs. The checkpoint carries the class names, the
+preprocessing and the calibration, so nothing else is needed; where it has averaged (EMA)
+parameters, those are used. One line per picture, as JSON or CSV, or a file for Label Studio or V7
+Darwin; a picture that can't be read is reported and left out, and the exit code is 1 at the end.
 """
 
 import argparse
 import contextlib
-import csv
-import glob
+import functools
+import io
 import json
 import os
-import pathlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-import jax
-import numpy as np
+from PIL import Image
+from tqdm import tqdm
 
-from imgcls import cli, sharding
-from imgcls.checkpoint import check_classifies, load_trained
-from imgcls.data import create_eval_loader
-from imgcls.data.folder import EXTENSIONS
-from imgcls.errors import ConfigError, DataError
-from imgcls.step import make_eval_fn
+from imgcls import cli, predict_formats
+from imgcls.api import Prediction, Run
+from imgcls.errors import ConfigError
+from imgcls.pictures import common_folder, find_files
 
-
-class FilesSource:
-    """Image files without labels, as a source."""
-
-    multi_label = False
-
-    def __init__(self, files: list[str], class_names: tuple[str, ...]):
-        self._files, self.class_names = files, class_names
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    def __getitem__(self, index: int) -> dict:
-        try:
-            data = pathlib.Path(self._files[index]).read_bytes()
-        except OSError as e:
-            raise DataError(f"{self._files[index]}: can't be read: {cli.one_line(e)}") from e
-        return {"image": data, "label": 0}
-
-    def name(self, index: int) -> str:
-        return self._files[index]
-
-
-def find_files(paths: list[str]) -> list[str]:
-    """The image files that paths, folders and globs name, each once, in order.
-
-    Raises:
-      ConfigError: a path that names nothing.
-    """
-    found: dict[str, None] = {}
-    for path in paths:
-        matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-        files = [f for match in matches for f in _files_in(match)]
-        if not files:
-            raise ConfigError(f"{path}: no image there; give files, folders or globs")
-        found |= dict.fromkeys(files)
-    return list(found)
-
-
-class Predictor:
-    """A checkpoint that turns files into scores.
-
-    Args:
-      checkpoint: a workdir or a checkpoint's directory.
-
-    Raises:
-      ConfigError: no checkpoint there, or one of an objective without classes.
-    """
-
-    def __init__(self, checkpoint: str):
-        trained = load_trained(checkpoint)
-        check_classifies(trained, checkpoint)
-        objective = trained.objective
-        self._config, self._mesh = trained.config, trained.mesh
-        self._config.data.on_error = "skip"
-        self._variables = (trained.params, trained.model_state)
-        self._scores = make_eval_fn(
-            lambda *args: objective.scores(objective.logits(*args)), self._config, self._mesh
-        )
-        self.class_names = trained.info.class_names
-
-    def predict(self, files: list[str], batch_size: int) -> Iterator[tuple[str, np.ndarray | None]]:
-        """Each file with its scores `[K]`, in order; None for a file that can't be read.
-
-        Args:
-          files: image files.
-          batch_size: over all devices, rounded up to divide by them.
-        """
-        shards = sharding.num_shards(self._mesh)
-        batch_size = -(-min(batch_size, len(files)) // shards) * shards
-        source = FilesSource(files, self.class_names)
-        loader = create_eval_loader(self._config, source, self._mesh, batch_size)
-        for batch in loader:
-            scores = np.asarray(self._scores(*self._variables, batch))
-            index, mask = jax.device_get((batch["index"], batch["mask"]))
-            for i, readable, row in zip(index, mask, scores, strict=True):
-                if i >= 0:
-                    yield files[i], row if readable else None
-        loader.close()
-
-
-def write_jsonl(out: TextIO, rows: Iterable[tuple[str, list[tuple[str, float]]]]) -> None:
-    """One JSON object a line: the path and the classes with their scores, the best first."""
-    for path, best in rows:
-        predictions = [{"class": name, "score": score} for name, score in best]
-        print(json.dumps({"path": path, "predictions": predictions}), file=out, flush=True)
-
-
-def write_csv(out: TextIO, rows: Iterable[tuple[str, list[tuple[str, float]]]]) -> None:
-    """A table with the columns path, class_1, score_1, class_2, ..."""
-    table = csv.writer(out)
-    for number, (path, best) in enumerate(rows):
-        if number == 0:
-            columns = [f"{c}_{n}" for n in range(1, len(best) + 1) for c in ("class", "score")]
-            table.writerow(["path", *columns])
-        table.writerow([path, *(value for pair in best for value in pair)])
+LOCAL_FILES = "/data/local-files/?d="
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> files -> lines."""
-    parser = argparse.ArgumentParser(prog="python -m imgcls.predict", description=__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir")
-    parser.add_argument("--top_k", type=int, default=5, help="classes per picture")
-    parser.add_argument("--format", choices=("jsonl", "csv"), default="jsonl")
-    parser.add_argument("--out", metavar="FILE", help="in place of the terminal")
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("paths", nargs="+", metavar="PATH")
-    args = parser.parse_args(argv)
-    if args.top_k < 1 or args.batch_size < 1:
-        raise ConfigError("--top_k and --batch_size must be 1 or more")
+    """Flags -> files -> predictions -> lines."""
+    args = _parse(argv)
+    threshold = _parse_threshold(args.threshold)
     files = find_files(args.paths)
-    predictor = Predictor(args.checkpoint)
+    run = Run(args.checkpoint)
+    options = dict(batch_size=args.batch_size, top_k=args.top_k, flip=args.flip)
+    answers = run.stream(
+        files, **options, threshold=threshold, on_error="skip", explain=args.explain is not None
+    )
     unreadable = []
-
-    def rows():
-        for file, scores in predictor.predict(files, args.batch_size):
-            if scores is None:
-                unreadable.append(file)
-                continue
-            best = np.argsort(-scores, kind="stable")[: args.top_k]
-            yield file, [(predictor.class_names[i], float(scores[i])) for i in best]
-
-    write = {"jsonl": write_jsonl, "csv": write_csv}[args.format]
-    with _open_output(args.out) as out:
-        write(out, rows())
+    root = common_folder(args.paths)
+    readable = _readable(_with_bar(answers, len(files), args.out), files, unreadable)
+    if args.explain is not None:
+        readable = _save_overlays(readable, args.explain, root)
+    _writer(args, run, root)(readable)
     if unreadable:
         print(f"{len(unreadable)} of {len(files)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0
 
 
-def _open_output(path: str | None):
-    if path is None:
-        return contextlib.nullcontext(sys.stdout)
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m imgcls.predict", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--checkpoint", required=True, metavar="DIR", help="a workdir, or one checkpoint of it")
+    add("--format", choices=("jsonl", "csv", "labelstudio", "darwin"), default="jsonl")
+    add("--out", metavar="FILE", help="in place of the terminal; for darwin a folder")
+    add("--top_k", type=int, default=5, help="classes per picture whose scores are told")
+    add("--batch_size", type=int, default=64, help="pictures at once, over all devices")
+    add("--flip", action="store_true", help="mean of each picture and its mirror image")
+    add(
+        "--threshold",
+        metavar="P",
+        help="say a class from this probability on: 0.5, or by class '{\"cat\": 0.3}'; by default "
+        "the calibrated ones, or 0.5 if multi-label, or always the best class",
+    )
+    add("--explain", metavar="DIR", help="save a heat map of each picture's best class there")
+    add("--from_name", default="choice", help="labelstudio: name of the Choices")
+    add("--to_name", default="image", help="labelstudio: name of the Image")
+    add("--image_prefix", default=LOCAL_FILES, help="labelstudio: in front of each relative path")
+    add("paths", nargs="+", metavar="PATH")
+    args = parser.parse_args(argv)
+    if args.top_k < 1 or args.batch_size < 1:
+        raise ConfigError("--top_k and --batch_size must be 1 or more")
+    if args.format == "darwin" and args.out is None:
+        raise ConfigError("--format=darwin: writes a file per picture; name a folder by --out=DIR")
+    return args
+
+
+def _parse_threshold(text: str | None) -> float | dict | None:
     try:
-        return open(path, "w", newline="")
+        return None if text is None else json.loads(text)
+    except ValueError as e:
+        raise ConfigError(
+            f"--threshold={text}: write a number such as 0.5, or '{{\"cat\": 0.3}}'"
+        ) from e
+
+
+def _with_bar(answers: Iterable, total: int, out: str | None) -> Iterable:
+    """The same with a progress bar, on a terminal that the answers themselves don't go to."""
+    hidden = None if out is not None or not sys.stdout.isatty() else True
+    return tqdm(answers, total=total, unit="img", disable=hidden, dynamic_ncols=True)
+
+
+def _readable(
+    answers: Iterable[Prediction | None], files: list[str], unreadable: list[str]
+) -> Iterator[Prediction]:
+    """Those of the files that could be read; collects the others' paths in `unreadable`."""
+    for file, answer in zip(files, answers, strict=True):
+        if answer is None:
+            unreadable.append(file)
+        else:
+            yield answer
+
+
+def _save_overlays(
+    predictions: Iterable[Prediction], folder: str, root: str
+) -> Iterator[Prediction]:
+    """The same, each one's heat map saved as `FOLDER/RELATIVE/PATH.png`."""
+    for prediction in predictions:
+        encoded = io.BytesIO()
+        Image.fromarray(prediction.overlay).save(encoded, "png")
+        name = predict_formats.relative(prediction.path, root) + ".png"
+        predict_formats.write_beside(folder, name, encoded.getvalue())
+        yield prediction
+
+
+def _writer(
+    args: argparse.Namespace, run: Run, root: str
+) -> Callable[[Iterable[Prediction]], None]:
+    if args.format == "darwin":
+        return lambda found: predict_formats.write_darwin(args.out, found, root)
+    write = {
+        "jsonl": predict_formats.write_jsonl,
+        "csv": functools.partial(predict_formats.write_csv, separator=run.config.data.separator),
+        "labelstudio": functools.partial(
+            predict_formats.write_labelstudio,
+            root=root,
+            model_version=run.name,
+            from_name=args.from_name,
+            to_name=args.to_name,
+            image_prefix=args.image_prefix,
+        ),
+    }[args.format]
+
+    def write_out(predictions: Iterable[Prediction]) -> None:
+        with _open_output(args.out) as out:
+            write(out, predictions)
+            out.flush()
+
+    return write_out
+
+
+@contextlib.contextmanager
+def _open_output(path: str | None) -> Iterator[TextIO]:
+    """Standard output, or a file that takes its place only when it is whole."""
+    if path is None:
+        yield sys.stdout
+        return
+    # A pipe or a device can't be replaced, and a link stays one.
+    target = os.path.realpath(path)
+    partial = (
+        target + ".partial" if os.path.isfile(target) or not os.path.exists(target) else target
+    )
+    try:
+        out = open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape")
     except OSError as e:
         raise ConfigError(f"--out={path}: can't be written: {cli.one_line(e)}") from e
-
-
-def _files_in(path: str) -> list[str]:
-    if not os.path.isdir(path):
-        return [path]
-    found = (p for p in pathlib.Path(path).rglob("*") if p.suffix.lower() in EXTENSIONS)
-    return sorted(str(p) for p in found if not p.is_dir())
+    try:
+        with out:
+            yield out
+        if partial != target:
+            os.replace(partial, target)
+    except BaseException:
+        if partial != target:
+            os.remove(partial)
+        raise
 
 
 if __name__ == "__main__":

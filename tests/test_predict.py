@@ -126,13 +126,13 @@ def test_csv_in_a_file(run, folder, tmp_path, reference):
     assert (code, out) == (1, "") and "1 of 3 files could not be read" in err
     with open(target, newline="") as file:
         header, *rows = csv.reader(file)
-    assert header == ["path", "class_1", "score_1", "class_2", "score_2"]
+    assert header == ["path", "labels", "class_1", "score_1", "class_2", "score_2"]
     scores = reference(digit_images()[[4, 1]])
     assert [row[0] for row in rows] == [str(file) for file in files[1:]]
     for row, expected in zip(rows, scores, strict=True):
         best = np.argsort(-expected)[:2]
-        assert [row[1], row[3]] == [CLASSES[c] for c in best]
-        np.testing.assert_allclose(np.float64([row[2], row[4]]), expected[best], rtol=1e-4)
+        assert [row[1], row[2], row[4]] == [CLASSES[c] for c in (best[0], *best)]
+        np.testing.assert_allclose(np.float64([row[3], row[5]]), expected[best], rtol=1e-4)
 
 
 def test_jsonl_in_a_file(run, folder, tmp_path, reference):
