@@ -1,5 +1,6 @@
 """Exact classification metrics over a split: every example counts once."""
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -9,12 +10,13 @@ from imgcls.data import open_split
 from imgcls.errors import ConfigError
 from imgcls.evaluators import register_evaluator
 from imgcls.evaluators.gather import gather
+from imgcls.evaluators.predictions import Predictions, read_predictions
 from imgcls.step import make_eval_fn
 
 
 @register_evaluator("classification")
 class Classification:
-    """Accuracy, precision, recall, F1 and loss of an objective that has logits.
+    """Accuracy, precision, recall, F1, loss and calibration of an objective that has logits.
 
     Args:
       config, objective, mesh, data_info: of the run.
@@ -39,9 +41,10 @@ class Classification:
                 f"config.objective.name={config.objective.name!r} has no logits to classify by; "
                 "use evaluators that look at features"
             )
-        self._source = open_split(config, split)
+        self.split, self._source = split, open_split(config, split)
         check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
         self._config, self._mesh, self._batch_size = config, mesh, batch_size
+        self._objective = objective
         self._task, self._num_classes = objective.task, len(data_info.class_names)
         self._outputs = make_eval_fn(self._make_outputs(objective), config, mesh)
         self.protocol = (
@@ -60,6 +63,11 @@ class Classification:
             for name, value in self._summarize(outputs, skipped).items()
         }
 
+    def predictions(self, variables: dict[str, tuple]) -> dict[str, Predictions]:
+        """The answers themselves for each set of variables; one pass over the data."""
+        config, source, mesh = self._config, self._source, self._mesh
+        return read_predictions(config, self._objective, mesh, variables, source, self._batch_size)
+
     def _make_outputs(self, objective):
         def outputs(params, model_state, batch):
             logits = objective.logits(params, model_state, batch)
@@ -69,6 +77,8 @@ class Classification:
                 "scores": scores if self._task == "multi_label" else scores[:, -1],
                 "top_k": metrics.top_k_indices(scores, 5),
                 "loss": objective.example_loss(logits, batch["label"]),
+                "confidence": jnp.max(scores, axis=-1),
+                "brier": metrics.brier_score(scores, batch["label"]),
                 "label": batch["label"],
                 "mask": batch["mask"],
             }
@@ -76,13 +86,16 @@ class Classification:
         return outputs
 
     def _summarize(self, outputs: dict[str, np.ndarray], skipped: int) -> dict[str, float]:
-        scores, labels, loss = outputs["scores"], outputs["label"], outputs["loss"]
+        labels, *means = (outputs[name] for name in ("label", "loss", "brier"))
         if self._task == "multi_label":
-            result = metrics.multi_label_metrics(scores, labels, loss)
+            result = metrics.multi_label_metrics(outputs["scores"], labels, *means)
         elif self._task == "binary":
-            result = metrics.binary_metrics(scores, labels, loss)
+            result = metrics.binary_metrics(outputs["scores"], labels, *means)
         else:
-            result = metrics.single_label_metrics(outputs["top_k"], labels, loss, self._num_classes)
+            means = (means[0], outputs["confidence"], means[1])
+            result = metrics.single_label_metrics(
+                outputs["top_k"], labels, *means, self._num_classes
+            )
         return {**result, "skipped": skipped} if skipped else result
 
 

@@ -24,6 +24,7 @@ class Predictions:
       logits: float32 `[N, K]` (`[N, 1]` where the task is 'binary').
       scores: probabilities, float32 `[N, K]`.
       skipped: examples that could not be read.
+      losses: float32 `[N]`, the objective's own of each example, where it is known.
     """
 
     class_names: tuple[str, ...]
@@ -34,6 +35,7 @@ class Predictions:
     logits: np.ndarray
     scores: np.ndarray
     skipped: int = 0
+    losses: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -59,7 +61,8 @@ def read_predictions(
     def outputs(params, model_state, batch):
         logits = objective.logits(params, model_state, batch)
         kept = {key: batch[key] for key in ("label", "index", "mask")}
-        return {"logits": logits, "scores": objective.scores(logits), **kept}
+        losses = objective.example_loss(logits, batch["label"])
+        return {"logits": logits, "scores": objective.scores(logits), "losses": losses, **kept}
 
     outputs = make_eval_fn(outputs, config, mesh)
     collected, skipped = gather(outputs, variables, config, source, mesh, batch_size)
@@ -73,6 +76,7 @@ def read_predictions(
             logits=found["logits"],
             scores=found["scores"],
             skipped=skipped,
+            losses=found["losses"],
         )
         for prefix, found in collected.items()
     }
