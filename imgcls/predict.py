@@ -150,22 +150,19 @@ def _open_output(path: str | None) -> Iterator[TextIO]:
         return
     # A pipe or a device can't be replaced, and a link stays one.
     target = os.path.realpath(path)
-    partial = (
-        target + ".partial" if os.path.isfile(target) or not os.path.exists(target) else target
-    )
+    replaced = os.path.isfile(target) or not os.path.exists(target)
+    written = target + ".partial" if replaced else target
     try:
-        out = open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape")
+        with open(written, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+            yield out
+        if replaced:
+            os.replace(written, target)
     except OSError as e:
         raise ConfigError(f"--out={path}: can't be written: {cli.one_line(e)}") from e
-    try:
-        with out:
-            yield out
-        if partial != target:
-            os.replace(partial, target)
-    except BaseException:
-        if partial != target:
-            os.remove(partial)
-        raise
+    finally:
+        if replaced:
+            with contextlib.suppress(OSError):
+                os.remove(written)
 
 
 if __name__ == "__main__":
