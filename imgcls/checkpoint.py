@@ -116,7 +116,9 @@ def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(latest_checkpoint(path) / "meta", args=ocp.args.JsonRestore())
     names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
-    info = DataInfo(names, meta["multi_label"], shape, meta.get("num_examples", 0))
+    # Older checkpoints know neither.
+    examples, counts = meta.get("num_examples", 0), tuple(meta.get("class_counts", ()))
+    info = DataInfo(names, meta["multi_label"], shape, examples, counts)
     return config_lib.from_json(json.dumps(meta["config"])), info
 
 
@@ -212,6 +214,7 @@ def _describe(config: ConfigDict, info: DataInfo) -> dict:
         "multi_label": info.multi_label,
         "image_shape": list(info.image_shape),
         "num_examples": info.num_examples,
+        "class_counts": list(info.class_counts),
         "model": config.model.name,
         "preprocessing": {
             "transform": config.data.eval_transform,

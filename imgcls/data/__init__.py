@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from imgcls.config import check_choice
 from imgcls.data import augment, batch_transforms, spec
 from imgcls.data.loader import Loader, Reader
+from imgcls.data.sampling import SAMPLINGS, count_classes, create_balanced
 from imgcls.data.sources import Source, create_source
 from imgcls.data.views import PARTNERS, VIEWS, create_partners
 from imgcls.errors import ConfigError
@@ -22,12 +23,15 @@ class DataInfo:
       multi_label: labels are multi-hot `[K]`.
       image_shape: of an example, `[H, W, C]`.
       num_examples: of the training split.
+      class_counts: examples of each class in the training split, `[K]`; () where nothing needs
+        them, since counting reads every label.
     """
 
     class_names: tuple[str, ...]
     multi_label: bool
     image_shape: tuple[int, ...]
     num_examples: int = 0
+    class_counts: tuple[int, ...] = ()
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
@@ -49,6 +53,7 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     for key in ("threads", "workers", "prefetch"):
         if (c[key] or 0) < 0:
             raise ConfigError(f"config.data.{key}={c[key]}: must be 0 or more")
+    check_choice("data.sampling", c.sampling, SAMPLINGS)
     check_choice("data.views", c.views, VIEWS)
     check_choice("data.partners", c.partners, PARTNERS)
     if c.views == "one" and c.train_transform2 is not None:
@@ -69,8 +74,12 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
 def create_train_loader(
     config: ConfigDict, source: Source, mesh: Mesh, first: int, last: int
 ) -> Loader:
-    """Batches of the training order for the steps `first` to `last - 1`."""
+    """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`."""
     reader = create_reader(config, source, train=True)
+    if config.data.sampling == "balanced":
+        # Here alone, because it reads every label.
+        balanced = create_balanced(source.labels(), config.seed)
+        reader = dataclasses.replace(reader, balanced=balanced)
     return _create_loader(config, reader, mesh, config.batch_size, first, last)
 
 
@@ -95,7 +104,10 @@ def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
                 f"config.data.{key}={value}: the images have {shape[-1]} channel(s); give one "
                 "number for each, or one for all"
             )
-    return DataInfo(tuple(source.class_names), source.multi_label, shape, len(source))
+    names = tuple(source.class_names)
+    auto = config.objective.get("class_weights") == "auto"
+    counts = count_classes(source.labels(), len(names)) if auto else ()
+    return DataInfo(names, source.multi_label, shape, len(source), counts)
 
 
 def create_batch_transforms(config: ConfigDict) -> list:

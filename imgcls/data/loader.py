@@ -3,7 +3,8 @@
 The order is a function, not a state. The example at global position p of a run, and the randomness
 used on it, follow from (seed, p) alone; step s of batch size B holds the positions s*B ... s*B+B-1.
 So a run continues from its step number, and the global batch is the same array with any number of
-processes, workers and threads. Every epoch visits each example once.
+processes, workers and threads. Every epoch visits each example once, unless the classes are to be
+balanced (`imgcls.data.sampling`).
 """
 
 import dataclasses
@@ -19,6 +20,7 @@ from jax.sharding import Mesh
 
 from imgcls import sharding
 from imgcls.data.decode import decode_image
+from imgcls.data.sampling import Balanced, example_at
 from imgcls.data.sources import Source
 from imgcls.data.views import VIEWS, Partners
 from imgcls.errors import ConfigError, DataError
@@ -27,16 +29,6 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # How many neighbours of an unreadable example are tried in its place.
 MAX_REPLACEMENTS = 100
-
-
-def example_at(seed: int, position: int, length: int) -> int:
-    """The example at a position of the training order: a permutation anew for every epoch."""
-    epoch, offset = divmod(position, length)
-    if length == 1:
-        return 0
-    return grain.experimental.index_shuffle(
-        offset, max_index=length - 1, seed=_epoch_seed(seed, epoch), rounds=4
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +47,7 @@ class Reader:
       views: how many pictures, see `imgcls.data.views`.
       other_transforms: of all pictures but the first.
       partners: draws the others of pairs and triplets.
+      balanced: a training order in which every class comes equally often; None: the uniform one.
     """
 
     source: Source
@@ -66,6 +59,7 @@ class Reader:
     views: str = "one"
     other_transforms: Sequence[Transform] = ()
     partners: Partners | None = None
+    balanced: Balanced | None = None
 
     def example(self, position: int) -> dict[str, np.ndarray]:
         """The example at a global position.
@@ -78,24 +72,19 @@ class Reader:
         Raises:
           DataError: the record is unreadable and `on_error` is 'fail'.
         """
-        length = len(self.source)
-        if not self.shuffle and position >= length:
+        if not self.shuffle and position >= len(self.source):
             return self._padding()
-        index = example_at(self.seed, position, length) if self.shuffle else position
-        skipped = 0
-        while True:
+        for skipped in range(MAX_REPLACEMENTS + 1):
+            index = self._index_at(position, skipped)
             try:
                 return {**self._read(index, position), "skipped": np.int32(skipped)}
             except DataError as e:
                 if self.on_error == "fail":
                     raise
                 logging.warning("skipped an unreadable record: %s", e)
-            skipped += 1
             if not self.shuffle:
                 return {**self._padding(), "index": np.int32(index), "skipped": np.int32(1)}
-            if skipped > MAX_REPLACEMENTS:
-                raise DataError(f"{skipped} records in a row are unreadable, up to {index}")
-            index = (index + 1) % length
+        raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")
 
     @functools.cached_property
     def spec(self) -> dict[str, np.ndarray]:
@@ -112,6 +101,15 @@ class Reader:
         views = [pixels] * VIEWS[self.views]
         example = self._finish(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
+
+    def _index_at(self, position: int, skipped: int) -> int:
+        """The record at a position, after some that were unreadable there."""
+        if not self.shuffle:
+            return position
+        if self.balanced is not None:
+            return self.balanced.index(position, skipped)
+        length = len(self.source)
+        return (example_at(self.seed, position, length) + skipped) % length
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
         pixels, label = self._decode(index)
@@ -256,9 +254,3 @@ class Loader:
     def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
         skipped = int(batch.pop("skipped").sum())
         return sharding.to_global(self._mesh, batch, self._batch_size), skipped
-
-
-@functools.lru_cache(maxsize=16)
-def _epoch_seed(seed: int, epoch: int) -> int:
-    # Mixed, not added: seed 1 must not repeat the epochs of seed 0 one later.
-    return int(np.random.SeedSequence((seed, epoch)).generate_state(1)[0])

@@ -1,5 +1,8 @@
 """Classification from labels: one of many classes, two classes, or any number at once."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -8,7 +11,17 @@ from imgcls import losses, metrics
 from imgcls.config import check_choice
 from imgcls.errors import ConfigError
 from imgcls.objectives import create_backbone, moving_average, register_objective
+from imgcls.objectives.class_weights import create_class_weights
 from imgcls.state import TrainState
+
+LOSSES = ("auto", "softmax", "sigmoid", "binary", "focal", "asymmetric")
+# Losses of K yes-or-no decisions, which may be of multi-label data.
+DECISIONS = ("sigmoid", "focal", "asymmetric")
+# Options of one loss alone, and their ranges.
+LOSS_OPTIONS = {
+    "focal": {"alpha": (0, 1), "gamma": (0, 100)},
+    "asymmetric": {"gamma_neg": (0, 100), "gamma_pos": (0, 100), "clip": (0, 0.99)},
+}
 
 
 @register_objective("supervised")
@@ -19,15 +32,22 @@ class Supervised:
       config: `config.model` is the model, `config.ema` the decay of the average kept beside it.
       data_info: classes and image shape of the data.
       loss: 'softmax' (one class of K), 'sigmoid' (K yes-or-no decisions: multi-label, or the
-        binary cross-entropy of DeiT III on single labels) or 'binary' (two classes, one logit).
+        binary cross-entropy of DeiT III on single labels), 'focal' and 'asymmetric' (such decisions
+        again, where the easy ones count less), 'binary' (two classes, one logit), or 'auto':
+        'sigmoid' where the data is multi-label, 'softmax' where not.
       label_smoothing: of the softmax cross-entropy.
+      alpha, gamma: see `losses.sigmoid_focal_loss`.
+      gamma_neg, gamma_pos, clip: see `losses.asymmetric_loss`.
+      class_weights: None, 'auto' or `{class name: weight}`: see `create_class_weights`. They act on
+        the training loss alone: on the examples of each class ('softmax', 'binary'; by the expected
+        weight where labels are mixed), or on the yes of each class (the others).
       aux_weight: of the loss of each auxiliary classifier, where the model has any (0.3 in
         Szegedy et al. 2014, section 5).
       frozen: the model runs as in evaluation, so that batch statistics stay as they are and nothing
         is dropped; with `optim.multipliers` that spare the head alone, this is linear probing.
 
     Raises:
-      ConfigError: a loss that does not fit the labels.
+      ConfigError: a loss that does not fit the labels, or an option of another loss.
     """
 
     backbone = None
@@ -39,33 +59,37 @@ class Supervised:
         data_info,
         loss: str = "softmax",
         label_smoothing: float = 0.0,
+        alpha: float | None = 0.25,
+        gamma: float = 2.0,
+        gamma_neg: float = 4.0,
+        gamma_pos: float = 0.0,
+        clip: float = 0.05,
+        class_weights=None,
         aux_weight: float = 0.3,
         frozen: bool = False,
     ):
-        check_choice("objective.loss", loss, ("softmax", "sigmoid", "binary"))
-        classes = len(data_info.class_names)
-        if data_info.multi_label and loss != "sigmoid":
-            raise ConfigError(
-                f"config.objective.loss={loss!r}: the labels are multi-label; use 'sigmoid'"
-            )
-        if loss == "binary" and classes != 2:
-            raise ConfigError(
-                f"config.objective.loss='binary': the data has {classes} classes, not 2; "
-                "use 'softmax' or 'sigmoid'"
-            )
-        if not 0 <= label_smoothing <= 1:
-            raise ConfigError(
-                f"config.objective.label_smoothing={label_smoothing}: must be from 0 to 1"
-            )
-        if label_smoothing and loss != "softmax":
-            raise ConfigError(
-                f"config.objective.label_smoothing: is of the softmax loss, not of {loss!r}"
-            )
+        check_choice("objective.loss", loss, LOSSES)
+        if loss == "auto":
+            loss = "sigmoid" if data_info.multi_label else "softmax"
+        _check_loss(loss, label_smoothing, config.objective, data_info)
         if not 0 <= config.ema < 1:
             raise ConfigError(f"config.ema={config.ema}: must be from 0 to below 1")
-        self.num_outputs = 1 if loss == "binary" else classes
-        self.task = "multi_label" if data_info.multi_label else loss
-        self._loss, self._smoothing, self._ema = loss, label_smoothing, config.ema
+        self.num_outputs = 1 if loss == "binary" else len(data_info.class_names)
+        by_itself = "sigmoid" if loss in DECISIONS else loss
+        self.task = "multi_label" if data_info.multi_label else by_itself
+        self._loss_of: Callable[..., jax.Array] = {
+            "softmax": functools.partial(
+                losses.softmax_cross_entropy, label_smoothing=label_smoothing
+            ),
+            "sigmoid": losses.sigmoid_binary_cross_entropy,
+            "binary": losses.sigmoid_binary_cross_entropy,
+            "focal": functools.partial(losses.sigmoid_focal_loss, alpha=alpha, gamma=gamma),
+            "asymmetric": functools.partial(
+                losses.asymmetric_loss, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip
+            ),
+        }[loss]
+        self._weights = create_class_weights(class_weights, data_info, loss in DECISIONS)
+        self._loss, self._ema = loss, config.ema
         self._aux_weight, self._frozen = aux_weight, frozen
         self.model = create_backbone(config, data_info, self.num_outputs)
 
@@ -80,7 +104,7 @@ class Supervised:
         return {"params": params, **model_state} if self._ema else None
 
     def loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Mean loss over the batch; metrics `loss` and `accuracy`."""
+        """Mean loss over the batch; metrics `loss` and `accuracy`, multi-label `exact_match`."""
         del target, step
         logits, model_state = self.model.apply(
             {"params": params, **model_state},
@@ -90,12 +114,12 @@ class Supervised:
             mutable=[*model_state, "intermediates"],
         )
         auxiliary = model_state.pop("intermediates", {}).get("aux_logits", ())
-        loss = self.example_loss(logits, batch["label"])
+        loss = self._weighted_loss(logits, batch["label"])
         for logits_of_one in auxiliary:
-            loss += self._aux_weight * self.example_loss(logits_of_one, batch["label"])
+            loss += self._aux_weight * self._weighted_loss(logits_of_one, batch["label"])
         loss = losses.masked_mean(loss, batch.get("mask"))
-        hits = metrics.accuracy(logits, batch["label"])
-        measured = {"loss": loss, "accuracy": losses.masked_mean(hits, batch.get("mask"))}
+        name, hits = self._hits(logits, batch["label"])
+        measured = {"loss": loss, name: losses.masked_mean(hits, batch.get("mask"))}
         return loss, (dict(model_state), measured)
 
     def update_target(self, target, params, model_state, step):
@@ -123,10 +147,8 @@ class Supervised:
         return jnp.concatenate([1 - scores, scores], -1) if self._loss == "binary" else scores
 
     def example_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """Loss of every example, `[B]`."""
-        if self._loss == "softmax":
-            return losses.softmax_cross_entropy(logits, labels, self._smoothing)
-        return losses.sigmoid_binary_cross_entropy(logits, labels)
+        """Loss of every example, `[B]`, as evaluation reports it: without class weights."""
+        return self._loss_of(logits, labels)
 
     def eval_variables(self, state: TrainState) -> dict[str, tuple]:
         """The parameters and, under 'ema_', their average."""
@@ -135,3 +157,61 @@ class Supervised:
             model_state = dict(state.target)
             variables["ema_"] = (model_state.pop("params"), model_state)
         return variables
+
+    def _weighted_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
+        """Loss of every example, `[B]`, as training minimises it: with class weights."""
+        if self._weights is None:
+            return self.example_loss(logits, labels)
+        weights = jnp.asarray(self._weights, logits.dtype)
+        if self._loss in DECISIONS:
+            return self._loss_of(logits, labels, pos_weight=weights)
+        return self.example_loss(logits, labels) * self._expected(weights, labels)
+
+    def _expected(self, weights: jax.Array, labels: jax.Array) -> jax.Array:
+        """The weight of every example, `[B]`: expected over the classes of a soft label."""
+        if self._loss == "binary":
+            yes = labels.reshape(len(labels))
+            return weights[0] * (1 - yes) + weights[1] * yes
+        return weights[labels] if labels.ndim == 1 else labels @ weights
+
+    def _hits(self, logits: jax.Array, labels: jax.Array) -> tuple[str, jax.Array]:
+        """A metric's name, as of the evaluation, and 1 where an example is right, `[B]`."""
+        if self.task != "multi_label":
+            return "accuracy", metrics.accuracy(logits, labels)
+        right = (logits > 0) == (labels > 0.5)
+        return "exact_match", jnp.all(right, axis=-1).astype(jnp.float32)
+
+
+def _check_loss(loss: str, label_smoothing: float, options: ConfigDict, data_info) -> None:
+    """Raises a ConfigError unless the loss fits the labels, and the options the loss."""
+    classes = len(data_info.class_names)
+    if data_info.multi_label and loss not in DECISIONS:
+        raise ConfigError(
+            f"config.objective.loss={loss!r}: the labels are multi-label; use 'sigmoid', 'focal' "
+            "or 'asymmetric'"
+        )
+    if loss == "binary" and classes != 2:
+        raise ConfigError(
+            f"config.objective.loss='binary': the data has {classes} classes, not 2; "
+            "use 'softmax' or 'sigmoid'"
+        )
+    _check_range("label_smoothing", label_smoothing, 0, 1)
+    if label_smoothing and loss != "softmax":
+        raise ConfigError(
+            f"config.objective.label_smoothing: is of the softmax loss, not of {loss!r}"
+        )
+    for owner, ranges in LOSS_OPTIONS.items():
+        for name in (name for name in ranges if name in options):
+            if loss != owner:
+                raise ConfigError(
+                    f"config.objective.{name}: is of the {owner} loss, not of {loss!r}; leave it "
+                    f"out, or set objective.loss='{owner}'"
+                )
+            # Without an alpha the focal loss weights neither answer.
+            if (name, options[name]) != ("alpha", None):
+                _check_range(name, options[name], *ranges[name])
+
+
+def _check_range(name: str, value, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise ConfigError(f"config.objective.{name}={value!r}: must be from {low} to {high}")

@@ -62,6 +62,18 @@ def binary_cross_entropy(z, y):
     return y * np.logaddexp(0, -z) + (1 - y) * np.logaddexp(0, z)
 
 
+def focal(z, y, alpha, gamma):
+    p, y = sigmoid(z), np.float64(y)
+    cost = -y * alpha * (1 - p) ** gamma * np.log(p)
+    return cost - (1 - y) * (1 - alpha) * p**gamma * np.log(1 - p)
+
+
+def asymmetric(z, y, gamma_neg, gamma_pos, clip):
+    p, y = sigmoid(z), np.float64(y)
+    q = np.maximum(p - clip, 0)
+    return -y * (1 - p) ** gamma_pos * np.log(p) - (1 - y) * q**gamma_neg * np.log(1 - q)
+
+
 SINGLE = np.array([0, 3, 1, 2, 2, 0, 1, 3], np.int32)
 MULTI = np.random.default_rng(1).integers(0, 2, (8, 4)).astype(np.uint8)
 YES_NO = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
@@ -90,6 +102,19 @@ CASES = {
         {"loss": "sigmoid", "multi_label": True},
         MULTI,
         lambda z: binary_cross_entropy(z, MULTI).mean(-1),
+        sigmoid,
+    ),
+    "focal": (
+        {"loss": "focal", "alpha": 0.6, "gamma": 1.5},
+        SINGLE,
+        lambda z: focal(z, np.eye(4)[SINGLE], 0.6, 1.5).mean(-1),
+        sigmoid,
+    ),
+    "asymmetric": (
+        {"loss": "asymmetric", "gamma_neg": 2.0, "gamma_pos": 0.5, "clip": 0.1}
+        | {"multi_label": True},
+        MULTI,
+        lambda z: asymmetric(z, MULTI, 2.0, 0.5, 0.1).mean(-1),
         sigmoid,
     ),
     "binary": (
@@ -132,11 +157,15 @@ def test_loss_metrics_and_gradients(case):
     assert measured["loss"] == loss
 
     labels = np.asarray(batch["label"])
-    if logits.shape[1] == 1:
-        hits = (logits[:, 0] > 0) == labels
+    if labels.ndim == 2:
+        assert "accuracy" not in measured
+        hits = [
+            list(row > 0) == list(label == 1) for row, label in zip(logits, labels, strict=True)
+        ]
+        np.testing.assert_allclose(measured["exact_match"], np.mean(hits), rtol=1e-6)
     else:
-        hits = logits.argmax(1) == (labels.argmax(1) if labels.ndim == 2 else labels)
-    np.testing.assert_allclose(measured["accuracy"], hits.mean(), rtol=1e-6)
+        hits = (logits[:, 0] > 0 if logits.shape[1] == 1 else logits.argmax(1)) == labels
+        np.testing.assert_allclose(measured["accuracy"], hits.mean(), rtol=1e-6)
 
     assert jax.tree.structure(grads) == jax.tree.structure(params)
     for path, grad in jax.tree.leaves_with_path(grads):
@@ -166,9 +195,105 @@ def test_evaluation_loss_and_scores(case):
 @pytest.mark.parametrize("name", CASES)
 def test_task_and_outputs(name):
     objective = make_objective(**CASES[name][0])
-    tasks = {"smoothed": "softmax", "multi_label": "multi_label"}
+    tasks = {"smoothed": "softmax", "focal": "sigmoid"}
+    tasks["asymmetric"] = "multi_label"
     assert objective.task == tasks.get(name, name)
     assert objective.num_outputs == (1 if name == "binary" else 4)
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_auto_takes_the_loss_of_the_labels(multi_label):
+    like = "multi_label" if multi_label else "softmax"
+    objective = make_objective(loss="auto", multi_label=multi_label)
+    assert objective.task == like
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(8, 4)))
+    _, labels, loss, scores = CASES[like]
+    np.testing.assert_allclose(objective.example_loss(logits, labels), loss(logits), rtol=1e-5)
+    np.testing.assert_allclose(objective.scores(logits), scores(np.float64(logits)), rtol=1e-5)
+
+
+def test_focal_without_alpha():
+    objective = make_objective(loss="focal", alpha=None)
+    logits = jnp.asarray(np.random.default_rng(2).normal(size=(8, 4)))
+    expected = 2 * focal(np.float64(logits), np.eye(4)[SINGLE], 0.5, 2.0).mean(-1)
+    np.testing.assert_allclose(objective.example_loss(logits, SINGLE), expected, rtol=1e-5)
+
+
+WEIGHTS = np.array([1.0, 3.0, 0.5, 1.0])
+NAMED = {"class 1": 3.0, "class 2": 0.5}
+SOFT = np.random.default_rng(5).dirichlet(np.ones(4), 8).astype(np.float32)
+HALF_YES = np.array([0.0, 0.25, 1.0, 0.5, 1.0, 0.0, 0.75, 1.0], np.float32)[:, None]
+
+# The options, the labels, and in NumPy the weighted loss [B] of logits.
+WEIGHTED = {
+    "softmax": (
+        {},
+        SINGLE,
+        lambda z: -WEIGHTS[SINGLE] * log_softmax(z)[np.arange(8), SINGLE],
+    ),
+    "softmax soft": ({}, SOFT, lambda z: -(SOFT @ WEIGHTS) * (SOFT * log_softmax(z)).sum(-1)),
+    "sigmoid": (
+        {"loss": "sigmoid", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * binary_cross_entropy(z, MULTI)).mean(-1),
+    ),
+    "focal": (
+        {"loss": "focal", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * focal(z, MULTI, 0.25, 2.0)).mean(-1),
+    ),
+    "asymmetric": (
+        {"loss": "asymmetric", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * asymmetric(z, MULTI, 4, 0, 0.05)).mean(-1),
+    ),
+    "binary": (
+        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
+        YES_NO,
+        lambda z: np.where(YES_NO, 3, 1) * binary_cross_entropy(z[:, 0], YES_NO),
+    ),
+    "binary soft": (
+        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
+        HALF_YES,
+        lambda z: (1 + 2 * HALF_YES[:, 0]) * binary_cross_entropy(z, HALF_YES)[:, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_class_weights_act_in_training_alone(name):
+    options, labels, weighted = WEIGHTED[name]
+    objective = make_objective(**{"class_weights": NAMED, **options})
+    logits = np.random.default_rng(2).normal(size=(8, objective.num_outputs))
+    objective.model = Answers(logits)
+    loss, _ = objective.loss({}, {}, None, make_batch(labels), jax.random.key(1), 0)
+    np.testing.assert_allclose(loss, weighted(logits).mean(), rtol=1e-5)
+    plain = make_objective(**{**options, "class_weights": None})
+    ours, theirs = (o.example_loss(jnp.asarray(logits), labels) for o in (objective, plain))
+    np.testing.assert_array_equal(ours, theirs)
+    assert abs(theirs.mean() - loss) > 1e-3
+
+
+def test_class_weights_of_auxiliary_classifiers():
+    logits, auxiliary = np.random.default_rng(2).normal(size=(2, 8, 4))
+    objective = make_objective(class_weights=NAMED, aux_weight=0.25)
+    objective.model = Answers(logits, auxiliary)
+    loss, _ = objective.loss({}, {}, None, make_batch(SINGLE), jax.random.key(1), 0)
+    weighted = WEIGHTED["softmax"][2]
+    expected = weighted(logits) + 0.25 * weighted(auxiliary)
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
+
+
+class Answers:
+    """A model that answers what it is told, without the time to compile one."""
+
+    def __init__(self, logits, *auxiliary):
+        self._logits = jnp.asarray(logits, jnp.float32)
+        self._auxiliary = tuple(jnp.asarray(x, jnp.float32) for x in auxiliary)
+
+    def apply(self, variables, images, **options):
+        state = {"intermediates": {"aux_logits": self._auxiliary}} if self._auxiliary else {}
+        return self._logits, state
 
 
 def test_masked_examples_do_not_count():
@@ -314,6 +439,14 @@ def test_features():
         ({"loss": "binary", "multi_label": True, "classes": 2}, "multi-label; use 'sigmoid'"),
         ({"loss": "binary", "classes": 3}, "has 3 classes, not 2"),
         ({"loss": "sigmoid", "label_smoothing": 0.1}, "label_smoothing: .*not of 'sigmoid'"),
+        ({"loss": "sigmoid", "gamma": 2.0}, "gamma: is of the focal loss, not of 'sigmoid'; leave"),
+        ({"loss": "focal", "clip": 0.1}, "clip: is of the asymmetric loss, .*loss='asymmetric'"),
+        ({"alpha": None}, "alpha: is of the focal loss, not of 'softmax'"),
+        ({"loss": "auto", "multi_label": True, "label_smoothing": 0.1}, "not of 'sigmoid'"),
+        ({"loss": "focal", "alpha": 1.5}, "alpha=1.5: must be from 0 to 1"),
+        ({"loss": "focal", "gamma": -1}, "gamma=-1: must be from 0"),
+        ({"loss": "focal", "gamma": "two"}, "gamma='two': must be from 0"),
+        ({"loss": "asymmetric", "clip": 1.0}, "clip=1.0: must be from 0 to 0.99"),
     ],
 )
 def test_mistakes(options, message):
