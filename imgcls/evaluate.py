@@ -2,30 +2,187 @@
 
 Runs the evaluators of the checkpoint's own config, on its own data or on other data of the same
 classes: `--config.data.source=folder:/new/pictures --config.evaluators.test.split=test`. Prints one
-JSON object; pictures go to the workdir's `report/`.
+JSON object: metrics and, for classification, their 95 % intervals. To the workdir's `report/` go
+pictures and, of classification, `NAME_predictions.csv` (see `table_of`) and `NAME_metrics.json`
+(see `imgcls.summary`).
+
+`--calibrate=val` first chooses a temperature and, for multi-label, thresholds on the split `val`,
+and keeps them in the checkpoint: later evaluations and `predict` apply them.
 """
 
 import argparse
+import csv
+import io
 import json
 import pathlib
 import sys
 
+import jax
+from ml_collections import ConfigDict
+
 from imgcls import cli, config, sharding
+from imgcls.calibration import (
+    PLAIN,
+    Calibration,
+    apply,
+    decide,
+    fit,
+    load_calibration,
+    save_calibration,
+)
 from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta
+from imgcls.data.sources import parse_split
 from imgcls.errors import ConfigError
 from imgcls.evaluators import create_evaluators
+from imgcls.evaluators.classification import Classification
+from imgcls.evaluators.predictions import Predictions
 from imgcls.objectives import create_objective
-from imgcls.writer import save_pictures, split_pictures
+from imgcls.summary import Summary, summarize
+from imgcls.writer import replace_bytes, replace_text, save_pictures, split_pictures
 
 
 def main(argv: list[str] | None = None) -> int:
     """Flags -> checkpoint -> metrics."""
+    args, overrides = _parse(argv)
+    settings, info = load_meta(args.workdir)
+    _override(settings, overrides)
+    mesh = sharding.create_mesh(settings)
+    objective = create_objective(settings, info)
+    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, log=_tell)
+    if not evaluators:
+        raise ConfigError(
+            f"{args.workdir}: its config names no evaluator; add one, for example "
+            "--config.evaluators.test.split=test"
+        )
+    validation = None
+    if args.calibrate is not None:
+        validation = _open_validation(settings, objective, mesh, info, args.calibrate)
+    variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
+    checkpoint = latest_checkpoint(args.workdir)
+    _tell(f"evaluating {checkpoint}")
+    # What `predict` takes is calibrated, and goes to files.
+    used = "ema_" if "ema_" in variables else ""
+    if validation is not None:
+        calibrate(validation.predictions({used: variables[used]})[used], args.calibrate, checkpoint)
+    calibration = load_calibration(checkpoint, info.class_names)
+    _tell_calibration(calibration, used, evaluators)
+
+    workdir, step = _place(checkpoint)
+    metrics = {}
+    for name, (_, evaluator) in evaluators.items():
+        if isinstance(evaluator, Classification):
+            answers = evaluator.predictions(variables)
+            chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
+            summaries = {
+                prefix: summarize(predictions, chosen[prefix], bootstrap=args.bootstrap)
+                for prefix, predictions in answers.items()
+            }
+            results = flatten(summaries)
+            table = table_of(answers[used], calibration, settings.data.separator)
+            _write(workdir / "report", name, table, summaries[used], used)
+        else:
+            results = evaluator.run(variables)
+        metrics |= {f"{name}/{key}": value for key, value in results.items()}
+    numbers, pictures = split_pictures(metrics)
+    for path in save_pictures(workdir, step, pictures):
+        _tell(str(path))
+    print(json.dumps(numbers, indent=2))
+    return 0
+
+
+def calibrate(predictions: Predictions, split: str, checkpoint: pathlib.Path) -> None:
+    """Chooses a calibration on a split's predictions, says what it does, and saves it."""
+    calibration = fit(predictions, split)
+    before, after = (summarize(predictions, c, bootstrap=0).metrics for c in (PLAIN, calibration))
+    names = ("ece", "nll", *(("macro_f1",) if calibration.thresholds is not None else ()))
+    change = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in names)
+    path = save_calibration(str(checkpoint), calibration, predictions.class_names)
+    _tell(f"calibrated on {split} ({len(predictions):,} examples): {change}; {path}")
+
+
+def flatten(summaries: dict[str, Summary]) -> dict[str, float | list[float]]:
+    """The metrics by prefix and name, and the intervals as `[low, high]` by `NAME_interval`."""
+    flat = {}
+    for prefix, summary in summaries.items():
+        flat |= {f"{prefix}{name}": value for name, value in summary.metrics.items()}
+        for name, interval in summary.intervals.items():
+            flat[f"{prefix}{name}_interval"] = list(interval)
+    return flat
+
+
+def table_of(predictions: Predictions, calibration: Calibration, separator: str) -> str:
+    """A line of CSV for every example.
+
+    Its columns are `id` (`Source.name`), `label`, `prediction` and `probability` (of the
+    prediction). Multi-label, `label` and `prediction` are joined by the separator, `|` by default
+    (within a class's name it is written `\\|`), and each class has a column `probability NAME`. All
+    text is in quotes and stays as it is; some spreadsheets run what starts with = + - or @ as a
+    formula, unless the column is imported as text.
+
+    Args:
+      predictions: as the model gave them.
+      calibration: is applied.
+      separator: between the labels of an example.
+    """
+    predictions, names = apply(predictions, calibration), predictions.class_names
+    answers = decide(predictions.scores, calibration, predictions.task)
+    out = io.StringIO()
+    table = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
+    head = ["id", "label", "prediction"]
+    if predictions.task != "multi_label":
+        table.writerow([*head, "probability"])
+        columns = (predictions.names, predictions.labels, answers, predictions.scores)
+        for name, label, answer, scores in zip(*columns, strict=True):
+            table.writerow([name, names[label], names[answer], _rounded(scores[answer])])
+        return out.getvalue()
+    table.writerow([*head, *(f"probability {name}" for name in names)])
+    escaped = [name.replace(separator, "\\" + separator) for name in names]
+    columns = (predictions.names, predictions.labels, answers, predictions.scores)
+    for name, *hot, scores in zip(*columns, strict=True):
+        said = [separator.join(escaped[i] for i in row.nonzero()[0]) for row in hot]
+        table.writerow([name, *said, *map(_rounded, scores)])
+    return out.getvalue()
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.6g}")
+
+
+def _write(folder: pathlib.Path, name: str, table: str, summary: Summary, used: str) -> None:
+    """Saves the files of an evaluator, whole or not at all, from process 0."""
+    if jax.process_index() != 0:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = folder / f"{name}_predictions.csv", folder / f"{name}_metrics.json"
+    # File names are bytes, and need not be UTF-8.
+    replace_bytes(paths[0], table.encode(errors="surrogateescape"))
+    replace_text(paths[1], summary.to_json())
+    _tell(f"of {_called(used)}: {paths[0]}, {paths[1]}")
+
+
+def _called(used: str) -> str:
+    return "the averaged (EMA) parameters" if used else "the parameters"
+
+
+def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
-        prog="python -m imgcls.evaluate", description=__doc__, allow_abbrev=False
+        prog="python -m imgcls.evaluate",
+        description=__doc__,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
+    parser.add_argument("--calibrate", metavar="SPLIT", help="one that nothing is judged on")
+    parser.add_argument(
+        "--bootstrap", type=int, default=1000, metavar="N", help="replicates; 0: no intervals"
+    )
     args, overrides = parser.parse_known_args(argv)
-    settings, info = load_meta(args.workdir)
+    if args.bootstrap < 0:
+        raise ConfigError(f"--bootstrap={args.bootstrap}: must be 0 or more")
+    return args, overrides
+
+
+def _override(settings: ConfigDict, overrides: list[str]) -> None:
     trained = settings.copy_and_resolve_references()
     config.override(settings, overrides)
     for key in config.changed_keys(trained, settings):
@@ -35,27 +192,36 @@ def main(argv: list[str] | None = None) -> int:
                 "evaluators or mesh"
             )
     settings.checkpoint.keep_best = None
-    mesh = sharding.create_mesh(settings)
-    objective = create_objective(settings, info)
-    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, log=_tell)
-    if not evaluators:
-        raise ConfigError(
-            f"{args.workdir}: its config names no evaluator; add one, for example "
-            "--config.evaluators.test.split=test"
-        )
-    variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
-    checkpoint = latest_checkpoint(args.workdir)
-    _tell(f"evaluating {checkpoint}")
-    metrics = {
-        f"{name}/{key}": value
-        for name, (_, evaluator) in evaluators.items()
-        for key, value in evaluator.run(variables).items()
-    }
-    numbers, pictures = split_pictures(metrics)
-    for path in save_pictures(*_place(checkpoint), pictures):
-        _tell(str(path))
-    print(json.dumps(numbers, indent=2))
-    return 0
+
+
+def _open_validation(settings, objective, mesh, info, split: str) -> Classification:
+    try:
+        return Classification(settings, objective, mesh, info, split)
+    except ConfigError as e:
+        raise ConfigError(f"--calibrate={split}: {e}") from e
+
+
+def _tell_calibration(calibration: Calibration, used: str, evaluators: dict) -> None:
+    """Says what is applied to what, and which numbers it flatters."""
+    if calibration is PLAIN:
+        return
+    parts = [f"temperature {calibration.temperature:.4g}"]
+    if calibration.thresholds is not None:
+        parts.append(f"thresholds for {len(calibration.thresholds)} classes")
+    _tell(f"{' and '.join(parts)}, chosen on {calibration.split}: applied to {_called(used)}")
+    for name, (_, evaluator) in evaluators.items():
+        if isinstance(evaluator, Classification) and share(evaluator.split, calibration.split):
+            _tell(
+                f"warning: evaluators.{name} judges on {evaluator.split}, but the calibration was "
+                f"chosen on {calibration.split}: its numbers are too good; take another split"
+            )
+
+
+def share(one: str, other: str) -> bool:
+    """Whether two splits may have examples in common: `train[:90%]` and `train[90%:]` have none."""
+    (name, first, last), (other_name, other_first, other_last) = map(parse_split, (one, other))
+    apart = (last and last == other_first) or (first and first == other_last)
+    return name == other_name and not apart
 
 
 def _tell(message: str) -> None:
