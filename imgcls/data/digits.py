@@ -46,3 +46,6 @@ class DigitsSource:
 
     def group(self, index: int) -> None:
         return None
+
+    def metadata(self, index: int) -> dict:
+        return {}

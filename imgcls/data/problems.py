@@ -13,6 +13,7 @@ CONFLICT = "picture named twice with different labels"
 TIE = "tied vote"
 TWO_SPLITS = "group in two splits"
 MALFORMED = "malformed entry"
+UNREADABLE = "unreadable picture"
 
 
 class Problems:
@@ -43,7 +44,11 @@ class Problems:
 
     def __str__(self) -> str:
         """One line: each kind with its count and first three names."""
-        return "; ".join(self._tell(kind) for kind in self.counts)
+        return "; ".join(self.lines())
+
+    def lines(self) -> list[str]:
+        """A line for each kind."""
+        return [self._tell(kind) for kind in self.counts]
 
     def _tell(self, kind: str) -> str:
         more = ", ..." if self.counts[kind] > 3 else ""

@@ -1,12 +1,32 @@
 """TFDS data sets by random access, without TensorFlow."""
 
+import functools
 import os
 
 import numpy as np
 
 from imgcls.cli import one_line
-from imgcls.data.sources import parse_split
+from imgcls.data.sources import DataSet, parse_split
 from imgcls.errors import ConfigError
+
+
+def open_tfds(spec: str, data_dir: str | None) -> DataSet:
+    """A TFDS data set that was prepared as ArrayRecord.
+
+    Args:
+      spec: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
+      data_dir: where prepared data sets live (`None`: `TFDS_DATA_DIR` or
+        `~/tensorflow_datasets`).
+
+    Raises:
+      ConfigError: not prepared, or prepared in a format without random access; the message is the
+        command that mends it.
+    """
+    import tensorflow_datasets as tfds
+
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    builder = _find_builder(tfds, spec, os.path.expanduser(root))
+    return DataSet(tuple(builder.info.splits), functools.partial(TfdsSource, builder))
 
 
 class TfdsSource:
@@ -15,27 +35,19 @@ class TfdsSource:
     Images come as the encoded bytes that were stored (`SkipDecoding`).
 
     Args:
-      spec: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
+      builder: of the prepared data set.
       split: TFDS split string, `train[:99%]`.
-      data_dir: where prepared data sets live (`None`: `TFDS_DATA_DIR` or
-        `~/tensorflow_datasets`).
-
-    Raises:
-      ConfigError: not prepared, or prepared in a format without random access; the message is the
-        command that mends it.
     """
 
-    def __init__(self, spec: str, split: str, data_dir: str | None):
+    def __init__(self, builder, split: str):
         import tensorflow_datasets as tfds
 
         parse_split(split)
-        root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-        builder = _find_builder(tfds, spec, os.path.expanduser(root))
         info = builder.info
         name = split.split("[")[0].strip()
         if name not in info.splits:
             have = ", ".join(info.splits)
-            raise ConfigError(f"tfds:{spec}: has no split {name!r}; it has {have}")
+            raise ConfigError(f"tfds:{info.full_name}: has no split {name!r}; it has {have}")
         image_key, label_key = info.supervised_keys or ("image", "label")
         label = info.features[label_key]
         self.multi_label = not hasattr(label, "names")
@@ -70,6 +82,9 @@ class TfdsSource:
 
     def group(self, index: int) -> None:
         return None
+
+    def metadata(self, index: int) -> dict:
+        return {}
 
 
 def _find_builder(tfds, spec: str, root: str):

@@ -1,0 +1,172 @@
+"""Convert a data set to ArrayRecord, which is read by random access from a few large files.
+
+    python -m imgcls.convert --from=manifest:/my/labels.csv --to=/data/mine
+    python -m imgcls.main --config=configs/own.py:data=records:/data/mine --workdir=/runs/mine
+
+Every split is written; pictures keep their bytes, and names, groups and metadata stay with them.
+What is there: `imgcls/data/records.py`.
+"""
+
+import argparse
+import io
+import json
+import os
+import pathlib
+import shutil
+
+import numpy as np
+from array_record.python.array_record_module import ArrayRecordWriter
+from PIL import Image
+from tqdm import tqdm
+
+from imgcls import cli
+from imgcls.data.classes import write_classes
+from imgcls.data.problems import UNREADABLE, Problems
+from imgcls.data.records import MANIFEST, VERSION
+from imgcls.data.sources import Source, open_data_set
+from imgcls.errors import ConfigError, DataError
+
+# Examples of a shard, where their number is not given.
+SHARD = 10_000
+
+
+def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
+    """Writes every split of a source as ArrayRecord; returns the manifest.
+
+    Args:
+      spec: the source, as `config.data.source`.
+      to: a directory that does not exist yet, or is empty. It appears when all is written.
+      shards: files for each split; None is one for each 10,000 examples.
+      options: of `imgcls.data.sources.open_data_set`.
+
+    Raises:
+      ConfigError: as `open_data_set`; or `to` holds something.
+      DataError: a picture can't be read, with `on_error='fail'`.
+    """
+    target = pathlib.Path(to).expanduser()
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ConfigError(f"--to={to}: exists and is not empty; choose a new directory")
+    data = open_data_set(spec, **options)
+    # Written beside the target and renamed whole: an interrupted conversion is never read.
+    partial = target.with_name(f"incomplete.{target.name}.{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+    except OSError as e:
+        raise ConfigError(f"--to={to}: can't be written: {cli.one_line(e)}") from e
+    try:
+        splits, unreadable = {}, []
+        for split in data.splits:
+            source = data.open(split)
+            skip = unreadable if options.get("on_error") == "skip" else None
+            splits[split] = _write_split(source, split, partial, shards, skip)
+        problems = getattr(source, "problems", Problems())
+        for line in unreadable:
+            problems.add(UNREADABLE, line)
+        manifest = {
+            "version": VERSION,
+            "source": spec,
+            "class_names": source.class_names,
+            "multi_label": source.multi_label,
+            "splits": splits,
+            "metadata": {
+                "options": options,
+                "left_out": problems.lines(),
+                "passed_over": problems.passed_over,
+            },
+        }
+        write_classes(source.class_names, str(partial / "classes.txt"))
+        (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial)
+        raise
+    return manifest
+
+
+def _write_split(
+    source: Source, split: str, folder: pathlib.Path, shards: int | None, skipped: list | None
+) -> dict:
+    """Writes the shards and the table of a split; unreadable pictures go to `skipped`, if given."""
+    count = min(shards or -(-len(source) // SHARD), len(source))
+    names = [f"{split}-{k:05d}-of-{count:05d}.array_record" for k in range(count)]
+    examples = 0
+    with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as table:
+        progress = tqdm(total=len(source), desc=split, disable=None)
+        for k, name in enumerate(names):
+            writer = ArrayRecordWriter(str(folder / name), "group_size:1")
+            for index in range(k * len(source) // count, (k + 1) * len(source) // count):
+                progress.update()
+                try:
+                    example = source[index]
+                except DataError as e:
+                    if skipped is None:
+                        raise
+                    skipped.append(cli.one_line(e))
+                    continue
+                writer.write(_encode(example["image"]))
+                table.write(json.dumps(_describe(source, index, example["label"])) + "\n")
+                examples += 1
+            writer.close()
+        progress.close()
+    return {"examples": examples, "shards": names}
+
+
+def _describe(source: Source, index: int, label) -> dict:
+    """The line of an example in the table."""
+    numbers = np.flatnonzero(label) if source.multi_label else [label]
+    row = {"name": source.name(index), "labels": [source.class_names[n] for n in numbers]}
+    if source.group(index) is not None:
+        row["group"] = source.group(index)
+    if source.metadata(index):
+        row["metadata"] = source.metadata(index)
+    return row
+
+
+def _encode(image: bytes | np.ndarray) -> bytes:
+    """A picture's own bytes; pixels uint8 `[H, W, C]` become a PNG."""
+    if isinstance(image, bytes):
+        return image
+    file = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
+    return file.getvalue()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Flags -> source -> shards."""
+    parser = argparse.ArgumentParser(
+        prog="python -m imgcls.convert", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--from", required=True, dest="source", metavar="SOURCE", help="as config.data.source")
+    add("--to", required=True, metavar="DIR", help="a new directory")
+    add("--data_dir", metavar="DIR", help="as config.data.dir")
+    add("--on_error", choices=("fail", "skip"), default="fail", help="as config.data.on_error")
+    add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
+    add("--separator", default="|", help="as config.data.separator")
+    add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
+    add("--shards", type=int, metavar="N", help="files for each split; one for 10,000 examples")
+    args = parser.parse_args(argv)
+    if args.shards is not None and args.shards < 1:
+        raise ConfigError(f"--shards={args.shards}: must be 1 or more")
+    manifest = convert(
+        args.source,
+        args.to,
+        args.shards,
+        data_dir=args.data_dir,
+        seed=args.split_seed,
+        on_error=args.on_error,
+        multi_label=args.multi_label and args.multi_label == "True",
+        separator=args.separator,
+    )
+    for split, about in manifest["splits"].items():
+        print(f"{split}: {about['examples']:,} examples in {len(about['shards'])} shards")
+    for line in manifest["metadata"]["left_out"]:
+        print(f"left out: {line}")
+    for kind, count in manifest["metadata"]["passed_over"].items():
+        print(f"passed over: {count:,} x {kind}, which says no class")
+    print(f"read it with --config.data.source=records:{args.to}")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,71 @@
+"""Darwin JSON 2.0, as V7 exports it: one file a picture, or a list of these in one file.
+
+Format: https://docs.v7labs.com/reference/darwin-json. A picture's classes are its annotations of
+the kind `tag`; what hangs on these (attributes, text, properties) is kept as metadata.
+"""
+
+import os
+
+from imgcls.data import problems as kinds
+from imgcls.data.formats.json_file import load_json
+from imgcls.data.table import Item, Table
+from imgcls.errors import ConfigError
+
+EXPECTED = "Darwin JSON 2.0"
+DETAILS = ("attributes", "text", "properties")
+# Keys of every annotation; what else one has is its kind, such as `polygon`.
+COMMON = ("id", "name", "slot_names", "annotators", "reviewers", "ranges", *DETAILS)
+
+
+def read_darwin(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+    """Adds a Darwin file to a table, or all that lie anywhere under a directory.
+
+    Raises:
+      ConfigError: no Darwin file, or one of version 1.
+    """
+    if os.path.isfile(path):
+        _add_file(load_json(path, EXPECTED), path, table)
+        return
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(n for n in names if n.endswith(".json") and not n.startswith(".")):
+            file = os.path.join(folder, name)
+            try:
+                _add_file(load_json(file, EXPECTED), file, table)
+            except ConfigError as e:
+                table.problems.add(kinds.MALFORMED, str(e))
+    if not table.items and not table.problems:
+        raise ConfigError(f"{table.said}: holds no .json file; expected {EXPECTED}")
+
+
+def _add_file(content, file: str, table: Table) -> None:
+    for entry in content if isinstance(content, list) else [content]:
+        item = entry.get("item") if isinstance(entry, dict) else None
+        if isinstance(entry, dict) and "image" in entry and item is None:
+            raise ConfigError(f"{file}: is Darwin JSON 1.0; export the data set as {EXPECTED}")
+        if not isinstance(item, dict) or not isinstance(item.get("name"), str):
+            raise ConfigError(f"{file}: has no item.name; expected {EXPECTED}")
+        # A picture's folder is written from the root of the data set: "/cats".
+        path = os.path.join(str(item.get("path") or "").strip("/"), item["name"])
+        labels, metadata = _labels(entry.get("annotations") or [], path, table)
+        if labels is not None:
+            table.items.append(Item(path, labels, metadata=metadata))
+
+
+def _labels(annotations: list, path: str, table: Table) -> tuple[tuple[str, ...] | None, dict]:
+    labels: dict[str, None] = {}
+    metadata: dict = {}
+    for annotation in annotations:
+        if not isinstance(annotation, dict) or not isinstance(annotation.get("name"), str):
+            table.problems.add(kinds.MALFORMED, f"{path} has an annotation without a name")
+            return None, {}
+        if "tag" not in annotation:
+            kind = next((key for key in annotation if key not in COMMON), "unknown")
+            table.problems.passed_over[kind] += 1
+            continue
+        label = annotation["name"].strip()
+        labels[label] = None
+        for key in DETAILS:
+            if annotation.get(key):
+                metadata.setdefault(key, {})[label] = annotation[key]
+    return tuple(labels), metadata

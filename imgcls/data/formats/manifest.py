@@ -1,0 +1,134 @@
+"""Manifests: a table of pictures and their labels in CSV, TSV or JSON lines.
+
+    image,label,split,camera
+    cats/1.jpg,cat,train,north
+    both/2.jpg,cat|dog,val,south
+
+Columns are found by name, in any order and case; those that are none of the names below are kept as
+metadata. In JSON lines an object is a row, and labels may be a list.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Iterator
+
+from imgcls.data import problems as kinds
+from imgcls.data.table import SPLITS, Item, Table
+from imgcls.errors import ConfigError
+
+PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
+LABELS = ("label", "labels", "class", "tags", "category")
+
+
+def read_manifest(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+    """Adds the rows of a manifest to a table.
+
+    Args:
+      path: of a `.csv`, `.tsv` or `.jsonl` file.
+      table: gets them.
+      multi_label: False takes a separator as a part of the label.
+      separator: between the labels in one cell.
+
+    Raises:
+      ConfigError: a missing column, no UTF-8, or a line that is no JSON.
+    """
+    if not path.lower().endswith((".csv", ".tsv", ".jsonl")):
+        raise ConfigError(f"{table.said}: a manifest ends in .csv, .tsv or .jsonl")
+    rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
+    try:
+        for line, row in rows(path, table):
+            _add(row, f"{os.path.basename(path)} line {line}", table, separator)
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{path}: is not UTF-8 ({e.reason}); save it as UTF-8") from e
+    except csv.Error as e:
+        raise ConfigError(f"{path}: is no table: {e}; expected one row a line") from e
+
+
+def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
+    """Rows by the names `path`, `label`, `split` and `group`, and those of the other columns."""
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        first = file.readline()
+        file.seek(0)
+        delimiter = "\t" if path.lower().endswith(".tsv") else ","
+        if delimiter == "," and "," not in first and ";" in first:
+            delimiter = ";"  # as spreadsheets write where the comma is a decimal sign
+        reader = csv.reader(file, delimiter=delimiter, strict=True)
+        header = [cell.strip() for cell in next(reader, [])]
+        columns = _columns(header, f"{path}: line 1")
+        for row in reader:
+            if len(row) == len(header):
+                yield reader.line_num, dict(zip(columns, row, strict=True))
+            elif row:
+                line = f"{os.path.basename(path)} line {reader.line_num}"
+                cells = f"{len(row)} cells, not {len(header)}"
+                table.problems.add(kinds.MALFORMED, f"{line} has {cells}")
+
+
+def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
+    columns: dict[str, str] = {}
+    with open(path, encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as e:
+                raise ConfigError(
+                    f"{path}: line {number}, column {e.colno}: {e.msg}; expected one JSON object "
+                    "a line"
+                ) from e
+            if not isinstance(row, dict):
+                where = f"{os.path.basename(path)} line {number}"
+                table.problems.add(kinds.MALFORMED, f"{where} is no JSON object")
+                continue
+            if not columns.keys() >= row.keys():
+                names = [*columns, *(key for key in row if key not in columns)]
+                columns = dict(zip(names, _columns(names, f"{path}: line {number}"), strict=True))
+            yield number, {columns[key]: value for key, value in row.items()}
+
+
+def _columns(header: list[str], where: str) -> list[str]:
+    """The header with `path`, `label`, `split` and `group` in place of the columns' own names."""
+    lower = [name.lower() for name in header]
+    found = {"path": _first(PATHS, lower), "label": _first(LABELS, lower)}
+    for name, index in found.items():
+        if index is None:
+            wanted = PATHS if name == "path" else LABELS
+            raise ConfigError(
+                f"{where}: no column for the {name}; it has {', '.join(header) or 'none'}, "
+                f"expected one of {', '.join(wanted)}"
+            )
+    found |= {name: _first((name,), lower) for name in ("split", "group")}
+    role = {index: name for name, index in found.items()}
+    return [role.get(i, header[i]) for i in range(len(header))]
+
+
+def _first(names: tuple[str, ...], header: list[str]) -> int | None:
+    return next((header.index(name) for name in names if name in header), None)
+
+
+def _add(row: dict, where: str, table: Table, separator: str) -> None:
+    path, split, group = (_text(row.pop(key, None)) for key in ("path", "split", "group"))
+    label = row.pop("label", None)
+    if isinstance(label, list):
+        table.listed = True
+    else:
+        label = _text(label).split(separator)
+    labels = tuple(dict.fromkeys(name for name in map(_text, label) if name))
+    if not path:
+        table.problems.add(kinds.MALFORMED, f"{where} names no picture")
+    elif any("\n" in name or "\r" in name for name in labels):
+        table.problems.add(kinds.MALFORMED, f"{where} has a label of two lines")
+    elif split and split.lower() not in SPLITS:
+        table.problems.add(kinds.MALFORMED, f"{where} has the unknown split {split!r}")
+    else:
+        split = SPLITS[split.lower()] if split else None
+        table.items.append(Item(path, labels, split, group or None, row))
+
+
+def _text(value) -> str:
+    """A cell as text: nothing is empty, and a number is written as JSON does."""
+    if isinstance(value, str):
+        return value.strip()
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,90 @@
+"""A data set in ArrayRecord files, as `python -m imgcls.convert` writes it.
+
+    manifest.json                         classes, splits and their shards
+    classes.txt                           the class names, for people
+    train.jsonl                           an object for each example: name, labels, group, metadata
+    train-00000-of-00004.array_record     the encoded pictures, in the same order
+
+A record is a picture's file, byte for byte; what is known of it lies beside, so that labels are
+read without reading pictures.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+
+from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+from imgcls.cli import one_line
+from imgcls.data.formats.json_file import load_json
+from imgcls.data.problems import Problems
+from imgcls.data.sources import DataSet
+from imgcls.data.table import Item, divide
+from imgcls.errors import ConfigError, DataError
+
+VERSION = 1
+MANIFEST = "manifest.json"
+
+
+class Records:
+    """Pictures by name, from the shards of all splits."""
+
+    def __init__(self, shards: list[str], names: list[str], said: str):
+        self._said = said
+        self._positions = {name: i for i, name in enumerate(names)}
+        self._records = ArrayRecordDataSource(shards) if shards else []
+        if not len(self._records) == len(self._positions) == len(names):
+            raise ConfigError(
+                f"{said}: its shards hold {len(self._records):,} pictures and its tables "
+                f"{len(names):,} lines; convert the data set anew"
+            )
+
+    def read(self, path: str) -> bytes:
+        try:
+            return self._records[self._positions[path]]
+        except (OSError, ValueError, RuntimeError, IndexError) as e:
+            raise DataError(f"{self._said}: {path}: can't be read: {one_line(e)}") from e
+
+    def name(self, path: str) -> str:
+        return path
+
+
+def open_records(path: str, seed: int) -> DataSet:
+    """The data set in a directory that `python -m imgcls.convert` wrote.
+
+    Raises:
+      ConfigError: there is none, it is incomplete, or of a later version.
+    """
+    said, path = f"records:{path}", os.path.expanduser(path)
+    place = os.path.join(path, MANIFEST)
+    if not os.path.isfile(place):
+        raise ConfigError(
+            f"{said}: holds no {MANIFEST}; write it with `python -m imgcls.convert --from=SOURCE "
+            f"--to={path}`"
+        )
+    manifest = load_json(place, "what python -m imgcls.convert writes")
+    if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
+        raise ConfigError(f"{said}: {MANIFEST} is not of version {VERSION}; convert the data anew")
+    shards, items = [], []
+    for split, about in manifest["splits"].items():
+        shards += [os.path.join(path, shard) for shard in about["shards"]]
+        items += _read_items(os.path.join(path, f"{split}.jsonl"), split)
+    missing = next((shard for shard in shards if not os.path.isfile(shard)), None)
+    if missing:
+        raise ConfigError(f"{said}: {os.path.basename(missing)} is missing; convert the data anew")
+    records = Records(shards, [item.path for item in items], said)
+    splits = tuple(manifest["splits"])
+    names, multi_label = tuple(manifest["class_names"]), manifest["multi_label"]
+    options = dict(seed=seed, said=said, splits=splits)
+    return divide(items, records, names, multi_label, Problems(), **options)
+
+
+def _read_items(path: str, split: str) -> Iterator[Item]:
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                row = json.loads(line)
+                labels = tuple(row["labels"])
+                yield Item(row["name"], labels, split, row.get("group"), row.get("metadata", {}))
+    except (OSError, ValueError, KeyError) as e:
+        raise ConfigError(f"{path}: can't be read ({one_line(e)}); convert the data anew") from e
