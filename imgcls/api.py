@@ -201,7 +201,12 @@ class Run:
         return [prediction.overlay for prediction in found]
 
     def evaluate(
-        self, split: str = "test", *, source: str | None = None, bootstrap: int = 1000
+        self,
+        split: str = "test",
+        *,
+        source: str | None = None,
+        data_dir: str | None = None,
+        bootstrap: int = 1000,
     ) -> Summary:
         """What the calibrated model is worth on labelled examples, see `imgcls.summary.summarize`.
 
@@ -211,7 +216,8 @@ class Run:
 
         Args:
           split: with an optional slice.
-          source: of the same classes; None is the run's own.
+          source: as of `config.data.source`, of the same classes; None is the run's own data.
+          data_dir: of that source, as of `config.data.dir`.
           bootstrap: replicates for the intervals; 0 for none.
 
         Raises:
@@ -220,7 +226,8 @@ class Run:
         """
         check_classifies(self._trained, self._path)
         config = self.config.copy_and_resolve_references()
-        config.data.source = source or config.data.source
+        if source is not None:
+            config.data.source, config.data.dir = source, data_dir
         examples = open_split(config, split)
         check_classes(examples.class_names, self.class_names, f"split {split!r}")
         trained = self._trained

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgcls.cli import one_line
-from imgcls.data.folder import EXTENSIONS
+from imgcls.data.files import is_picture
 from imgcls.errors import ConfigError, DataError
 
 Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -138,10 +138,5 @@ def _encode(image: Image.Image) -> bytes:
 def _files_in(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    return sorted(str(p) for p in pathlib.Path(path).rglob("*") if _is_picture(p, path))
-
-
-def _is_picture(file: pathlib.Path, folder: str) -> bool:
-    # Without what systems leave behind (`._1.jpg`, `__MACOSX/`), as class folders are read.
-    hidden = any(part.startswith((".", "__")) for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in EXTENSIONS and not hidden and not file.is_dir()
+    files = (p for p in pathlib.Path(path).rglob("*") if is_picture(p.relative_to(path).as_posix()))
+    return sorted(str(p) for p in files if not p.is_dir())

@@ -111,7 +111,7 @@ def _save_overlays(
     for prediction in predictions:
         encoded = io.BytesIO()
         Image.fromarray(prediction.overlay).save(encoded, "png")
-        name = predict_formats.relative(prediction.path, root) + ".png"
+        name = os.path.relpath(prediction.path, root) + ".png"
         predict_formats.write_beside(folder, name, encoded.getvalue())
         yield prediction
 

@@ -79,7 +79,7 @@ def write_labelstudio(
             "score": float(prediction.probabilities.max()),
             "result": [choices] if prediction.labels else [],
         }
-        url = image_prefix + quote(os.fsencode(relative(prediction.path, root)))
+        url = image_prefix + quote(os.fsencode(os.path.relpath(prediction.path, root)))
         out.write(separator + json.dumps({"data": {"image": url}, "predictions": [found]}))
         separator = ",\n"
     out.write("[]\n" if separator == "[\n" else "\n]\n")
@@ -99,7 +99,7 @@ def write_darwin(folder: str, predictions: Iterable[Prediction], root: str) -> N
       ConfigError: a file that can't be written.
     """
     for prediction in predictions:
-        file = relative(prediction.path, root)
+        file = os.path.relpath(prediction.path, root)
         path, name = os.path.split(file)
         item = {"name": name, "path": f"/{path}"}
         annotations = [
@@ -107,11 +107,6 @@ def write_darwin(folder: str, predictions: Iterable[Prediction], root: str) -> N
         ]
         found = {"version": "2.0", "item": item, "annotations": annotations}
         write_beside(folder, f"{file}.json", (json.dumps(found, indent=2) + "\n").encode())
-
-
-def relative(path: str, root: str) -> str:
-    """The path of a file as seen from a folder that holds it."""
-    return os.path.relpath(path, root)
 
 
 def write_beside(folder: str, name: str, data: bytes) -> None:

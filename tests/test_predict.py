@@ -2,20 +2,33 @@
 
 import csv
 import functools
+import io
 import json
+import os
 import pathlib
+import subprocess
+import sys
+import types
+from urllib.parse import unquote
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
+from scipy.special import expit
 from sklearn.datasets import load_digits
 
-from imgcls import predict
+from imgcls import predict, predict_formats
+from imgcls.calibration import Calibration, save_calibration
+from imgcls.checkpoint import load_trained
+from imgcls.data.sources import open_data_set
 from imgcls.errors import ConfigError
+from imgcls.explain import heat_maps, overlay
 from imgcls.models import create_model
-from tests.conftest import exit_code
+from imgcls.pictures import common_folder
+from tests.conftest import REPO, command_env, command_line, exit_code
+from tests.runs import draw_pictures, save_run
 
 CLASSES = tuple("0123456789")
 
@@ -72,6 +85,7 @@ def check_lines(lines: list[dict], files: list, scores: np.ndarray, top_k: int =
     for line, row in zip(lines, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:top_k]
         assert [p["class"] for p in line["predictions"]] == [CLASSES[c] for c in best]
+        assert line["labels"] == [CLASSES[best[0]]]
         found = [p["score"] for p in line["predictions"]]
         np.testing.assert_allclose(found, row[best], rtol=1e-4, atol=1e-7)
 
@@ -149,6 +163,158 @@ def test_one_checkpoint_s_directory(run, workdir, folder, reference):
     check_lines(parse(out), [folder / "00.png"], reference(digit_images()[:1]))
 
 
+def test_the_mirror_image_too_and_only_what_is_sure(run, folder, reference):
+    images = digit_images()[:12]
+    expected = (reference(images) + reference(images[:, :, ::-1])) / 2
+    least = float(np.sort(expected.max(1))[5:7].mean())
+    files = [folder / f"{i:02d}.png" for i in range(12)]
+    code, out, _ = run("--flip", f"--threshold={least}", *files)
+    assert code == 0
+    for line, row in zip(parse(out), expected, strict=True):
+        found = [p["score"] for p in line["predictions"]]
+        np.testing.assert_allclose(found, -np.sort(-row)[:5], rtol=1e-4, atol=1e-7)
+        assert line["labels"] == ([CLASSES[row.argmax()]] if row.max() >= least else [])
+
+
+@pytest.fixture(scope="module")
+def multi(tmp_path_factory):
+    """A calibrated multi-label run with its scores `[N, 3]`, and pictures in two folders."""
+    root = tmp_path_factory.mktemp("multi")
+    classes = ("=cat", "dog", "ünïcode")
+    saved = save_run(root / "animals", classes, multi_label=True, loss="sigmoid")
+    calibration = Calibration(1.5, np.array([0.3, 0.6, 0.8]))
+    save_calibration(str(saved.workdir), calibration, classes)
+    files = [root / "zoo" / name for name in ("a/1.png", "a/2.png", "b/1.png", "=b/it's\n.png")]
+    images = draw_pictures(4, seed=3)
+    for file, image in zip(files, images, strict=True):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(file)
+    order = sorted(range(4), key=lambda i: str(files[i]))
+    scores = expit(saved.logits(images) / 1.5)[order]
+    names = [files[i].relative_to(root / "zoo").as_posix() for i in order]
+    labels = [
+        [classes[c] for c in np.argsort(-row) if row[c] >= calibration.thresholds[c]]
+        for row in scores
+    ]
+    assert len({len(row) for row in labels}) > 1
+    return types.SimpleNamespace(
+        workdir=saved.workdir,
+        zoo=root / "zoo",
+        images=images[order],
+        names=names,
+        labels=labels,
+        scores=scores,
+    )
+
+
+def test_many_labels_in_a_table(run, multi):
+    code, out, _ = run("--format=csv", "--top_k=1", multi.zoo, checkpoint=multi.workdir)
+    assert code == 0
+    _, *rows = csv.reader(io.StringIO(out, newline=""))
+    assert [row[0] for row in rows] == [str(multi.zoo / name) for name in multi.names]
+    assert [row[1] for row in rows] == ["|".join(labels) for labels in multi.labels]
+    np.testing.assert_allclose([float(row[3]) for row in rows], multi.scores.max(1), rtol=1e-4)
+
+
+def test_label_studio_in_a_file(run, multi, tmp_path):
+    arguments = ["--format=labelstudio", f"--out={tmp_path / 'tasks.json'}", "--to_name=picture"]
+    arguments += ["--from_name=animal", "--image_prefix=https://zoo.org/"]
+    code, out, _ = run(*arguments, multi.zoo / "*", checkpoint=multi.workdir)
+    assert (code, out) == (0, "")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    urls = [task["data"]["image"] for task in tasks]
+    assert [unquote(url) for url in urls] == [f"https://zoo.org/{name}" for name in multi.names]
+    for task, labels in zip(tasks, multi.labels, strict=True):
+        (found,) = task["predictions"]
+        assert found["model_version"] == "animals-7"
+        assert [result["value"]["choices"] for result in found["result"]] == [labels] * bool(labels)
+        assert {(r["from_name"], r["to_name"]) for r in found["result"]} <= {("animal", "picture")}
+
+
+def test_darwin_and_heat_maps_in_folders(run, multi, tmp_path):
+    out, heat = tmp_path / "darwin", tmp_path / "heat"
+    arguments = ["--format=darwin", f"--out={out}", f"--explain={heat}"]
+    code, printed, _ = run(*arguments, multi.zoo, checkpoint=multi.workdir)
+    assert (code, printed) == (0, "")
+    trained = load_trained(str(multi.workdir))
+    maps = heat_maps(trained, multi.images, multi.scores.argmax(1))
+    for i, name in enumerate(multi.names):
+        found = json.loads((out / f"{name}.json").read_text())
+        assert [annotation["name"] for annotation in found["annotations"]] == multi.labels[i]
+        shown = np.asarray(Image.open(heat / f"{name}.png"))
+        np.testing.assert_array_equal(shown, overlay(multi.images[i], maps[i]))
+    assert len([p for p in tmp_path.rglob("*") if p.is_file()]) == 8
+
+
+@pytest.mark.parametrize("form", ["darwin:tags", "manifest:all.csv", "manifest:all.jsonl"])
+def test_answers_can_be_trained_on(run, multi, tmp_path, form):
+    """What is written comes back as a data set: the same pictures with the same labels."""
+    kind, _, name = form.partition(":")
+    suffix = name.partition(".")[2]
+    arguments = [f"--format={suffix or kind}", f"--out={tmp_path / name}", multi.zoo]
+    assert run(*arguments, checkpoint=multi.workdir)[0] == 0
+    data = open_data_set(f"{kind}:{tmp_path / name}", data_dir=str(multi.zoo), multi_label=True)
+    found = {}
+    for source in map(data.open, data.splits):
+        for i, row in enumerate(source.labels()):
+            assert source[i]["image"] == pathlib.Path(source.name(i)).read_bytes()
+            found[source.name(i)] = {source.class_names[c] for c in np.flatnonzero(row)}
+    labels = zip(multi.names, multi.labels, strict=True)
+    assert found == {str(multi.zoo / name): set(names) for name, names in labels}
+
+
+def test_a_crash_leaves_the_older_file(run, folder, tmp_path, monkeypatch):
+    target = tmp_path / "out.jsonl"
+    target.write_text("precious")
+
+    def crash(out, predictions):
+        out.write("half of a line")
+        raise RuntimeError("crash")
+
+    monkeypatch.setattr(predict_formats, "write_jsonl", crash)
+    with pytest.raises(pytest.fail.Exception, match="crash"):
+        run(f"--out={target}", folder / "00.png")
+    assert target.read_text() == "precious" and [*tmp_path.iterdir()] == [target]
+
+
+def test_out_by_a_link_and_into_a_pipe(run, folder, tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    for name in ("link", "pipe"):
+        assert run(f"--out={tmp_path / name}", folder / "00.png")[0] == 0
+    assert os.read(reader, 10_000) == (tmp_path / "file").read_bytes() != b""
+    os.close(reader)
+    assert (tmp_path / "link").is_symlink() and len([*tmp_path.iterdir()]) == 3
+
+
+def test_a_bar_on_a_terminal(run, folder, tmp_path, monkeypatch):
+    for stream in (sys.stderr, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert "1/1" in run(f"--out={tmp_path / 'x'}", folder / "00.png")[2]
+    # Not among the answers, where both go to the terminal.
+    assert "1/1" not in run(folder / "00.png")[2]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_nobody_reads_the_answers_any_more(workdir, folder, cache, form):
+    """As after `| head`: the other end of the pipe is closed."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    arguments = command_line("predict", f"--checkpoint={workdir}", f"--format={form}")
+    done = subprocess.run(
+        [*arguments, str(folder / "00.png")],
+        env=command_env(cache),
+        cwd=REPO,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert done.returncode == 0
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
 # ---- Paths.
 
 
@@ -181,6 +347,21 @@ def test_a_folder_named_like_a_picture_is_a_folder(tmp_path):
     expected = [str(tmp_path / "album.png" / "1.png")]
     assert predict.find_files([str(tmp_path)]) == expected
     assert predict.find_files([str(tmp_path / "album.png")]) == expected
+
+
+def test_the_folder_that_holds_all(tmp_path, monkeypatch):
+    for name in ("a/b/1.png", "a/c/2.png", "d/3.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    monkeypatch.chdir(tmp_path)
+    for paths, expected in (
+        (["a/b/1.png"], "a/b"),
+        (["a/b"], "a/b"),
+        (["a/*/1.png"], "a"),
+        (["a/b/../c/2.png", "a/b/1.png"], "a"),
+        (["a/b/1.png", str(tmp_path / "d")], ""),
+    ):
+        assert common_folder(paths) == str(tmp_path / expected).rstrip("/")
 
 
 def test_a_dangling_link_is_reported_and_the_others_are_predicted(run, folder, tmp_path, reference):
@@ -225,6 +406,22 @@ def test_unknown_checkpoint_harms_no_file(run, folder, tmp_path):
 
 def test_out_in_a_folder_that_is_not_there(run, folder, tmp_path):
     check_mistake(run(f"--out={tmp_path / 'no' / 'x.csv'}", folder / "00.png"), "x.csv")
+
+
+def test_darwin_needs_a_folder(run, folder):
+    check_mistake(run("--format=darwin", folder), "name a folder by --out=DIR")
+
+
+@pytest.mark.parametrize(
+    ("threshold", "message"),
+    [
+        ("high", "--threshold=high: write a number such as 0.5"),
+        ("2", "threshold=2: must be a number from 0 to 1"),
+        ('{"11": 0.5}', "'11' is no class of"),
+    ],
+)
+def test_wrong_thresholds(run, folder, threshold, message):
+    check_mistake(run(f"--threshold={threshold}", folder / "00.png"), message)
 
 
 @pytest.mark.parametrize("argument", ["--top_k=0", "--batch_size=0", "--batch_size=-3"])
