@@ -37,10 +37,19 @@ def picture(image: np.ndarray, size: int, quality: int = 85) -> str:
 
 
 def chart(figure) -> str:
-    """The data URI of a matplotlib figure as SVG, for `<img src>`."""
+    """The data URI of a matplotlib figure as SVG, for `<img src>`.
+
+    Its texts are shown as they are, with the fonts of the reader: formulas are not read, as a class
+    may be called `$x$`, and every script has its letters. The same figure gives the same bytes.
+    """
+    from matplotlib import rc_context
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     data = io.BytesIO()
-    # Without a date, so that the same figure gives the same page.
-    figure.savefig(data, format="svg", metadata={"Date": None})
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "imgcls"}):
+        figure.savefig(data, format="svg", metadata={"Date": None})
     return _data_uri("image/svg+xml", data.getvalue())
 
 

@@ -1,0 +1,135 @@
+"""What a report is about: a trained model's answers on a split, calibrated on another."""
+
+import dataclasses
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls import calibration as calibration_lib
+from imgcls.calibration import Calibration
+from imgcls.checkpoint import Trained
+from imgcls.data import open_split
+from imgcls.data.sources import Source, parse_split
+from imgcls.errors import ConfigError
+from imgcls.evaluators.classification import check_classes
+from imgcls.evaluators.predictions import Predictions, read_predictions
+from imgcls.summary import Summary, summarize
+
+VALIDATION = "val"
+
+
+@dataclasses.dataclass(frozen=True)
+class Results:
+    """Of a run on the N readable examples of a split.
+
+    Attributes:
+      trained: the run's model.
+      split: its name.
+      source: its examples.
+      plain: the predictions as the model gives them.
+      predictions: after the calibration.
+      calibration: that is applied.
+      summary: of both.
+      answers: int `[N]`; for multi-label multi-hot uint8 `[N, K]`.
+    """
+
+    trained: Trained
+    split: str
+    source: Source
+    plain: Predictions
+    predictions: Predictions
+    calibration: Calibration
+    summary: Summary
+    answers: np.ndarray
+
+    @property
+    def multi_label(self) -> bool:
+        return self.predictions.task == "multi_label"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.predictions.class_names
+
+
+def read_results(
+    trained: Trained, checkpoint: str, split: str, calibrate_on: str | None
+) -> Results:
+    """Reads the predictions of a split and, first, of one to calibrate on.
+
+    The calibration is kept in the checkpoint. Without a split for it, one that lies there is
+    applied.
+
+    Args:
+      trained: a model that classifies, and whose `config.data` says where the examples are.
+      checkpoint: its directory.
+      split: that is judged.
+      calibrate_on: another split; None is 'val' where the data has it and it is not judged.
+
+    Raises:
+      ConfigError: data that is not there or of other classes, both splits the same, or no example
+        that can be read.
+      DataError: a picture that can't be read, unless `data.on_error` is 'skip'.
+    """
+    source = _open(trained, split)
+    if calibrate_on is None and VALIDATION in source.splits:
+        calibrate_on = None if parse_split(split)[0] == VALIDATION else VALIDATION
+    if calibrate_on == split:
+        raise ConfigError(
+            f"--calibrate_on={calibrate_on}: is the split that is judged; name another, such as "
+            "'val'"
+        )
+    if calibrate_on is None:
+        calibration = calibration_lib.load_calibration(checkpoint, trained.info.class_names)
+    else:
+        held_out = _read(trained, _open(trained, calibrate_on))
+        calibration = calibration_lib.fit(held_out, calibrate_on)
+        calibration_lib.save_calibration(checkpoint, calibration, trained.info.class_names)
+    plain = _read(trained, source)
+    predictions = calibration_lib.apply(plain, calibration)
+    return Results(
+        trained=trained,
+        split=split,
+        source=source,
+        plain=plain,
+        predictions=predictions,
+        calibration=calibration,
+        summary=summarize(plain, calibration),
+        answers=calibration_lib.decide(predictions.scores, calibration, plain.task),
+    )
+
+
+def class_counts(config: ConfigDict, results: Results) -> dict[str, np.ndarray]:
+    """Examples of each class, int `[K]`, in the splits that the run was made and judged with."""
+    counts = {}
+    for split in (config.data.train_split, results.calibration.split, results.split):
+        try:
+            source = results.source if split == results.split else open_split(config, split)
+        except ConfigError:
+            continue  # Data of one split alone is enough for a report.
+        labels, classes = source.labels(), len(results.class_names)
+        single = labels.ndim == 1
+        counts[split] = np.bincount(labels, minlength=classes) if single else labels.sum(0)
+    return counts
+
+
+def _open(trained: Trained, split: str) -> Source:
+    try:
+        source = open_split(trained.config, split)
+    except ConfigError as e:
+        raise ConfigError(
+            f"{e}; if the data has moved, --config.data.source=KIND:PATH says where to"
+        ) from e
+    check_classes(source.class_names, trained.info.class_names, f"split {split!r}")
+    if source.multi_label != trained.info.multi_label:
+        one, many = "one label per example", "any number of labels"
+        raise ConfigError(
+            f"split {split!r} has {many if source.multi_label else one}, the model was trained on "
+            f"{many if trained.info.multi_label else one}: set data.multi_label"
+        )
+    return source
+
+
+def _read(trained: Trained, source: Source) -> Predictions:
+    variables = {"": (trained.params, trained.model_state)}
+    run = trained.config, trained.objective, trained.mesh
+    return read_predictions(*run, variables, source)[""]
