@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from imgcls.data import augment, spec
-from imgcls.data.loader import Loader, Reader, example_at
+from imgcls.data.loader import Loader, Reader
+from imgcls.data.sampling import example_at
 from imgcls.errors import ConfigError, DataError
 from tests.conftest import make_mesh
 
@@ -53,24 +54,6 @@ def read(source, steps=None, *, batch_size=8, mesh=None, first=0, train=True, **
 
 def join(batches, key):
     return np.concatenate([b[key] for b in batches])
-
-
-@pytest.mark.parametrize("length", [1, 2, 7, 100])
-def test_every_epoch_is_a_permutation_of_its_own(length):
-    epochs = [[example_at(5, e * length + i, length) for i in range(length)] for e in range(4)]
-    for epoch in epochs:
-        assert sorted(epoch) == list(range(length))
-    if length == 100:
-        assert len({tuple(e) for e in epochs}) == 4
-        other = [example_at(6, i, length) for i in range(length)]
-        assert tuple(other) not in {tuple(e) for e in epochs}
-
-
-def test_seed_of_one_epoch_is_not_the_next_epoch_of_the_seed_below():
-    epochs = {
-        s: [[example_at(s, e * 50 + i, 50) for i in range(50)] for e in (0, 1)] for s in (0, 1)
-    }
-    assert epochs[0][1] != epochs[1][0]
 
 
 def test_batches_follow_the_order_across_epochs():
