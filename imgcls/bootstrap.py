@@ -10,26 +10,36 @@ CHUNK = 1_000_000
 
 
 class Ranking(NamedTuple):
-    """Scores in falling order.
+    """Scores in falling order, in runs: of equal scores, or of negatives alone.
 
     Attributes:
       examples: int `[M]`, whose score it is.
-      positive: bool `[M]`.
-      ends: int `[G]`, the last place of each run of equal scores.
+      starts: int `[S]`, the first place of each run.
+      positives: int `[P]`, those of `examples` that are positive, in the same order.
+      held: int `[H]`, the runs that hold any.
+      firsts: int `[H]`, the first place of each of these among `positives`.
     """
 
     examples: np.ndarray
-    positive: np.ndarray
-    ends: np.ndarray
+    starts: np.ndarray
+    positives: np.ndarray
+    held: np.ndarray
+    firsts: np.ndarray
 
 
 def rank(scores: np.ndarray, positive: np.ndarray) -> Ranking:
     """The ranking of one class's scores `[N]`, or of all classes' `[N, K]` in one list."""
     columns = scores.size // len(scores)
     order = np.argsort(-scores, axis=None)
-    ordered = scores.ravel()[order]
-    ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
-    return Ranking(order // columns, positive.ravel()[order], ends)
+    ordered, positive = scores.ravel()[order], positive.ravel()[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    mixed = np.logical_or.reduceat(positive, starts)
+    # Both areas change at positives alone, so that runs of negatives need not be told apart.
+    starts = starts[np.append(True, mixed[1:] | mixed[:-1])]
+    run_of = np.searchsorted(starts, np.flatnonzero(positive), side="right") - 1
+    held, firsts = np.unique(run_of, return_index=True)
+    examples = order // columns
+    return Ranking(examples, starts, examples[positive], held, firsts)
 
 
 def areas(ranking: Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,25 +49,24 @@ def areas(ranking: Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
     Args:
       ranking: of N examples.
-      weights: int `[R, N]`, R ways to count them.
+      weights: int `[N, R]`, R ways to count them.
 
     Returns:
       Two float `[R]`, NaN without positives or, of the second, without negatives.
     """
-    weights = weights[:, ranking.examples]
-    hits = np.cumsum(weights * ranking.positive, axis=1)[:, ranking.ends].astype(np.float64)
-    taken = np.cumsum(weights, axis=1)[:, ranking.ends].astype(np.float64)
-    positives, negatives = hits[:, -1], taken[:, -1] - hits[:, -1]
-    gained = np.diff(hits, axis=1, prepend=0)
-    missed = np.diff(taken - hits, axis=1, prepend=0)
+    taken = np.add.reduceat(weights[ranking.examples], ranking.starts).astype(np.float64)
+    gained = np.zeros_like(taken)
+    gained[ranking.held] = np.add.reduceat(weights[ranking.positives], ranking.firsts)
+    hits, whole = np.cumsum(gained, axis=0), np.cumsum(taken, axis=0)
+    positives, negatives = hits[-1], whole[-1] - hits[-1]
     with np.errstate(invalid="ignore"):
-        precision = np.sum(gained * hits / np.maximum(taken, 1), axis=1) / positives
-        roc = np.sum(missed * (hits - gained / 2), axis=1) / (positives * negatives)
+        precision = np.sum(gained * hits / np.maximum(whole, 1), axis=0) / positives
+        roc = np.sum((taken - gained) * (hits - gained / 2), axis=0) / (positives * negatives)
     return precision, roc
 
 
 def draw(examples: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each example is drawn, with replacement: int32 `[r, N]`, until all replicates are.
+    """How often each example is drawn, with replacement: int32 `[N, r]`, until all replicates are.
 
     Args:
       examples: N, as many as are drawn.
@@ -68,7 +77,8 @@ def draw(examples: int, replicates: int, seed: int) -> Iterator[np.ndarray]:
     size = max(CHUNK // examples, 1)
     for first in range(0, replicates, size):
         drawn = [rng.integers(0, examples, examples) for _ in range(min(size, replicates - first))]
-        yield np.stack([np.bincount(d, minlength=examples) for d in drawn]).astype(np.int32)
+        counts = [np.bincount(d, minlength=examples).astype(np.int32) for d in drawn]
+        yield np.stack(counts, axis=1)
 
 
 def defined_mean(values: np.ndarray) -> np.ndarray:

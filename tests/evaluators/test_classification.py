@@ -67,11 +67,23 @@ def logits_of(objective, variables, images) -> np.ndarray:
     return np.float64(logits)
 
 
-def single_label_reference(logits: np.ndarray, labels: np.ndarray) -> dict:
+def ece_of(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """Guo et al. 2017, equation 3, bin by bin."""
+    total = 0.0
+    for low in range(15):
+        inside = (confidence * 15 > low) & (confidence * 15 <= low + 1)
+        total += abs(np.sum(correct[inside] - confidence[inside])) / len(confidence)
+    return total
+
+
+def single_label_reference(logits: np.ndarray, labels: np.ndarray, scores=None) -> dict:
     log_p = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
     predictions = logits.argmax(1)
     average = {"average": "macro", "zero_division": 0}
+    scores = np.exp(log_p) if scores is None else scores
     return {
+        "ece": ece_of(scores.max(1), predictions == labels),
+        "brier": np.mean(np.sum((scores - np.eye(10)[labels]) ** 2, axis=1)),
         "accuracy": sk.accuracy_score(labels, predictions),
         "top5_accuracy": sk.top_k_accuracy_score(labels, logits, k=5, labels=range(10)),
         "precision": sk.precision_score(labels, predictions, **average),
@@ -176,7 +188,8 @@ def test_sigmoid_loss_of_single_labels(variables, digits):
     )
     logits, hot = logits_of(objective, variables[""], images), np.eye(10)[labels]
     losses = hot * np.logaddexp(0, -logits) + (1 - hot) * np.logaddexp(0, logits)
-    expected = single_label_reference(logits, labels) | {"loss": losses.mean()}
+    scores = 1 / (1 + np.exp(-logits))
+    expected = single_label_reference(logits, labels, scores) | {"loss": losses.mean()}
     assert result == pytest.approx(expected, rel=1e-6)
 
 
@@ -252,6 +265,10 @@ def test_binary(tmp_path):
     predictions = logits > 0
     assert 0.5 < (predictions == yes).mean() < 1
     losses = yes * np.logaddexp(0, -logits) + (1 - yes) * np.logaddexp(0, logits)
+    scores = 1 / (1 + np.exp(-logits))
+    # The difference of two sums of float32 probabilities.
+    gap = ece_of(np.maximum(scores, 1 - scores), predictions == yes)
+    assert result.pop("ece") == pytest.approx(gap, abs=1e-6)
     assert result == pytest.approx(
         {
             "accuracy": sk.accuracy_score(yes, predictions),
@@ -261,6 +278,7 @@ def test_binary(tmp_path):
             "auroc": sk.roc_auc_score(yes, logits),
             "average_precision": sk.average_precision_score(yes, logits),
             "loss": losses.mean(),
+            "brier": 2 * np.mean((scores - yes) ** 2),
             "examples": 101,
         },
         rel=1e-6,
@@ -301,11 +319,11 @@ def test_multi_label(monkeypatch):
     result = evaluator.run({"": values})
 
     logits = logits_of(objective, values, images)
-    predictions = (logits > 0).astype(int)
+    predictions, scores = (logits > 0).astype(int), 1 / (1 + np.exp(-logits))
     losses = labels * np.logaddexp(0, -logits) + (1 - labels) * np.logaddexp(0, logits)
     expected = {
         f"{average}_{name}": fn(labels, predictions, average=average, zero_division=0)
-        for average in ("micro", "macro")
+        for average in ("micro", "macro", "weighted")
         for name, fn in (
             ("precision", sk.precision_score),
             ("recall", sk.recall_score),
@@ -316,6 +334,8 @@ def test_multi_label(monkeypatch):
         "map": sk.average_precision_score(labels, logits, average="macro"),
         "exact_match": sk.accuracy_score(labels, predictions),
         "loss": losses.mean(),
+        "ece": ece_of(scores.ravel(), labels.ravel()),
+        "brier": np.mean(np.sum((scores - labels) ** 2, axis=1)),
         "examples": 301,
     }
     assert 0.1 < expected["exact_match"] < 1
