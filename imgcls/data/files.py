@@ -35,7 +35,7 @@ class Files:
         if zipfile.is_zipfile(self.root):
             self._members = frozenset(_list_zip(self.root, said))
         elif not os.path.isdir(self.root):
-            raise ConfigError(f"{said}: no such directory or zip; check config.data")
+            raise ConfigError(f"{said}: no such directory or zip; check the path")
 
     @property
     def is_zip(self) -> bool:
@@ -92,7 +92,7 @@ class Files:
         path = path if "/" in path else path.replace("\\", "/")
         if os.path.isabs(path):
             inside = os.path.relpath(path, os.path.abspath(self.root))
-            return os.path.normpath(path) if inside.startswith("..") else inside
+            return os.path.normpath(path) if inside.split("/")[0] == ".." else inside
         return os.path.normpath(path)
 
     def _folder(self, folder: str, known: dict[str, set[str]]) -> set[str]:

@@ -4,16 +4,17 @@ import os
 
 from imgcls.data.files import EXTENSIONS as EXTENSIONS
 from imgcls.data.files import Files
-from imgcls.data.table import SPLITS, Item, Table
+from imgcls.data.table import SPLITS, Table
 from imgcls.errors import ConfigError
 
 
-def read_folder(path: str) -> tuple[Table, Files]:
+def read_folder(path: str, multi_label: bool | None) -> tuple[Table, Files]:
     """The images in one folder per class; the classes are the folders.
 
     Args:
       path: a directory or a `.zip`; the folder that holds classes (or splits) may lie deeper, when
         it is the only one on its level.
+      multi_label: as in `imgcls.data.sources.open_data_set`.
 
     Raises:
       ConfigError: nothing there, or no class folders.
@@ -23,10 +24,12 @@ def read_folder(path: str) -> tuple[Table, Files]:
     place = f"{os.path.splitext(files.root)[0]}.classes.txt"
     if not files.is_zip:
         place = os.path.join(files.root, "classes.txt")
-    return Table(said, place, items=_find_items(files.pictures(), said)), files
+    table = Table(said, place, multi_label)
+    _add_items(files.pictures(), table)
+    return table, files
 
 
-def _find_items(files: list[str], said: str) -> list[Item]:
+def _add_items(files: list[str], table: Table) -> None:
     parts = [f.split("/") for f in files]
     depth = 0
     while parts and all(len(p) > depth + 2 for p in parts):
@@ -35,13 +38,11 @@ def _find_items(files: list[str], said: str) -> list[Item]:
         depth += 1
     top = {p[depth] for p in parts if len(p) > depth + 1}
     has_splits = bool(top) and top <= SPLITS.keys() and any(len(p) > depth + 2 for p in parts)
-    items = [
-        Item(file, (p[depth + has_splits],), SPLITS[p[depth]] if has_splits else None)
-        for file, p in zip(files, parts, strict=True)
-        if len(p) > depth + 1 + has_splits
-    ]
-    if not items:
+    for file, p in zip(files, parts, strict=True):
+        if len(p) > depth + 1 + has_splits:
+            split = SPLITS[p[depth]] if has_splits else None
+            table.add(file, [p[depth + has_splits]], split)
+    if not table.items:
         raise ConfigError(
-            f"{said}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+            f"{table.said}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
         )
-    return items

@@ -27,7 +27,7 @@ def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iter
     by_file = None
     for item, path in zip(items, paths, strict=True):
         if path in there:
-            yield item._replace(path=path)
+            yield item if item.path == path else item._replace(path=path)
             continue
         if by_name and by_file is None:
             by_file = collections.defaultdict(list)

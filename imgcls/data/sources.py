@@ -106,7 +106,7 @@ def open_data_set(
       seed: of the stratified split, for a source that comes without splits of its own.
       on_error: entries that are wrong: 'fail' names them, 'skip' leaves them out.
       multi_label: any number of labels each; None is as the data says. Of folders and files.
-      separator: between the labels of one picture in a manifest.
+      separator: between the labels of one picture in a manifest; '' divides nothing.
 
     Raises:
       ConfigError: unknown kind, missing data, or entries that are wrong with `on_error='fail'`.
@@ -129,7 +129,7 @@ def open_data_set(
         from imgcls.data.table import settle
 
         table, files = read_table(kind, path, data_dir, multi_label, separator)
-        return settle(table, files, seed=seed, on_error=on_error, multi_label=multi_label)
+        return settle(table, files, seed=seed, on_error=on_error)
     raise ConfigError(
         f"config.data.source={spec!r}: unknown; write digits, folder:PATH or tfds:NAME[:VERSION], "
         "or manifest:, darwin:, labelstudio:, coco: or records: with a PATH"

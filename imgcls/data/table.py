@@ -59,15 +59,34 @@ class Table:
       classes: declared ones, beside those that occur.
       listed: labels come as lists, so that there may be any number of them.
       by_name: a picture that is not where its path says is looked for by its file name.
+      multi_label, separator: what the user wants, see `imgcls.data.sources.open_data_set`.
     """
 
     said: str
     classes_file: str
+    multi_label: bool | None = None
+    separator: str = "|"
     items: list[Item] = dataclasses.field(default_factory=list)
     problems: Problems = dataclasses.field(default_factory=Problems)
     classes: set[str] = dataclasses.field(default_factory=set)
     listed: bool = False
     by_name: bool = False
+
+    def add(
+        self,
+        path: str,
+        labels: Iterable[str],
+        split: str | None = None,
+        group: str | None = None,
+        metadata: dict | None = None,
+    ) -> None:
+        """Adds an example; its labels are stripped, and each counts once."""
+        names = tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
+        if any("\n" in name or "\r" in name for name in names):
+            # Classes are written one a line.
+            self.problems.add(kinds.MALFORMED, f"{path} has a label of two lines")
+            return
+        self.items.append(Item(path, names, split, group, metadata or {}))
 
 
 class Pictures(Protocol):
@@ -135,9 +154,7 @@ class TableSource:
         return hot
 
 
-def settle(
-    table: Table, files: Files, *, seed: int, on_error: str, multi_label: bool | None
-) -> DataSet:
+def settle(table: Table, files: Files, *, seed: int, on_error: str) -> DataSet:
     """Checks a table against the files, puts it in order, and divides it.
 
     Args:
@@ -145,12 +162,11 @@ def settle(
       files: its pictures.
       seed: of splits and slices.
       on_error: 'fail' or 'skip' what is wrong.
-      multi_label: any number of labels each; None is as the data says.
 
     Raises:
       ConfigError: problems with `on_error='fail'`; or several labels with `multi_label=False`.
     """
-    multi_label = _settle_multi_label(table, multi_label)
+    multi_label = _is_multi_label(table)
     problems, place = table.problems, table.classes_file
     known = read_classes(place)
     labels = {label for item in table.items for label in item.labels} | table.classes
@@ -221,14 +237,14 @@ def divide(
     return DataSet(splits, open_split)
 
 
-def _settle_multi_label(table: Table, wanted: bool | None) -> bool:
+def _is_multi_label(table: Table) -> bool:
     several = next((item for item in table.items if len(item.labels) > 1), None)
-    if wanted is False and several is not None:
+    if table.multi_label is False and several is not None:
         raise ConfigError(
             f"{table.said}: config.data.multi_label=False, but {several.path} has the labels "
             f"{', '.join(several.labels)}; leave one, or set config.data.multi_label=True"
         )
-    return table.listed or several is not None if wanted is None else wanted
+    return table.listed or several is not None if table.multi_label is None else table.multi_label
 
 
 def _without_repeats(items: list[Item], problems: Problems) -> Iterable[Item]:
@@ -273,7 +289,8 @@ def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
         depth += 1
     splits = [SPLITS.get(p[depth]) if len(p) > depth else None for p in parts]
     if None in splits or len(set(splits)) < 2:
-        splits = [None] * len(items)
+        yield from items
+        return
     for item, split in zip(items, splits, strict=True):
         yield item._replace(split=split)
 

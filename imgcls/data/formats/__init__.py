@@ -27,7 +27,7 @@ class Format(NamedTuple):
     """How files of a format end, and what reads one into a table."""
 
     suffixes: tuple[str, ...]
-    read: Callable[..., None]
+    read: Callable[[str, Table], None]
 
 
 FORMATS = {
@@ -53,24 +53,25 @@ def read_table(
       ConfigError: no such file, or it is not of its format.
     """
     if kind == "folder":
-        return read_folder(path)
+        return read_folder(path, multi_label)
     said, path = f"{kind}:{path}", os.path.expanduser(path)
     if not os.path.exists(path):
         raise ConfigError(f"{said}: no such file or directory; check config.data.source")
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    files = Files(data_dir or folder, said)
-    table = Table(said, os.path.join(folder, "classes.txt"))
+    files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else said)
+    table = Table(said, os.path.join(folder, "classes.txt"), multi_label, separator)
     found = [LabelFile(path)]
     if os.path.isdir(path) and kind != "darwin":
         found = _label_files(path, kind, said)
     for file in found:
         first = len(table.items)
-        FORMATS[kind].read(file.path, table, multi_label, separator)
-        base = "" if data_dir else file.base
-        table.items[first:] = [
-            i._replace(path=os.path.join(base, i.path), split=i.split or file.split)
-            for i in table.items[first:]
-        ]
+        FORMATS[kind].read(file.path, table)
+        if file.split:
+            base = "" if data_dir else file.base
+            table.items[first:] = [
+                i._replace(path=os.path.join(base, i.path), split=i.split or file.split)
+                for i in table.items[first:]
+            ]
     return table, files
 
 
@@ -82,15 +83,13 @@ def _label_files(folder: str, kind: str, said: str) -> list[LabelFile]:
         # Beside these COCO has captions and keypoints of the same pictures.
         names = [n for n in names if n.startswith("instances_")] or names
     files = [LabelFile(os.path.join(folder, name), _split_of(name)) for name in names]
-    if any(f.split for f in files):
-        files = [f for f in files if f.split]
-    if not files:
-        files = [
-            LabelFile(os.path.join(folder, sub, name), SPLITS[sub], sub)
-            for sub in sorted(SPLITS)
-            if os.path.isdir(os.path.join(folder, sub))
-            for name in _list(os.path.join(folder, sub), suffixes)
-        ]
+    deeper = [
+        LabelFile(os.path.join(folder, sub, name), SPLITS[sub], sub)
+        for sub in sorted(SPLITS)
+        if os.path.isdir(os.path.join(folder, sub))
+        for name in _list(os.path.join(folder, sub), suffixes)
+    ]
+    files = [f for f in files if f.split] or deeper or files
     for i, file in enumerate(files):
         if file.split in [other.split for other in files[:i]]:
             raise ConfigError(

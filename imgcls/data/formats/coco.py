@@ -7,13 +7,15 @@ import collections
 
 from imgcls.data import problems as kinds
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Item, Table
+from imgcls.data.table import Table
 from imgcls.errors import ConfigError
 
 EXPECTED = "COCO: an object with the lists images, annotations and categories"
+# What every image has.
+ABOUT = ("id", "file_name", "width", "height")
 
 
-def read_coco(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+def read_coco(path: str, table: Table) -> None:
     """Adds a COCO file to a table. Categories without an example stay classes.
 
     Raises:
@@ -21,36 +23,41 @@ def read_coco(path: str, table: Table, multi_label: bool | None, separator: str)
     """
     content = load_json(path, EXPECTED)
     for key in ("images", "annotations", "categories"):
-        if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            raise ConfigError(f"{path}: has no list {key!r}; expected {EXPECTED}")
+        rows = content.get(key) if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise ConfigError(f"{path}: has no list of objects {key!r}; expected {EXPECTED}")
+    if not all(isinstance(c.get("name"), str) for c in content["categories"]):
+        raise ConfigError(f"{path}: a category has no name; expected {EXPECTED}")
     table.by_name = True
-    problems = table.problems
-    names = {}
-    for category in content["categories"]:
-        if not isinstance(category, dict) or not isinstance(category.get("name"), str):
-            raise ConfigError(f"{path}: a category has no name; expected {EXPECTED}")
-        names[category.get("id")] = category["name"].strip()
+    # Numbers are compared as text, which also stands for what should not be there.
+    names = {str(c.get("id")): c["name"].strip() for c in content["categories"]}
     table.classes |= set(names.values())
-    images = {i["id"]: i for i in content["images"] if isinstance(i, dict) and "id" in i}
-    labels: dict = collections.defaultdict(dict)
-    bad = set()
-    for annotation in content["annotations"]:
-        annotation = annotation if isinstance(annotation, dict) else {}
-        image, category = annotation.get("image_id"), annotation.get("category_id")
-        if image not in images:
-            said = f"annotation {annotation.get('id')} is of image {image}, which is not listed"
-            problems.add(kinds.MALFORMED, said)
-        elif category not in names:
-            bad.add(image)
-            said = f"category {category} of {images[image].get('file_name')}"
-            problems.add(kinds.UNKNOWN, said)
-        else:
-            labels[image][names[category]] = None
+    labels = _labels(content, names, table)
     for image in content["images"]:
-        number = image.get("id") if isinstance(image, dict) else None
-        if number not in images or not isinstance(image.get("file_name"), str):
-            problems.add(kinds.MALFORMED, f"image {number} has no id or file_name")
-        elif number not in bad:
-            keys = ("id", "file_name", "width", "height")
-            metadata = {k: v for k, v in image.items() if k not in keys}
-            table.items.append(Item(image["file_name"], tuple(labels[number]), metadata=metadata))
+        number, file = str(image.get("id")), image.get("file_name")
+        if not isinstance(file, str):
+            table.problems.add(kinds.MALFORMED, f"image {number} has no file_name")
+        elif number in labels:
+            metadata = {key: image[key] for key in image if key not in ABOUT}
+            table.add(file, labels[number], metadata=metadata)
+
+
+def _labels(content: dict, names: dict[str, str], table: Table) -> dict[str, list[str]]:
+    """Names of the categories by image; without the images that have an unknown one."""
+    files = {str(i.get("id")): i.get("file_name") for i in content["images"]}
+    labels: dict[str, list[str]] = {number: [] for number in files}
+    for annotation in content["annotations"]:
+        image, category = str(annotation.get("image_id")), str(annotation.get("category_id"))
+        if image not in files:
+            said = f"annotation {annotation.get('id')} is of the unknown image {image}"
+            table.problems.add(kinds.MALFORMED, said)
+        elif category not in names:
+            table.problems.add(kinds.UNKNOWN, f"category {category} of {files[image]}")
+            labels.pop(image, None)
+        elif image in labels:
+            labels[image].append(names[category])
+    repeated = collections.Counter(str(i.get("id")) for i in content["images"])
+    for number in (n for n, count in repeated.items() if count > 1):
+        table.problems.add(kinds.MALFORMED, f"{repeated[number]} images have the id {number}")
+        labels.pop(number, None)
+    return labels

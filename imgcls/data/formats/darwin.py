@@ -8,7 +8,7 @@ import os
 
 from imgcls.data import problems as kinds
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Item, Table
+from imgcls.data.table import Table
 from imgcls.errors import ConfigError
 
 EXPECTED = "Darwin JSON 2.0"
@@ -17,7 +17,7 @@ DETAILS = ("attributes", "text", "properties")
 COMMON = ("id", "name", "slot_names", "annotators", "reviewers", "ranges", *DETAILS)
 
 
-def read_darwin(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+def read_darwin(path: str, table: Table) -> None:
     """Adds a Darwin file to a table, or all that lie anywhere under a directory.
 
     Raises:
@@ -45,27 +45,27 @@ def _add_file(content, file: str, table: Table) -> None:
             raise ConfigError(f"{file}: is Darwin JSON 1.0; export the data set as {EXPECTED}")
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ConfigError(f"{file}: has no item.name; expected {EXPECTED}")
+        if not isinstance(entry.get("annotations", []), list):
+            raise ConfigError(f"{file}: its annotations are no list; expected {EXPECTED}")
         # A picture's folder is written from the root of the data set: "/cats".
-        path = os.path.join(str(item.get("path") or "").strip("/"), item["name"])
-        labels, metadata = _labels(entry.get("annotations") or [], path, table)
-        if labels is not None:
-            table.items.append(Item(path, labels, metadata=metadata))
+        folder = str(item.get("path") or "").strip("/")
+        path = os.path.join(folder, item["name"].lstrip("/"))
+        tags = [a for a in entry.get("annotations", []) if _is_tag(a, table)]
+        if all(isinstance(tag.get("name"), str) for tag in tags):
+            details = {
+                key: {t["name"].strip(): t[key] for t in tags if t.get(key)} for key in DETAILS
+            }
+            metadata = {key: found for key, found in details.items() if found}
+            table.add(path, [tag["name"] for tag in tags], metadata=metadata)
+        else:
+            table.problems.add(kinds.MALFORMED, f"{path} has a tag without a name")
 
 
-def _labels(annotations: list, path: str, table: Table) -> tuple[tuple[str, ...] | None, dict]:
-    labels: dict[str, None] = {}
-    metadata: dict = {}
-    for annotation in annotations:
-        if not isinstance(annotation, dict) or not isinstance(annotation.get("name"), str):
-            table.problems.add(kinds.MALFORMED, f"{path} has an annotation without a name")
-            return None, {}
-        if "tag" not in annotation:
-            kind = next((key for key in annotation if key not in COMMON), "unknown")
-            table.problems.passed_over[kind] += 1
-            continue
-        label = annotation["name"].strip()
-        labels[label] = None
-        for key in DETAILS:
-            if annotation.get(key):
-                metadata.setdefault(key, {})[label] = annotation[key]
-    return tuple(labels), metadata
+def _is_tag(annotation, table: Table) -> bool:
+    """Whether an annotation is of the whole picture; others are counted by their kind."""
+    keys = annotation if isinstance(annotation, dict) else ()
+    if "tag" in keys:
+        return True
+    found = (key for key in keys if key not in COMMON)
+    table.problems.passed_over[next(found, "annotation of unknown kind")] += 1
+    return False

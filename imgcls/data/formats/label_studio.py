@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 from imgcls.data import problems as kinds
 from imgcls.data.files import EXTENSIONS
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Item, Table
+from imgcls.data.table import Table
 from imgcls.errors import ConfigError
 
 EXPECTED = "a list of tasks, as Label Studio exports it in JSON or JSON-MIN"
@@ -28,7 +28,7 @@ class Task(NamedTuple):
     votes: list[dict[str, tuple[str, ...]]]
 
 
-def read_label_studio(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+def read_label_studio(path: str, table: Table) -> None:
     """Adds an export to a table.
 
     A single label is the one with most votes, and a tie is a problem; of many labels those stay
@@ -44,7 +44,7 @@ def read_label_studio(path: str, table: Table, multi_label: bool | None, separat
     full = any(isinstance(task.get("data"), dict) for task in content)
     tasks = list(_read_full(content, table) if full else _read_min(content, path))
     questions = sorted({question for task in tasks for vote in task.votes for question in vote})
-    if len(questions) > 1 and not multi_label:
+    if len(questions) > 1 and not table.multi_label:
         raise ConfigError(
             f"{path}: has choices for {len(questions)} questions ({', '.join(questions)}); leave "
             "one, or join them with config.data.multi_label=True"
@@ -57,25 +57,25 @@ def read_label_studio(path: str, table: Table, multi_label: bool | None, separat
             table.problems.add(kinds.MALFORMED, f"task {task.number} names no picture")
             continue
         picture = task.data[key]
-        labels = _majority(given) if table.listed or multi_label else _most(given)
+        labels = _majority(given) if table.listed or table.multi_label else _most(given)
         if labels is None:
             table.problems.add(kinds.TIE, picture)
         elif not given:
             table.problems.add(kinds.UNLABELLED, picture)
         else:
             metadata = {k: v for k, v in task.data.items() if k != key}
-            table.items.append(Item(_path(picture), labels, metadata=metadata))
+            table.add(_path(picture), labels, metadata=metadata)
 
 
 def _read_full(content: list[dict], table: Table) -> Iterator[Task]:
     for number, task in enumerate(content):
         votes = []
-        for annotation in task.get("annotations") or task.get("completions") or []:
+        for annotation in _objects(task.get("annotations") or task.get("completions")):
             if annotation.get("was_cancelled") or annotation.get("skipped"):
                 table.problems.passed_over["cancelled annotation"] += 1
                 continue
             vote: dict[str, tuple[str, ...]] = {}
-            for result in annotation.get("result") or []:
+            for result in _objects(annotation.get("result")):
                 if result.get("type") != "choices":
                     table.problems.passed_over[str(result.get("type"))] += 1
                     continue
@@ -96,12 +96,16 @@ def _read_min(content: list[dict], path: str) -> Iterator[Task]:
             f"{path}: can't tell which of {', '.join(keys) or 'no keys'} is the label; call it "
             "'label', or export as JSON"
         )
-    tasks: dict[object, Task] = {}
+    tasks: dict[str, Task] = {}
     for number, row in enumerate(content):
         data = {k: v for k, v in row.items() if k not in (*ABOUT, *answers)}
-        task = tasks.setdefault(row.get("id", f"row {number}"), Task(row.get("id"), data, []))
+        task = tasks.setdefault(str(row.get("id", f"row {number}")), Task(row.get("id"), data, []))
         task.votes.append({k: _names(row[k]) for k in answers if k in row})
     yield from tasks.values()
+
+
+def _objects(value) -> list[dict]:
+    return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
 
 
 def _names(value) -> tuple[str, ...]:

@@ -11,24 +11,18 @@ metadata. In JSON lines an object is a row, and labels may be a list.
 import csv
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from imgcls.data import problems as kinds
-from imgcls.data.table import SPLITS, Item, Table
+from imgcls.data.table import SPLITS, Table
 from imgcls.errors import ConfigError
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")
 
 
-def read_manifest(path: str, table: Table, multi_label: bool | None, separator: str) -> None:
+def read_manifest(path: str, table: Table) -> None:
     """Adds the rows of a manifest to a table.
-
-    Args:
-      path: of a `.csv`, `.tsv` or `.jsonl` file.
-      table: gets them.
-      multi_label: False takes a separator as a part of the label.
-      separator: between the labels in one cell.
 
     Raises:
       ConfigError: a missing column, no UTF-8, or a line that is no JSON.
@@ -38,15 +32,13 @@ def read_manifest(path: str, table: Table, multi_label: bool | None, separator: 
     rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
     try:
         for line, row in rows(path, table):
-            _add(row, f"{os.path.basename(path)} line {line}", table, separator)
+            _add(row, f"{os.path.basename(path)} line {line}", table)
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: is not UTF-8 ({e.reason}); save it as UTF-8") from e
-    except csv.Error as e:
-        raise ConfigError(f"{path}: is no table: {e}; expected one row a line") from e
 
 
 def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    """Rows by the names `path`, `label`, `split` and `group`, and those of the other columns."""
+    """Line number and cells, by role (`path`, `label`, `split`, `group`) or the column's name."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
@@ -54,19 +46,25 @@ def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
         if delimiter == "," and "," not in first and ";" in first:
             delimiter = ";"  # as spreadsheets write where the comma is a decimal sign
         reader = csv.reader(file, delimiter=delimiter, strict=True)
-        header = [cell.strip() for cell in next(reader, [])]
-        columns = _columns(header, f"{path}: line 1")
-        for row in reader:
-            if len(row) == len(header):
-                yield reader.line_num, dict(zip(columns, row, strict=True))
-            elif row:
-                line = f"{os.path.basename(path)} line {reader.line_num}"
-                cells = f"{len(row)} cells, not {len(header)}"
-                table.problems.add(kinds.MALFORMED, f"{line} has {cells}")
+        try:
+            header = [cell.strip() for cell in next(reader, [])]
+            roles = _roles(header)
+            _check_roles(roles, f"{path}: line 1", header)
+            for row in reader:
+                if len(row) == len(header):
+                    yield reader.line_num, dict(zip(roles, row, strict=True))
+                elif row:
+                    line = f"{os.path.basename(path)} line {reader.line_num}"
+                    cells = f"{len(row)} cells, not {len(header)}"
+                    table.problems.add(kinds.MALFORMED, f"{line} has {cells}")
+        except csv.Error as e:
+            where = f"{path}: line {reader.line_num}"
+            raise ConfigError(f"{where}: {e}; expected cells divided by {delimiter!r}") from e
 
 
 def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    columns: dict[str, str] = {}
+    """Line number and values, by role or key as in `_read_csv`."""
+    roles: dict[str, str] = {}
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -82,49 +80,48 @@ def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
                 where = f"{os.path.basename(path)} line {number}"
                 table.problems.add(kinds.MALFORMED, f"{where} is no JSON object")
                 continue
-            if not columns.keys() >= row.keys():
-                names = [*columns, *(key for key in row if key not in columns)]
-                columns = dict(zip(names, _columns(names, f"{path}: line {number}"), strict=True))
-            yield number, {columns[key]: value for key, value in row.items()}
+            if not roles.keys() >= row.keys():
+                keys = list(dict.fromkeys([*roles, *row]))
+                roles = dict(zip(keys, _roles(keys), strict=True))
+            yield number, {roles[key]: value for key, value in row.items()}
+    _check_roles(roles.values(), path, roles)
 
 
-def _columns(header: list[str], where: str) -> list[str]:
+def _roles(header: list[str]) -> list[str]:
     """The header with `path`, `label`, `split` and `group` in place of the columns' own names."""
     lower = [name.lower() for name in header]
-    found = {"path": _first(PATHS, lower), "label": _first(LABELS, lower)}
-    for name, index in found.items():
-        if index is None:
-            wanted = PATHS if name == "path" else LABELS
+    names = {"path": PATHS, "label": LABELS, "split": ("split",), "group": ("group",)}
+    role = {_first(wanted, lower): name for name, wanted in names.items()}
+    return [role.get(i, header[i]) for i in range(len(header))]
+
+
+def _check_roles(roles: Iterable[str], where: str, header: Iterable[str]) -> None:
+    for name, wanted in (("path", PATHS), ("label", LABELS)):
+        if name not in roles:
             raise ConfigError(
                 f"{where}: no column for the {name}; it has {', '.join(header) or 'none'}, "
                 f"expected one of {', '.join(wanted)}"
             )
-    found |= {name: _first((name,), lower) for name in ("split", "group")}
-    role = {index: name for name, index in found.items()}
-    return [role.get(i, header[i]) for i in range(len(header))]
 
 
 def _first(names: tuple[str, ...], header: list[str]) -> int | None:
     return next((header.index(name) for name in names if name in header), None)
 
 
-def _add(row: dict, where: str, table: Table, separator: str) -> None:
+def _add(row: dict, where: str, table: Table) -> None:
     path, split, group = (_text(row.pop(key, None)) for key in ("path", "split", "group"))
     label = row.pop("label", None)
     if isinstance(label, list):
         table.listed = True
+        labels = [_text(name) for name in label]
     else:
-        label = _text(label).split(separator)
-    labels = tuple(dict.fromkeys(name for name in map(_text, label) if name))
+        labels = _text(label).split(table.separator) if table.separator else [_text(label)]
     if not path:
         table.problems.add(kinds.MALFORMED, f"{where} names no picture")
-    elif any("\n" in name or "\r" in name for name in labels):
-        table.problems.add(kinds.MALFORMED, f"{where} has a label of two lines")
     elif split and split.lower() not in SPLITS:
         table.problems.add(kinds.MALFORMED, f"{where} has the unknown split {split!r}")
     else:
-        split = SPLITS[split.lower()] if split else None
-        table.items.append(Item(path, labels, split, group or None, row))
+        table.add(path, labels, SPLITS.get(split.lower()), group or None, row)
 
 
 def _text(value) -> str:
