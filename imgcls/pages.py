@@ -7,6 +7,7 @@ names come from strangers. Pictures and charts stand in the page itself, as data
 import base64
 import functools
 import io
+import warnings
 
 import jinja2
 import numpy as np
@@ -48,7 +49,9 @@ def chart(figure) -> str:
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     data = io.BytesIO()
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "imgcls"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "imgcls"}), warnings.catch_warnings():
+        # Letters that matplotlib's font lacks are found in those of the reader.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(data, format="svg", metadata={"Date": None})
     return _data_uri("image/svg+xml", data.getvalue())
 

@@ -9,6 +9,7 @@ Of other data of the same classes: `--config.data.source=folder:/new/pictures`.
 """
 
 import argparse
+import contextlib
 import datetime
 import math
 import pathlib
@@ -44,9 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     inside = checkpoint.parent.name == "checkpoints"
     workdir = checkpoint.parents[1] if inside else checkpoint.parent
     out = pathlib.Path(args.out or workdir / "report" / "report.html").expanduser()
+    with _writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, str(checkpoint), args.split, args.calibrate_on)
     values = _values(results, workdir, args.examples)
-    _write(out, pages.render("report.html", step=checkpoint.name, settings=settings, **values))
+    page = pages.render("report.html", step=checkpoint.name, settings=settings, **values)
+    with _writing(out):
+        # File names are bytes, and need not be text.
+        replace_bytes(out, page.encode(errors="replace"))
     print(out)
     return 0
 
@@ -55,7 +61,7 @@ def _values(results: Results, workdir: pathlib.Path, examples: int) -> dict:
     """What the template shows."""
     config, info = results.trained.config, results.trained.info
     history, ended = tables.read_history(workdir)
-    groups = gallery.choose(results, examples)
+    groups = gallery.show(results, gallery.choose(results, examples))
     counts = class_counts(config, results)
     return {
         "results": results,
@@ -77,7 +83,8 @@ def _values(results: Results, workdir: pathlib.Path, examples: int) -> dict:
         "pairs": tables.confused_pairs(results),
         "precision_recall": _precision_recall(results),
         "reliability": _reliability(results),
-        "groups": gallery.show(results, groups) if groups else [],
+        "groups": groups,
+        "heat_maps": any(picture["heat"] for group in groups for picture in group["pictures"]),
         "embedding": _embedding(results),
     }
 
@@ -163,11 +170,10 @@ def _override(trained: Trained, overrides: list[str]) -> None:
             )
 
 
-def _write(path: pathlib.Path, page: str) -> None:
+@contextlib.contextmanager
+def _writing(path: pathlib.Path):
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # File names are bytes, and need not be text.
-        replace_bytes(path, page.encode(errors="replace"))
+        yield
     except OSError as e:
         raise ConfigError(f"--out={path}: can't be written: {cli.one_line(e)}") from e
 

@@ -40,8 +40,9 @@ def choose(results: Results, count: int) -> list[Group]:
 def show(results: Results, groups: list[Group]) -> list[dict]:
     """The groups for the template: `{name, title, note, pictures}`.
 
-    A picture has `image` and `heat` (data URIs), `name` and `short_name`, `said` (the class with
-    its probability), `labels`, and whether it is `right`.
+    A picture has `image` and `heat` (data URIs), `name` and `short_name`, `said` (the class), its
+    `probability`, `labels`, and whether it is `right`. `heat` is None where it is the same all
+    over, as that of a model whose last map has one cell.
     """
     reader = create_reader(results.trained.config, results.source, train=False)
     pairs = {pair: None for group in groups for pair in zip(group.rows, group.classes, strict=True)}
@@ -126,7 +127,7 @@ def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, numbe
     name = p.names[row]
     return {
         "image": pages.picture(image, SIDE),
-        "heat": pages.picture(overlay(image, heat), SIDE),
+        "heat": pages.picture(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),
         "said": names[number],

@@ -1,6 +1,7 @@
 """What a report is about: a trained model's answers on a split, calibrated on another."""
 
 import dataclasses
+import os
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -9,7 +10,7 @@ from imgcls import calibration as calibration_lib
 from imgcls.calibration import Calibration
 from imgcls.checkpoint import Trained
 from imgcls.data import open_split
-from imgcls.data.sources import Source, parse_split
+from imgcls.data.sources import FILE_KINDS, Source, parse_split
 from imgcls.errors import ConfigError
 from imgcls.evaluators.classification import check_classes
 from imgcls.evaluators.predictions import Predictions, read_predictions
@@ -113,11 +114,14 @@ def class_counts(config: ConfigDict, results: Results) -> dict[str, np.ndarray]:
 
 
 def _open(trained: Trained, split: str) -> Source:
+    kind, _, path = trained.config.data.source.partition(":")
     try:
         source = open_split(trained.config, split)
     except ConfigError as e:
+        if kind not in FILE_KINDS or os.path.exists(os.path.expanduser(path)):
+            raise
         raise ConfigError(
-            f"{e}; if the data has moved, --config.data.source=KIND:PATH says where to"
+            f"{e}; where the data has moved, write --config.data.source={kind}:/new/place"
         ) from e
     check_classes(source.class_names, trained.info.class_names, f"split {split!r}")
     if source.multi_label != trained.info.multi_label:

@@ -12,6 +12,7 @@ from imgcls.report.results import Results
 MATRIX = 30
 PAIRS = 20
 
+# In the order that they are shown in.
 MEANINGS = {
     "accuracy": "share of examples whose most probable class is the label",
     "balanced_accuracy": "mean over the classes of the share that is found",
@@ -48,15 +49,25 @@ CURVES = ("accuracy", "f1", "map")
 def metric_rows(results: Results) -> list[dict]:
     """`{name, value, interval, meaning}` of each metric; the interval is None or `(low, high)`."""
     summary = results.summary
+    metrics = {name: value for name, value in summary.metrics.items() if name not in COUNTS}
+    if not results.multi_label:
+        # Of one label each they are the accuracy.
+        metrics = {k: v for k, v in metrics.items() if not k.startswith("micro_")}
+    if results.predictions.task != "binary":
+        # Those without a prefix are the macro ones.
+        metrics = {k: v for k, v in metrics.items() if f"macro_{k}" not in metrics}
+    order = [
+        *(name for name in MEANINGS if name in metrics),
+        *sorted(metrics.keys() - MEANINGS.keys()),
+    ]
     return [
         {
             "name": name,
-            "value": value,
+            "value": metrics[name],
             "interval": summary.intervals.get(name),
             "meaning": MEANINGS.get(name, ""),
         }
-        for name, value in summary.metrics.items()
-        if name not in COUNTS
+        for name in order
     ]
 
 

@@ -1,0 +1,95 @@
+"""Pages of `python -m imgcls.report` that several tests read; made once in a process."""
+
+import html.parser
+import json
+import pathlib
+import shutil
+
+import numpy as np
+from PIL import Image
+
+from imgcls.report.__main__ import main
+from tests.conftest import exit_code
+from tests.runs import draw_pictures, save_run
+
+# What must be shown as it is: by HTML, by SVG, and without being read as a formula.
+STRANGE = ("$x^{", "<img src=x onerror=alert(1)>", "_under", "nul\x07 & 猫")
+NAMES = ('"><img src=x onerror=alert(2)>', "$y_{", "<b>&amp;", "plain")
+
+
+def digits_page(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
+    """Of the run on digits, in a copy of its workdir; calibrated on a part of training."""
+    copy = folder / "digits run"
+    page = copy / "report" / "report.html"
+    if not page.exists():
+        shutil.copytree(workdir, copy)
+        options = ("--calibrate_on=train[:200]", "--examples=5", "--batch_size=64")
+        assert exit_code(lambda: main([f"--workdir={copy}", *options])) == 0
+    return page
+
+
+def strange_run(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
+    """A bare multi-label checkpoint, and the arguments that name data with names of `STRANGE`."""
+    run, data = folder / "strange", folder / "strange data"
+    if not data.exists():
+        save_run(run, STRANGE, multi_label=True, loss="sigmoid")
+        rng, rows = np.random.default_rng(0), []
+        data.mkdir()
+        for number, pixels in enumerate(draw_pictures(48)):
+            file = f"{NAMES[number % 4]}{number}.png"
+            Image.fromarray(pixels).save(data / file)
+            chosen = [STRANGE[k] for k in np.flatnonzero(rng.random(4) < 0.5)]
+            split = "test" if number < 24 else "val"
+            rows.append({"image": file, "labels": chosen, "split": split})
+        lines = [json.dumps(row) + "\n" for row in rows]
+        (data / "all.jsonl").write_text("".join(lines))
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    source = f"--config.data.source=manifest:{data / 'all.jsonl'}"
+    return checkpoint, [f"--workdir={checkpoint}", source, "--examples=6"]
+
+
+def strange_page(folder: pathlib.Path) -> pathlib.Path:
+    """Of `strange_run`."""
+    page = folder / "strange.html"
+    if not page.exists():
+        arguments = strange_run(folder)[1]
+        assert exit_code(lambda: main([*arguments, f"--out={page}"])) == 0
+    return page
+
+
+class Page(html.parser.HTMLParser):
+    """A page in parts.
+
+    Attributes:
+      tags: `(tag, attributes)` in order.
+      text: all of it.
+      tables: of each table its rows, of each row its cells' texts.
+    """
+
+    def __init__(self, path: pathlib.Path):
+        super().__init__()
+        self.tags, self.text, self.tables, self._in_cell = [], "", [], False
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self._in_cell = True
+
+    def handle_endtag(self, tag):
+        self._in_cell = self._in_cell and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        self.text += data
+        if self._in_cell:
+            self.tables[-1][-1][-1] += data
+
+    def table(self, *header: str) -> list[list[str]]:
+        """The rows below the table's header that starts so."""
+        (found,) = [t for t in self.tables if tuple(t[0][: len(header)]) == header]
+        return [[cell.strip() for cell in row] for row in found[1:]]

@@ -1,0 +1,98 @@
+"""Pages in a browser, from disk: nothing broken, nothing too wide, nothing from the network."""
+
+import json
+import pathlib
+import shutil
+
+import pytest
+
+from tests import reports
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver on the PATH"
+)
+WIDTHS = (1280, 390)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Headless Chromium that logs its requests."""
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    # As root in a container it has no sandbox, and little shared memory.
+    for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+def open_page(browser, path: pathlib.Path, width: int) -> set[str]:
+    """Shows a page in a window of that width; returns the schemes of what it asked for."""
+    size = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(path.as_uri())
+    events = (json.loads(line["message"])["message"] for line in browser.get_log("performance"))
+    urls = [
+        event["params"]["request"]["url"]
+        for event in events
+        if event["method"] == "Network.requestWillBeSent"
+    ]
+    return {url.partition(":")[0] for url in urls}
+
+
+def check_page(browser, path: pathlib.Path, pictures: int) -> None:
+    """At every width."""
+    for width in WIDTHS:
+        schemes = open_page(browser, path, width)
+        # An alert of a name that was run would end in an error here.
+        found = browser.execute_script(
+            """const root = document.scrollingElement;
+            const links = [...document.querySelectorAll('a[href^="#"]')];
+            return {
+              pictures: document.images.length,
+              broken: [...document.images].filter(i => !(i.naturalWidth > 0)).map(i => i.alt),
+              width: innerWidth, needed: root.scrollWidth,
+              dead: links.map(a => a.hash).filter(h => !document.getElementById(h.slice(1))),
+            };"""
+        )
+        assert found["pictures"] >= pictures and found["broken"] == []
+        assert found["width"] == width and found["needed"] <= width, found
+        assert found["dead"] == []
+        assert schemes <= {"file", "data"} and "file" in schemes
+        assert browser.get_log("browser") == []
+
+
+def test_report(browser, workdir, tmp_path_factory):
+    check_page(browser, reports.digits_page(workdir, tmp_path_factory.getbasetemp()), 25)
+
+
+def test_report_with_strange_names(browser, tmp_path_factory):
+    check_page(browser, reports.strange_page(tmp_path_factory.getbasetemp()), 25)
+
+
+def write_bad_page(folder: pathlib.Path) -> pathlib.Path:
+    path = folder / "bad.html"
+    path.write_text(
+        '<!doctype html><meta name="viewport" content="width=device-width"><img alt="gone" '
+        'src="gone.png"><a href="#none">x</a><div style="width: 2000px">wide</div>'
+        "<script>console.error(1)</script>"
+    )
+    return path
+
+
+def test_a_bad_page_is_seen(browser, tmp_path):
+    """That the checks above can fail."""
+    page = write_bad_page(tmp_path)
+    with pytest.raises(AssertionError, match="gone"):
+        check_page(browser, page, 1)
+    assert open_page(browser, page, 390) == {"file"}
+    assert len(browser.get_log("browser")) == 2
+    assert browser.execute_script("return document.scrollingElement.scrollWidth") > 390
