@@ -24,6 +24,7 @@ from imgcls.errors import ConfigError, DataError
 
 VERSION = 1
 MANIFEST = "manifest.json"
+AGAIN = "convert the data set anew"
 
 
 class Records:
@@ -32,11 +33,14 @@ class Records:
     def __init__(self, shards: list[str], names: list[str], said: str):
         self._said = said
         self._positions = {name: i for i, name in enumerate(names)}
-        self._records = ArrayRecordDataSource(shards) if shards else []
+        try:
+            self._records = ArrayRecordDataSource(shards) if shards else []
+        except (OSError, ValueError, RuntimeError) as e:
+            raise ConfigError(f"{said}: can't be read ({one_line(e)}); {AGAIN}") from e
         if not len(self._records) == len(self._positions) == len(names):
             raise ConfigError(
                 f"{said}: its shards hold {len(self._records):,} pictures and its tables "
-                f"{len(names):,} lines; convert the data set anew"
+                f"{len(self._positions):,} names; {AGAIN}"
             )
 
     def read(self, path: str) -> bytes:
@@ -64,18 +68,17 @@ def open_records(path: str, seed: int) -> DataSet:
         )
     manifest = load_json(place, "what python -m imgcls.convert writes")
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise ConfigError(f"{said}: {MANIFEST} is not of version {VERSION}; convert the data anew")
+        raise ConfigError(f"{said}: {MANIFEST} is not of version {VERSION}; {AGAIN}")
     shards, items = [], []
     for split, about in manifest["splits"].items():
         shards += [os.path.join(path, shard) for shard in about["shards"]]
         items += _read_items(os.path.join(path, f"{split}.jsonl"), split)
     missing = next((shard for shard in shards if not os.path.isfile(shard)), None)
     if missing:
-        raise ConfigError(f"{said}: {os.path.basename(missing)} is missing; convert the data anew")
+        raise ConfigError(f"{said}: {os.path.basename(missing)} is missing; {AGAIN}")
     records = Records(shards, [item.path for item in items], said)
-    splits = tuple(manifest["splits"])
     names, multi_label = tuple(manifest["class_names"]), manifest["multi_label"]
-    options = dict(seed=seed, said=said, splits=splits)
+    options = dict(seed=seed, said=said, splits=tuple(manifest["splits"]))
     return divide(items, records, names, multi_label, Problems(), **options)
 
 
@@ -87,4 +90,4 @@ def _read_items(path: str, split: str) -> Iterator[Item]:
                 labels = tuple(row["labels"])
                 yield Item(row["name"], labels, split, row.get("group"), row.get("metadata", {}))
     except (OSError, ValueError, KeyError) as e:
-        raise ConfigError(f"{path}: can't be read ({one_line(e)}); convert the data anew") from e
+        raise ConfigError(f"{path}: can't be read ({one_line(e)}); {AGAIN}") from e
