@@ -38,6 +38,7 @@ def save_run(
     config.objective.update(objective)
     config.data.eval_transform = f"resize(({SIDE}, {SIDE}))"
     config.data.mean, config.data.std = (0.4,), (0.3,)
+    config.data.workers = 2
     info = DataInfo(classes, multi_label, (SIDE, SIDE, 3))
     made = create_objective(config, info)
     spec = {"image": jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8)}

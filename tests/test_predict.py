@@ -296,12 +296,11 @@ def test_a_bar_on_a_terminal(run, folder, tmp_path, monkeypatch):
     assert "1/1" not in run(folder / "00.png")[2]
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv"])
-def test_nobody_reads_the_answers_any_more(workdir, folder, cache, form):
-    """As after `| head`: the other end of the pipe is closed."""
+def test_nobody_reads_the_answers_any_more(workdir, folder, cache):
+    """As after `| head`: the other end of the pipe is closed, which is noticed at the end."""
     reader, writer = os.pipe()
     os.close(reader)
-    arguments = command_line("predict", f"--checkpoint={workdir}", f"--format={form}")
+    arguments = command_line("predict", f"--checkpoint={workdir}", "--format=csv")
     done = subprocess.run(
         [*arguments, str(folder / "00.png")],
         env=command_env(cache),
