@@ -11,19 +11,18 @@ import pytest
 from imgcls.checkpoint import latest_checkpoint
 from tests.conftest import REPO, command_env, command_line
 
-# A BatchNorm model, at a rate at which the loss falls by a tenth within 20 steps. At a rate six
-# times as high training itself is chaotic: rounding in the last bit grows to 0.1 in the loss.
+# A BatchNorm model whose loss falls by a fourteenth within 20 steps. Its branches start at zero:
+# where they do not, training is chaotic, and rounding in the last bit grows to 2e-4 in the loss.
 RECIPE = (
     "--config=configs/digits.py",
     "--config.total=20 steps",
     "--config.schedule.warmup=0 steps",
     "--config.schedule.name=constant",
-    "--config.optim.learning_rate=0.05",
+    "--config.optim.learning_rate=0.1",
     "--config.batch_size=256",
     "--config.model.width=32",
     "--config.model.virtual_batch_size=32",
     "--config.model.stage_sizes=(1, 1)",
-    "--config.model.zero_init_residual=False",
     "--config.data.train_transform=pad_crop(8, padding=1)",
     "--config.log.every=1 steps",
     "--config.checkpoint.keep_best=None",
@@ -66,7 +65,7 @@ def one_device(command, tmp_path_factory):
     done = command("main", *RECIPE, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     curve = losses(workdir)
-    assert len(curve) == 20 and curve[-1] < 0.92 * curve[0]
+    assert len(curve) == 20 and curve[-1] < 0.95 * curve[0]
     return workdir
 
 
