@@ -15,6 +15,7 @@ import csv
 import io
 import json
 import pathlib
+import re
 import sys
 
 import jax
@@ -48,15 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     _override(settings, overrides)
     mesh = sharding.create_mesh(settings)
     objective = create_objective(settings, info)
+    validation = None
+    if args.calibrate is not None:
+        validation = _open_validation(settings, objective, mesh, info, args.calibrate)
     evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, log=_tell)
     if not evaluators:
         raise ConfigError(
             f"{args.workdir}: its config names no evaluator; add one, for example "
             "--config.evaluators.test.split=test"
         )
-    validation = None
-    if args.calibrate is not None:
-        validation = _open_validation(settings, objective, mesh, info, args.calibrate)
     variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
     checkpoint = latest_checkpoint(args.workdir)
     _tell(f"evaluating {checkpoint}")
@@ -79,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             }
             results = flatten(summaries)
             table = table_of(answers[used], calibration, settings.data.separator)
-            _write(workdir / "report", name, table, summaries[used], used)
+            write_report(workdir / "report", name, table, summaries[used], used)
         else:
             results = evaluator.run(variables)
         metrics |= {f"{name}/{key}": value for key, value in results.items()}
@@ -115,9 +116,9 @@ def table_of(predictions: Predictions, calibration: Calibration, separator: str)
 
     Its columns are `id` (`Source.name`), `label`, `prediction` and `probability` (of the
     prediction). Multi-label, `label` and `prediction` are joined by the separator, `|` by default
-    (within a class's name it is written `\\|`), and each class has a column `probability NAME`. All
-    text is in quotes and stays as it is; some spreadsheets run what starts with = + - or @ as a
-    formula, unless the column is imported as text.
+    (a backslash comes before it and before a backslash within a class's name), and each class has a
+    column `probability NAME`. All text is in quotes and stays as it is; some spreadsheets run what
+    starts with = + - or @ as a formula, unless the column is imported as text.
 
     Args:
       predictions: as the model gave them.
@@ -136,7 +137,7 @@ def table_of(predictions: Predictions, calibration: Calibration, separator: str)
             table.writerow([name, names[label], names[answer], _rounded(scores[answer])])
         return out.getvalue()
     table.writerow([*head, *(f"probability {name}" for name in names)])
-    escaped = [name.replace(separator, "\\" + separator) for name in names]
+    escaped = [re.sub(rf"(\\|{re.escape(separator)})", r"\\\1", name) for name in names]
     columns = (predictions.names, predictions.labels, answers, predictions.scores)
     for name, *hot, scores in zip(*columns, strict=True):
         said = [separator.join(escaped[i] for i in row.nonzero()[0]) for row in hot]
@@ -144,11 +145,7 @@ def table_of(predictions: Predictions, calibration: Calibration, separator: str)
     return out.getvalue()
 
 
-def _rounded(probability: float) -> float:
-    return float(f"{probability:.6g}")
-
-
-def _write(folder: pathlib.Path, name: str, table: str, summary: Summary, used: str) -> None:
+def write_report(folder: pathlib.Path, name: str, table: str, summary: Summary, used: str) -> None:
     """Saves the files of an evaluator, whole or not at all, from process 0."""
     if jax.process_index() != 0:
         return
@@ -158,6 +155,10 @@ def _write(folder: pathlib.Path, name: str, table: str, summary: Summary, used: 
     replace_bytes(paths[0], table.encode(errors="surrogateescape"))
     replace_text(paths[1], summary.to_json())
     _tell(f"of {_called(used)}: {paths[0]}, {paths[1]}")
+
+
+def _rounded(probability: float) -> float:
+    return float(f"{probability:.6g}")
 
 
 def _called(used: str) -> str:
