@@ -288,7 +288,7 @@ def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
     while parts and all(len(p) > depth for p in parts) and len({p[depth] for p in parts}) == 1:
         depth += 1
     splits = [SPLITS.get(p[depth]) if len(p) > depth else None for p in parts]
-    if None in splits or len(set(splits)) < 2:
+    if None in splits:
         yield from items
         return
     for item, split in zip(items, splits, strict=True):

@@ -203,6 +203,13 @@ def test_files_for_splits(pictures, names):
     assert (root / "classes.txt").read_text() == "x\n"
 
 
+def test_a_column_says_more_than_the_name_of_its_file(pictures):
+    root = pictures("a.jpg", "b.jpg")
+    write(root, "train.csv", "path,label,split\na.jpg,x,\nb.jpg,x,test\n")
+    assert create_source(f"manifest:{root}", "train").name(0) == str(root / "a.jpg")
+    assert create_source(f"manifest:{root}", "test").name(0) == str(root / "b.jpg")
+
+
 def test_directories_that_are_unclear(pictures):
     root = pictures("a.jpg")
     with pytest.raises(ConfigError, match="holds no .csv or .tsv or .jsonl file"):
@@ -466,6 +473,10 @@ def test_coco_problems(pictures):
         ],
         kinds.UNLABELLED: ["3.jpg"],
     }
+    data = open_data_set(f"coco:{root / 'c.json'}", on_error="skip", multi_label=True)
+    sources = [data.open(split) for split in data.splits]
+    left = {os.path.basename(s.name(i)) for s in sources for i in range(len(s))}
+    assert left == {"1.jpg", "3.jpg"}
     del content["categories"]
     with pytest.raises(
         ConfigError, match="c.json: has no list of objects 'categories'; expected COCO"

@@ -217,12 +217,22 @@ def test_slices_of_groups_by_hand():
 
 
 def test_a_group_counts_for_its_most_frequent_class():
-    """Ten groups of 'two of 1 and one of 0' are of class 1, as are ten single ones."""
-    labels = np.array([1, 0, 1] * 10 + [1] * 10 + [0] * 40)
-    groups = np.array([i // 3 for i in range(30)] + list(range(10, 60)))
-    chosen = stratified_slice(labels, "", "50%", 0, groups)
-    ones = np.isin(groups[chosen], np.arange(20)).sum()
-    assert abs(ones - 20) <= 3
+    """Ten groups of 'two of 1 and one of 0' are a class of their own beside 30 zeros."""
+    labels = np.array([1, 0, 1] * 10 + [0] * 30)
+    groups = np.concatenate([np.repeat(np.arange(10), 3), np.arange(10, 40)])
+    for seed in range(30):
+        chosen = stratified_slice(labels, "", "50%", seed, groups)
+        assert abs(len(set(groups[chosen]) & set(range(10))) - 5) <= 1
+
+
+def test_divided_as_the_labels_are(manifest):
+    rows = [(f"{i:03d}.jpg", "cbad"[i * i % 7 % 4]) for i in range(90)]
+    labels = np.array(["abcd".index(label) for _, label in rows])
+    for split, bounds in (("train", ("", "80%")), ("val", ("80%", "90%")), ("test", ("90%", ""))):
+        chosen = stratified_slice(labels, *bounds, 4)
+        source = create_source(manifest(rows), split, seed=4)
+        assert names(source) == [rows[i][0] for i in chosen]
+        np.testing.assert_array_equal(source.labels(), labels[chosen])
 
 
 def test_order_of_the_classes_does_not_change_the_split(manifest, tmp_path):
@@ -241,7 +251,7 @@ def test_split_folders_divide_whatever_names_them(manifest):
     assert names(data.open("train")) == ["1.jpg", "3.jpg"]
     # All in one folder, as downloads have it, is no division.
     assert open_data_set(manifest(rows[::2])).splits == ("train", "val", "test")
-    assert open_data_set(manifest([*rows, ("d/else/4.jpg", "x")])).splits == (
+    assert open_data_set(manifest([*rows, ("d/zoo/4.jpg", "x")])).splits == (
         "train",
         "val",
         "test",
