@@ -17,7 +17,8 @@ def folder(shared_data, tmp_path_factory):
     return root
 
 
-@pytest.mark.parametrize("kind", [pytest.param("folder", marks=pytest.mark.slow), "zip"])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["folder", "zip"])
 def test_short_run_lowers_the_loss(kind, command, shared_data, folder, tmp_path):
     data = folder if kind == "folder" else shared_data / "cifar10_jpg.zip"
     done = command(

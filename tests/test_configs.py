@@ -34,7 +34,7 @@ REQUIRED = {"finetune.py": "init_from=weights,data=folder:pictures"}
 VARIANTS = ("regnety.py:flops=400mf",)
 
 # Files that reproduce no paper.
-OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py")
+OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py", "own.py")
 
 
 class Built(NamedTuple):

@@ -70,7 +70,13 @@ def one_device(command, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    "devices, mesh", [(2, ()), (4, ()), (8, ()), (4, ("--config.mesh.fsdp=4",))]
+    "devices, mesh",
+    [
+        pytest.param(2, (), marks=pytest.mark.slow),
+        pytest.param(4, (), marks=pytest.mark.slow),
+        (8, ()),
+        (4, ("--config.mesh.fsdp=4",)),
+    ],
 )
 def test_loss_curve_is_the_same_on_other_meshes(devices, mesh, command, one_device, tmp_path):
     done = command("main", *RECIPE, *mesh, f"--workdir={tmp_path}", devices=devices)

@@ -58,7 +58,7 @@ def finetune(command, pictures, hub, workdir, train, init_from=f"timm:{NAME}"):
     )
 
 
-@pytest.mark.parametrize("train", ["all", "head"])
+@pytest.mark.parametrize("train", [pytest.param("all", marks=pytest.mark.slow), "head"])
 def test_seven_classes(train, command, pictures, hub, tmp_path):
     done = finetune(command, pictures, hub, tmp_path, train)
     assert done.returncode == 0, done.stderr

@@ -75,12 +75,18 @@ print("tensorflow imported:", "tensorflow" in sys.modules)
 @pytest.mark.parametrize(
     "recipe, smaller",
     [
-        ("resnet50", ["--config.model.virtual_batch_size=4"]),
+        (
+            "resnet50",
+            ["--config.model.virtual_batch_size=4", "--config.model.stage_sizes=(1, 1, 1, 1)"],
+        ),
+        pytest.param(
+            "resnet50", ["--config.model.virtual_batch_size=4"], marks=pytest.mark.slow, id="whole"
+        ),
         pytest.param("vit_b16", [], marks=pytest.mark.slow),
     ],
 )
 def test_recipes_train_and_evaluate(recipe, smaller, data_dir, cache, tmp_path):
-    """Three steps and an exact evaluation of each recipe; only the batch and length are less."""
+    """Three steps and an exact evaluation of each recipe, with a smaller batch and less length."""
     args = (
         *smaller,
         f"--config=configs/{recipe}.py",

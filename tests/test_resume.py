@@ -133,6 +133,7 @@ def test_sigterm_saves_and_says_how_to_resume(uninterrupted, cache, tmp_path):
     assert_same_run(tmp_path, uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_killed_teacher(cache, tmp_path):
     """BYOL, killed and continued, against itself never interrupted."""
     whole = run_until([], signal.SIGKILL, tmp_path / "whole", cache, BYOL)

@@ -132,7 +132,14 @@ def vit_config(**changes) -> ConfigDict:
     return config
 
 
-@pytest.mark.parametrize("mesh", [dict(fsdp=4), dict(model=4), dict(data=2, fsdp=2, model=2)])
+@pytest.mark.parametrize(
+    "mesh",
+    [
+        pytest.param(dict(fsdp=4), marks=pytest.mark.slow),
+        pytest.param(dict(model=4), marks=pytest.mark.slow),
+        dict(data=2, fsdp=2, model=2),
+    ],
+)
 def test_sharded_transformer_is_the_replicated_one(mesh):
     theirs, losses = run(vit_config(), make_mesh())
     ours, our_losses = run(vit_config(), make_mesh(**mesh))

@@ -140,7 +140,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
 
 
 # In the default run; to compile the others takes minutes.
-QUICK = {"alexnet", "resnet18", "vit_ti16", "deit_ti16_distilled"}
+QUICK = {"resnet18", "vit_ti16"}
 
 
 @pytest.mark.parametrize(

@@ -67,7 +67,17 @@ def make_config(name: str, *overrides: str):
     return config
 
 
-@pytest.mark.parametrize("name", list_objectives())
+# Those that take longest and share most of their code with others.
+SLOW = ("mae", "denoise")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name
+        for name in list_objectives()
+    ],
+)
 def test_twenty_steps(name, cache, tmp_path, capsys):
     config = make_config(name, f"--config.compile_cache={cache}")
     results = train(config, str(tmp_path))

@@ -58,7 +58,14 @@ def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
     return [logits, *state.get("intermediates", {}).get("aux_logits", ())]
 
 
-@pytest.mark.parametrize("name", CASES)
+# Not the first of their family.
+SLOW = ("regnety_tv", "vgg_timm", "regnetx")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES],
+)
 def test_logits(name, tmp_path):
     case = CASES[name]
     write_state_dict(case, path := tmp_path / "model.safetensors")
