@@ -1,12 +1,26 @@
 """Class weights: by frequency as scikit-learn and PyTorch have them, and by name."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from imgcls.data import DataInfo
+from imgcls.config import default_config, from_json, load, override, to_json
+from imgcls.data import DataInfo, create_reader, describe, open_split
 from imgcls.errors import ConfigError
 from imgcls.objectives.class_weights import create_class_weights
+from tests.objectives.cases import (
+    MULTI,
+    SINGLE,
+    YES_NO,
+    asymmetric,
+    binary_cross_entropy,
+    focal,
+    log_softmax,
+    make_batch,
+    make_objective,
+)
 
 NAMES = ("cat", "sea lion", "a.b", "dog")
 
@@ -64,3 +78,101 @@ def test_mistakes(wanted, message):
     with pytest.raises(ConfigError, match=f"config.objective.*{message}") as error:
         weights(wanted)
     assert "\n" not in str(error.value)
+
+
+# ---- In the loss.
+
+WEIGHTS = np.array([1.0, 3.0, 0.5, 1.0])
+NAMED = {"class 1": 3.0, "class 2": 0.5}
+SOFT = np.random.default_rng(5).dirichlet(np.ones(4), 8).astype(np.float32)
+HALF_YES = np.array([0.0, 0.25, 1.0, 0.5, 1.0, 0.0, 0.75, 1.0], np.float32)[:, None]
+
+# The options, the labels, and in NumPy the weighted loss [B] of logits.
+WEIGHTED = {
+    "softmax": (
+        {},
+        SINGLE,
+        lambda z: -WEIGHTS[SINGLE] * log_softmax(z)[np.arange(8), SINGLE],
+    ),
+    "softmax soft": ({}, SOFT, lambda z: -(SOFT @ WEIGHTS) * (SOFT * log_softmax(z)).sum(-1)),
+    "sigmoid": (
+        {"loss": "sigmoid", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * binary_cross_entropy(z, MULTI)).mean(-1),
+    ),
+    "focal": (
+        {"loss": "focal", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * focal(z, MULTI, 0.25, 2.0)).mean(-1),
+    ),
+    "asymmetric": (
+        {"loss": "asymmetric", "multi_label": True},
+        MULTI,
+        lambda z: (np.where(MULTI, WEIGHTS, 1) * asymmetric(z, MULTI, 4, 0, 0.05)).mean(-1),
+    ),
+    "binary": (
+        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
+        YES_NO,
+        lambda z: np.where(YES_NO, 3, 1) * binary_cross_entropy(z[:, 0], YES_NO),
+    ),
+    "binary soft": (
+        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
+        HALF_YES,
+        lambda z: (1 + 2 * HALF_YES[:, 0]) * binary_cross_entropy(z, HALF_YES)[:, 0],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTED)
+def test_class_weights_act_in_training_alone(name):
+    options, labels, weighted = WEIGHTED[name]
+    objective = make_objective(**{"class_weights": NAMED, **options})
+    logits = np.random.default_rng(2).normal(size=(8, objective.num_outputs))
+    objective.model = Answers(logits)
+    loss, _ = objective.loss({}, {}, None, make_batch(labels), jax.random.key(1), 0)
+    np.testing.assert_allclose(loss, weighted(logits).mean(), rtol=1e-5)
+    plain = make_objective(**{**options, "class_weights": None})
+    ours, theirs = (o.example_loss(jnp.asarray(logits), labels) for o in (objective, plain))
+    np.testing.assert_array_equal(ours, theirs)
+    assert abs(theirs.mean() - loss) > 1e-3
+
+
+def test_class_weights_of_auxiliary_classifiers():
+    logits, auxiliary = np.random.default_rng(2).normal(size=(2, 8, 4))
+    objective = make_objective(class_weights=NAMED, aux_weight=0.25)
+    objective.model = Answers(logits, auxiliary)
+    loss, _ = objective.loss({}, {}, None, make_batch(SINGLE), jax.random.key(1), 0)
+    weighted = WEIGHTED["softmax"][2]
+    expected = weighted(logits) + 0.25 * weighted(auxiliary)
+    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
+
+
+class Answers:
+    """A model that answers what it is told, without the time to compile one."""
+
+    def __init__(self, logits, *auxiliary):
+        self._logits = jnp.asarray(logits, jnp.float32)
+        self._auxiliary = tuple(jnp.asarray(x, jnp.float32) for x in auxiliary)
+
+    def apply(self, variables, images, **options):
+        state = {"intermediates": {"aux_logits": self._auxiliary}} if self._auxiliary else {}
+        return self._logits, state
+
+
+@pytest.mark.parametrize("text", ["{'sea lion': 2.5, 'cat': 1}", "(('sea lion', 2.5), ('a.b', 1))"])
+def test_weights_of_the_command_line_survive_the_checkpoint(text):
+    config = override(default_config(), [f"--config.objective.class_weights={text}"])
+    for restored in (config, from_json(to_json(config))):
+        options = restored.objective.to_dict()
+        np.testing.assert_array_equal(weights(options["class_weights"]), [1, 2.5, 1, 1])
+
+
+@pytest.mark.parametrize("wanted", [None, "auto"])
+def test_classes_are_counted_only_where_weights_need_it(wanted):
+    """Counting reads every label, which takes minutes where these lie in the records."""
+    config = load("configs/digits.py")
+    config.objective.class_weights = wanted
+    source = open_split(config, "train")
+    info = describe(config, source, create_reader(config, source, train=True))
+    expected = tuple(np.bincount(source.labels())) if wanted else ()
+    assert info.class_counts == expected

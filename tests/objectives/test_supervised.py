@@ -10,19 +10,21 @@ from imgcls.data import DataInfo, batch_transforms
 from imgcls.errors import ConfigError
 from imgcls.objectives import create_objective
 from imgcls.state import TrainState
+from tests.objectives.cases import (
+    MULTI,
+    SHAPE,
+    SINGLE,
+    YES_NO,
+    asymmetric,
+    binary_cross_entropy,
+    focal,
+    log_softmax,
+    make_batch,
+    make_objective,
+    sigmoid,
+)
 
-SHAPE = (8, 8, 3)
 SPEC = {"image": jax.ShapeDtypeStruct((8, *SHAPE), jnp.uint8)}
-
-
-def make_objective(classes: int = 4, *, multi_label: bool = False, ema: float = 0.0, **options):
-    """With a one-block ResNet: two convolutions, BatchNorm, a head."""
-    config = default_config()
-    config.ema = ema
-    config.objective.update(options)
-    config.model.update({"stem": "cifar", "width": 4, "stage_sizes": (1,)})
-    info = DataInfo(tuple(f"class {i}" for i in range(classes)), multi_label, SHAPE)
-    return create_objective(config, info)
 
 
 def make_variables(objective, seed: int = 0) -> tuple:
@@ -37,11 +39,6 @@ def make_variables(objective, seed: int = 0) -> tuple:
     return jax.tree.map_with_path(draw, shapes)
 
 
-def make_batch(labels) -> dict:
-    images = np.random.default_rng(3).normal(size=(len(labels), *SHAPE)).astype(np.float32)
-    return {"image": jnp.asarray(images), "label": jnp.asarray(labels)}
-
-
 def train_logits(objective, params, state, batch) -> np.ndarray:
     """Logits in training mode, straight from the model."""
     logits, _ = objective.model.apply(
@@ -49,34 +46,6 @@ def train_logits(objective, params, state, batch) -> np.ndarray:
     )
     return np.float64(logits)
 
-
-def log_softmax(z):
-    return z - np.logaddexp.reduce(z, axis=-1, keepdims=True)
-
-
-def sigmoid(z):
-    return 1 / (1 + np.exp(-z))
-
-
-def binary_cross_entropy(z, y):
-    return y * np.logaddexp(0, -z) + (1 - y) * np.logaddexp(0, z)
-
-
-def focal(z, y, alpha, gamma):
-    p, y = sigmoid(z), np.float64(y)
-    cost = -y * alpha * (1 - p) ** gamma * np.log(p)
-    return cost - (1 - y) * (1 - alpha) * p**gamma * np.log(1 - p)
-
-
-def asymmetric(z, y, gamma_neg, gamma_pos, clip):
-    p, y = sigmoid(z), np.float64(y)
-    q = np.maximum(p - clip, 0)
-    return -y * (1 - p) ** gamma_pos * np.log(p) - (1 - y) * q**gamma_neg * np.log(1 - q)
-
-
-SINGLE = np.array([0, 3, 1, 2, 2, 0, 1, 3], np.int32)
-MULTI = np.random.default_rng(1).integers(0, 2, (8, 4)).astype(np.uint8)
-YES_NO = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
 
 # The options, the labels, and in NumPy: the loss [B] and the score [B, K] of logits.
 CASES = {
@@ -217,83 +186,6 @@ def test_focal_without_alpha():
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(8, 4)))
     expected = 2 * focal(np.float64(logits), np.eye(4)[SINGLE], 0.5, 2.0).mean(-1)
     np.testing.assert_allclose(objective.example_loss(logits, SINGLE), expected, rtol=1e-5)
-
-
-WEIGHTS = np.array([1.0, 3.0, 0.5, 1.0])
-NAMED = {"class 1": 3.0, "class 2": 0.5}
-SOFT = np.random.default_rng(5).dirichlet(np.ones(4), 8).astype(np.float32)
-HALF_YES = np.array([0.0, 0.25, 1.0, 0.5, 1.0, 0.0, 0.75, 1.0], np.float32)[:, None]
-
-# The options, the labels, and in NumPy the weighted loss [B] of logits.
-WEIGHTED = {
-    "softmax": (
-        {},
-        SINGLE,
-        lambda z: -WEIGHTS[SINGLE] * log_softmax(z)[np.arange(8), SINGLE],
-    ),
-    "softmax soft": ({}, SOFT, lambda z: -(SOFT @ WEIGHTS) * (SOFT * log_softmax(z)).sum(-1)),
-    "sigmoid": (
-        {"loss": "sigmoid", "multi_label": True},
-        MULTI,
-        lambda z: (np.where(MULTI, WEIGHTS, 1) * binary_cross_entropy(z, MULTI)).mean(-1),
-    ),
-    "focal": (
-        {"loss": "focal", "multi_label": True},
-        MULTI,
-        lambda z: (np.where(MULTI, WEIGHTS, 1) * focal(z, MULTI, 0.25, 2.0)).mean(-1),
-    ),
-    "asymmetric": (
-        {"loss": "asymmetric", "multi_label": True},
-        MULTI,
-        lambda z: (np.where(MULTI, WEIGHTS, 1) * asymmetric(z, MULTI, 4, 0, 0.05)).mean(-1),
-    ),
-    "binary": (
-        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
-        YES_NO,
-        lambda z: np.where(YES_NO, 3, 1) * binary_cross_entropy(z[:, 0], YES_NO),
-    ),
-    "binary soft": (
-        {"loss": "binary", "classes": 2, "class_weights": {"class 1": 3.0}},
-        HALF_YES,
-        lambda z: (1 + 2 * HALF_YES[:, 0]) * binary_cross_entropy(z, HALF_YES)[:, 0],
-    ),
-}
-
-
-@pytest.mark.parametrize("name", WEIGHTED)
-def test_class_weights_act_in_training_alone(name):
-    options, labels, weighted = WEIGHTED[name]
-    objective = make_objective(**{"class_weights": NAMED, **options})
-    logits = np.random.default_rng(2).normal(size=(8, objective.num_outputs))
-    objective.model = Answers(logits)
-    loss, _ = objective.loss({}, {}, None, make_batch(labels), jax.random.key(1), 0)
-    np.testing.assert_allclose(loss, weighted(logits).mean(), rtol=1e-5)
-    plain = make_objective(**{**options, "class_weights": None})
-    ours, theirs = (o.example_loss(jnp.asarray(logits), labels) for o in (objective, plain))
-    np.testing.assert_array_equal(ours, theirs)
-    assert abs(theirs.mean() - loss) > 1e-3
-
-
-def test_class_weights_of_auxiliary_classifiers():
-    logits, auxiliary = np.random.default_rng(2).normal(size=(2, 8, 4))
-    objective = make_objective(class_weights=NAMED, aux_weight=0.25)
-    objective.model = Answers(logits, auxiliary)
-    loss, _ = objective.loss({}, {}, None, make_batch(SINGLE), jax.random.key(1), 0)
-    weighted = WEIGHTED["softmax"][2]
-    expected = weighted(logits) + 0.25 * weighted(auxiliary)
-    np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
-
-
-class Answers:
-    """A model that answers what it is told, without the time to compile one."""
-
-    def __init__(self, logits, *auxiliary):
-        self._logits = jnp.asarray(logits, jnp.float32)
-        self._auxiliary = tuple(jnp.asarray(x, jnp.float32) for x in auxiliary)
-
-    def apply(self, variables, images, **options):
-        state = {"intermediates": {"aux_logits": self._auxiliary}} if self._auxiliary else {}
-        return self._logits, state
 
 
 def test_masked_examples_do_not_count():
