@@ -80,7 +80,7 @@ def test_strange_names_are_shown_as_they_are(strange):
     for name in (*reports.STRANGE, *reports.NAMES):
         assert name in page.text
     # In the legends of the curves and the map, cut where they are long.
-    shown = ("$x^{", "<img src=x onerror=al…", "_under", "nul\N{REPLACEMENT CHARACTER} & 猫")
+    shown = ("$x^{$", "<img src=x onerror=al…", "_under", "nul\N{REPLACEMENT CHARACTER} & 猫")
     with_names = [text for text in decode_charts(page) if all(n in text for n in shown)]
     assert len(with_names) == 2
 
