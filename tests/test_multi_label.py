@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls.checkpoint import load_meta
+from imgcls.checkpoint import latest_checkpoint, load_meta
 from tests.mosaics import write_mosaics
 
 # Which stripes are painted; the rarest is the one whose name has a space.
@@ -71,6 +71,13 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
     evaluated = json.loads(again.stdout)
     for key in ("test/map", "test/loss", "val/exact_match"):
         assert evaluated[key] == pytest.approx(measured[key], rel=1e-5)
+
+    # A checkpoint from before classes were counted is read too.
+    file = latest_checkpoint(tmp_path) / "meta" / "metadata"
+    meta = json.loads(file.read_text())
+    del meta["class_counts"]
+    file.write_text(json.dumps(meta))
+    assert load_meta(tmp_path)[1].class_counts == ()
 
 
 def test_unknown_class_is_named_with_its_neighbour(stripes, command, tmp_path):
