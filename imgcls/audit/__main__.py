@@ -1,0 +1,90 @@
+"""Check a data set before training: `python -m imgcls.audit --data=folder:/my/pictures`.
+
+Looks for shortcuts (brightness, borders, file size and other simple properties that give the label
+away), duplicates above all across splits, wrong labels, missing classes, and dark, blurry or broken
+pictures. Writes audit.html and audit.json. The exit code is 0 where all is well, 1 with findings, 2
+for a mistake in the command.
+"""
+
+import argparse
+import json
+import pathlib
+
+from imgcls import cli
+from imgcls.audit import page
+from imgcls.audit.checks import Audit, run_checks
+from imgcls.audit.numbers import to_json
+from imgcls.data.sources import Source, open_data_set
+from imgcls.errors import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Flags -> checks -> page."""
+    args = _parser().parse_args(argv)
+    if args.max_images is not None and args.max_images < 1:
+        raise ConfigError(f"--max_images={args.max_images}: must be 1 or more")
+    out = pathlib.Path(args.out).expanduser()
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise ConfigError(f"--out={args.out}: can't be written: {cli.one_line(e)}") from e
+    audit = run_checks(
+        args.data,
+        _open(args),
+        checkpoint=args.checkpoint,
+        max_images=args.max_images,
+        seed=args.seed,
+    )
+    (out / "audit.json").write_text(json.dumps(to_json(audit), indent=1), encoding="utf-8")
+    (out / "audit.html").write_text(page.write(audit), encoding="utf-8")
+    _tell(audit)
+    print(f"page: {out / 'audit.html'}")
+    return int(any(f.level == "finding" for f in audit.findings))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m imgcls.audit", description=__doc__, allow_abbrev=False
+    )
+    add = parser.add_argument
+    add("--data", required=True, metavar="SOURCE", help="as config.data.source: folder:PATH, ...")
+    add("--data_dir", metavar="DIR", help="as config.data.dir")
+    add("--checkpoint", metavar="DIR", help="a workdir, whose features judge the labels")
+    add("--out", default="audit", metavar="DIR", help="for the page (default: ./audit)")
+    add("--splits", metavar="NAMES", help="such as train,test (default: all)")
+    add("--max_images", type=int, metavar="N", help="read a sample of this size")
+    add("--seed", type=int, default=0, help="of the sample, the folds and the permutations")
+    add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
+    add("--separator", default="|", help="as config.data.separator")
+    return parser
+
+
+def _open(args: argparse.Namespace) -> dict[str, Source]:
+    """The sources of the splits, by name; all of what is wrong is left for the audit to tell."""
+    data = open_data_set(
+        args.data,
+        data_dir=args.data_dir,
+        seed=args.seed,
+        on_error="skip",
+        multi_label=None if args.multi_label is None else args.multi_label == "True",
+        separator=args.separator,
+    )
+    names = args.splits.split(",") if args.splits else data.splits
+    sources = {name: data.open(name) for name in names}
+    sources = {name: source for name, source in sources.items() if len(source)}
+    if not sources:
+        raise ConfigError(f"--data={args.data}: holds no pictures with labels")
+    return sources
+
+
+def _tell(audit: Audit) -> None:
+    for finding in audit.findings:
+        # Names come from strangers, and could hold a terminal's commands.
+        text = "".join(c if c.isprintable() else "?" for c in finding.text)
+        print(f"{finding.level}: {finding.check}: {text}")
+    count = sum(f.level == "finding" for f in audit.findings)
+    print(f"{len(audit.pictures):,} pictures, {count} findings")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,79 @@
+"""What labels are checked by: a trained model's features, or a few made by hand."""
+
+import numpy as np
+from sklearn.decomposition import PCA
+
+from imgcls.audit.reading import Pictures
+from imgcls.checkpoint import load_trained
+from imgcls.evaluators.features import FeatureReader, Subset
+
+# Of PCA on the hand-made features.
+_DIMENSIONS = 128
+
+
+def of_checkpoint(path: str, pictures: Pictures) -> np.ndarray:
+    """The features of a trained model, with its own preprocessing: float32 `[N, D]`.
+
+    Raises:
+      ConfigError: no checkpoint there.
+    """
+    trained = load_trained(path)
+    trained.config.data.workers = 0
+    layer = trained.objective.feature_layers[0]
+    parts = (trained.config, trained.objective, trained.mesh, trained.info, layer, None)
+    reader = FeatureReader(*parts)
+    variables = {"": (trained.params, trained.model_state)}
+    of_splits = [
+        reader.read(variables, Subset(source, pictures.index[pictures.split == s])).values[""]
+        for s, source in enumerate(pictures.sources)
+        if (pictures.split == s).any()
+    ]
+    return np.concatenate(of_splits)
+
+
+def handmade(thumbs: np.ndarray, seed: int) -> np.ndarray:
+    """Colours, layout and edges of small pictures.
+
+    A colour histogram (4 x 4 x 4), the picture at 8 x 8, and histograms of 9 edge directions in
+    4 x 4 cells (Dalal & Triggs 2005, unsigned, each cell's weighted by strength), scaled and
+    reduced by PCA.
+
+    Args:
+      thumbs: uint8 `[N, 32, 32, 3]`.
+      seed: of PCA's solver.
+
+    Returns:
+      float32 `[N, D]`, D at most 128.
+    """
+    parts = np.array_split(thumbs, max(1, len(thumbs) // 4096))
+    x = np.concatenate([np.concatenate([f(p) for f in _PARTS], 1) for p in parts])
+    x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-3)
+    dimensions = min(_DIMENSIONS, *x.shape)
+    return PCA(dimensions, svd_solver="randomized", random_state=seed).fit_transform(x)
+
+
+def _histogram(thumbs: np.ndarray) -> np.ndarray:
+    codes = (thumbs >> 6).astype(int) @ np.array([16, 4, 1])
+    codes = codes.reshape(len(thumbs), -1) + 64 * np.arange(len(thumbs))[:, None]
+    counts = np.bincount(codes.ravel(), minlength=64 * len(thumbs)).reshape(-1, 64)
+    return np.sqrt(counts / counts.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _layout(thumbs: np.ndarray) -> np.ndarray:
+    cells = thumbs.reshape(len(thumbs), 8, 4, 8, 4, 3).mean((2, 4), dtype=np.float32)
+    return cells.reshape(len(thumbs), -1) / 255
+
+
+def _edges(thumbs: np.ndarray) -> np.ndarray:
+    grey = thumbs.mean(-1, dtype=np.float32)
+    dy, dx = np.gradient(grey, axis=(1, 2))
+    strength = np.hypot(dx, dy)
+    direction = ((np.arctan2(dy, dx) % np.pi) * (9 / np.pi)).astype(int) % 9
+    cell = np.arange(32) // 8
+    cells = (cell[:, None] * 4 + cell) * 9
+    codes = direction + cells + 144 * np.arange(len(thumbs))[:, None, None]
+    found = np.bincount(codes.ravel(), strength.ravel(), 144 * len(thumbs)).reshape(-1, 144)
+    return np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+
+
+_PARTS = (_histogram, _layout, _edges)

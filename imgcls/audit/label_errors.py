@@ -1,0 +1,183 @@
+"""Labels that are likely wrong: confident learning on out-of-fold probabilities.
+
+Confident learning (Northcutt et al. 2021, arXiv:1911.00068, the cleanlab library) names suspects,
+and names many where the classifier is weak. Whether there is something to find is asked apart: do
+the labels contradict the classifier more often than right labels contradict a calibrated one?
+"""
+
+import dataclasses
+
+import numpy as np
+from cleanlab.filter import find_label_issues
+from cleanlab.multilabel_classification.filter import find_multilabel_issues_per_class
+from scipy.optimize import minimize, minimize_scalar
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import recall_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+FOLDS = 5
+# A finding needs a likelihood ratio (2 log) of this size, p < 0.0002 by chi-square ...
+_MIN_RATIO = 15.0
+# ... a classifier that is right on this share of held-out pictures, the mean over classes ...
+MIN_ACCURACY = 0.7
+# ... and this share of wrong labels, at least.
+MIN_SHARE = 0.003
+
+
+@dataclasses.dataclass(frozen=True)
+class Suspect:
+    """A label that is likely wrong.
+
+    Attributes:
+      index: of the picture.
+      given: number of the class that it has; in multi-label data of the class in question.
+      better: number of the class that it looks like; in multi-label data the same class, and
+        `missing` says whether it should be there.
+      score: probability of the given label, out of fold; the lower, the more suspect.
+    """
+
+    index: int
+    given: int
+    better: int
+    score: float
+    missing: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelErrors:
+    """What was found.
+
+    Attributes:
+      suspects: most suspect first.
+      accuracy: of the classifier out of fold, mean over classes.
+      share: of the labels that no calibrated classifier explains, an estimate of those that are
+        wrong.
+      ratio: likelihood ratio (2 log) against a share of zero.
+      skipped: names of classes with too few examples to be judged.
+      judged: number of pictures.
+    """
+
+    suspects: list[Suspect]
+    accuracy: float
+    share: float
+    ratio: float
+    skipped: list[str]
+    judged: int
+
+    @property
+    def significant(self) -> bool:
+        """Whether there are label errors, beyond what a clean data set shows."""
+        enough = self.accuracy >= MIN_ACCURACY and self.share >= MIN_SHARE
+        return enough and self.ratio >= _MIN_RATIO
+
+
+def find_label_errors(
+    features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], seed: int
+) -> LabelErrors:
+    """Judges every label by a logistic regression that has not seen it.
+
+    Args:
+      features: float `[N, D]`.
+      labels: int `[N]` or multi-hot `[N, K]`.
+      class_names: of the K classes.
+      seed: of the folds.
+    """
+    find = _find_single if labels.ndim == 1 else _find_multi
+    return find(features, labels, class_names, seed)
+
+
+def _find_single(features, labels, class_names, seed) -> LabelErrors:
+    counts = np.bincount(labels, minlength=len(class_names))
+    classes = np.flatnonzero(counts >= FOLDS)
+    skipped = [class_names[c] for c in np.flatnonzero((counts < FOLDS) & (counts > 0))]
+    rows = np.flatnonzero(np.isin(labels, classes))
+    if len(classes) < 2:
+        return LabelErrors([], 0.0, 0.0, 0.0, skipped, 0)
+    y = np.searchsorted(classes, labels[rows])
+    p = _out_of_fold(features[rows], y, seed)
+    issues = find_label_issues(y, p, return_indices_ranked_by="self_confidence", n_jobs=1)
+    best = classes[p.argmax(1)]
+    suspects = [
+        Suspect(int(rows[i]), int(labels[rows[i]]), int(best[i]), float(p[i, y[i]])) for i in issues
+    ]
+    accuracy = float(recall_score(y, p.argmax(1), average="macro"))
+    share, ratio = unexplained_share(p, y)
+    return LabelErrors(suspects, accuracy, share, ratio, skipped, len(rows))
+
+
+def _find_multi(features, labels, class_names, seed) -> LabelErrors:
+    counts = (labels > 0).sum(0)
+    usable = np.minimum(counts, len(labels) - counts) >= FOLDS
+    classes = np.flatnonzero(usable)
+    skipped = [class_names[c] for c in np.flatnonzero(~usable & (counts > 0))]
+    if not len(classes):
+        return LabelErrors([], 0.0, 0.0, 0.0, skipped, 0)
+    y = (labels[:, classes] > 0).astype(int)
+    p = np.stack([_out_of_fold(features, column, seed)[:, 1] for column in y.T], 1)
+    lists = [list(np.flatnonzero(row)) for row in y]
+    issues, *_ = find_multilabel_issues_per_class(
+        lists, p, return_indices_ranked_by="self_confidence", n_jobs=1
+    )
+    suspects = [
+        Suspect(int(i), int(c), int(c), float(p[i, j] if y[i, j] else 1 - p[i, j]), not y[i, j])
+        for j, c in enumerate(classes)
+        for i in issues[j]
+    ]
+    suspects.sort(key=lambda s: s.score)
+    right = [recall_score(y[:, j], p[:, j] > 0.5, average="macro") for j in range(len(classes))]
+    decisions = np.stack([1 - p.ravel(), p.ravel()], 1)
+    share, ratio = unexplained_share(decisions, y.ravel())
+    return LabelErrors(suspects, float(np.mean(right)), share, ratio, skipped, len(labels))
+
+
+def _out_of_fold(features: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
+    """Probabilities `[N, K]`, each by a classifier trained without the example."""
+    # The same weight of regularisation per example, whatever their number.
+    strength = float(np.clip(100 / len(y), 0.01, 1))
+    model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    return cross_val_predict(model, features, y, cv=folds, method="predict_proba")
+
+
+def unexplained_share(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """The share of labels that contradict even a calibrated classifier.
+
+    Maximum likelihood of the mixture (1 - e) softmax(log(p) / T) + e / K: the temperature T takes
+    up what is uncertain in the pictures (Guo et al. 2017, arXiv:1706.04599), e what is left, labels
+    given regardless of the picture. A random label is right once in K, so that e (1 - 1 / K) are
+    wrong.
+
+    Args:
+      p: out-of-fold probabilities, `[N, K]`.
+      y: labels, int `[N]`.
+
+    Returns:
+      The estimated share of wrong labels, and the likelihood ratio (2 log) against e = 0.
+    """
+    classes = p.shape[1]
+    logits = np.log(np.maximum(p, 1e-12))
+
+    def own(log_temperature: float) -> np.ndarray:
+        z = logits / np.exp(log_temperature)
+        z = np.exp(z - z.max(1, keepdims=True))
+        return z[np.arange(len(y)), y] / z.sum(1)
+
+    def loss(log_temperature: float, e: float = 0.0) -> float:
+        return -np.log((1 - e) * own(log_temperature) + e / classes + 1e-300).sum()
+
+    plain = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    mixed = min(
+        (
+            minimize(
+                lambda v: loss(v[0], 1 / (1 + np.exp(-v[1]))),
+                [plain.x, start],
+                method="Nelder-Mead",
+            )
+            for start in (-5.0, -3.0)
+        ),
+        key=lambda result: result.fun,
+    )
+    ratio = max(0.0, 2 * (plain.fun - mixed.fun))
+    return float((1 - 1 / classes) / (1 + np.exp(-mixed.x[1]))), float(ratio)
