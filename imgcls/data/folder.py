@@ -2,7 +2,6 @@
 
 import os
 
-from imgcls.data.files import EXTENSIONS as EXTENSIONS
 from imgcls.data.files import Files
 from imgcls.data.table import SPLITS, Table
 from imgcls.errors import ConfigError

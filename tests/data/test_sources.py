@@ -388,11 +388,36 @@ def test_a_damaged_zip_member_is_a_data_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spec", ["digit", "digits:x", "folder:", "folder", "tfds:", "", "http://x"]
+    "spec",
+    [
+        "digit",
+        "digits:x",
+        "folder:",
+        "folder",
+        "tfds:",
+        "",
+        "http://x",
+        "coco",
+        "manifest:",
+        "/tmp",
+    ],
 )
 def test_unknown_source(spec):
-    with pytest.raises(ConfigError, match="unknown; write digits, folder:PATH or tfds:NAME"):
+    with pytest.raises(
+        ConfigError, match="unknown; write digits, folder:PATH or tfds:NAME"
+    ) as error:
         create_source(spec, "train")
+    for kind in ("manifest:", "darwin:", "labelstudio:", "coco:", "records:"):
+        assert kind in str(error.value)
+
+
+def test_splits_and_groups(make_source):
+    assert create_source("digits", "test").splits == ("train", "test")
+    assert create_source("digits", "test").group(0) is None
+    files = ["train/a/1.png", "test/a/2.png", "validation/a/3.png"]
+    source = make_source(files, "test")
+    assert source.splits == ("train", "val", "test")
+    assert source.group(0) is None and source.metadata(0) == {}
 
 
 # ---- Real data.
