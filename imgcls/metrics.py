@@ -175,9 +175,9 @@ def multi_label_metrics(
 
     Returns:
       `map` (mean of the average precision over the classes with a positive example; left out if
-      there is none), `precision`, `recall` and `f1` of `micro_` (over all decisions), `macro_`
-      (means over all K classes, with 0 for a ratio 0/0) and `weighted_` (by the positives of each
-      class), `exact_match` (share of examples with every class right), `ece` (of all decisions: how
+      there is none), `micro_precision`, `micro_recall`, `micro_f1` (over all decisions),
+      `macro_precision`, `macro_recall`, `macro_f1` (means over all K classes, with 0 for a ratio
+      0/0), `exact_match` (share of examples with every class right), `ece` (of all decisions: how
       often a class of that probability is there), `brier`, `loss`, `examples`.
 
     Raises:
@@ -194,8 +194,8 @@ def multi_label_metrics(
         metrics["map"] = float(np.mean(precisions))
     predictions = scores > 0.5
     hits = np.sum(predictions & labels, axis=0)
-    rates = averaged_rates(hits, predictions.sum(axis=0), labels.sum(axis=0), every_class=True)
-    metrics |= {name: float(value) for name, value in rates.items()}
+    found = averaged_rates(hits, predictions.sum(axis=0), labels.sum(axis=0), every_class=True)
+    metrics |= {k: float(v) for k, v in found.items() if not k.startswith("weighted_")}
     metrics["exact_match"] = float(np.mean((predictions == labels).all(axis=1)))
     metrics["ece"] = expected_calibration_error(scores.ravel(), labels.ravel())
     return metrics
