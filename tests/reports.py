@@ -28,13 +28,12 @@ def digits_page(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
     return page
 
 
-def strange_run(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
-    """A bare multi-label checkpoint, and the arguments that name data with names of `STRANGE`."""
-    run, data = folder / "strange", folder / "strange data"
+def strange_data(folder: pathlib.Path) -> str:
+    """A source of pictures with names of `NAMES` and any number of labels of `STRANGE`."""
+    data = folder / "strange data"
     if not data.exists():
-        save_run(run, STRANGE, multi_label=True, loss="sigmoid")
-        rng, rows = np.random.default_rng(0), []
         data.mkdir()
+        rng, rows = np.random.default_rng(0), []
         for number, pixels in enumerate(draw_pictures(48)):
             file = f"{NAMES[number % 4]}{number}.png"
             Image.fromarray(pixels).save(data / file)
@@ -43,17 +42,24 @@ def strange_run(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
             rows.append({"image": file, "labels": chosen, "split": split})
         lines = [json.dumps(row) + "\n" for row in rows]
         (data / "all.jsonl").write_text("".join(lines))
+    return f"manifest:{data / 'all.jsonl'}"
+
+
+def strange_run(folder: pathlib.Path) -> list[str]:
+    """The arguments that name a bare multi-label checkpoint, and `strange_data`."""
+    run = folder / "strange"
+    if not run.exists():
+        save_run(run, STRANGE, multi_label=True, loss="sigmoid")
     (checkpoint,) = (run / "checkpoints").iterdir()
-    source = f"--config.data.source=manifest:{data / 'all.jsonl'}"
-    options = ["--examples=6", "--config.data.workers=0"]
-    return checkpoint, [f"--workdir={checkpoint}", source, *options]
+    source = f"--config.data.source={strange_data(folder)}"
+    return [f"--workdir={checkpoint}", source, "--examples=6", "--config.data.workers=0"]
 
 
 def strange_page(folder: pathlib.Path) -> pathlib.Path:
     """Of `strange_run`."""
     page = folder / "strange.html"
     if not page.exists():
-        arguments = strange_run(folder)[1]
+        arguments = strange_run(folder)
         assert exit_code(lambda: main([*arguments, f"--out={page}"])) == 0
     return page
 

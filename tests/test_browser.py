@@ -7,6 +7,7 @@ import shutil
 import pytest
 
 from tests import reports
+from tests.conftest import exit_code
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
@@ -53,15 +54,18 @@ def check_page(browser, path: pathlib.Path, pictures: int) -> None:
     for width in WIDTHS:
         schemes = open_page(browser, path, width)
         # An alert of a name that was run would end in an error here.
-        found = browser.execute_script(
-            """const root = document.scrollingElement;
+        found = browser.execute_async_script(
+            """const done = arguments[0], images = [...document.images];
+            // Those further down need not be loaded yet.
+            images.forEach(i => { i.loading = 'eager'; });
+            const root = document.scrollingElement;
             const links = [...document.querySelectorAll('a[href^="#"]')];
-            return {
-              pictures: document.images.length,
-              broken: [...document.images].filter(i => !(i.naturalWidth > 0)).map(i => i.alt),
+            Promise.allSettled(images.map(i => i.decode())).then(() => done({
+              pictures: images.length,
+              broken: images.filter(i => !(i.naturalWidth > 0)).map(i => i.alt),
               width: innerWidth, needed: root.scrollWidth,
               dead: links.map(a => a.hash).filter(h => !document.getElementById(h.slice(1))),
-            };"""
+            }));"""
         )
         assert found["pictures"] >= pictures and found["broken"] == []
         assert found["width"] == width and found["needed"] <= width, found
@@ -76,6 +80,15 @@ def test_report(browser, workdir, tmp_path_factory):
 
 def test_report_with_strange_names(browser, tmp_path_factory):
     check_page(browser, reports.strange_page(tmp_path_factory.getbasetemp()), 25)
+
+
+def test_audit(browser, tmp_path, tmp_path_factory):
+    """Of the data with strange names."""
+    from imgcls.audit.__main__ import main
+
+    data = reports.strange_data(tmp_path_factory.getbasetemp())
+    assert exit_code(lambda: main([f"--data={data}", f"--out={tmp_path}"])) == 1
+    check_page(browser, tmp_path / "audit.html", 10)
 
 
 def write_bad_page(folder: pathlib.Path) -> pathlib.Path:

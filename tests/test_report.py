@@ -148,7 +148,7 @@ def test_the_same_again(strange, tmp_path_factory):
     """The same bytes, in another file."""
     path, _ = strange
     again = path.with_name("again.html")
-    arguments = reports.strange_run(tmp_path_factory.getbasetemp())[1]
+    arguments = reports.strange_run(tmp_path_factory.getbasetemp())
     assert exit_code(lambda: main([*arguments, f"--out={again}"])) == 0
     assert again.read_bytes() == path.read_bytes()
 
@@ -333,7 +333,7 @@ def test_charts_of_many_classes():
     ],
 )
 def test_wrong_arguments(strange, tmp_path_factory, capsys, arguments, messages):
-    given = reports.strange_run(tmp_path_factory.getbasetemp())[1]
+    given = reports.strange_run(tmp_path_factory.getbasetemp())
     code = exit_code(lambda: main([*given, *arguments]))
     err = capsys.readouterr().err
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
@@ -349,7 +349,7 @@ def test_data_of_one_label_each(strange, capsys, tmp_path_factory):
         for image, label in zip(pictures, reports.STRANGE, strict=False)
     ]
     (folder / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = reports.strange_run(tmp_path_factory.getbasetemp())[1]
+    arguments = reports.strange_run(tmp_path_factory.getbasetemp())
     source = f"--config.data.source=manifest:{folder / 'one.jsonl'}"
     code = exit_code(lambda: main([*arguments, source]))
     err = capsys.readouterr().err
