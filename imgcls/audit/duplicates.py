@@ -57,7 +57,7 @@ def find_duplicates(pictures: Pictures) -> Duplicates:
 
 
 def _near(greys: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs `[M, 2]` of nearly the same among pictures of unequal pixels, and their correlations."""
+    """Pairs `[M, 2]` of nearly the same pictures, of unequal pixels, and their correlations."""
     busy = np.flatnonzero(greys.reshape(len(greys), -1).std(1) >= _MIN_CONTRAST)
     pairs, found = [np.empty((0, 2), int)], [np.empty(0)]
     vectors = _unit_vectors(thumbs[busy])

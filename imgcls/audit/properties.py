@@ -33,9 +33,11 @@ def colours(thumbs: np.ndarray) -> dict[str, np.ndarray]:
     """Light and colour of small pictures, uint8 `[N, H, W, 3]`.
 
     Returns:
-      brightness, contrast (mean and standard deviation of luma, 0 to 255), saturation (mean of
-      HSV's, 0 to 1), hue (degrees `[N]`: direction of the mean colour vector, so that grey pixels
-      count little and red does not tear at 0; NaN where all is grey) and border (`[N, 3]`, mean colour of the rim).
+      brightness, contrast: mean and standard deviation of luma, 0 to 255, `[N]`.
+      saturation: mean of HSV's, 0 to 1, `[N]`.
+      hue: degrees `[N]`, the direction of the mean colour vector, so that grey pixels count little
+        and red does not tear at 0; NaN where all is grey.
+      border: mean colour of the rim, `[N, 3]`.
     """
     count = len(thumbs)
     luma = _luma(thumbs)
