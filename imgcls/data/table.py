@@ -6,6 +6,7 @@ same table: sorted by path, with the same classes, labels and splits.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
@@ -81,12 +82,18 @@ class Table:
         metadata: dict | None = None,
     ) -> None:
         """Adds an example; its labels are stripped, and each counts once."""
-        names = tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
-        if any("\n" in name or "\r" in name for name in names):
+        names = _clean(tuple(labels))
+        text = " ".join(names)
+        if "\n" in text or "\r" in text:
             # Classes are written one a line.
             self.problems.add(kinds.MALFORMED, f"{path} has a label of two lines")
             return
         self.items.append(Item(path, names, split, group, metadata or {}))
+
+
+@functools.lru_cache(maxsize=4096)
+def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
 
 
 class Pictures(Protocol):
