@@ -123,6 +123,7 @@ def test_calibration_is_kept_and_drawn(digits):
         "As trained",
         f"At temperature {kept['temperature']:.3f}",
     ]
+    assert "too good" not in page.text
     metrics = {row[0]: row[1] for row in page.table("metric", "value")}
     assert float(captions[1][1]) == pytest.approx(100 * float(metrics["ece"]), abs=0.06)
 
@@ -144,13 +145,17 @@ def test_thresholds_of_many_labels(strange):
         assert float(precision) == pytest.approx(hits / max(hits + int(wrong), 1), abs=6e-4)
 
 
-def test_the_same_again(strange, tmp_path_factory):
-    """The same bytes, in another file."""
+def test_the_same_again(strange, tmp_path_factory, capsys):
+    """The same bytes, in another file. Where the calibration is from is judged, that is said."""
     path, _ = strange
     again = path.with_name("again.html")
     arguments = reports.strange_run(tmp_path_factory.getbasetemp())
     assert exit_code(lambda: main([*arguments, f"--out={again}"])) == 0
+    assert capsys.readouterr().out == f"calibrated on val: temperature 20\n{again}\n"
     assert again.read_bytes() == path.read_bytes()
+    arguments += ["--split=val", f"--out={again}"]
+    assert exit_code(lambda: main(arguments)) == 0
+    assert "too good" in reports.Page(again).text
 
 
 # ---- Which pictures.
@@ -319,7 +324,7 @@ def test_charts_of_many_classes():
     ("arguments", "messages"),
     [
         (["--split=tset"], ["has no split 'tset'; it has test, val\n"]),
-        (["--split=val", "--calibrate_on=val"], ["--calibrate_on=val: is the split"]),
+        (["--calibrate_on=test[:50%]"], ["--calibrate_on=test[:50%]: has examples of test, which"]),
         (
             ["--config.data.source=folder:/gone"],
             ["/gone", "has moved, write --config.data.source=folder:/new/place"],

@@ -48,6 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, str(checkpoint), args.split, args.calibrate_on)
+    if chosen := results.calibration.split:
+        print(f"calibrated on {chosen}: temperature {results.calibration.temperature:.4g}")
     values = _values(results, workdir, args.examples)
     page = pages.render("report.html", step=checkpoint.name, settings=settings, **values)
     with _writing(out):

@@ -12,6 +12,7 @@ from imgcls.checkpoint import Trained
 from imgcls.data import open_split
 from imgcls.data.sources import FILE_KINDS, Source, parse_split
 from imgcls.errors import ConfigError
+from imgcls.evaluate import share
 from imgcls.evaluators.classification import check_classes
 from imgcls.evaluators.predictions import Predictions, read_predictions
 from imgcls.summary import Summary, summarize
@@ -44,6 +45,11 @@ class Results:
     answers: np.ndarray
 
     @property
+    def flattered(self) -> bool:
+        """Whether the calibration was chosen on examples that are judged."""
+        return bool(self.calibration.split) and share(self.calibration.split, self.split)
+
+    @property
     def multi_label(self) -> bool:
         return self.predictions.task == "multi_label"
 
@@ -67,17 +73,17 @@ def read_results(
       calibrate_on: another split; None is 'val' where the data has it and it is not judged.
 
     Raises:
-      ConfigError: data that is not there or of other classes, both splits the same, or no example
-        that can be read.
+      ConfigError: data that is not there or of other classes, splits that share examples, or no
+        example that can be read.
       DataError: a picture that can't be read, unless `data.on_error` is 'skip'.
     """
     source = _open(trained, split)
     if calibrate_on is None and VALIDATION in source.splits:
         calibrate_on = None if parse_split(split)[0] == VALIDATION else VALIDATION
-    if calibrate_on == split:
+    if calibrate_on is not None and share(calibrate_on, split):
         raise ConfigError(
-            f"--calibrate_on={calibrate_on}: is the split that is judged; name another, such as "
-            "'val'"
+            f"--calibrate_on={calibrate_on}: has examples of {split}, which is judged; name "
+            "others, such as 'val'"
         )
     if calibrate_on is None:
         calibration = calibration_lib.load_calibration(checkpoint, trained.info.class_names)
