@@ -23,7 +23,7 @@ from imgcls import config as config_lib
 from imgcls import sharding
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
-from imgcls.objectives import create_objective
+from imgcls.objectives import backbone_variables, create_objective
 from imgcls.state import TrainState
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
@@ -111,6 +111,13 @@ def latest_checkpoint(path: str) -> pathlib.Path:
     return (root / str(max(steps))).absolute()
 
 
+def place_of(checkpoint: pathlib.Path) -> tuple[pathlib.Path, int]:
+    """Workdir and step of `WORKDIR/checkpoints/STEP`; of one that was moved, its folder and 0."""
+    step = int(checkpoint.name) if checkpoint.name.isdigit() else 0
+    inside = checkpoint.parent.name == "checkpoints"
+    return checkpoint.parents[1] if inside else checkpoint.parent, step
+
+
 def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
     """The config and data description of a workdir's newest checkpoint (or of one checkpoint)."""
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
@@ -192,6 +199,14 @@ def load_trained(path: str) -> Trained:
     objective = create_objective(config, info)
     variables = load_eval_variables(path, objective, info, mesh)
     return Trained(config, info, objective, mesh, *variables.get("ema_", variables[""]))
+
+
+def model_variables(trained: Trained) -> dict[str, Any]:
+    """Those of the model alone; its head is the probe where it was pre-trained with one."""
+    variables = backbone_variables(trained.objective, trained.params, trained.model_state)
+    if "probe" in trained.params:
+        variables["params"] = {**variables["params"], "head": trained.params["probe"]}
+    return variables
 
 
 def check_classifies(trained: Trained, path: str) -> None:

@@ -31,8 +31,8 @@ from imgcls.calibration import (
     load_calibration,
     save_calibration,
 )
-from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta
-from imgcls.data.sources import parse_split
+from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta, place_of
+from imgcls.data.sources import splits_overlap
 from imgcls.errors import ConfigError
 from imgcls.evaluators import create_evaluators
 from imgcls.evaluators.classification import Classification
@@ -68,16 +68,12 @@ def main(argv: list[str] | None = None) -> int:
     calibration = load_calibration(checkpoint, info.class_names)
     _tell_calibration(calibration, used, evaluators)
 
-    workdir, step = _place(checkpoint)
+    workdir, step = place_of(checkpoint)
     metrics = {}
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification):
             answers = evaluator.predictions(variables)
-            chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
-            summaries = {
-                prefix: summarize(predictions, chosen[prefix], bootstrap=args.bootstrap)
-                for prefix, predictions in answers.items()
-            }
+            summaries = _summaries(answers, used, calibration, args.bootstrap)
             results = flatten(summaries)
             table = table_of(answers[used], calibration, settings.data.separator)
             write_report(workdir / "report", name, table, summaries[used], used)
@@ -89,6 +85,14 @@ def main(argv: list[str] | None = None) -> int:
         _tell(str(path))
     print(json.dumps(numbers, indent=2))
     return 0
+
+
+def _summaries(
+    answers: dict[str, Predictions], used: str, calibration: Calibration, bootstrap: int
+) -> dict[str, Summary]:
+    """By prefix; the variables that `predict` uses are calibrated."""
+    chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
+    return {p: summarize(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
 
 
 def calibrate(predictions: Predictions, split: str, checkpoint: pathlib.Path) -> None:
@@ -211,30 +215,18 @@ def _tell_calibration(calibration: Calibration, used: str, evaluators: dict) -> 
         parts.append(f"thresholds for {len(calibration.thresholds)} classes")
     _tell(f"{' and '.join(parts)}, chosen on {calibration.split}: applied to {_called(used)}")
     for name, (_, evaluator) in evaluators.items():
-        if isinstance(evaluator, Classification) and share(evaluator.split, calibration.split):
+        if isinstance(evaluator, Classification) and splits_overlap(
+            evaluator.split, calibration.split
+        ):
             _tell(
                 f"warning: evaluators.{name} judges on {evaluator.split}, but the calibration was "
                 f"chosen on {calibration.split}: its numbers are too good; take another split"
             )
 
 
-def share(one: str, other: str) -> bool:
-    """Whether two splits may have examples in common: `train[:90%]` and `train[90%:]` have none."""
-    (name, first, last), (other_name, other_first, other_last) = map(parse_split, (one, other))
-    apart = (last and last == other_first) or (first and first == other_last)
-    return name == other_name and not apart
-
-
 def _tell(message: str) -> None:
     # Standard output is for the JSON alone.
     print(message, file=sys.stderr)
-
-
-def _place(checkpoint: pathlib.Path) -> tuple[pathlib.Path, int]:
-    """Workdir and step of `WORKDIR/checkpoints/STEP`; of one that was moved, its folder and 0."""
-    step = int(checkpoint.name) if checkpoint.name.isdigit() else 0
-    inside = checkpoint.parent.name == "checkpoints"
-    return checkpoint.parents[1] if inside else checkpoint.parent, step
 
 
 if __name__ == "__main__":

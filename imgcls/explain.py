@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls import sharding
-from imgcls.checkpoint import Trained, check_classifies
+from imgcls.checkpoint import Trained, check_classifies, model_variables
 from imgcls.data import batch_transforms
 from imgcls.errors import ConfigError
-from imgcls.export import model_variables
 from imgcls.models.layers import EXPLAIN
 from imgcls.models.vit import ViT
 

@@ -26,11 +26,11 @@ from flax import traverse_util
 from jax import export as jax_export
 
 from imgcls import cli, weights
-from imgcls.checkpoint import Trained, check_classifies, load_trained
+from imgcls.checkpoint import Trained, check_classifies, load_trained, model_variables
 from imgcls.data import batch_transforms, create_reader
 from imgcls.errors import ConfigError, UserError
 from imgcls.models.vit import resample_positions, sincos2d
-from imgcls.objectives import backbone_variables, create_objective
+from imgcls.objectives import create_objective
 from imgcls.weights.onnx_model import run_onnx, to_onnx
 from imgcls.weights.tables import layouts
 from imgcls.weights.timm_config import timm_config, timm_transform
@@ -109,14 +109,6 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
         named = {name: a for name, a in named.items() if not name.startswith("AuxLogits.")}
     extra |= {"layout": layout.project}
     return save(named, metadata={"format": "pt"}), extra
-
-
-def model_variables(trained: Trained) -> dict[str, Any]:
-    """Those of the model alone; its head is the probe where it was pre-trained with one."""
-    variables = backbone_variables(trained.objective, trained.params, trained.model_state)
-    if "probe" in trained.params:
-        variables["params"] = {**variables["params"], "head": trained.params["probe"]}
-    return variables
 
 
 def to_stablehlo(logits: Logits, shape: tuple[int, int, int]) -> bytes:

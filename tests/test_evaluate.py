@@ -293,22 +293,6 @@ def test_a_file_name_that_is_no_utf8(tmp_path):
     assert b'"caf\xe9\r\n.png","a"' in (tmp_path / "x_predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("one", "other", "expected"),
-    [
-        ("val", "val", True),
-        ("val", "test", False),
-        ("train[:90%]", "train[90%:]", False),
-        ("train[50%:60%]", "train[:50%]", False),
-        ("train[:90%]", "train[80%:]", True),
-        ("val", "val[10:]", True),
-        ("val[:10]", "val[:20]", True),
-    ],
-)
-def test_splits_that_share_examples(one, other, expected):
-    assert evaluate.share(one, other) == evaluate.share(other, one) == expected
-
-
 # ---- Mistakes: one line, exit code 2.
 
 

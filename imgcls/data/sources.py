@@ -148,6 +148,13 @@ def parse_split(split: str) -> tuple[str, str, str]:
     return match[1], match[2] or "", match[3] or ""
 
 
+def splits_overlap(one: str, other: str) -> bool:
+    """Whether two splits may have examples in common: `train[:90%]` and `train[90%:]` have none."""
+    (name, first, last), (other_name, other_first, other_last) = map(parse_split, (one, other))
+    apart = (last and last == other_first) or (first and first == other_last)
+    return name == other_name and not apart
+
+
 def stratified_slice(
     labels: np.ndarray, first: str, last: str, seed: int, groups: np.ndarray | None = None
 ) -> np.ndarray:

@@ -20,7 +20,13 @@ import numpy as np
 from imgcls import cli, pages
 from imgcls import config as config_lib
 from imgcls.calibration import PLAIN
-from imgcls.checkpoint import Trained, check_classifies, latest_checkpoint, load_trained
+from imgcls.checkpoint import (
+    Trained,
+    check_classifies,
+    latest_checkpoint,
+    load_trained,
+    place_of,
+)
 from imgcls.data.sources import stratified_slice
 from imgcls.errors import ConfigError
 from imgcls.evaluators.embedding_map import project
@@ -42,8 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     settings = config_lib.to_json(trained.config)
     _override(trained, overrides)
     trained.config.batch_size = args.batch_size or trained.config.batch_size
-    inside = checkpoint.parent.name == "checkpoints"
-    workdir = checkpoint.parents[1] if inside else checkpoint.parent
+    workdir, _ = place_of(checkpoint)
     out = pathlib.Path(args.out or workdir / "report" / "report.html").expanduser()
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,8 @@ from imgcls import calibration as calibration_lib
 from imgcls.calibration import Calibration
 from imgcls.checkpoint import Trained
 from imgcls.data import open_split
-from imgcls.data.sources import FILE_KINDS, Source, parse_split
+from imgcls.data.sources import FILE_KINDS, Source, parse_split, splits_overlap
 from imgcls.errors import ConfigError
-from imgcls.evaluate import share
 from imgcls.evaluators.classification import check_classes
 from imgcls.evaluators.predictions import Predictions, read_predictions
 from imgcls.summary import Summary, summarize
@@ -47,7 +46,7 @@ class Results:
     @property
     def flattered(self) -> bool:
         """Whether the calibration was chosen on examples that are judged."""
-        return bool(self.calibration.split) and share(self.calibration.split, self.split)
+        return bool(self.calibration.split) and splits_overlap(self.calibration.split, self.split)
 
     @property
     def multi_label(self) -> bool:
@@ -80,7 +79,7 @@ def read_results(
     source = _open(trained, split)
     if calibrate_on is None and VALIDATION in source.splits:
         calibrate_on = None if parse_split(split)[0] == VALIDATION else VALIDATION
-    if calibrate_on is not None and share(calibrate_on, split):
+    if calibrate_on is not None and splits_overlap(calibrate_on, split):
         raise ConfigError(
             f"--calibrate_on={calibrate_on}: has examples of {split}, which is judged; name "
             "others, such as 'val'"

@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from imgcls.data.decode import decode_image
-from imgcls.data.sources import create_source, parse_split, stratified_slice
+from imgcls.data.sources import create_source, parse_split, splits_overlap, stratified_slice
 from imgcls.errors import ConfigError, DataError
 
 
@@ -78,6 +78,22 @@ def test_parse_split(text, parsed):
 def test_parse_split_refuses(text):
     with pytest.raises(ConfigError, match="not understood; write train, train"):
         parse_split(text)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        ("val", "val", True),
+        ("val", "test", False),
+        ("train[:90%]", "train[90%:]", False),
+        ("train[50%:60%]", "train[:50%]", False),
+        ("train[:90%]", "train[80%:]", True),
+        ("val", "val[10:]", True),
+        ("val[:10]", "val[:20]", True),
+    ],
+)
+def test_splits_overlap(one, other, expected):
+    assert splits_overlap(one, other) == splits_overlap(other, one) == expected
 
 
 # ---- Stratified slices.
