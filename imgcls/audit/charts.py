@@ -1,20 +1,23 @@
 """Charts of an audit's page: how a property is spread over the classes."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imgcls import pages
 from imgcls.audit.shortcuts import Property
 
-# More classes than these make a chart that no one reads: those that differ most are shown.
+# More classes make a chart that no one reads: those at both ends are shown.
 MAX_CLASSES = 12
+_CURVES = 4
 _MAX_VALUES = 8
+_LONGEST_NAME = 22
 
 
 def spread(prop: Property, targets: np.ndarray, class_names: tuple[str, ...]) -> str:
     """The data URI of a chart of a property by class.
 
-    Numbers as curves where there are few classes, else as boxes; texts as shares.
+    Numbers are curves where classes are few, else boxes; hues and texts are shares.
 
     Args:
       prop: of N pictures.
@@ -27,67 +30,68 @@ def spread(prop: Property, targets: np.ndarray, class_names: tuple[str, ...]) ->
     if numbers:
         middle = [np.median(prop.values[targets[:, c] & there]) for c in classes]
         classes = classes[np.argsort(middle, kind="stable")]
-        if len(classes) > MAX_CLASSES:
-            classes = np.r_[classes[: MAX_CLASSES // 2], classes[-MAX_CLASSES // 2 :]]
-    classes = classes[:MAX_CLASSES]
+    if len(classes) > MAX_CLASSES:
+        classes = np.r_[classes[: MAX_CLASSES // 2], classes[-MAX_CLASSES // 2 :]]
+    if len(classes) <= _CURVES:
+        # Every chart of the page has the same colour for the same class.
+        classes = np.sort(classes)
     names = [_short(class_names[c]) for c in classes]
     groups = [prop.values[targets[:, c] & there] for c in classes]
     if prop.name == "hue":
         draw = _arcs
+    elif numbers:
+        draw = _curves if len(classes) <= _CURVES else _boxes
     else:
-        draw = (_curves if len(classes) <= 4 else _boxes) if numbers else _shares
-    rows = 3.2 if draw is _curves else 1.2 + 0.32 * len(classes)
-    figure = Figure(figsize=(6, rows), layout="constrained")
+        draw = _shares
+    height = 3.2 if draw is _curves else 1.3 + 0.32 * len(classes)
+    figure = Figure(figsize=(6, height), layout="constrained")
     axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
     draw(axes, groups, names)
     if numbers:
         axes.set_xlabel(f"{prop.name} ({prop.unit})" if prop.unit else prop.name)
-    axes.spines[["top", "right"]].set_visible(False)
     return pages.chart(figure)
 
 
-def _curves(axes, groups: list[np.ndarray], names: list[str]) -> None:
+def _curves(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
     low, high = min(g.min() for g in groups), max(g.max() for g in groups)
     edges = np.linspace(low, high if high > low else low + 1, 33)
-    for group, name in zip(groups, names, strict=True):
-        share = np.histogram(group, edges)[0] / len(group)
-        axes.stairs(share, edges, fill=True, alpha=0.35)
-        axes.stairs(share, edges, label=name, color=axes.patches[-1].get_facecolor()[:3])
+    marks = []
+    for number, group in enumerate(groups):
+        share, color = np.histogram(group, edges)[0] / len(group), f"C{number}"
+        axes.stairs(share, edges, fill=True, alpha=0.3, color=color)
+        marks.append(axes.stairs(share, edges, color=color))
     axes.set_ylabel("share of the class")
-    axes.legend(frameon=False)
+    axes.figure.legend(marks, names, loc="outside upper center", ncols=2, frameon=False)
 
 
-def _boxes(axes, groups: list[np.ndarray], names: list[str]) -> None:
-    axes.boxplot(
-        groups,
-        orientation="horizontal",
-        tick_labels=names,
-        whis=(5, 95),
-        showfliers=False,
-        medianprops={"color": "#1f5fbf"},
-    )
+def _boxes(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
+    style = {"showfliers": False, "medianprops": {"color": "#1f5fbf"}}
+    axes.boxplot(groups, orientation="horizontal", tick_labels=names, whis=(5, 95), **style)
 
 
-def _arcs(axes, groups: list[np.ndarray], names: list[str]) -> None:
-    """A row for each class: a box or a curve would tear the circle at red."""
+def _arcs(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
+    """A row for each class: boxes and curves would tear the circle at red."""
     edges = np.linspace(0, 360, 25)
     shares = np.stack([np.histogram(group, edges)[0] / len(group) for group in groups])
     axes.imshow(shares, aspect="auto", extent=(0, 360, len(groups) - 0.5, -0.5), cmap="Blues")
     axes.set_yticks(range(len(names)), names)
-    axes.set_xticks([0, 60, 120, 180, 240, 300, 360])
+    axes.set_xticks(np.arange(0, 361, 60))
 
 
-def _shares(axes, groups: list[np.ndarray], names: list[str]) -> None:
+def _shares(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
     values, counts = np.unique(np.concatenate(groups), return_counts=True)
     values = values[np.argsort(-counts, kind="stable")][:_MAX_VALUES]
-    left = np.zeros(len(groups))
+    left, marks = np.zeros(len(groups)), []
     for value in values:
         share = np.array([(group == value).mean() for group in groups])
-        axes.barh(names, share, left=left, label=_short(value) or "(none)")
+        marks.append(axes.barh(range(len(groups)), share, left=left))
         left += share
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("share of the class")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+    labels = [_short(value) or "(none)" for value in values]
+    axes.figure.legend(marks, labels, loc="outside upper center", ncols=2, frameon=False)
 
 
-def _short(name: str, most: int = 24) -> str:
-    return name if len(name) <= most else name[: most - 1] + "\u2026"
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"

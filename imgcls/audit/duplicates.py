@@ -74,7 +74,7 @@ def _near(greys: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _unit_vectors(thumbs: np.ndarray) -> np.ndarray:
     """uint8 `[N, 32, 32, 3]` -> float32 `[N, 768]`, whose dot products are correlations."""
     x = thumbs.reshape(len(thumbs), 16, 2, 16, 2, 3).mean((2, 4), dtype=np.float32)
-    x = x.reshape(len(x), -1)
+    x = x.reshape(len(x), 768)
     x -= x.mean(1, keepdims=True)
     return x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-6)
 

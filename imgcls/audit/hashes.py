@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import scipy.fftpack
 
-# Rows of the Hamming matrix that are held at a time.
+# Pictures that are worked on at a time.
 _BLOCK = 256
 
 
@@ -19,7 +19,8 @@ def phash(grey: np.ndarray) -> np.ndarray:
       uint64 `[N]`.
     """
     found = [np.empty(0, np.uint64)]
-    for block in np.array_split(grey, max(1, len(grey) // 4096)):
+    for start in range(0, len(grey), _BLOCK):
+        block = grey[start : start + _BLOCK]
         low = scipy.fftpack.dct(scipy.fftpack.dct(block, axis=1), axis=2)[:, :8, :8]
         bits = low > np.median(low, axis=(1, 2), keepdims=True)
         found.append(np.packbits(bits.reshape(len(bits), 64), axis=1).view(np.uint64)[:, 0])

@@ -12,7 +12,7 @@ from imgcls.errors import DataError
 
 SIDE = 160
 # Pictures of each kind that are shown.
-EXTREMES, PAIRS, SUSPECTS, ODD = 8, 24, 48, 12
+EXTREMES, PAIRS, SUSPECTS, ODD = 12, 24, 48, 12
 
 
 def write(audit: Audit) -> str:

@@ -1,0 +1,45 @@
+"""Dark, bright, blurry and odd pictures: those that cleanvision itself finds."""
+
+import numpy as np
+from cleanvision import Imagelab
+from PIL import Image
+
+from imgcls.audit import findings
+from imgcls.audit.quality import ISSUES, find_issues
+from imgcls.audit.reading import read_pictures
+from imgcls.data.sources import create_source
+from tests.audit.planted import cifar10
+
+
+def test_the_same_as_cleanvision(shared_data, tmp_path):
+    pixels, _ = cifar10(shared_data)
+    pictures = [Image.fromarray(x) for x in [*pixels[:39], pixels[4113]]]
+    pictures += [Image.new("RGB", (32, 32), (9, 9, 9)), Image.new("RGB", (32, 32), (254, 254, 254))]
+    pictures += [pictures[0].resize((320, 320)), pictures[1].resize((32, 200)).convert("L")]
+    for i, picture in enumerate(pictures):
+        folder = tmp_path / "train" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        picture.save(folder / f"{i:02}.png")
+    lab = Imagelab(data_path=str(tmp_path))
+    lab.find_issues({issue: {} for issue in ISSUES}, n_jobs=1, verbose=False)
+    read = read_pictures({"train": create_source(f"folder:{tmp_path}", "train")}, None, 0)
+    found = find_issues(read.raw_quality, read.mode)
+    order = [next(i for i, n in enumerate(read.names) if n == str(p)) for p in lab.issues.index]
+    for issue in ISSUES:
+        flagged = np.isin(order, found[issue][0])
+        np.testing.assert_array_equal(flagged, lab.issues[f"is_{issue}_issue"], err_msg=issue)
+        scores = lab.issues[f"{issue}_score"].to_numpy()
+        for i, score in zip(*found[issue], strict=True):
+            np.testing.assert_allclose(score, scores[order.index(i)], atol=1e-6)
+    assert [issue for issue in ISSUES if not len(found[issue][0])] == []
+    texts = findings.of_quality(found, read)
+    # One of 44 is above 1 %.
+    assert [f.level for f in texts if "almost black" in f.text] == ["finding"]
+    assert [f.level for f in texts if "grey among" in f.text] == ["note"]
+
+
+def test_the_nature_of_the_data_is_a_note(shared_data):
+    black = {"dark": (np.arange(80), np.zeros(80))}
+    assert [f.level for f in findings.of_quality(black, range(100))] == ["note"]
+    black = {"dark": (np.arange(8), np.zeros(8))}
+    assert [f.level for f in findings.of_quality(black, range(100))] == ["finding"]
