@@ -128,7 +128,7 @@ def of_label_errors(found: LabelErrors) -> list[Finding]:
             "listed in order"
         )
         result.append(Finding("label_errors", "finding", text, wrong))
-    elif found.judged and found.accuracy < label_errors.MIN_ACCURACY:
+    elif found.judged and not found.reliable:
         text = (
             f"wrong labels can't be counted: the classifier is right on {found.accuracy:.0%} of "
             "held-out pictures, too little (--checkpoint gives it a trained model's features)"

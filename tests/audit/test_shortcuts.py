@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from imgcls.audit import findings
+from imgcls.audit import findings, shortcuts
 from imgcls.audit.reading import read_pictures
 from imgcls.audit.shortcuts import find_shortcuts
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg, tanks
@@ -133,3 +133,11 @@ def test_small_classes_are_left_out_with_a_note(shared_data):
     # One class is too few to tell apart.
     alone = Given(list(pixels[:20]), labels[:20], ("cat", "dog"))
     assert find_shortcuts(read_pictures({"train": alone}, None, 0), 0, 99).tests == []
+
+
+def test_more_pictures_than_needed_are_sampled(shared_data, monkeypatch):
+    monkeypatch.setattr(shortcuts, "MAX_EXAMPLES", 200)
+    source = tanks(shared_data, PAIRS[0], 600, 1, 0)
+    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, PERMUTATIONS)
+    assert found.examples == 200 and found.tests[0].property == "brightness"
+    assert found.tests[0].level == "strong"
