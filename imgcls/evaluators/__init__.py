@@ -8,6 +8,9 @@ registered by type and takes `(config, objective, mesh, data_info, **options)`. 
 - `run(variables) -> {metric: float or picture}`: gets `{prefix: (params, model_state)}` and
   prefixes its metrics. A picture is uint8 `[H, W, 3]` and goes to `WORKDIR/report`.
 
+`evaluate` and `report` need more than numbers of a classifier: its answers, example by example, are
+`predictions.Predictions`.
+
 Of the objective an evaluator takes `logits` (classification), `reconstruct` (reconstructions) or
 `features(params, model_state, batch, layer) -> float32 [B, D]` with `layer` one of
 `feature_layers`. It never changes the variables, reads a split once, and counts every example
