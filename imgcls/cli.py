@@ -1,5 +1,6 @@
 """What every command shares: mistakes end in one line and an exit code, never a traceback."""
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -16,6 +17,16 @@ def run(main: Callable[[], int | None]) -> None:
     except BrokenPipeError:
         code = 0
     sys.exit(code)
+
+
+def create_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The parser of `python -m imgcls.NAME`; its help shows the description as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m imgcls.{name}",
+        description=description,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def one_line(error: BaseException | str) -> str:

@@ -7,7 +7,6 @@ Every split is written; pictures keep their bytes, and names, groups and metadat
 What is there: `imgcls/data/records.py`.
 """
 
-import argparse
 import io
 import json
 import os
@@ -133,9 +132,7 @@ def _encode(image: bytes | np.ndarray) -> bytes:
 
 def main(argv: list[str] | None = None) -> int:
     """Flags -> source -> shards."""
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.convert", description=__doc__, allow_abbrev=False
-    )
+    parser = cli.create_parser("convert", __doc__)
     add = parser.add_argument
     add("--from", required=True, dest="source", metavar="SOURCE", help="as config.data.source")
     add("--to", required=True, metavar="DIR", help="a new directory")

@@ -170,12 +170,7 @@ def _called(used: str) -> str:
 
 
 def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.evaluate",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.create_parser("evaluate", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
     parser.add_argument("--calibrate", metavar="SPLIT", help="one that nothing is judged on")
     parser.add_argument(

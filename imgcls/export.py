@@ -144,7 +144,7 @@ def compare(file: str, exported: Logits, logits: Logits, shape, tolerance: float
 
 def main(argv: list[str] | None = None) -> int:
     """Flags -> files, compared with the model."""
-    parser = argparse.ArgumentParser(prog="python -m imgcls.export", description=__doc__)
+    parser = cli.create_parser("export", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir")
     parser.add_argument("--to", required=True, metavar="DIR", help="made if it is not there")
     parser.add_argument("--format", required=True, choices=("safetensors", "stablehlo", "onnx"))

@@ -4,8 +4,6 @@ Keys of the config are overridden by `--config.section.key=value`. The same comm
 a run that was interrupted.
 """
 
-import argparse
-
 import jax
 
 from imgcls import cli, config
@@ -14,9 +12,7 @@ from imgcls.train import train
 
 def main(argv: list[str] | None = None) -> int:
     """Flags -> config -> train."""
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.main", description=__doc__, allow_abbrev=False
-    )
+    parser = cli.create_parser("main", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:ARG=VALUE,...]")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints and logs")
     parser.add_argument(

@@ -49,9 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.predict", description=__doc__, allow_abbrev=False
-    )
+    parser = cli.create_parser("predict", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="a workdir, or one checkpoint of it")
     add("--format", choices=("jsonl", "csv", "labelstudio", "darwin"), default="jsonl")

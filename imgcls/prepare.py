@@ -10,7 +10,6 @@ project prepared as tfrecord is converted in place of being built again:
 This is the only command that needs TensorFlow: `pip install -r requirements-prepare.txt`.
 """
 
-import argparse
 import json
 import pathlib
 import shutil
@@ -99,7 +98,7 @@ def _import_tfds():
 
 def main(argv: list[str] | None = None) -> int:
     """The command line: builds or converts, then prints the config line that reads the result."""
-    parser = argparse.ArgumentParser(prog="python -m imgcls.prepare", description=__doc__)
+    parser = cli.create_parser("prepare", __doc__)
     parser.add_argument("--name", help="TFDS name, for example imagenet2012 or cifar10:3.0.2")
     parser.add_argument("--data_dir", help="where prepared data sets live")
     parser.add_argument("--manual_dir", help="where files downloaded by hand lie")

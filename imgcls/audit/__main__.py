@@ -43,9 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.audit", description=__doc__, allow_abbrev=False
-    )
+    parser = cli.create_parser("audit", __doc__)
     add = parser.add_argument
     add("--data", required=True, metavar="SOURCE", help="as config.data.source: folder:PATH, ...")
     add("--data_dir", metavar="DIR", help="as config.data.dir")
@@ -54,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--splits", metavar="NAMES", help="such as train,test (default: all)")
     add("--max_images", type=int, metavar="N", help="read a sample of this size")
     add("--seed", type=int, default=0, help="of the sample, the folds and the permutations")
+    add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
     add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
     add("--separator", default="|", help="as config.data.separator")
     return parser
@@ -64,7 +63,7 @@ def _open(args: argparse.Namespace) -> dict[str, Source]:
     data = open_data_set(
         args.data,
         data_dir=args.data_dir,
-        seed=args.seed,
+        seed=args.split_seed,
         on_error="skip",
         multi_label=None if args.multi_label is None else args.multi_label == "True",
         separator=args.separator,

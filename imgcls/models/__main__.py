@@ -4,7 +4,6 @@ Parameters are those of 1,000 classes, auxiliary classifiers included. GFLOPs ar
 multiply-adds of one picture of the default size in evaluation, as papers count them.
 """
 
-import argparse
 import dataclasses
 import math
 
@@ -59,7 +58,7 @@ def multiply_adds(jaxpr) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Flags -> table."""
-    parser = argparse.ArgumentParser(prog="python -m imgcls.models", description=__doc__)
+    parser = cli.create_parser("models", __doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'resnet*'")
     pattern = parser.parse_args(argv).pattern
     names = list_models(pattern)

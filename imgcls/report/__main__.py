@@ -144,12 +144,7 @@ def _embedding(results: Results) -> str | None:
 
 
 def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m imgcls.report",
-        description=__doc__,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = cli.create_parser("report", __doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
     parser.add_argument("--split", default="test", help="that is judged (%(default)s)")
     parser.add_argument("--calibrate_on", metavar="SPLIT", help="another split (val, if there)")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from imgcls.audit import findings
-from imgcls.audit.duplicates import find_duplicates
+from imgcls.audit.duplicates import MAX_BITS, find_duplicates
 from imgcls.audit.hashes import hamming, near_pairs, phash
 from imgcls.audit.reading import read_pictures
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg
@@ -101,6 +101,21 @@ def test_planted_copies_are_found(shared_data):
 @pytest.mark.slow
 def test_planted_copies_among_ten_thousand_are_found(shared_data):
     check_planted(shared_data, 10_000, 200)
+
+
+def test_other_colours_of_equal_light_are_another_picture():
+    """The perceptual hash sees light alone."""
+    rng = np.random.default_rng(0)
+    light, chroma = rng.integers(-15, 16, (2, 8, 8)).repeat(8, axis=1).repeat(8, axis=2)
+    # Red against green, of no luma.
+    colour = 8 * chroma[..., None] * np.array([0.587, -0.299, 0.0])
+    images = [128 + light[..., None] + sign * colour for sign in (1, -1)]
+    images = [x.round().astype(np.uint8) for x in images]
+    source = Given([*images, images[0] // 2 + 64], np.zeros(3, int), tuple(CLASSES))
+    pictures = read_pictures({"train": source}, None, 0)
+    bits = phash(pictures.greys)
+    assert hamming(bits[0], bits[1]) <= MAX_BITS and hamming(bits[0], bits[2]) <= MAX_BITS
+    assert find_duplicates(pictures).near.tolist() == [[0, 2]]
 
 
 def test_phash_is_that_of_imagehash():

@@ -53,6 +53,8 @@ def test_a_clean_data_set(tmp_path, capsys):
     assert found["counts"] == {"train": {"a": 15, "b": 15}, "test": {"a": 15, "b": 15}}
     assert found["pictures"] == 60 and "Nothing found" in page
     assert not [f for f in found["findings"] if f["level"] == "finding"]
+    # Folders that are called as the class or the split are no property.
+    assert not any("folder" in f["text"] for f in found["findings"])
     assert f"page: {tmp_path / 'out' / 'audit.html'}" in printed
     assert set(found) == {
         *("version", "data", "checkpoint", "class_names", "multi_label", "splits", "pictures"),
@@ -68,7 +70,7 @@ def test_everything_at_once(tmp_path, capsys):
     (data / "test" / "b" / "x<img src=x onerror=alert(2)>\x1b[2J.png").write_bytes(
         leak.read_bytes()
     )
-    (data / "train" / "a" / "broken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (data / "train" / "a" / "\x1b[2Jbroken.jpg").write_bytes(b"\xff\xd8 no picture")
     (data / "train" / "only here").mkdir()
     (data / "train" / "only here" / "1.png").write_bytes(leak.read_bytes())
     code, found, page = audit(tmp_path)
@@ -83,7 +85,7 @@ def test_everything_at_once(tmp_path, capsys):
     # Names are shown as they are, and run nowhere.
     assert STRANGE.split("/")[0] not in page.replace(html.escape(STRANGE), "")
     assert "<img src=x" not in page and html.escape("x<img src=x onerror=alert(2)>") in page
-    assert "\x1b" not in printed
+    assert "\x1b" not in printed and "?[2Jbroken.jpg" in printed
 
 
 def test_a_zip_and_a_part_of_it(tmp_path, capsys):

@@ -15,7 +15,7 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
     pixels, _ = cifar10(shared_data)
     pictures = [Image.fromarray(x) for x in [*pixels[:39], pixels[4113]]]
     pictures += [Image.new("RGB", (32, 32), (9, 9, 9)), Image.new("RGB", (32, 32), (254, 254, 254))]
-    pictures += [pictures[0].resize((320, 320)), pictures[1].resize((32, 200)).convert("L")]
+    pictures += [pictures[0].resize((640, 640)), pictures[1].resize((32, 200)).convert("L")]
     for i, picture in enumerate(pictures):
         folder = tmp_path / "train" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from imgcls.audit import findings, shortcuts
+from imgcls.audit import balanced, findings, shortcuts
 from imgcls.audit.reading import read_pictures
-from imgcls.audit.shortcuts import find_shortcuts
+from imgcls.audit.shortcuts import Property, find_shortcuts
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg, tanks
 
 PAIRS = (("cat", "dog"), ("automobile", "truck"), ("deer", "horse"))
@@ -39,6 +39,32 @@ def test_tanks(shared_data, share):
 def test_tanks_over_twenty_seeds(shared_data, pair, share):
     for seed in range(20):
         check(shared_data, pair, 1000, share, seed)
+
+
+@pytest.mark.parametrize(
+    ("score", "p", "level"),
+    [
+        (0.5 + 0.46 / 2, 1e-4, "strong"),
+        (0.5 + 0.44 / 2, 1e-4, "weak"),
+        (0.5 + 0.34 / 2, 1e-4, "weak"),
+        (0.5 + 0.33 / 2, 1e-4, "none"),
+        (0.9, 0.011, "none"),
+        # Two tests: Holm doubles the smaller p.
+        (0.9, 0.006, "none"),
+        (0.9, 0.004, "strong"),
+    ],
+)
+def test_levels_by_hand(score, p, level):
+    """Brightness has the bound 0.45, and three quarters of it are worth a note."""
+    binned = balanced.bin_ordered(np.arange(4.0))
+    properties = [Property(name, np.arange(4.0), binned) for name in ("brightness", "hue")]
+    scores = balanced.Scores(np.array([score, 0.5]), np.full((2, 2), 0.5))
+    tested = balanced.Tested(scores, np.array([p, 1.0]), np.ones((2, 2)))
+    graded = {
+        t.property: t
+        for t in shortcuts._grade(properties, tested, np.array(["a", "b"], object), False)
+    }
+    assert graded["brightness"].level == level and graded["hue"].level == "none"
 
 
 def cats_and_dogs(folder, count: int = 400) -> tuple[np.ndarray, np.ndarray]:

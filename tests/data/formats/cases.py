@@ -1,0 +1,41 @@
+"""Writes label files, and tells what was read from them."""
+
+import json
+import os
+
+import pytest
+
+from imgcls.data.sources import open_data_set
+from imgcls.errors import ConfigError
+
+
+def write(folder, name: str, content) -> str:
+    """A file of text, bytes or JSON; returns its path."""
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not isinstance(content, str | bytes):
+        content = json.dumps(content)
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(file)
+
+
+def examples(spec: str, **options) -> dict[str, list[str]]:
+    """`{path from the root: labels}` of all splits."""
+    data, found = open_data_set(spec, **options), {}
+    root = options.get("data_dir") or os.path.dirname(spec.partition(":")[2])
+    for split in data.splits:
+        source = data.open(split)
+        for i, label in enumerate(source.labels()):
+            numbers = label.nonzero()[0] if source.multi_label else [label]
+            path = os.path.relpath(source.name(i), root)
+            found[path] = [source.class_names[n] for n in numbers]
+            assert source[i]["image"].decode().endswith(path)
+    return found
+
+
+def problems(spec: str, **options):
+    """What the skipping source counted, after the strict one refused."""
+    with pytest.raises(ConfigError, match="mend the file or set config.data.on_error=skip"):
+        open_data_set(spec, **options)
+    data = open_data_set(spec, on_error="skip", **options)
+    return data.open(data.splits[0]).problems

@@ -1,0 +1,67 @@
+"""Darwin JSON 2.0 as V7 exports it."""
+
+import os
+
+import pytest
+
+from imgcls.data import problems as kinds
+from imgcls.data.sources import open_data_set
+from imgcls.errors import ConfigError
+from tests.data.formats.cases import examples, problems, write
+
+
+def darwin(name: str, *annotations: dict, path: str = "/") -> dict:
+    return {"version": "2.0", "item": {"name": name, "path": path}, "annotations": [*annotations]}
+
+
+def tag(name: str, **details) -> dict:
+    return {"id": "1", "name": name, "slot_names": ["0"], "tag": {}, **details}
+
+
+def test_darwin(pictures):
+    root = pictures("pics/cats/a.jpg", "pics/b.jpg", "pics/c.jpg")
+    properties = [{"name": "age", "value": "old", "frame_index": None}]
+    attributes = {"attributes": {"attributes": ["furry"]}, "text": {"text": "lazy"}}
+    box = {"id": "2", "name": "nose", "bounding_box": {"x": 1, "y": 2, "w": 3, "h": 4}}
+    line = {"id": "3", "name": "edge", "polygon": {"paths": []}, "properties": properties}
+    first = tag(" cat ", properties=properties, **attributes)
+    write(root, "release/x/1.json", darwin("a.jpg", box, first, line, path="/cats"))
+    write(root, "release/2.json", darwin("b.jpg", tag("dog"), box))
+    write(root, "release/y/3.json", darwin("c.jpg", tag("dog")))
+    write(root, "release/.v7/metadata.json", {"classes": []})
+    spec, options = f"darwin:{root / 'release'}", dict(data_dir=str(root / "pics"))
+    assert examples(spec, **options) == {"cats/a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": ["dog"]}
+    data = open_data_set(spec, **options)
+    sources = [data.open(split) for split in data.splits]
+    assert sources[0].problems.passed_over == {"bounding_box": 2, "polygon": 1}
+    found = {s.name(i): s.metadata(i) for s in sources for i in range(len(s))}
+    metadata = {key: {"cat": value} for key, value in attributes.items()}
+    metadata["properties"] = {"cat": properties}
+    assert found[str(root / "pics/cats/a.jpg")] == metadata
+    assert found[str(root / "pics/b.jpg")] == {}
+    assert (root / "release" / "classes.txt").read_text() == "cat\ndog\n"
+
+
+def test_darwin_in_one_file(pictures):
+    root = pictures("a.jpg", "b.jpg")
+    both = [darwin("a.jpg", tag("x"), tag("y")), darwin("b.jpg")]
+    file = write(root, "all.json", both)
+    assert examples(f"darwin:{file}") == {"a.jpg": ["x", "y"], "b.jpg": []}
+    file = write(root, "one.json", darwin("b.jpg", tag("x")))
+    assert examples(f"darwin:{file}") == {"b.jpg": ["x"]}
+    file = write(root, "old.json", {"image": {"filename": "a.jpg"}, "annotations": []})
+    with pytest.raises(ConfigError, match="old.json: is Darwin JSON 1.0; export the data set as"):
+        open_data_set(f"darwin:{file}")
+
+
+def test_darwin_folder_with_a_bad_file(pictures):
+    root = pictures("a.jpg")
+    write(root, "d/1.json", darwin("a.jpg", tag("x")))
+    write(root, "d/2.json", "{")
+    write(root, "d/3.json", darwin("a.jpg", {"tag": {}}))
+    found = problems(f"darwin:{root / 'd'}", data_dir=str(root))
+    assert found.counts == {kinds.MALFORMED: 2}
+    assert "2.json: line 1, column 2" in found.names[kinds.MALFORMED][0]
+    os.mkdir(root / "empty")
+    with pytest.raises(ConfigError, match="holds no .json file"):
+        open_data_set(f"darwin:{root / 'empty'}")

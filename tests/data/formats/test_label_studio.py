@@ -1,0 +1,118 @@
+"""Label Studio's exports: votes, questions, paths."""
+
+import os
+
+import pytest
+
+from imgcls.data import problems as kinds
+from imgcls.data.sources import create_source, open_data_set
+from imgcls.errors import ConfigError
+from tests.data.formats.cases import examples, problems, write
+
+
+def task(image: str, *votes, key: str = "annotations", **data) -> dict:
+    """A task with an annotation for each vote: names, or a whole annotation."""
+    annotations = []
+    for vote in votes:
+        choice = {"type": "choices", "from_name": "kind", "value": {"choices": vote}}
+        annotations.append(vote if isinstance(vote, dict) else {"result": [choice]})
+    return {"id": len(image), "data": {"image": image, **data}, key: annotations}
+
+
+def test_label_studio(pictures):
+    root = pictures("x/a.jpg", "x/b c.jpg", "x/d.jpg", "x/0123abcd-e.jpg", "x/f.jpg", "x/g.jpg")
+    box = {"type": "rectanglelabels", "value": {"rectanglelabels": ["nose"]}}
+    skipped = {"was_cancelled": True, "result": []}
+    tasks = [
+        task("/data/local-files/?d=x/a.jpg", ["cat"], {"result": [box]}),
+        task("https://host/some/b%20c.jpg?token=1", ["cat"], ["dog"], ["dog"]),
+        task("/data/upload/7/89abcdef-d.jpg", ["dog"], skipped, note="late"),
+        task("/data/upload/7/0123abcd-e.jpg", ["dog"], key="completions"),
+        task("s3://bucket/f.jpg", ["dog"]),
+        task("g.jpg", [" cat "]),
+    ]
+    file = write(root, "tasks.json", tasks)
+    expected = {"x/a.jpg": ["cat"], "x/b c.jpg": ["dog"], "x/d.jpg": ["dog"]}
+    expected |= {"x/0123abcd-e.jpg": ["dog"], "x/f.jpg": ["dog"], "x/g.jpg": ["cat"]}
+    assert examples(f"labelstudio:{file}") == expected
+    data = open_data_set(f"labelstudio:{file}")
+    sources = [data.open(split) for split in data.splits]
+    passed_over = {"rectanglelabels": 1, "cancelled annotation": 1}
+    assert sources[0].problems.passed_over == passed_over
+    found = {s.name(i): s.metadata(i) for s in sources for i in range(len(s))}
+    assert found[str(root / "x/d.jpg")] == {"note": "late"}
+
+
+def test_names_that_several_pictures_have(pictures):
+    """The folders of a URL decide; without any it is a problem."""
+    root = pictures("cat/1.jpg", "dog/1.jpg", "dog/2.jpg")
+    tasks = [task("s3://bucket/deep/cat/1.jpg", ["cat"]), task("s3://bucket/1.jpg", ["dog"])]
+    found = problems(f"labelstudio:{write(root, 't.json', [*tasks, task('2.jpg', ['dog'])])}")
+    assert found.names == {kinds.AMBIGUOUS: ["bucket/1.jpg"]}
+    del tasks[1]
+    assert examples(f"labelstudio:{write(root, 't.json', tasks)}") == {"cat/1.jpg": ["cat"]}
+    file = write(root, "t.json", [task("https://host/9.jpg", ["dog"]), *tasks])
+    assert problems(f"labelstudio:{file}").names == {kinds.MISSING: ["host/9.jpg"]}
+
+
+def test_label_studio_votes(pictures):
+    root = pictures("a.jpg", "b.jpg", "c.jpg", "d.jpg")
+    tied = [
+        task("a.jpg", ["x"], ["y"]),
+        task("b.jpg", ["x"], ["y"], ["y"]),
+        task("c.jpg"),
+        task("d.jpg", ["x"]),
+    ]
+    found = problems(f"labelstudio:{write(root, 't.json', tied)}")
+    assert found.names == {kinds.TIE: ["a.jpg"], kinds.UNLABELLED: ["c.jpg"]}
+    several = [
+        task("a.jpg", ["x", "y"], ["y"], ["y", "z"], ["x"]),
+        task("b.jpg", ["x"], ["y"]),
+        task("c.jpg", [], ["z"]),
+        task("d.jpg", ["x", "z"], ["z", "x"], ["x"]),
+    ]
+    file = write(root, "t.json", several)
+    os.remove(root / "classes.txt")
+    # Of a.jpg's four votes x has two, which is not more than half.
+    expected = {"a.jpg": ["y"], "b.jpg": [], "c.jpg": [], "d.jpg": ["x", "z"]}
+    assert examples(f"labelstudio:{file}") == expected
+    with pytest.raises(ConfigError, match="multi_label=False, but d.jpg has the labels x, z"):
+        open_data_set(f"labelstudio:{file}", multi_label=False)
+
+
+def test_label_studio_with_two_questions(pictures):
+    root = pictures("a.jpg")
+    results = [
+        {"type": "choices", "from_name": name, "value": {"choices": [choice]}}
+        for name, choice in (("animal", "cat"), ("quality", "good"))
+    ]
+    file = write(root, "t.json", [task("a.jpg", {"result": results})])
+    with pytest.raises(ConfigError, match=r"for 2 questions \(animal, quality\)"):
+        open_data_set(f"labelstudio:{file}")
+    assert examples(f"labelstudio:{file}", multi_label=True) == {"a.jpg": ["cat", "good"]}
+
+
+def test_json_min(pictures):
+    root = pictures("a.jpg", "b.jpg")
+
+    def row(image, number, **answer):
+        about = {
+            "id": number,
+            "annotator": 1,
+            "annotation_id": 5,
+            "created_at": "",
+            "lead_time": 1.5,
+        }
+        return {"photo": f"/data/upload/1/00aa11bb-{image}", "title": "t", **about, **answer}
+
+    rows = [row("a.jpg", 1, choice="x"), row("a.jpg", 1, choice="y"), row("a.jpg", 1, choice="y")]
+    file = write(root, "min.json", [*rows, row("b.jpg", 2, choice="x")])
+    assert examples(f"labelstudio:{file}") == {"a.jpg": ["y"], "b.jpg": ["x"]}
+    rows = [row("a.jpg", 1, mood={"choices": ["x", "y"]}), row("b.jpg", 2, mood="y")]
+    file = write(root, "min.json", rows)
+    assert examples(f"labelstudio:{file}") == {"a.jpg": ["x", "y"], "b.jpg": ["y"]}
+    source = create_source(f"labelstudio:{file}", "train", multi_label=True)
+    assert source.metadata(0) == {"title": "t"}
+    file = write(root, "min.json", [row("a.jpg", 1, mood="x")])
+    with pytest.raises(ConfigError, match="can't tell which of title, mood is the label"):
+        open_data_set(f"labelstudio:{file}")
