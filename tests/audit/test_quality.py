@@ -2,10 +2,11 @@
 
 import numpy as np
 from cleanvision import Imagelab
+from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
 from PIL import Image
 
 from imgcls.audit import findings
-from imgcls.audit.quality import ISSUES, find_issues
+from imgcls.audit.quality import ISSUES, find_issues, measure
 from imgcls.audit.reading import read_pictures
 from imgcls.data.sources import create_source
 from tests.audit.planted import cifar10
@@ -36,6 +37,18 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
     # One of 44 is above 1 %.
     assert [f.level for f in texts if "almost black" in f.text] == ["finding"]
     assert [f.level for f in texts if "grey among" in f.text] == ["note"]
+
+
+def test_large_pictures_are_made_smaller_for_their_light_alone(shared_data):
+    small = Image.fromarray(cifar10(shared_data)[0][0])
+    large = small.resize((700, 540), Image.Resampling.BICUBIC)
+    measured = measure(large)
+    properties = ImagePropertyIssueManager().image_properties
+    for issue in ("blurry", "odd_aspect_ratio", "odd_size"):
+        for name, value in properties[issue].calculate(large).items():
+            assert measured[name] == value
+    for name, value in properties["dark"].calculate(large).items():
+        assert abs(measured[name] - value) < 0.01
 
 
 def test_the_nature_of_the_data_is_a_note(shared_data):
