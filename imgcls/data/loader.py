@@ -75,7 +75,7 @@ class Reader:
         if not self.shuffle and position >= len(self.source):
             return self._padding()
         for skipped in range(MAX_REPLACEMENTS + 1):
-            index = self._index_at(position, skipped)
+            index = self.index_at(position, skipped)
             try:
                 return {**self._read(index, position), "skipped": np.int32(skipped)}
             except DataError as e:
@@ -102,7 +102,7 @@ class Reader:
         example = self._finish(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
-    def _index_at(self, position: int, skipped: int) -> int:
+    def index_at(self, position: int, skipped: int) -> int:
         """The record at a position, after some that were unreadable there."""
         if not self.shuffle:
             return position
