@@ -1,0 +1,1 @@
+"""How fast a config runs, measured with the trainer's own parts: `python -m imgcls.bench`."""

@@ -1,0 +1,127 @@
+"""Measure how fast a config runs here, with the trainer's own parts.
+
+    python -m imgcls.bench --config=configs/digits.py --what=step
+
+--what=input    images/s of the training input alone, and whether its memory grows
+       eval     images/s of the evaluation input
+       step     time, arithmetic and memory of the compiled step, alone and fed by the loader
+       startup  seconds to the first step, without and with the compile cache
+       all      one after the other
+
+Nothing is written but a temporary folder, and the JSON file if one is asked for.
+"""
+
+import contextlib
+import json
+import math
+import os
+import sys
+
+import jax
+
+from imgcls import cli, config
+from imgcls.bench.inputs import measure_eval, measure_input
+from imgcls.bench.startup import measure_startup
+from imgcls.bench.steps import measure_step
+from imgcls.errors import ConfigError
+
+WHAT = ("input", "eval", "step", "startup", "all")
+Report = dict[str, dict[str, float | str]]
+
+
+def measure(settings, what: str, steps: int, arguments: list[str]) -> Report:
+    """The numbers by section and name, to four significant digits.
+
+    Args:
+      settings: the config.
+      what: one of `WHAT`.
+      steps: timed ones.
+      arguments: that gave the config, for the processes that `startup` starts.
+    """
+    wanted = WHAT[:-1] if what == "all" else (what,)
+    # Before this process takes an accelerator, which it would not share.
+    startup = measure_startup(arguments) if "startup" in wanted else None
+    report: Report = {"machine": describe_machine(settings)}
+    if startup:
+        report["startup"] = startup
+    if "input" in wanted:
+        report["input"] = measure_input(settings, steps)
+    if "eval" in wanted:
+        report["eval"] = measure_eval(settings, steps)
+    if "step" in wanted:
+        report |= measure_step(settings, steps)
+    return {
+        section: {name: round_number(value) for name, value in numbers.items()}
+        for section, numbers in report.items()
+    }
+
+
+def describe_machine(settings) -> dict[str, float | str]:
+    """What the numbers hold for."""
+    return {
+        "device": jax.devices()[0].device_kind,
+        "devices": jax.device_count(),
+        "cores": os.cpu_count(),
+        "jax": jax.__version__,
+        "model": settings.model.name,
+        "dtype": settings.model.dtype,
+        "batch size": settings.batch_size,
+    }
+
+
+def round_number(value):
+    """A float to four significant digits; anything else as it is."""
+    if not isinstance(value, float) or not value or not math.isfinite(value):
+        return value
+    return round(value, 3 - math.floor(math.log10(abs(value))))
+
+
+def to_table(report: Report) -> str:
+    """A line for each number, under its section."""
+    lines = []
+    for section, numbers in report.items():
+        for name, value in numbers.items():
+            lines.append(f"{section:<10}{name:<46}{_text(value):>14}")
+            section = ""
+    return "\n".join(lines)
+
+
+def _text(value) -> str:
+    if isinstance(value, float):
+        return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Flags -> measurements -> table and JSON."""
+    parser = cli.create_parser("bench", __doc__)
+    parser.add_argument("--config", required=True, metavar="FILE[:ARG=VALUE,...]")
+    parser.add_argument("--what", default="all", metavar="|".join(WHAT))
+    parser.add_argument("--steps", type=int, default=30, help="timed ones; 30")
+    parser.add_argument("--json", metavar="FILE", help="or - for the standard output")
+    args, overrides = parser.parse_known_args(argv)
+    if args.what not in WHAT:
+        raise ConfigError(f"--what={args.what}: unknown; write one of {', '.join(WHAT)}")
+    if args.steps < 1:
+        raise ConfigError(f"--steps={args.steps}: must be 1 or more")
+    if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
+        raise ConfigError(f"--json={args.json}: no such directory")
+    settings = config.override(config.load(args.config), overrides)
+    with contextlib.redirect_stdout(sys.stderr):
+        arguments = [f"--config={args.config}", *overrides]
+        report = measure(settings, args.what, args.steps, arguments)
+    text = json.dumps(report, indent=2)
+    print(to_table(report), file=sys.stderr if args.json == "-" else sys.stdout)
+    if args.json == "-":
+        print(text)
+    elif args.json:
+        try:
+            with open(args.json, "w") as file:
+                file.write(text + "\n")
+        except OSError as e:
+            raise ConfigError(f"--json={args.json}: {cli.one_line(e)}") from e
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,173 @@
+"""How fast the training step is: on one batch that stays, and fed by the real loader."""
+
+import collections
+import itertools
+import queue
+import resource
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls.bench.flops import count_flops, find_peak, measure_peak
+from imgcls.data import create_train_loader
+from imgcls.train import METRICS_LAG, Run, set_up
+
+# Steps before the clock starts.
+WARM_UP = 2
+
+
+def measure_step(config: ConfigDict, steps: int) -> dict[str, dict[str, float]]:
+    """The compiled step of a config, `step`, and the same fed by the loader, `pipeline`.
+
+    Both run as in training: the host is `METRICS_LAG` steps ahead of the devices.
+
+    Args:
+      config: of the run; no compile cache is used, so that the compilation is seen.
+      steps: timed steps of each, after `WARM_UP` more.
+    """
+    config = config.copy_and_resolve_references()
+    config.compile_cache = ""
+    with tempfile.TemporaryDirectory(prefix="imgcls_bench_") as workdir:
+        run = set_up(config, workdir, accept_changes=False)
+        loader = create_train_loader(config, run.source, run.mesh, 0, 1 + WARM_UP + steps)
+        try:
+            batches = iter(loader)
+            batch = next(batches)
+            step, program = _compile(run, batch)
+            fixed = itertools.repeat(batch, 1 + WARM_UP + steps)
+            state, alone = time_steps(step, run.state, fixed)
+            _, fed = time_steps(step, state, batches)
+        finally:
+            loader.close()
+            run.checkpointer.close()
+    speed = _speed(alone, config.batch_size)
+    seconds = speed["step time median, ms"] / 1e3
+    used = _arithmetic(program.pop("TFLOPs of a step"), seconds, config)
+    result = {"step": speed | used | program | _memory()}
+    pipeline = _speed(fed, config.batch_size)
+    synthetic = pipeline["images/s"] / speed["images/s"]
+    result["pipeline"] = pipeline | {
+        "waiting for data, percent": 100 * fed.waiting,
+        "images/s of the step alone, percent": 100 * synthetic,
+    }
+    return result
+
+
+class Timing:
+    """When steps were asked for, had their batch and were over, in seconds; int `[N]` each.
+
+    Attributes:
+      durations: from the end of a step to the end of the next, without the warm-up.
+      waiting: share of the time in which the devices had nothing to do but wait for a batch.
+    """
+
+    def __init__(self, asked: list[float], fetched: list[float], finished: list[float]):
+        asked, fetched, finished = map(np.array, (asked, fetched, finished))
+        self.durations = np.diff(finished)[WARM_UP - 1 :]
+        idle = fetched[1:] - np.maximum(finished[:-1], asked[1:])
+        idle = np.maximum(idle, 0)[WARM_UP - 1 :]
+        self.waiting = float(idle.sum() / self.durations.sum())
+
+
+def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, Timing]:
+    """Runs the step on every batch; returns the last state and the times.
+
+    Args:
+      step: `(state, batch) -> (state, metrics)`.
+      state: is donated.
+      batches: at least `WARM_UP` + 1.
+    """
+    asked, fetched, finished = [], [], []
+    running, pending = queue.SimpleQueue(), collections.deque()
+
+    def watch() -> None:
+        # On its own thread, since the host runs ahead of the devices.
+        for metrics in iter(running.get, None):
+            jax.block_until_ready(metrics)
+            finished.append(time.perf_counter())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        iterator = iter(batches)
+        while True:
+            start = time.perf_counter()
+            if (batch := next(iterator, None)) is None:
+                break
+            asked.append(start)
+            fetched.append(time.perf_counter())
+            state, metrics = step(state, batch)
+            running.put(metrics)
+            pending.append(metrics)
+            if len(pending) > METRICS_LAG:
+                jax.block_until_ready(pending.popleft())
+    finally:
+        running.put(None)
+        watcher.join()
+    return state, Timing(asked, fetched, finished)
+
+
+def _compile(run: Run, batch: dict) -> tuple[Callable, dict[str, float]]:
+    """The step as a program, with its size."""
+    start = time.perf_counter()
+    traced = run.step_fn.trace(run.state, batch)
+    step = traced.lower().compile()
+    seconds = time.perf_counter() - start
+    size = step.memory_analysis()
+    held = (
+        size.argument_size_in_bytes
+        + size.output_size_in_bytes
+        + size.temp_size_in_bytes
+        - size.alias_size_in_bytes
+    )
+    return step, {
+        "TFLOPs of a step": count_flops(traced.jaxpr.jaxpr) / 1e12,
+        "trace and compile, s": seconds,
+        "memory of the program per device, MB": held / 1e6,
+    }
+
+
+def _speed(timing: Timing, batch_size: int) -> dict[str, float]:
+    low, median, high = 1e3 * np.percentile(timing.durations, (25, 50, 75))
+    # Of all steps and not of the median one, so that a loader's rare stalls count.
+    rate = batch_size * len(timing.durations) / timing.durations.sum()
+    return {
+        "step time median, ms": median,
+        "step time lower quartile, ms": low,
+        "step time upper quartile, ms": high,
+        "images/s": rate,
+        "images/s per device": rate / jax.device_count(),
+    }
+
+
+def _arithmetic(flops: float, seconds: float, config: ConfigDict) -> dict[str, float]:
+    """What the step computes of what the chip can; `flops` in TFLOPs of all devices."""
+    device = jax.devices()[0]
+    dtype, peak = config.model.dtype, find_peak(device.device_kind)
+    name = "peak of the chip in bfloat16, TFLOP/s"
+    if peak is None:
+        name = f"measured matmul peak in {dtype}, TFLOP/s"
+        peak = measure_peak(dtype, 2048 if device.platform == "cpu" else 8192)
+    achieved = flops / seconds / jax.device_count()
+    return {
+        "TFLOPs of a step": flops,
+        "TFLOP/s per device": achieved,
+        name: peak,
+        "share of the peak, percent": 100 * achieved / peak,
+    }
+
+
+def _memory() -> dict[str, float]:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # Linux counts in kB, macOS in bytes.
+    result = {"peak host memory, MB": peak / (1e6 if sys.platform == "darwin" else 1e3)}
+    stats = jax.devices()[0].memory_stats()
+    if stats and "peak_bytes_in_use" in stats:
+        result["peak device memory, MB"] = stats["peak_bytes_in_use"] / 1e6
+    return result
