@@ -28,6 +28,7 @@ OPEN_SECTIONS = ("model", "objective", "evaluators")
 HARMLESS_KEYS = (
     *("mesh", "log", "checkpoint", "evaluators", "compile_cache"),
     *("data.dir", "data.threads", "data.workers", "data.prefetch"),
+    "data.device_resident",
 )
 
 
@@ -67,9 +68,10 @@ def default_config() -> ConfigDict:
     c.data.threads = placeholder(int)  # that read and augment; none: one per CPU core
     c.data.workers = 0  # processes that read and augment, in place of threads
     c.data.prefetch = 2  # batches kept ready on the device
+    c.data.device_resident = False  # all training pictures live there: imgcls/data/resident.py
 
     c.optim = ConfigDict()
-    c.optim.name = "sgd"  # sgd | adam | adamw | lamb | lars | rmsprop
+    c.optim.name = "sgd"  # sgd | adam | adamw | lamb | lars | rmsprop | muon
     c.optim.learning_rate = 0.1  # the peak
     c.optim.base_batch = placeholder(int)  # 256: learning_rate is per 256 examples of a batch
     c.optim.momentum = 0.9
@@ -82,7 +84,18 @@ def default_config() -> ConfigDict:
     c.optim.weight_decay = 0.0
     c.optim.decay_exclude = r"bias|scale|pos_embed|cls_token|gamma"  # paths without weight decay
     c.optim.clip_norm = placeholder(float)  # of the whole gradient
-    c.optim.multipliers = ()  # ((regex, factor), ...) on the learning rate; 0 freezes
+    # ((regex, factor), ...) on the learning rate; 0 freezes, (regex, factor, duration) after it
+    c.optim.multipliers = ()
+    c.optim.muon = ConfigDict()
+    c.optim.muon.momentum = 0.95
+    c.optim.muon.steps = 5  # of the Newton-Schulz iteration
+    c.optim.muon.exclude = r"head|pos_embed|cls_token"  # paths that are no hidden matrices
+    c.optim.muon.rest = "adam"  # of these and of vectors, by its own keys: adam | sgd
+    c.optim.muon.fixed_norm = False  # scale matrices to sqrt(outputs) before a step; no decay then
+    c.optim.lookahead = ConfigDict()
+    c.optim.lookahead.every = 0  # steps between two meetings with the slow parameters; 0 is none
+    c.optim.lookahead.decay = 0.5  # what the slow ones keep of themselves then ...
+    c.optim.lookahead.power = 0.0  # ... times (step / total) to this power
 
     c.schedule = ConfigDict()
     c.schedule.name = "cosine"  # cosine | linear | step | rsqrt | constant

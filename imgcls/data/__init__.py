@@ -6,7 +6,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls.config import check_choice
-from imgcls.data import augment, batch_transforms, spec
+from imgcls.data import augment, batch_transforms, resident, spec
 from imgcls.data.loader import Loader, Reader
 from imgcls.data.sampling import SAMPLINGS, count_classes, create_balanced
 from imgcls.data.sources import Source, create_source
@@ -65,6 +65,8 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     if not train:
         return Reader(source, parse("eval_transform"), config.seed, False, c.on_error, c.channels)
     transforms = parse("train_transform")
+    if c.device_resident:
+        resident.check(config)
     others = transforms if c.train_transform2 is None else parse("train_transform2")
     partners = create_partners(c.views, c.partners, source)
     views = (c.views, others, partners)
@@ -73,13 +75,16 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
 
 def create_train_loader(
     config: ConfigDict, source: Source, mesh: Mesh, first: int, last: int
-) -> Loader:
+) -> Loader | resident.ResidentLoader:
     """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`."""
     reader = create_reader(config, source, train=True)
     if config.data.sampling == "balanced":
         # Here alone, because it reads every label.
         balanced = create_balanced(source.labels(), config.seed)
         reader = dataclasses.replace(reader, balanced=balanced)
+    if config.data.device_resident:
+        options = {"threads": config.data.threads, "prefetch": config.data.prefetch}
+        return resident.ResidentLoader(reader, mesh, config.batch_size, first, last, **options)
     return _create_loader(config, reader, mesh, config.batch_size, first, last)
 
 

@@ -129,6 +129,93 @@ def random_erasing(
     return transform
 
 
+def random_flip(p: float = 0.5) -> BatchTransform:
+    """Mirrors each example left to right.
+
+    Args:
+      p: probability per example.
+    """
+    spec.check_number("p", p, 0, 1)
+
+    def transform(batch, rng, num_classes):
+        return _flip(batch, jax.random.bernoulli(rng, float(p), batch["label"].shape[:1]))
+
+    return transform
+
+
+def alternating_flip() -> BatchTransform:
+    """Mirrors an example left to right in every other epoch.
+
+    Half of the examples begin mirrored, the same in every run: so two epochs in a row show each
+    example both ways (Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6). Takes the
+    batch's `epoch`, which the loader of `data.device_resident` gives.
+    """
+
+    def transform(batch, rng, num_classes):
+        if "epoch" not in batch:
+            raise ConfigError(
+                "config.data.batch_transform: alternating_flip needs the epoch of each example; "
+                "set data.device_resident=True, or use random_flip"
+            )
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), batch["index"])
+        first = jax.vmap(jax.random.bernoulli)(keys)
+        return _flip(batch, first ^ (batch["epoch"] % 2 == 1))
+
+    return transform
+
+
+def random_translate(padding: int) -> BatchTransform:
+    """Moves each example by up to `padding` pixels in either direction, mirrored at its edges.
+
+    Args:
+      padding: pixels; all 2 * padding + 1 places along each axis are equally likely.
+    """
+    spec.check_integer("padding", padding, 0)
+
+    def transform(batch, rng, num_classes):
+        image = batch["image"]
+        spatial = _height_width(image, "random_translate")
+        if padding >= min(spatial):
+            raise ConfigError(f"random_translate({padding}): pictures have {min(spatial)} pixels")
+        pads = [(0, 0)] * (image.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]
+        padded = jnp.pad(image, pads, mode="reflect")
+        places = jax.random.randint(rng, (len(image), 2), 0, 2 * padding + 1)
+
+        def crop(one, place):
+            first = [0] * (one.ndim - 3) + [place[0], place[1], 0]
+            return jax.lax.dynamic_slice(one, first, image.shape[1:])
+
+        return {**batch, "image": jax.vmap(crop)(padded, places)}
+
+    return transform
+
+
+def cutout(size: int) -> BatchTransform:
+    """Sets a square of each example to 0, the mean colour.
+
+    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, but the square is wholly inside.
+
+    Args:
+      size: its side in pixels.
+    """
+    spec.check_integer("size", size, 1)
+
+    def transform(batch, rng, num_classes):
+        image = batch["image"]
+        height, width = _height_width(image, "cutout")
+        if size > min(height, width):
+            raise ConfigError(f"cutout({size}): pictures have {min(height, width)} pixels")
+        inside = []
+        for key, length in zip(jax.random.split(rng), (height, width), strict=True):
+            first = jax.random.randint(key, (len(image), 1), 0, length - size + 1)
+            inside.append(_between(length, first, first + size))
+        mask = inside[0][:, :, None] & inside[1][:, None, :]
+        mask = mask.reshape(len(image), *[1] * (image.ndim - 4), height, width, 1)
+        return {**batch, "image": jnp.where(mask, jnp.zeros((), image.dtype), image)}
+
+    return transform
+
+
 def label_smoothing(eps: float) -> BatchTransform:
     """Labels (1 - eps) y + eps / K (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, 7).
 
@@ -141,6 +228,19 @@ def label_smoothing(eps: float) -> BatchTransform:
         return {**batch, "label": (1 - eps) * labels + eps / max(num_classes, 2)}
 
     return transform
+
+
+def _flip(batch: dict, which: jax.Array) -> dict:
+    """Mirrors the examples of bool `[B]`."""
+    image = batch["image"]
+    which = which.reshape(-1, *[1] * (image.ndim - 1))
+    return {**batch, "image": jnp.where(which, jnp.flip(image, -2), image)}
+
+
+def _height_width(image: jax.Array, name: str) -> tuple[int, int]:
+    if image.ndim < 4:
+        raise ConfigError(f"{name} needs images [B, ..., H, W, C], not {image.shape}")
+    return image.shape[-3], image.shape[-2]
 
 
 def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransform:
@@ -222,5 +322,9 @@ def _between(length: int, first: jax.Array, last: jax.Array) -> jax.Array:
 
 
 BATCH_TRANSFORMS: dict[str, Callable[..., BatchTransform]] = {
-    f.__name__: f for f in (mixup, cutmix, mixup_or_cutmix, random_erasing, label_smoothing)
+    f.__name__: f
+    for f in (
+        *(mixup, cutmix, mixup_or_cutmix, random_erasing, label_smoothing),
+        *(random_flip, alternating_flip, random_translate, cutout),
+    )
 }

@@ -9,6 +9,7 @@ from imgcls import metrics
 from imgcls.data import open_split
 from imgcls.errors import ConfigError
 from imgcls.evaluators import register_evaluator
+from imgcls.evaluators.averaging import AveragedViews
 from imgcls.evaluators.gather import gather
 from imgcls.evaluators.predictions import Predictions, read_predictions
 from imgcls.step import make_eval_fn
@@ -22,6 +23,7 @@ class Classification:
       config, objective, mesh, data_info: of the run.
       split: which examples.
       batch_size: over all devices, rounded up to divide by them; None is the training batch.
+      tta: mean of the logits over views of each picture: see `AveragedViews`; None is one view.
 
     Raises:
       ConfigError: the objective has no logits, or the split's classes are not the model's.
@@ -35,6 +37,7 @@ class Classification:
         data_info,
         split: str = "test",
         batch_size: int | None = None,
+        tta: str | None = None,
     ):
         if not hasattr(objective, "logits"):
             raise ConfigError(
@@ -44,11 +47,14 @@ class Classification:
         self.split, self._source = split, open_split(config, split)
         check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
         self._config, self._mesh, self._batch_size = config, mesh, batch_size
+        views = "" if tta is None else f", mean of the views {tta}"
+        objective = objective if tta is None else AveragedViews(objective, tta)
         self._objective = objective
         self._task, self._num_classes = objective.task, len(data_info.class_names)
         self._outputs = make_eval_fn(self._make_outputs(objective), config, mesh)
         self.protocol = (
-            f"classification: the head's {self._task} answers on {split} ({len(self._source):,})"
+            f"classification: the head's {self._task} answers on {split} "
+            f"({len(self._source):,}){views}"
         )
 
     def run(self, variables: dict[str, tuple]) -> dict[str, float]:

@@ -8,6 +8,8 @@ Every model is a `flax.linen.Module` called as `model(x, *, train=False, feature
 - parameters are float32, the computation runs in `dtype`;
 - `train=True` draws from the rng "dropout" and updates the collection "batch_stats", where the
   model has any;
+- a model may have `init_from_data(images) -> {collection: {...}}`: what training images decide of
+  fresh variables, given those normalised, as NumPy `[N, H, W, C]`;
 - the logits of auxiliary classifiers, in training, are sown as "aux_logits" into the collection
   "intermediates".
 
