@@ -28,6 +28,7 @@ from imgcls.data import (
 from imgcls.data.sources import Source
 from imgcls.errors import ConfigError, TrainingError
 from imgcls.evaluators import create_evaluators
+from imgcls.initial import arrays_from_data
 from imgcls.objectives import backbone_variables, create_objective, place_backbone
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
@@ -162,7 +163,10 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
         state = checkpointer.restore(sharding.with_sharding(shapes, placement))
         say(f"continue at step {first} of {total} from {workdir}")
     else:
-        given = import_weights(config, objective, shapes) if config.init_from else None
+        if config.init_from:
+            given = import_weights(config, objective, shapes)
+        else:
+            given = arrays_from_data(config, objective, source)
         state = jax.jit(fresh, out_shardings=placement)(given)
     describe_run(config, state, source, mesh, total)
     step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
