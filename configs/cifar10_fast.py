@@ -28,7 +28,7 @@ def get_config(data: str = "cifar10", variant: int = 94) -> ConfigDict:
     c.data = ConfigDict()
     c.data.source = f"folder:{data}"
     c.data.device_resident = True
-    c.data.eval_transform = "resize((32, 32))"
+    c.data.train_transform = c.data.eval_transform = "resize((32, 32))"
     c.data.mean = (0.4914, 0.4822, 0.4465)
     c.data.std = (0.2470, 0.2435, 0.2616)
 

@@ -34,7 +34,7 @@ REQUIRED = {
 }
 
 # Arguments that choose another model.
-VARIANTS = ("regnety.py:flops=400mf",)
+VARIANTS = ("regnety.py:flops=400mf", "cifar10_fast.py:variant=96")
 
 # Files that reproduce no paper.
 OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py", "own.py")
@@ -155,7 +155,7 @@ def test_model_transforms_and_optimizer_build(recipe):
     assert len(config.data.mean) == len(config.data.std) == config.data.channels
     classifier = "probe" if recipe in PRETRAINING else "head"
     if hasattr(objective, "logits"):
-        assert params[classifier]["bias"].shape == (classes,)
+        assert params[classifier]["kernel"].shape[-1] == classes
 
     optimizer, _ = optim.create_optimizer(config, examples, params)
     state = jax.eval_shape(optimizer.init, params)
@@ -170,8 +170,10 @@ def test_batch_transform_suits_the_loss(recipe):
     transforms = spec.parse(
         config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, "data.batch_transform"
     )
-    shape = (2, 8, 8, config.data.channels)
+    shape = (2, 16, 16, config.data.channels)
     batch = {"image": jnp.zeros(shape), "label": jnp.arange(2)}
+    if config.data.device_resident:
+        batch |= {"index": jnp.arange(2), "epoch": jnp.zeros(2, jnp.int32)}
     mixed = batch_transforms.apply(batch, jax.random.key(0), transforms, classes)
     assert mixed["image"].shape == shape
     losses = objective.example_loss(jnp.zeros((2, classes)), mixed["label"])
@@ -259,6 +261,8 @@ def test_json_round_trip(config):
         ("imagenet_simclr_resnet50.py:epochs=100", 31_278),
         ("imagenet_mae_vit_b16.py", 250_228),
         ("cifar10_simclr.py", 19_531),
+        ("cifar10_fast.py", 200),
+        ("cifar10_fast.py:variant=96", 1_514),
     ],
 )
 def test_lengths(recipe, total):
@@ -292,6 +296,9 @@ def test_lengths(recipe, total):
         ("imagenet_byol_resnet50.py", {3_128: 3.2, 312_785: 0.0}),
         ("imagenet_byol_resnet50.py:epochs=300", {3_128: 4.8, 93_835: 0.0}),
         ("imagenet_byol_resnet50.py:epochs=100", {3_128: 7.2, 31_278: 0.0}),
+        ("cifar10_fast.py", {0: 0.24, 100: 0.12, 200: 0.0}),
+        # Of the mean loss: 9 per 1024 examples of the sum, over 1 + 1 / (1 - 0.85).
+        ("cifar10_fast.py:variant=96", {151: 1.1739130, 1_514: 0.0}),
         # He et al. 2021: 1.5e-4 per 256 images, after 40 epochs.
         ("imagenet_mae_vit_b16.py", {12_511: 2.4e-3, 250_228: 0.0}),
         ("cifar10_simclr.py", {0: 0.24, 19_531: 0.0}),

@@ -271,6 +271,7 @@ def test_rollout(options, prefix):
 # ---- All families.
 
 FAMILIES = {
+    "airbench94": 3,
     "alexnet": 13,
     "vgg11": 14,
     "vgg11_bn": 14,

@@ -26,9 +26,12 @@ def test_one_signature_for_all():
 
 
 def test_published_accuracy_has_a_source():
+    """On ImageNet, unless a model is for smaller pictures."""
     for name in list_models():
         entry = model_entry(name)
-        assert 55 < entry.top1 < 90 and entry.source, name
+        assert entry.source, name
+        assert (entry.top1 is None) == (entry.input_size == 32), name
+        assert entry.top1 is None or 55 < entry.top1 < 90, name
 
 
 def test_entry():

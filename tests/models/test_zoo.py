@@ -74,6 +74,7 @@ def test_parameters_without_auxiliary_classifiers(name, count):
 
 # The smallest picture of each family, and one that divides by nothing.
 FAMILIES = {
+    "airbench94": (9, 101),
     "alexnet": (63, 101),
     "vgg11": (32, 101),
     "inception_v1": (15, 101),
