@@ -1,0 +1,209 @@
+"""What the training step moves between devices, and how it should scale.
+
+    python bench/scale.py [--config=configs/resnet50.py ...] [--devices=8] [--topology=v5e:2x4]
+
+Compiles the trainer's own step for virtual CPU devices and counts the collectives in the compiled
+program; nothing runs, and no memory is needed. With --topology it is compiled for these TPUs, which
+needs the package libtpu and no TPU; then `--devices` is their number.
+"""
+
+import argparse
+import dataclasses
+import functools
+import os
+import pathlib
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh
+from ml_collections import ConfigDict
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from imgcls import cli, collectives, optim, sharding
+from imgcls import config as config_lib
+from imgcls.data import DataInfo, create_batch_transforms
+from imgcls.errors import ConfigError
+from imgcls.objectives import create_objective
+from imgcls.step import create_state, make_train_step
+
+CONFIGS = ("configs/resnet50.py", "configs/vit_b16.py")
+SIZES = {"resnet50": 224, "vit_b16": 192}  # side of the pictures that the recipe trains on
+CLASSES, EXAMPLES = 1000, 1_281_167  # ImageNet
+TENSOR = 4  # devices that share a layer: divides the 12 heads of ViT-B
+# Of the peak. Hardly a ResNet-50 gets there, and slower arithmetic waits less for the links.
+SHARE = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """A compiled training step.
+
+    Attributes:
+      compiled: for all devices of the mesh.
+      param_bytes: of all parameters.
+      split_bytes: of those that the axis `model` splits.
+      images: of a step on one device.
+    """
+
+    compiled: jax.stages.Compiled
+    param_bytes: int
+    split_bytes: int
+    images: int
+
+
+def main() -> None:
+    args = parse_args()
+    # Read when the devices are first asked for. The partitioner is no part of the backend's passes,
+    # which take ten times as long at their own level.
+    os.environ["XLA_FLAGS"] = (
+        f"--xla_force_host_platform_device_count={args.devices} --xla_backend_optimization_level=0"
+    )
+    jax.config.update("jax_platforms", "cpu")
+    devices = jax.devices()
+    if args.topology:
+        devices = topologies.get_topology_desc(args.topology, "tpu").devices
+    for path in args.config or CONFIGS:
+        report(path, devices, "TPU " + args.topology if args.topology else "virtual CPU devices")
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config", action="append", help="may be given several times")
+    parser.add_argument("--devices", type=int, default=8)
+    parser.add_argument("--topology", help="of TPUs to compile for, such as v5e:2x4")
+    return parser.parse_args()
+
+
+def report(path: str, devices: list, kind: str) -> None:
+    """Prints the tables of one config."""
+    number = len(devices)
+    meshes = [dict(data=number), dict(fsdp=number), dict(data=number // TENSOR, model=TENSOR)]
+    print(f"\n## {path}: collectives of a step, compiled for {number} {kind}\n")
+    print("| mesh | operation | count | MB | least count | least MB | MB / least |")
+    print("|---|---|--:|--:|--:|--:|--:|")
+    steps = []
+    for sizes in meshes:
+        config = config_lib.load(path)
+        step = compile_step(config, make_mesh(devices, **sizes))
+        if "model" in sizes and not step.split_bytes:
+            print("| model | no layer of this network is split over `model` | | | | | |")
+            continue
+        steps.append(print_counts(config, sizes, step))
+    images, flops = steps[0][0].images, steps[0][0].compiled.cost_analysis()["flops"]
+    gradient = sum(c.bytes for c in steps[0][1] if c.kind == "all-reduce")
+    print(
+        f"\n{steps[0][0].param_bytes // 4:,} parameters, {images} images a device, "
+        f"{flops / images / 1e9:.1f} GFLOP an image."
+    )
+    for machine in (collectives.TPU_V5E, collectives.H100_NODE):
+        print_prediction(machine, path, images, flops / images, gradient)
+
+
+def compile_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
+    """The trainer's step of a config on ImageNet's shapes, compiled for a mesh from shapes alone.
+
+    Args:
+      config: of a supervised run.
+      mesh: of any devices, or descriptions of devices.
+      size: side of the pictures; None is the recipe's.
+    """
+    sharding.check_batch(config, mesh)
+    size = size or SIZES[config.model.name]
+    info = DataInfo(tuple(map(str, range(CLASSES))), False, (size, size, 3), EXAMPLES)
+    objective = create_objective(config, info)
+    spec = {"image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8)}
+    params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
+    optimizer, schedule = optim.create_optimizer(config, EXAMPLES, params)
+    shapes = jax.eval_shape(
+        functools.partial(create_state, objective, optimizer, config.seed, spec)
+    )
+    placement = sharding.partition(shapes, mesh, config.mesh.rules)
+    transforms = create_batch_transforms(config)
+    step = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
+    rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
+    batch = spec | {"label": rows, "index": rows, "mask": rows.update(dtype=jnp.float32)}
+    batch = jax.tree.map(lambda s: s.update(sharding=sharding.batch_sharding(mesh)), batch)
+    compiled = step.lower(sharding.with_sharding(shapes, placement), batch).compile()
+    leaves = jax.tree.leaves(sharding.with_sharding(shapes, placement).params)
+    split = sum(4 * x.size for x in leaves if "model" in x.sharding.spec)
+    images = config.batch_size // sharding.num_shards(mesh)
+    return Step(compiled, sum(4 * x.size for x in leaves), split, images)
+
+
+def make_mesh(devices: list, data: int = 1, fsdp: int = 1, model: int = 1) -> Mesh:
+    """A mesh over devices, or over descriptions of devices."""
+    axis_types = (AxisType.Auto,) * len(sharding.AXES)
+    return Mesh(np.array(devices).reshape(data, fsdp, model), sharding.AXES, axis_types)
+
+
+def least(config: ConfigDict, sizes: dict, step: Step) -> list[collectives.Collective]:
+    """The minimum for the step, with activations in float32: see SCALE.md."""
+    mesh = dict.fromkeys(sharding.AXES, 1) | sizes
+    options = {}
+    if "model" in sizes:
+        model = create_objective(config, DataInfo(("",) * CLASSES, False, (1, 1, 3))).model
+        tokens = (SIZES[config.model.name] // model.patch_size) ** 2 + model.prefix_tokens
+        options["blocks"] = model.depth
+        options["activation_bytes"] = 4 * step.images * tokens * model.width
+    return collectives.minimum(mesh, step.param_bytes, split_bytes=step.split_bytes, **options)
+
+
+def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
+    """Prints the rows of one mesh; returns the step and what was counted."""
+    name = " x ".join(f"{axis}={n}" for axis, n in sizes.items())
+    try:
+        found = collectives.count(step.compiled.as_text())
+    except ValueError as e:
+        print(f"| {name} | not counted: {cli.one_line(e)} | | | | | |")
+        return step, []
+    lowest = {c.kind: c for c in least(config, sizes, step)}
+    given = {c.kind: c for c in found}
+    for kind in collectives.KINDS:
+        ours, theirs = given.get(kind), lowest.get(kind)
+        if ours or theirs:
+            cells = [f"{c.count} | {c.bytes / 1e6:.3f}" if c else "0 | 0" for c in (ours, theirs)]
+            ratio = f"{ours.bytes / theirs.bytes:.4f}" if ours and theirs else ""
+            print(f"| {name} | {kind} | {' | '.join(cells)} | {ratio} |", flush=True)
+    number = int(np.prod(list(sizes.values())))
+    if "model" not in sizes:
+        sent = [collectives.wire_bytes(x, number) / 1e6 for x in (found, lowest.values())]
+        print(
+            f"| {name} | sent by a device | | {sent[0]:.1f} | | {sent[1]:.1f} | "
+            f"{sent[0] / sent[1]:.4f} |"
+        )
+    return step, found
+
+
+def print_prediction(machine, path: str, batch: int, flops: float, gradient: int) -> None:
+    """Prints how a machine should scale: with the batch per chip kept, and with the whole batch."""
+    total = config_lib.load(path).batch_size
+    print(
+        f"\n### PREDICTION, not a measurement: {path} on a {machine.name}, data parallel, at "
+        f"{SHARE:.0%} of the peak\n"
+    )
+    print(
+        f"| chips | all-reduce, ms | efficiency at {batch} images a chip | images/s | "
+        f"images a chip of {total} | efficiency | images/s |"
+    )
+    print("|--:|--:|--:|--:|--:|--:|--:|")
+    for chips in machine.links:
+        cells = []
+        for images in (batch, total / chips):
+            p = collectives.predict(machine, chips, images, flops, gradient, SHARE)
+            low, high = p.efficiency
+            slow, fast = p.images_per_second
+            cells.append(f"{low:.1%} to {high:.1%} | {slow:,.0f} to {fast:,.0f}")
+        print(f"| {chips} | {p.sync * 1e3:.3f} | {cells[0]} | {total / chips:g} | {cells[1]} |")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except ConfigError as e:
+        sys.exit(f"error: {cli.one_line(e)}")
