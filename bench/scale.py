@@ -1,10 +1,11 @@
 """What the training step moves between devices, and how it should scale.
 
     python bench/scale.py [--config=configs/resnet50.py ...] [--devices=8] [--topology=v5e:2x4]
+        [--config.KEY=VALUE ...]
 
 Compiles the trainer's own step for virtual CPU devices and counts the collectives in the compiled
 program; nothing runs, and no memory is needed. With --topology it is compiled for these TPUs, which
-needs the package libtpu and no TPU; then `--devices` is their number.
+needs the package libtpu and no TPU. Predictions take the bytes and FLOPs that were counted.
 """
 
 import argparse
@@ -40,23 +41,23 @@ SHARE = 0.5
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A compiled training step.
+    """A training step, not yet compiled.
 
     Attributes:
-      compiled: for all devices of the mesh.
+      lowered: for all devices of the mesh.
       param_bytes: of all parameters.
       split_bytes: of those that the axis `model` splits.
       images: of a step on one device.
     """
 
-    compiled: jax.stages.Compiled
+    lowered: jax.stages.Lowered
     param_bytes: int
     split_bytes: int
     images: int
 
 
 def main() -> None:
-    args = parse_args()
+    args, overrides = parse_args()
     # Read when the devices are first asked for. The partitioner is no part of the backend's passes,
     # which take ten times as long at their own level.
     os.environ["XLA_FLAGS"] = (
@@ -67,46 +68,49 @@ def main() -> None:
     if args.topology:
         devices = topologies.get_topology_desc(args.topology, "tpu").devices
     for path in args.config or CONFIGS:
-        report(path, devices, "TPU " + args.topology if args.topology else "virtual CPU devices")
+        config = config_lib.override(config_lib.load(path), overrides)
+        report(path, config, devices, args.topology or "virtual CPU")
 
 
-def parse_args() -> argparse.Namespace:
+def parse_args() -> tuple[argparse.Namespace, list[str]]:
+    """The options, and overrides of the configs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", action="append", help="may be given several times")
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--topology", help="of TPUs to compile for, such as v5e:2x4")
-    return parser.parse_args()
+    return parser.parse_known_args()
 
 
-def report(path: str, devices: list, kind: str) -> None:
+def report(path: str, config: ConfigDict, devices: list, kind: str) -> None:
     """Prints the tables of one config."""
     number = len(devices)
     meshes = [dict(data=number), dict(fsdp=number), dict(data=number // TENSOR, model=TENSOR)]
-    print(f"\n## {path}: collectives of a step, compiled for {number} {kind}\n")
+    print(f"\n## {path}: collectives of a step, compiled for {number} devices ({kind})\n")
     print("| mesh | operation | count | MB | least count | least MB | MB / least |")
     print("|---|---|--:|--:|--:|--:|--:|")
-    steps = []
+    programs = []
     for sizes in meshes:
-        config = config_lib.load(path)
-        step = compile_step(config, make_mesh(devices, **sizes))
+        step = lower_step(config, make_mesh(devices, **sizes))
         if "model" in sizes and not step.split_bytes:
             print("| model | no layer of this network is split over `model` | | | | | |")
             continue
-        steps.append(print_counts(config, sizes, step))
-    images, flops = steps[0][0].images, steps[0][0].compiled.cost_analysis()["flops"]
-    gradient = sum(c.bytes for c in steps[0][1] if c.kind == "all-reduce")
+        programs.append(print_counts(config, sizes, step))
+    program, found = programs[0]  # of data parallelism
+    images = config.batch_size // number
+    flops = program.cost_analysis()["flops"] / images
+    gradient = sum(c.bytes for c in found if c.kind == "all-reduce")
     print(
-        f"\n{steps[0][0].param_bytes // 4:,} parameters, {images} images a device, "
-        f"{flops / images / 1e9:.1f} GFLOP an image."
+        f"\n{step.param_bytes // 4:,} parameters, {images} images a device, "
+        f"{flops / 1e9:.1f} GFLOP an image."
     )
     for machine in (collectives.TPU_V5E, collectives.H100_NODE):
-        print_prediction(machine, path, images, flops / images, gradient)
+        print_prediction(machine, path, config, images, flops, gradient)
 
 
-def compile_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
-    """The trainer's step of a config on ImageNet's shapes, compiled for a mesh from shapes alone.
+def lower_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
+    """The trainer's step of a config on ImageNet's shapes, lowered for a mesh from shapes alone.
 
     Args:
       config: of a supervised run.
@@ -129,11 +133,11 @@ def compile_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Ste
     rows = jax.ShapeDtypeStruct((config.batch_size,), jnp.int32)
     batch = spec | {"label": rows, "index": rows, "mask": rows.update(dtype=jnp.float32)}
     batch = jax.tree.map(lambda s: s.update(sharding=sharding.batch_sharding(mesh)), batch)
-    compiled = step.lower(sharding.with_sharding(shapes, placement), batch).compile()
-    leaves = jax.tree.leaves(sharding.with_sharding(shapes, placement).params)
+    shapes = sharding.with_sharding(shapes, placement)
+    leaves = jax.tree.leaves(shapes.params)
     split = sum(4 * x.size for x in leaves if "model" in x.sharding.spec)
     images = config.batch_size // sharding.num_shards(mesh)
-    return Step(compiled, sum(4 * x.size for x in leaves), split, images)
+    return Step(step.lower(shapes, batch), sum(4 * x.size for x in leaves), split, images)
 
 
 def make_mesh(devices: list, data: int = 1, fsdp: int = 1, model: int = 1) -> Mesh:
@@ -155,13 +159,14 @@ def least(config: ConfigDict, sizes: dict, step: Step) -> list[collectives.Colle
 
 
 def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
-    """Prints the rows of one mesh; returns the step and what was counted."""
+    """Prints the rows of one mesh; returns the program and what was counted."""
     name = " x ".join(f"{axis}={n}" for axis, n in sizes.items())
+    compiled = step.lowered.compile()
     try:
-        found = collectives.count(step.compiled.as_text())
+        found = collectives.count(compiled.as_text())
     except ValueError as e:
         print(f"| {name} | not counted: {cli.one_line(e)} | | | | | |")
-        return step, []
+        return compiled, []
     lowest = {c.kind: c for c in least(config, sizes, step)}
     given = {c.kind: c for c in found}
     for kind in collectives.KINDS:
@@ -177,12 +182,13 @@ def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
             f"| {name} | sent by a device | | {sent[0]:.1f} | | {sent[1]:.1f} | "
             f"{sent[0] / sent[1]:.4f} |"
         )
-    return step, found
+    return compiled, found
 
 
-def print_prediction(machine, path: str, batch: int, flops: float, gradient: int) -> None:
+def print_prediction(machine, path, config: ConfigDict, batch: int, flops, gradient: int) -> None:
     """Prints how a machine should scale: with the batch per chip kept, and with the whole batch."""
-    total = config_lib.load(path).batch_size
+    total = config.batch_size
+    smallest = config.model.get("virtual_batch_size") or 1  # images that a chip must have
     print(
         f"\n### PREDICTION, not a measurement: {path} on a {machine.name}, data parallel, at "
         f"{SHARE:.0%} of the peak\n"
@@ -194,12 +200,15 @@ def print_prediction(machine, path: str, batch: int, flops: float, gradient: int
     print("|--:|--:|--:|--:|--:|--:|--:|")
     for chips in machine.links:
         cells = []
-        for images in (batch, total / chips):
+        for images in (batch, total // chips):
+            if images < smallest:
+                cells.append(f"below virtual_batch_size={smallest} | ")
+                continue
             p = collectives.predict(machine, chips, images, flops, gradient, SHARE)
             low, high = p.efficiency
             slow, fast = p.images_per_second
             cells.append(f"{low:.1%} to {high:.1%} | {slow:,.0f} to {fast:,.0f}")
-        print(f"| {chips} | {p.sync * 1e3:.3f} | {cells[0]} | {total / chips:g} | {cells[1]} |")
+        print(f"| {chips} | {p.sync * 1e3:.3f} | {cells[0]} | {total // chips} | {cells[1]} |")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
 _CALLED = re.compile(r"\b(?:body|calls|to_apply|true_computation|false_computation)=%?([\w.\-]+)")
 _BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
+_CHAIN = re.compile(r'\bchannel_id=(\d+),.*\bchain_id="(\d+)"')
 _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
@@ -40,7 +41,10 @@ def count(hlo_text: str) -> list[Collective]:
     """The collectives that one run of a compiled program makes, in the order of `KINDS`.
 
     A pair of start and done is one. The body of a `while` counts as often as it runs, every branch
-    of a conditional once.
+    of a conditional once. The TPU's compiler cuts an operation into parts, each in a fusion with
+    arithmetic that hides it: parts of one channel and chain are one operation. Its reduce-scatter
+    is a fusion of an all-reduce and slices. The CPU's compiler leaves such a pair as it is: an
+    all-reduce.
 
     Args:
       hlo_text: `jax.stages.Compiled.as_text()`, a module after partitioning.
@@ -52,11 +56,17 @@ def count(hlo_text: str) -> list[Collective]:
     if entry is None:
         raise ValueError("no ENTRY computation: not the text of an HLO module")
     known: dict[str, collections.Counter] = {}
+    chains: set[str] = set()
 
     def tally(name: str) -> collections.Counter:
         if name not in known:
             found = collections.Counter()
-            for kind, size in _own_collectives(computations[name]):
+            for kind, size, chain in _own_collectives(computations[name]):
+                if chain in chains:
+                    continue
+                chains.update([chain] if chain else [])
+                if name.startswith("all-reduce-scatter"):
+                    kind = "reduce-scatter"
                 found[kind, "count"] += 1
                 found[kind, "bytes"] += size
             for called, trips in _calls(computations[name]):
@@ -213,8 +223,8 @@ def _parse(hlo_text: str) -> tuple[dict[str, list[str]], str | None]:
     return computations, entry
 
 
-def _own_collectives(lines: list[str]) -> Iterable[tuple[str, int]]:
-    """Kind and bytes of the collectives of one computation, without those that it calls."""
+def _own_collectives(lines: list[str]) -> Iterable[tuple[str, int, str | None]]:
+    """Kind, bytes and chain of the collectives of one computation, without those that it calls."""
     sizes: dict[str, int] = {}
     given: dict[str, int] = {}  # to the starts that are not done yet
     for line in lines:
@@ -233,7 +243,8 @@ def _own_collectives(lines: list[str]) -> Iterable[tuple[str, int]]:
         if opcode.endswith("-done"):
             taken = given[operands[0].split("%")[-1]]
         # The whole array is what goes into a reduce-scatter and what comes out of an all-gather.
-        yield kind, max(taken, sizes[name])
+        chain = _CHAIN.search(line)
+        yield kind, max(taken, sizes[name]), chain and f"{kind} {chain[1]} {chain[2]}"
 
 
 def _operands(line: str, start: int) -> list[str]:
