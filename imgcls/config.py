@@ -27,7 +27,7 @@ OPEN_SECTIONS = ("model", "objective", "evaluators")
 # Keys that may change between a run and its continuation without changing its numbers.
 HARMLESS_KEYS = (
     *("mesh", "log", "checkpoint", "evaluators", "compile_cache"),
-    *("data.dir", "data.threads", "data.workers", "data.prefetch"),
+    *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
     "data.device_resident",
 )
 
@@ -67,6 +67,7 @@ def default_config() -> ConfigDict:
     c.data.on_error = "fail"  # an unreadable record: fail | skip
     c.data.threads = placeholder(int)  # that read and augment; none: one per CPU core
     c.data.workers = 0  # processes that read and augment, in place of threads
+    c.data.cache_gb = 0.0  # of a split's files kept in memory, still encoded
     c.data.prefetch = 2  # batches kept ready on the device
     c.data.device_resident = False  # all training pictures live there: imgcls/data/resident.py
 

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from imgcls.config import check_choice
 from imgcls.data import augment, batch_transforms, resident, spec
+from imgcls.data.cached import CachedSource
 from imgcls.data.loader import Loader, Reader
 from imgcls.data.sampling import SAMPLINGS, count_classes, create_balanced
 from imgcls.data.sources import Source, create_source
@@ -39,7 +40,10 @@ def open_split(config: ConfigDict, split: str) -> Source:
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
-    return create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)
+    if c.cache_gb < 0:
+        raise ConfigError(f"config.data.cache_gb={c.cache_gb}: must be 0 or more")
+    source = create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)
+    return CachedSource(source, c.cache_gb * 1e9) if c.cache_gb else source
 
 
 def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:

@@ -1,13 +1,19 @@
 """Image files -> pixels: JPEG by libjpeg-turbo, which releases the GIL, all else by Pillow."""
 
+import functools
 import io
 import warnings
 
+import cv2
 import numpy as np
 import simplejpeg
 from PIL import Image
 
+from imgcls.data.turbojpeg import Decoder, Header, get_decoder
 from imgcls.errors import DataError
+
+# (top, left, height, width), in pixels.
+Box = tuple[int, int, int, int]
 
 # A named list: Pillow would also try formats that start other programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -19,6 +25,97 @@ warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 _ORIENTATION = 0x0112  # Exif tag
 _START_OF_SCAN = 0xDA
 _APP1 = 0xE1
+_END_OF_IMAGE = b"\xff\xd9"
+# Some writers append a few bytes to the end of the image.
+_TAIL = 64
+
+
+class EncodedImage:
+    """A picture's file, decoded as far as it is asked for.
+
+    Attributes:
+      shape: `(H, W, C)` of the upright picture.
+    """
+
+    def __init__(self, data: bytes, name: str, *, channels: int = 3):
+        """See `decode_image`."""
+        self._data, self._name, self._channels = data, name, channels
+        # Only of a JPEG that stands upright and has its end are parts decoded.
+        self._header = None
+        whole = data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]
+        if whole and _read_orientation(_find_exif(data)) == 1:
+            self._header = _decoder().read_header(data)
+
+    @functools.cached_property
+    def pixels(self) -> np.ndarray:
+        """The whole picture, uint8 `[H, W, C]`; raises what `decode_image` raises."""
+        return decode_image(self._data, self._name, channels=self._channels)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        if self._header is None:
+            return self.pixels.shape
+        _check_size(self._header.width, self._header.height, self._name)
+        return self._header.height, self._header.width, self._channels
+
+    def crop(self, box: Box, halvings: int = 0) -> np.ndarray:
+        """A part of the picture, of which only that part is decoded where the format allows it.
+
+        Without halvings the pixels are those of `pixels[top : top + height, left : left + width]`,
+        bit for bit. Halving a JPEG is done before its inverse DCT, halving others by averages.
+
+        Args:
+          box: the part, of multiples of 2^halvings.
+          halvings: how often both sides are halved, 0 to 3.
+
+        Returns:
+          uint8 `[height / 2^halvings, width / 2^halvings, C]`; it may be overwritten by the next
+          call in the same thread.
+        """
+        if self._header is not None and "pixels" not in self.__dict__:
+            pixels = _decoder().crop(self._data, self._header, box, halvings, self._channels)
+            if pixels is not None:
+                return pixels
+        return crop_pixels(self.pixels, box, halvings)
+
+
+def crop_pixels(pixels: np.ndarray, box: Box, halvings: int = 0) -> np.ndarray:
+    """`EncodedImage.crop` of a picture that is decoded already."""
+    top, left, height, width = box
+    part = pixels[top : top + height, left : left + width]
+    if not halvings:
+        return part
+    size = (width >> halvings, height >> halvings)
+    return cv2.resize(part, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+
+
+class _WholeDecoder:
+    """`turbojpeg.Decoder` without that library: decodes everything, and keeps a part."""
+
+    def read_header(self, data: bytes) -> Header | None:
+        try:
+            height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        except ValueError:
+            return None
+        return None if colorspace in ("CMYK", "YCCK") else Header(height, width, 0)
+
+    def crop(self, data, header, box, halvings, channels) -> np.ndarray | None:
+        top, left, height, width = (side >> halvings for side in box)
+        factor = 1 << halvings
+        least = {"min_height": -(-header.height // factor), "min_width": -(-header.width // factor)}
+        colorspace = "GRAY" if channels == 1 else "RGB"
+        try:
+            pixels = simplejpeg.decode_jpeg(data, colorspace, min_factor=factor, **least)
+        except ValueError:
+            return None
+        return pixels[top : top + height, left : left + width]
+
+
+_WHOLE = _WholeDecoder()
+
+
+def _decoder() -> Decoder | _WholeDecoder:
+    return get_decoder() or _WHOLE
 
 
 def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:

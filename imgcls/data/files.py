@@ -1,7 +1,6 @@
 """Pictures under a directory or in a zip: what is there, and their bytes."""
 
 import os
-import pathlib
 import re
 import stat
 import threading
@@ -65,7 +64,8 @@ class Files:
         """The bytes of a file; a `DataError` if it can't be read."""
         try:
             if self._members is None:
-                return pathlib.Path(self.root, path).read_bytes()
+                with open(os.path.join(self.root, path), "rb") as file:
+                    return file.read()
             # One handle a thread: a shared one would make the threads wait for each other.
             if not hasattr(self._local, "zip"):
                 self._local.zip = zipfile.ZipFile(self.root)

@@ -10,6 +10,7 @@ balanced (`imgcls.data.sampling`).
 import dataclasses
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import grain
@@ -19,7 +20,7 @@ from absl import flags, logging
 from jax.sharding import Mesh
 
 from imgcls import sharding
-from imgcls.data.decode import decode_image
+from imgcls.data.decode import EncodedImage
 from imgcls.data.sampling import Balanced, example_at
 from imgcls.data.sources import Source
 from imgcls.data.views import VIEWS, Partners
@@ -29,6 +30,8 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 
 # How many neighbours of an unreadable example are tried in its place.
 MAX_REPLACEMENTS = 100
+# Examples that a thread makes at a time: enough that handing them over costs nothing.
+CHUNK = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +94,15 @@ class Reader:
         """An example of zeros, in the shape and type that all examples must have."""
         for index in range(min(len(self.source), MAX_REPLACEMENTS)):
             try:
-                pixels, label = self._decode(index)
+                image, label = self._open(index)
+                image = _pixels(image)
                 break
             except DataError:
                 if self.on_error == "fail":
                     raise
         else:
-            pixels, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
-        views = [pixels] * VIEWS[self.views]
+            image, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
+        views = [image] * VIEWS[self.views]
         example = self._finish(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
@@ -112,9 +116,9 @@ class Reader:
         return (example_at(self.seed, position, length) + skipped) % length
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
-        pixels, label = self._decode(index)
-        others, same = self._draw_others(index, pixels, position)
-        example = self._finish([pixels, *others], label, index, position) | self._is_same(same)
+        image, label = self._open(index)
+        others, same = self._draw_others(index, image, position)
+        example = self._finish([image, *others], label, index, position) | self._is_same(same)
         for key, value in example.items():
             if value.shape != self.spec[key].shape:
                 raise ConfigError(
@@ -124,24 +128,26 @@ class Reader:
                 )
         return example
 
-    def _decode(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels and label of a record."""
+    def _open(self, index: int) -> tuple[np.ndarray | EncodedImage, np.ndarray]:
+        """Picture and label of a record."""
         record = self.source[index]
         image = record["image"]
         if isinstance(image, bytes):
-            image = decode_image(image, self.source.name(index), channels=self.channels)
+            image = EncodedImage(image, self.source.name(index), channels=self.channels)
         return image, np.asarray(record["label"])
 
-    def _draw_others(self, index: int, pixels: np.ndarray, position: int) -> tuple[list, bool]:
-        """Pixels of the other views, and whether the second belongs with the first."""
+    def _draw_others(self, index: int, image, position: int) -> tuple[list, bool]:
+        """Pictures of the other views, and whether the second belongs with the first."""
         if self.partners is None:
-            return [pixels] * (VIEWS[self.views] - 1), True
+            others = VIEWS[self.views] - 1
+            # Of several views the picture is decoded once, and whole.
+            return [_pixels(image) if others else image] * others, True
         rng = np.random.default_rng((self.seed, position, 1))
         same = self.views == "triplets" or bool(rng.integers(2))
         chosen = [self.partners.same(index, rng) if same else self.partners.other(index, rng)]
         if self.views == "triplets":
             chosen.append(self.partners.other(index, rng))
-        return [pixels if i == index else self._decode(i)[0] for i in chosen], same
+        return [image if i == index else self._open(i)[0] for i in chosen], same
 
     def _is_same(self, same: bool) -> dict[str, np.ndarray]:
         return {"same": np.int32(same)} if self.views == "pairs" else {}
@@ -151,9 +157,8 @@ class Reader:
         for number, image in enumerate(views, start=1):
             # The first picture is what it would be without the others.
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
-            rng = np.random.default_rng(key)
-            for transform in self.transforms if number == 1 else self.other_transforms:
-                image = transform(image, rng)
+            transforms = self.transforms if number == 1 else self.other_transforms
+            image = _transform(image, transforms, np.random.default_rng(key))
             images["image" if number == 1 else f"image{number}"] = image
         return {
             **images,
@@ -167,8 +172,21 @@ class Reader:
         return {**self.spec, "index": np.int32(-1)}
 
 
+def _pixels(image: np.ndarray | EncodedImage) -> np.ndarray:
+    return image.pixels if isinstance(image, EncodedImage) else image
+
+
+def _transform(image, transforms: Sequence[Transform], rng: np.random.Generator) -> np.ndarray:
+    """Applies transforms in turn; the first may decode only what it needs."""
+    if not (transforms and getattr(transforms[0], "takes_encoded", False)):
+        image = _pixels(image)
+    for transform in transforms:
+        image = transform(image, rng)
+    return image
+
+
 class _LocalRows:
-    """What Grain reads from: this process's share of a stretch of batches, example by example."""
+    """What workers read: this process's share of a stretch of batches, example by example."""
 
     def __init__(self, reader: Reader, rows: np.ndarray, batch_size: int, first: int, last: int):
         self._reader, self._rows, self._batch_size = reader, rows, batch_size
@@ -181,6 +199,49 @@ class _LocalRows:
         step, row = divmod(item, len(self._rows))
         position = (self._first + step) * self._batch_size + int(self._rows[row])
         return self._reader.example(position)
+
+    @property
+    def spec(self) -> dict[str, np.ndarray]:
+        return self._reader.spec
+
+
+class _LocalChunks:
+    """What threads read: the same share, a few rows at a time, written into the batch they are of.
+
+    An item is the number of its batch, which `take` gives out when all of its rows are written.
+    """
+
+    def __init__(self, rows: _LocalRows, batch_rows: int):
+        self._rows, self._batch_rows = rows, batch_rows
+        self.per_batch = -(-batch_rows // CHUNK)
+        self._batches: dict[int, dict[str, np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows) // self._batch_rows * self.per_batch
+
+    def __getitem__(self, item: int) -> int:
+        number, chunk = divmod(item, self.per_batch)
+        batch = self._batch(number)
+        for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._batch_rows)):
+            for key, value in self._rows[number * self._batch_rows + row].items():
+                batch[key][row] = value
+        return number
+
+    def _batch(self, number: int) -> dict[str, np.ndarray]:
+        with self._lock:
+            if number not in self._batches:
+                # New memory each time: the device may go on reading from what it was given.
+                self._batches[number] = {
+                    key: np.empty((self._batch_rows, *value.shape), value.dtype)
+                    for key, value in self._rows.spec.items()
+                }
+            return self._batches[number]
+
+    def take(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The batch of these chunks, `[rows, ...]` of everything."""
+        with self._lock:
+            return self._batches.pop(int(numbers[0]))
 
 
 class Loader:
@@ -218,7 +279,7 @@ class Loader:
         self.skipped = 0
         self._mesh, self._batch_size = mesh, batch_size
         rows = sharding.local_rows(mesh, batch_size)
-        examples = grain.MapDataset.source(_LocalRows(reader, rows, batch_size, first, last))
+        examples = _LocalRows(reader, rows, batch_size, first, last)
         threads = os.cpu_count() if threads is None else threads
         if workers:
             # Grain reads absl flags in its workers, and our commands do without absl's parser.
@@ -227,12 +288,14 @@ class Loader:
             # Batched before the workers divide the work: a worker makes every n-th batch whole, so
             # that their number does not change what a batch holds.
             options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-            batches = examples.batch(len(rows)).to_iter_dataset(options)
+            batches = grain.MapDataset.source(examples).batch(len(rows)).to_iter_dataset(options)
             batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
         else:
-            ahead = max(2 * threads, len(rows))
+            chunks = _LocalChunks(examples, len(rows))
+            ahead = max(2 * threads, chunks.per_batch)
             options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-            batches = examples.to_iter_dataset(options).batch(len(rows))
+            batches = grain.MapDataset.source(chunks).to_iter_dataset(options)
+            batches = batches.batch(chunks.per_batch).map(chunks.take)
         batches = batches.map(self._to_device)
         # A thread copies to the device, so that the step finds its batch there.
         self._batches = grain.experimental.ThreadPrefetchIterDataset(
