@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from imgcls.api import Run
+
+# Here a command's process begins, but for the interpreter itself.
+BEGAN = time.monotonic()
 
 
 def load(path: str | os.PathLike) -> Run:

@@ -6,6 +6,7 @@ whole, so the newest one that is listed can always be restored, on any mesh.
 """
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -14,10 +15,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
-from orbax.checkpoint import checkpoint_managers
 
 from imgcls import config as config_lib
 from imgcls import sharding
@@ -25,6 +24,7 @@ from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
 from imgcls.objectives import backbone_variables, create_objective
 from imgcls.state import TrainState
+from imgcls.writer import say
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 
@@ -39,8 +39,17 @@ class Checkpointer:
     """
 
     def __init__(self, workdir: str, config: ConfigDict, data_info: DataInfo):
-        keep = [checkpoint_managers.LatestN(max(config.checkpoint.keep_last, 1))]
-        best = config.checkpoint.keep_best
+        self._folder, self._keep = _directory(workdir), config.checkpoint
+        self._meta = _describe(config, data_info)
+
+    @functools.cached_property
+    def _manager(self):
+        # Here, since Orbax is slow to import and a fresh run first needs it to save.
+        import orbax.checkpoint as ocp
+        from orbax.checkpoint import checkpoint_managers
+
+        keep = [checkpoint_managers.LatestN(max(self._keep.keep_last, 1))]
+        best = self._keep.keep_best
         if best is not None:
             # Saves between evaluations have no metric, and must not displace the best.
             sign = -1.0 if best.endswith("loss") else 1.0
@@ -51,9 +60,8 @@ class Checkpointer:
                     keep_checkpoints_without_metrics=False,
                 )
             )
-        self._meta = _describe(config, data_info)
-        self._manager = ocp.CheckpointManager(
-            _directory(workdir),
+        return ocp.CheckpointManager(
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
@@ -64,10 +72,12 @@ class Checkpointer:
     @property
     def latest_step(self) -> int | None:
         """The newest complete checkpoint's step."""
-        return self._manager.latest_step()
+        return self._manager.latest_step() if os.path.isdir(self._folder) else None
 
     def save(self, step: int, state: TrainState, metrics: dict[str, float] | None = None) -> None:
         """Starts to write the state; returns before it is on disk. No-op if the step is there."""
+        import orbax.checkpoint as ocp
+
         if step in self._manager.all_steps():
             return
         self._manager.save(
@@ -81,6 +91,8 @@ class Checkpointer:
 
     def restore(self, abstract_state: TrainState) -> TrainState:
         """The newest state, laid out as the shardings of `abstract_state` say."""
+        import orbax.checkpoint as ocp
+
         restored = self._manager.restore(
             self.latest_step,
             args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
@@ -89,6 +101,8 @@ class Checkpointer:
 
     def close(self) -> None:
         """Waits until everything is on disk."""
+        if "_manager" not in vars(self):
+            return
         self._manager.wait_until_finished()
         self._manager.close()
 
@@ -102,8 +116,11 @@ def latest_checkpoint(path: str) -> pathlib.Path:
     folder = pathlib.Path(path)
     if (folder / "meta").is_dir() and (folder / "state").is_dir():
         return folder.absolute()
-    root = folder / "checkpoints"
-    steps = ocp.utils.checkpoint_steps(root) if root.is_dir() else []
+    root, steps = folder / "checkpoints", []
+    if root.is_dir():
+        import orbax.checkpoint as ocp
+
+        steps = ocp.utils.checkpoint_steps(root)
     if not steps:
         raise ConfigError(
             f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
@@ -118,8 +135,32 @@ def place_of(checkpoint: pathlib.Path) -> tuple[pathlib.Path, int]:
     return checkpoint.parents[1] if inside else checkpoint.parent, step
 
 
+def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
+    """Checks that a workdir's checkpoint is of this config.
+
+    Raises:
+      ConfigError: it is not; names every key that changed.
+    """
+    try:
+        latest_checkpoint(workdir)
+    except ConfigError:
+        return
+    changed = config_lib.changed_keys(load_meta(workdir)[0], config)
+    serious = [key for key in changed if not config_lib.is_harmless(key)]
+    told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
+    if serious and not accept_changes:
+        raise ConfigError(
+            f"{workdir} holds a run of another config: {told}. Choose a new --workdir, or add "
+            "--accept_changes to continue it so"
+        )
+    if changed:
+        say(f"the config changed: {told}")
+
+
 def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
     """The config and data description of a workdir's newest checkpoint (or of one checkpoint)."""
+    import orbax.checkpoint as ocp
+
     with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
         meta = reader.restore(latest_checkpoint(path) / "meta", args=ocp.args.JsonRestore())
     names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
@@ -136,6 +177,8 @@ def load_variables(path: str, abstract: dict) -> dict:
       path: a workdir or a checkpoint's directory.
       abstract: `{field: tree of ShapeDtypeStruct with shardings}` of TrainState's fields.
     """
+    import orbax.checkpoint as ocp
+
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         return reader.restore(
             latest_checkpoint(path) / "state",

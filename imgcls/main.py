@@ -6,8 +6,10 @@ a run that was interrupted.
 
 import jax
 
+import imgcls
 from imgcls import cli, config
 from imgcls.train import train
+from imgcls.writer import StartClock
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -25,7 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     settings = config.override(config.load(args.config), overrides)
     if args.coordinator:
         jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
-    train(settings, args.workdir, args.accept_changes)
+    clock = StartClock(imgcls.BEGAN)
+    clock.lap("imports")
+    train(settings, args.workdir, args.accept_changes, clock)
     return 0
 
 

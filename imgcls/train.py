@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
 from imgcls import optim, sharding, weights
-from imgcls.checkpoint import Checkpointer, latest_checkpoint, load_meta
+from imgcls.checkpoint import Checkpointer, check_same_run
 from imgcls.data import (
     create_batch_transforms,
     create_reader,
@@ -30,9 +31,10 @@ from imgcls.errors import ConfigError, TrainingError
 from imgcls.evaluators import create_evaluators
 from imgcls.initial import arrays_from_data
 from imgcls.objectives import backbone_variables, create_objective, place_backbone
+from imgcls.programs import Programs, in_background, use_compile_cache
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
-from imgcls.writer import Writer, check_wandb, say
+from imgcls.writer import StartClock, Writer, check_wandb, say
 
 # A step's metrics are read this many steps later, so that the device never waits for the host.
 METRICS_LAG = 2
@@ -47,7 +49,9 @@ class Run:
     objective: Any
     evaluators: dict[str, tuple[int, Any]]
     checkpointer: Checkpointer
-    state: TrainState
+    programs: Programs
+    shapes: TrainState  # of the state, with its shardings
+    state: Future[TrainState]  # a fresh one is made while the training step is compiled
     step_fn: Callable
     first: int  # the step to continue from; 0 is a fresh start
     total: int
@@ -55,13 +59,16 @@ class Run:
     checkpoint_every: int
 
 
-def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dict[str, float]:
+def train(
+    config: ConfigDict, workdir: str, accept_changes: bool = False, clock: StartClock | None = None
+) -> dict[str, float]:
     """Trains what the config says, or continues where the workdir's newest checkpoint ends.
 
     Args:
       config: see `imgcls.config`.
       workdir: gets the checkpoints and logs.
       accept_changes: continue though the config differs from the checkpoint's.
+      clock: has run since the process began; a new one begins here.
 
     Returns:
       The last evaluation's metrics (empty if the run was complete before, or is to be continued).
@@ -71,8 +78,10 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
       DataError: an unreadable record, with `data.on_error='fail'`.
       TrainingError: a loss that is not finite.
     """
+    clock = clock or StartClock()
     run = set_up(config, workdir, accept_changes)
-    state, total = run.state, run.total
+    clock.lap("set-up")
+    total = run.total
     results: dict[str, float] = {}
     loader = create_train_loader(config, run.source, run.mesh, run.first, total)
     writer = Writer(workdir, config, run.first, total)
@@ -80,15 +89,20 @@ def train(config: ConfigDict, workdir: str, accept_changes: bool = False) -> dic
     try:
         for step, batch in enumerate(loader, start=run.first + 1):
             profile(config, workdir, step)
-            state, metrics = run.step_fn(state, batch)
+            if step == run.first + 1:
+                clock.lap("first batch")
+                step_fn = run.programs.compile("train_step", run.step_fn, run.shapes, batch)
+                state = run.state.result()
+                clock.lap("programs")
+            state, metrics = step_fn(state, batch)
             pending.add(step, metrics)
             writer.progress(step)
             last, stopping = step == total, stop.received(step)
 
             # Log.
             if step == run.first + 1:
-                # The compilation is over once the first step is.
                 pending.check_all()
+                clock.tell("step")
                 writer.restart_clock(step)
             if step % run.log_every == 0 or last:
                 measured = pending.check_all()
@@ -155,22 +169,26 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
     fresh = functools.partial(create_state, objective, optimizer, config.seed, batch_spec)
     shapes = jax.eval_shape(fresh)
     placement = sharding.partition(shapes, mesh, config.mesh.rules)
+    shapes = sharding.with_sharding(shapes, placement)
     log_every = max(to_steps(config.log.every, where="log.every"), 1)
     checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
     checkpointer = Checkpointer(workdir, config, info)
+    programs = Programs(config, info, objective)
     first = checkpointer.latest_step or 0
+    state = Future()
     if first:
-        state = checkpointer.restore(sharding.with_sharding(shapes, placement))
+        state.set_result(checkpointer.restore(shapes))
         say(f"continue at step {first} of {total} from {workdir}")
     else:
         if config.init_from:
             given = import_weights(config, objective, shapes)
         else:
             given = arrays_from_data(config, objective, source)
-        state = jax.jit(fresh, out_shardings=placement)(given)
-    describe_run(config, state, source, mesh, total)
+        create = jax.jit(fresh, out_shardings=placement)
+        state = in_background(lambda: programs.compile("create_state", create, given)(given))
+    describe_run(config, shapes, source, mesh, total)
     step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
-    parts = (mesh, source, objective, evaluators, checkpointer, state, step_fn)
+    parts = (mesh, source, objective, evaluators, checkpointer, programs, shapes, state, step_fn)
     return Run(*parts, first, total, log_every, checkpoint_every)
 
 
@@ -251,28 +269,6 @@ class StopSignal:
         self._received = True
 
 
-def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
-    """Checks that a workdir's checkpoint is of this config.
-
-    Raises:
-      ConfigError: it is not; names every key that changed.
-    """
-    try:
-        latest_checkpoint(workdir)
-    except ConfigError:
-        return
-    changed = config_lib.changed_keys(load_meta(workdir)[0], config)
-    serious = [key for key in changed if not config_lib.is_harmless(key)]
-    told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
-    if serious and not accept_changes:
-        raise ConfigError(
-            f"{workdir} holds a run of another config: {told}. Choose a new --workdir, or add "
-            "--accept_changes to continue it so"
-        )
-    if changed:
-        say(f"the config changed: {told}")
-
-
 def check_keep_best(config: ConfigDict, results: dict[str, float], due: Iterable[str]) -> None:
     """Raises a ConfigError if `checkpoint.keep_best` is none of its evaluator's metrics."""
     best = config.checkpoint.keep_best
@@ -280,22 +276,15 @@ def check_keep_best(config: ConfigDict, results: dict[str, float], due: Iterable
         config_lib.check_choice("checkpoint.keep_best", best, results)
 
 
-def describe_run(config: ConfigDict, state: TrainState, source, mesh: Mesh, total: int) -> None:
+def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, total: int) -> None:
     """Says what is about to be trained, in a line."""
-    count = sum(x.size for x in jax.tree.leaves(state.params))
+    count = sum(x.size for x in jax.tree.leaves(shapes.params))
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     say(
         f"{config.model.name} ({count:,} parameters) on {len(source):,} examples of "
         f"{config.data.source}, {total} steps of {config.batch_size}; "
         f"{jax.device_count()} {jax.devices()[0].device_kind} devices ({axes})"
     )
-
-
-def use_compile_cache(config: ConfigDict) -> None:
-    """Keeps compiled programs on disk, so that the next start of a run is quick."""
-    if config.compile_cache:
-        folder = os.path.expanduser(config.compile_cache)
-        jax.config.update("jax_compilation_cache_dir", folder)
 
 
 def profile(config: ConfigDict, workdir: str, step: int) -> None:

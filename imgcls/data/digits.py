@@ -1,5 +1,9 @@
 """scikit-learn's handwritten digits: real data for a first run without any download."""
 
+import functools
+import importlib.util
+import os
+
 import numpy as np
 
 from imgcls.data.sources import parse_split, stratified_slice
@@ -20,17 +24,15 @@ class DigitsSource:
     splits = tuple(SPLITS)
 
     def __init__(self, split: str, seed: int):
-        from sklearn.datasets import load_digits
-
         name, first, last = parse_split(split)
         if name not in SPLITS:
             raise ConfigError(f"split {split!r}: digits has the splits {', '.join(SPLITS)}")
-        data = load_digits()
-        members = stratified_slice(data.target, *SPLITS[name], seed)
-        chosen = members[stratified_slice(data.target[members], first, last, seed)]
+        pixels, labels = _load()
+        members = stratified_slice(labels, *SPLITS[name], seed)
+        chosen = members[stratified_slice(labels[members], first, last, seed)]
         self._ids = chosen
-        self._images = np.round(data.images[chosen, :, :, None] * (255 / 16)).astype(np.uint8)
-        self._labels = data.target[chosen]
+        self._images = np.round(pixels[chosen] * (255 / 16)).astype(np.uint8)
+        self._labels = labels[chosen]
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -49,3 +51,14 @@ class DigitsSource:
 
     def metadata(self, index: int) -> dict:
         return {}
+
+
+@functools.cache
+def _load() -> tuple[np.ndarray, np.ndarray]:
+    """Pixels float64 `[N, 8, 8, 1]` from 0 to 16, and labels int64 `[N]`.
+
+    What `load_digits` reads; importing scikit-learn for it would take longer than all the rest.
+    """
+    (folder,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    rows = np.loadtxt(os.path.join(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")
+    return rows[:, :-1].reshape(-1, 8, 8, 1), rows[:, -1].astype(int)

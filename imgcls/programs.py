@@ -1,0 +1,144 @@
+"""Compiled programs kept on disk, so that the next start of a run neither traces nor compiles.
+
+JAX's compile cache goes by the traced program, and tracing a deep network takes seconds of Python.
+Here the key is all that a program is made from: the config, what is known of the data, this
+package's source, the versions, the devices, JAX's own settings and the arguments' shapes. Whatever
+is not found here, or can't be read, is traced as ever, and JAX's cache then saves the compiler's
+work alone.
+"""
+
+import hashlib
+import json
+import os
+import pathlib
+import pickle
+import platform
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import metadata
+from typing import Any
+
+import jax
+from absl import logging
+from jax.experimental import serialize_executable
+from ml_collections import ConfigDict
+
+from imgcls import config as config_lib
+
+# Sections that no compiled program depends on.
+OUTSIDE = ("log", "checkpoint", "evaluators", "compile_cache")
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
+# Settings of JAX that name places or say what is logged.
+PLACES = ("jax_compilation_cache_dir", "jax_log_compiles", "jax_explain_cache_misses")
+# How many programs are kept; a run has two.
+KEEP = 64
+
+
+def use_compile_cache(config: ConfigDict) -> None:
+    """Keeps compiled programs in `config.compile_cache`, also those that take little time."""
+    if config.compile_cache:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compile_cache))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class Programs:
+    """The compiled programs of a run.
+
+    Args:
+      config: the run's; programs are kept in the folder `programs` of `config.compile_cache`.
+      data_info: the data's classes and shape.
+      objective: of the config. One from outside this package is not kept, as its source is not
+        known here; nor are programs of many processes.
+    """
+
+    def __init__(self, config: ConfigDict, data_info, objective):
+        parts = (type(objective), type(objective.model))
+        ours = all(part.__module__.split(".")[0] == __name__.split(".")[0] for part in parts)
+        self._folder = self._origin = None
+        if config.compile_cache and ours and jax.process_count() == 1:
+            self._folder = pathlib.Path(config.compile_cache).expanduser() / "programs"
+            self._origin = _origin(config, data_info)
+
+    def compile(self, name: str, fn: Callable, *args) -> Callable:
+        """The program of a jitted function for arguments like these.
+
+        Args:
+          name: of the function among the run's.
+          fn: made by `jax.jit`.
+          *args: arrays, or ShapeDtypeStructs that say where arrays will be.
+        """
+        if self._folder is None:
+            return fn.lower(*args).compile()
+        path = self._folder / f"{name}-{self._key(name, args)}"
+        try:
+            os.utime(path)
+            payload, trees = pickle.loads(zlib.decompress(path.read_bytes()))
+            return serialize_executable.deserialize_and_load(payload, *trees)
+        except FileNotFoundError:
+            pass
+        except Exception as e:  # Whatever is wrong with a file, the program can be made anew.
+            logging.warning("%s is not used: %s", path, e)
+        compiled = fn.lower(*args).compile()
+        self._keep(path, compiled)
+        return compiled
+
+    def _key(self, name: str, args: tuple) -> str:
+        leaves, tree = jax.tree.flatten(args)
+        specs = [(x.shape, str(x.dtype), str(getattr(x, "sharding", None))) for x in leaves]
+        return hashlib.sha256(repr((self._origin, name, str(tree), specs)).encode()).hexdigest()
+
+    def _keep(self, path: pathlib.Path, compiled) -> None:
+        """Writes a program whole or not at all, and takes out those not used for longest."""
+        try:
+            payload, *trees = serialize_executable.serialize(compiled)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+            partial.write_bytes(zlib.compress(pickle.dumps((payload, trees)), level=1))
+            os.replace(partial, path)
+            by_age = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
+            for old in by_age[:-KEEP]:
+                old.unlink()
+        except Exception as e:  # A full disk, or a backend that can't: the run goes on without.
+            logging.warning("%s is not kept: %s", path, e)
+
+
+def in_background(fn: Callable[[], Any]) -> Future:
+    """What `fn` returns, or raises, from a thread of its own."""
+    pool = ThreadPoolExecutor(1)
+    try:
+        return pool.submit(fn)
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _origin(config: ConfigDict, data_info) -> str:
+    """All that a run's programs are made from, except the shapes of their arguments."""
+    settings = {k: v for k, v in json.loads(config_lib.to_json(config)).items() if k not in OUTSIDE}
+    environment = [os.environ.get(key) for key in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
+    flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
+    versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
+    return repr((settings, data_info, environment, flags, versions, _machine(), _source()))
+
+
+def _machine() -> list[str]:
+    """The devices, and the instructions that this machine's processor knows."""
+    devices = jax.devices()
+    found = [f"{d.id} {d.device_kind}" for d in devices]
+    found += [devices[0].client.platform_version, platform.machine(), platform.processor()]
+    try:
+        with open("/proc/cpuinfo") as lines:
+            found += sorted({line for line in lines if line.startswith(("flags", "Features"))})
+    except OSError:
+        pass
+    return found
+
+
+def _source() -> str:
+    """A digest of this package's source."""
+    root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
