@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls.errors import ConfigError
+from imgcls.models.convolution import convolve
 
 # Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
@@ -233,6 +234,7 @@ def conv(
         use_bias=use_bias,
         kernel_init=kernel_init,
         dtype=dtype,
+        conv_general_dilated=convolve,
         name=name,
     )
 
