@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -39,9 +40,10 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, dict[str, float]]:
         try:
             batches = iter(loader)
             batch = next(batches)
-            step, program = _compile(run, batch)
+            state = first_state(run)
+            step, program = _compile(run, state, batch)
             fixed = itertools.repeat(batch, 1 + WARM_UP + steps)
-            state, alone = time_steps(step, run.state, fixed)
+            state, alone = time_steps(step, state, fixed)
             _, fed = time_steps(step, state, batches)
         finally:
             loader.close()
@@ -113,10 +115,15 @@ def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, 
     return state, Timing(asked, fetched, finished)
 
 
-def _compile(run: Run, batch: dict) -> tuple[Callable, dict[str, float]]:
+def first_state(run: Run):
+    """The state that a run begins with; it may still be under way."""
+    return run.state.result() if isinstance(run.state, Future) else run.state
+
+
+def _compile(run: Run, state, batch: dict) -> tuple[Callable, dict[str, float]]:
     """The step as a program, with its size."""
     start = time.perf_counter()
-    traced = run.step_fn.trace(run.state, batch)
+    traced = run.step_fn.trace(state, batch)
     step = traced.lower().compile()
     seconds = time.perf_counter() - start
     size = step.memory_analysis()

@@ -1,0 +1,169 @@
+"""The input side by side: JPEGs to batches of uint8, in images/s on this machine's CPU.
+
+    python bench/input.py --images=FOLDER
+
+FOLDER holds CLASS/*.jpg, the same files for all. `train` takes random crops of 5 to 100 % of the
+area at 224 x 224 and flips; `eval` resizes (bicubic) and takes the central crop of 87.5 %. Then
+follows how far the evaluation pictures of both sides lie apart.
+"""
+
+import argparse
+import os
+import tempfile
+
+import numpy as np
+import rounds
+from pictures import link_folder
+
+BATCH, SIZE, CORES = 128, 224, os.cpu_count()
+CROP = f"random_resized_crop({SIZE}, scale=(0.05, 1.0))|flip()"
+CONTESTANTS = {
+    "train": ["imgcls", "imgcls, scale (0.08, 1)", "big_vision, tf.data", "timm, DataLoader"],
+    "eval": ["imgcls eval", "timm eval"],
+}
+
+
+def config_of(folder: str, train_transform: str):
+    """Our config: everything else is its default."""
+    from imgcls.config import default_config
+
+    config = default_config()
+    config.batch_size = BATCH
+    config.data.source = f"folder:{folder}"
+    config.data.train_transform = train_transform
+    config.data.eval_transform = f"eval_crop({SIZE})"
+    return config
+
+
+def ours_train(folder: str, transform: str = CROP):
+    """Our training batches, on the device."""
+    import jax
+
+    from imgcls import data, sharding
+
+    config = config_of(folder, transform)
+    source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
+    for batch in data.create_train_loader(config, source, mesh, 0, 1_000_000):
+        yield jax.block_until_ready(batch)["image"]
+
+
+def ours_eval(folder: str):
+    """Our evaluation batches, on the device, over and over."""
+    import jax
+
+    from imgcls import data, sharding
+
+    config = config_of(folder, CROP)
+    source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
+    while True:
+        for batch in data.create_eval_loader(config, source, mesh, BATCH):
+            yield jax.block_until_ready(batch)["image"]
+
+
+def big_vision_train(folder: str):
+    """Their preprocessing under tf.data, as many threads as cores."""
+    rounds.peer_path("BIG_VISION")
+    import big_vision.pp.ops_general  # noqa: F401
+    import big_vision.pp.ops_image  # noqa: F401
+    import tensorflow as tf
+    from big_vision.pp import builder
+
+    recipe = f'decode_jpeg_and_inception_crop({SIZE})|flip_lr|keep("image")'
+    preprocess = builder.get_preprocess_fn(recipe)
+    ds = tf.data.Dataset.list_files(f"{folder}/train/*/*", shuffle=False)
+    ds = ds.cache().shuffle(100_000).repeat()
+    ds = ds.map(lambda file: {"image": tf.io.read_file(file)}, CORES).map(preprocess, CORES)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = CORES
+    ds = ds.batch(BATCH, drop_remainder=True).prefetch(2).with_options(options)
+    for batch in ds.as_numpy_iterator():
+        yield batch["image"]
+
+
+def timm_loader(folder: str, train: bool):
+    """Their DataLoader with a worker per core: uint8, before what their prefetcher does."""
+    import torch
+    from timm.data import create_dataset, create_loader
+
+    dataset = create_dataset("", root=f"{folder}/train")
+    options = dict(scale=(0.05, 1.0), color_jitter=None, use_multi_epochs_loader=True)
+    options |= dict(interpolation="bilinear" if train else "bicubic", crop_pct=0.875)
+    loader = create_loader(
+        dataset,
+        (3, SIZE, SIZE),
+        BATCH,
+        is_training=train,
+        num_workers=CORES,
+        device=torch.device("cpu"),
+        **options,
+    )
+    return dataset, loader.loader
+
+
+def timm_batches(folder: str, train: bool):
+    """Their batches, over and over."""
+    _, loader = timm_loader(folder, train)
+    while True:
+        for images, _ in loader:
+            yield images
+
+
+def create(name: str, folder: str):
+    """The batches of a contestant."""
+    if name == "imgcls, scale (0.08, 1)":
+        return ours_train(folder, f"random_resized_crop({SIZE})|flip()")
+    return {
+        "imgcls": lambda: ours_train(folder),
+        "big_vision, tf.data": lambda: big_vision_train(folder),
+        "timm, DataLoader": lambda: timm_batches(folder, train=True),
+        "imgcls eval": lambda: ours_eval(folder),
+        "timm eval": lambda: timm_batches(folder, train=False),
+    }[name]()
+
+
+def class_and_file(path: str) -> str:
+    """The last two parts of a path."""
+    return "/".join(path.split("/")[-2:])
+
+
+def difference(folder: str) -> str:
+    """How far our evaluation pictures lie from timm's, file by file."""
+    from imgcls import data
+
+    config = config_of(folder, CROP)
+    source = data.open_split(config, "train")
+    reader = data.create_reader(config, source, train=False)
+    ours = {class_and_file(source.name(i)): i for i in range(len(source))}
+    dataset, loader = timm_loader(folder, train=False)
+    means, largest, number = [], 0, 0
+    for images, _ in loader:
+        for image in images.numpy().transpose(0, 2, 3, 1):
+            mine = reader.example(ours[class_and_file(dataset.filename(number))])["image"]
+            apart = np.abs(np.int16(mine) - image)
+            means.append(apart.mean())
+            largest, number = max(largest, int(apart.max())), number + 1
+    return (
+        f"evaluation pictures, ours and timm's, {number} files: mean absolute difference "
+        f"{np.mean(means):.4f}/255, the worst picture's {np.max(means):.4f}/255, the worst pixel's "
+        f"{largest}/255; {sum(m == 0 for m in means)} pictures are equal bit for bit"
+    )
+
+
+def main() -> None:
+    parser = rounds.create_parser(__doc__)
+    parser.add_argument("--images", required=True, help="FOLDER of CLASS/*.jpg")
+    parser.add_argument("--many", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.child:
+        batches = create(args.child, args.many)
+        rounds.serve(lambda: rounds.batches_per_second(batches, BATCH, args.seconds))
+        return
+    with tempfile.TemporaryDirectory() as work:
+        many = link_folder(args.images, f"{work}/many", 64 * BATCH)
+        for kind, names in CONTESTANTS.items():
+            rounds.compare(f"{kind} input", names, args.rounds, f"--many={many}")
+        print(difference(link_folder(args.images, f"{work}/once", 1)))
+
+
+if __name__ == "__main__":
+    main()

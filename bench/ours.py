@@ -1,0 +1,53 @@
+"""Our side of the comparisons: the trainer's own step on a batch that stays."""
+
+import tempfile
+from collections.abc import Callable
+
+import jax
+from ml_collections import ConfigDict
+from pictures import draw_folder
+
+from imgcls.bench.steps import first_state
+from imgcls.config import default_config, merge
+from imgcls.data import create_train_loader
+from imgcls.train import set_up
+
+
+def create_config(folder: str, model: dict, batch_size: int, size: int, optim: dict) -> ConfigDict:
+    """A config that trains `model` on the training split of class folders.
+
+    Args:
+      folder: holds `train/CLASS/*`.
+      model: the config's section.
+      batch_size: of a step.
+      size: side of the pictures that the model gets.
+      optim: the config's section.
+    """
+    changes = ConfigDict(dict(total="100 epochs", batch_size=batch_size, model=model, optim=optim))
+    changes.data = ConfigDict(dict(source=f"folder:{folder}", on_error="fail"))
+    changes.data.train_transform = f"resize(({size}, {size}))"
+    changes.data.eval_transform = f"resize(({size}, {size}))"
+    changes.compile_cache = ""
+    return merge(default_config(), changes)
+
+
+def create_step(model: dict, batch_size: int, size: int, classes: int, optim: dict) -> Callable:
+    """`run(n)`: n steps of the trainer on one batch of drawn pictures, and the wait for them."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = create_config(
+            draw_folder(f"{folder}/images", classes), model, batch_size, size, optim
+        )
+        run = set_up(config, f"{folder}/run", accept_changes=False)
+        loader = create_train_loader(config, run.source, run.mesh, 0, 1)
+        (batch,) = loader
+        loader.close()
+        run.checkpointer.close()
+    state = first_state(run)
+
+    def steps(count: int) -> None:
+        nonlocal state
+        for _ in range(count):
+            state, metrics = run.step_fn(state, batch)
+        jax.block_until_ready((state, metrics))
+
+    return steps

@@ -1,0 +1,166 @@
+"""Side by side: each contestant in a process of its own, measured in turns, round after round.
+
+What else the machine does then hits all alike. A script calls `compare` in the parent and `serve`
+in its children, which are the same script with `--child=NAME`.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+# The scripts run beside the package, installed or not.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+# Seconds between two turns, in which the last one's workers fill their buffers and fall asleep.
+SETTLE = 2.0
+
+
+def create_parser(description: str) -> argparse.ArgumentParser:
+    """The options that all comparisons have."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    return parser
+
+
+def compare(title: str, names: list[str], rounds: int, *arguments: str) -> dict[str, list[float]]:
+    """Measures the contestants in turns and prints a Markdown table; the first is ours.
+
+    Args:
+      title: of the table.
+      names: of the children.
+      rounds: turns of each.
+      arguments: that the children get after this script's own.
+
+    Returns:
+      The numbers of each, by round; of those alone that could start.
+    """
+    children = {}
+    try:
+        for name in names:
+            child = _start(name, arguments)
+            if child.stdout.readline().strip() == "ready":
+                children[name] = child
+            else:
+                print(f"{name} did not start (exit code {child.wait()})", file=sys.stderr)
+        results = {name: [] for name in children}
+        for _ in range(rounds):
+            for name, child in children.items():
+                time.sleep(SETTLE)
+                child.stdin.write("go\n")
+                child.stdin.flush()
+                results[name].append(json.loads(child.stdout.readline()))
+    finally:
+        for child in children.values():
+            child.stdin.close()
+            child.wait()
+    print(to_table(title, results, names[0]), flush=True)
+    return results
+
+
+def ask(name: str, *arguments: str):
+    """One answer of one child, measured by itself.
+
+    Raises:
+      SystemExit: the child failed.
+    """
+    child = _start(name, arguments)
+    answer, _ = child.communicate("go\n")
+    lines = answer.splitlines()
+    if len(lines) != 2:
+        sys.exit(f"error: {name} failed (exit code {child.returncode})")
+    return json.loads(lines[1])
+
+
+def to_table(title: str, results: dict[str, list[float]], ours: str) -> str:
+    """Median and range of the rounds, and ours over theirs, as Markdown."""
+    lines = [f"| {title} | images/s, median | lowest to highest | ours / theirs |"]
+    lines.append("|---|---|---|---|")
+    for name, values in results.items():
+        ratio = "-"
+        if ours in results and name != ours:
+            ratio = f"{statistics.median(results[ours]) / statistics.median(values):.2f}"
+        numbers = (statistics.median(values), min(values), max(values))
+        median, low, high = (f"{v:,.3g}" if v < 100 else f"{v:,.0f}" for v in numbers)
+        lines.append(f"| {name} | {median} | {low} to {high} | {ratio} |")
+    return "\n".join(lines) + "\n"
+
+
+def serve(create: Callable[[], Callable[[], float]]) -> None:
+    """The child's part: sets up, then measures whenever the parent says so.
+
+    Args:
+      create: sets up and warms up; returns what takes a turn and gives its number.
+    """
+    # Libraries may print what they like: it goes to the standard error.
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    measure = create()
+    print("ready", file=answers)
+    for _ in sys.stdin:
+        print(json.dumps(measure()), file=answers)
+
+
+def steps_per_second(run: Callable[[int], None], images: int, seconds: float) -> Callable:
+    """Measures `run(n)`, which makes n steps and waits for them: images/s of a turn.
+
+    Args:
+      run: gets a number of steps.
+      images: of a step.
+      seconds: that a turn is to last.
+    """
+    run(2)
+    start = time.perf_counter()
+    run(2)
+    count = max(int(seconds * 2 / (time.perf_counter() - start)), 2)
+
+    def measure() -> float:
+        start = time.perf_counter()
+        run(count)
+        return images * count / (time.perf_counter() - start)
+
+    return measure
+
+
+def batches_per_second(batches, images: int, seconds: float, skip: int = 6) -> Callable:
+    """Measures an endless iterator of batches: images/s of a turn.
+
+    Args:
+      batches: each is ready to use.
+      images: of a batch.
+      seconds: that a turn is to last.
+      skip: batches that open a turn uncounted, since they may have been ready before it.
+    """
+    next(batches)
+
+    def measure() -> float:
+        for _ in range(skip):
+            next(batches)
+        start, count = time.perf_counter(), 0
+        while time.perf_counter() - start < seconds:
+            next(batches)
+            count += 1
+        return images * count / (time.perf_counter() - start)
+
+    return measure
+
+
+def _start(name: str, arguments: tuple[str, ...]) -> subprocess.Popen:
+    command = [sys.executable, *sys.argv, *arguments, f"--child={name}"]
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
+
+
+def peer_path(variable: str, *parts: str) -> None:
+    """Puts the checkout that an environment variable names on Python's path."""
+    if variable not in os.environ:
+        sys.exit(f"error: {variable} is not set: see bench/README.md")
+    sys.path.insert(0, os.path.join(os.environ[variable], *parts))
