@@ -22,6 +22,7 @@ from typing import Any
 import jax
 from absl import logging
 from jax.experimental import serialize_executable
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
@@ -51,22 +52,24 @@ class Programs:
       data_info: the data's classes and shape.
       objective: of the config. One from outside this package is not kept, as its source is not
         known here; nor are programs of many processes.
+      mesh: of the run; every program runs on all of its devices.
     """
 
-    def __init__(self, config: ConfigDict, data_info, objective):
+    def __init__(self, config: ConfigDict, data_info, objective, mesh: Mesh):
+        self._devices = list(mesh.devices.flat)
         parts = (type(objective), type(objective.model))
         ours = all(part.__module__.split(".")[0] == __name__.split(".")[0] for part in parts)
         self._folder = self._origin = None
         if config.compile_cache and ours and jax.process_count() == 1:
             self._folder = pathlib.Path(config.compile_cache).expanduser() / "programs"
-            self._origin = _origin(config, data_info)
+            self._origin = _origin(config, data_info, self._devices)
 
     def compile(self, name: str, fn: Callable, *args) -> Callable:
         """The program of a jitted function for arguments like these.
 
         Args:
           name: of the function among the run's.
-          fn: made by `jax.jit`.
+          fn: made by `jax.jit`, for the mesh.
           *args: arrays, or ShapeDtypeStructs that say where arrays will be.
         """
         if self._folder is None:
@@ -75,7 +78,9 @@ class Programs:
         try:
             os.utime(path)
             payload, trees = pickle.loads(zlib.decompress(path.read_bytes()))
-            return serialize_executable.deserialize_and_load(payload, *trees)
+            return serialize_executable.deserialize_and_load(
+                payload, *trees, execution_devices=self._devices
+            )
         except FileNotFoundError:
             pass
         except Exception as e:  # Whatever is wrong with a file, the program can be made anew.
@@ -113,18 +118,17 @@ def in_background(fn: Callable[[], Any]) -> Future:
         pool.shutdown(wait=False)
 
 
-def _origin(config: ConfigDict, data_info) -> str:
+def _origin(config: ConfigDict, data_info, devices: list[jax.Device]) -> str:
     """All that a run's programs are made from, except the shapes of their arguments."""
     settings = {k: v for k, v in json.loads(config_lib.to_json(config)).items() if k not in OUTSIDE}
     environment = [os.environ.get(key) for key in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
     versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
-    return repr((settings, data_info, environment, flags, versions, _machine(), _source()))
+    return repr((settings, data_info, environment, flags, versions, _machine(devices), _source()))
 
 
-def _machine() -> list[str]:
+def _machine(devices: list[jax.Device]) -> list[str]:
     """The devices, and the instructions that this machine's processor knows."""
-    devices = jax.devices()
     found = [f"{d.id} {d.device_kind}" for d in devices]
     found += [devices[0].client.platform_version, platform.machine(), platform.processor()]
     try:

@@ -173,7 +173,7 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
     log_every = max(to_steps(config.log.every, where="log.every"), 1)
     checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
     checkpointer = Checkpointer(workdir, config, info)
-    programs = Programs(config, info, objective)
+    programs = Programs(config, info, objective, mesh)
     first = checkpointer.latest_step or 0
     state = Future()
     if first:
