@@ -132,17 +132,19 @@ def resize(size: Size, interpolation: str = "bicubic") -> Transform:
 
     def transform(image, rng):
         height, width = image.shape[:2]
-        if not isinstance(size, int):
-            new = tuple(size)
-        elif height <= width:
-            new = size, max(1, int(size * width / height))
-        else:
-            new = max(1, int(size * height / width)), size
+        new = _shorter_side(height, width, size) if isinstance(size, int) else tuple(size)
         if new == (height, width):
             return image
         return to_array(to_pil(image).resize(new[::-1], _PILLOW[interpolation]))
 
     return transform
+
+
+def _shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) of a picture whose shorter side becomes `size`."""
+    if height <= width:
+        return size, max(1, int(size * width / height))
+    return max(1, int(size * height / width)), size
 
 
 def center_crop(size: Size) -> Transform:
@@ -166,13 +168,40 @@ def center_crop(size: Size) -> Transform:
 def eval_crop(size: int, crop_fraction: float = 0.875, interpolation: str = "bicubic") -> Transform:
     """The usual evaluation on ImageNet: shorter side to size / crop_fraction, then the centre.
 
-    Equal to timm's evaluation transform with `crop_mode='center'`, bit for bit.
+    Equal to timm's evaluation transform with `crop_mode='center'`. Of an encoded picture only what
+    becomes the centre is decoded and resized. Pillow rounds the place of that part, so that a few
+    values come out different by 1 (mean difference on photographs 0.0001).
     """
     spec.check_integer("size", size, 1)
     spec.check_number("crop_fraction", crop_fraction, 0.01, 1)
-    resized = resize(math.floor(size / crop_fraction), interpolation)
-    crop = center_crop(size)
-    return lambda image, rng: crop(resized(image, rng), rng)
+    shorter = math.floor(size / crop_fraction)
+    resized, crop = resize(shorter, interpolation), center_crop(size)
+
+    def transform(image, rng):
+        if isinstance(image, EncodedImage):
+            return _resize_centre(image, shorter, size, _PILLOW[interpolation])
+        return crop(resized(image, rng), rng)
+
+    return takes_encoded(transform)
+
+
+def _resize_centre(image: EncodedImage, shorter: int, size: int, resampling) -> np.ndarray:
+    """The central square of the picture that is resized to `shorter`."""
+    box, starts = [], []
+    sides = image.shape[:2]
+    for side, new in zip(sides, _shorter_side(*sides, shorter), strict=True):
+        factor = side / new
+        low = round((new - size) / 2) * factor
+        high = low + size * factor
+        # What the filter reaches beyond the square: three pixels of the result, for lanczos.
+        margin = math.ceil(3 * max(factor, 1)) + 1
+        start, end = max(0, math.floor(low) - margin), min(side, math.ceil(high) + margin)
+        box.append((start, end - start))
+        starts.append((low - start, high - start))
+    (top, height), (left, width) = box
+    (upper, lower), (first, last) = starts
+    pixels = to_pil(np.ascontiguousarray(image.crop((top, left, height, width))))
+    return to_array(pixels.resize((size, size), resampling, box=(first, upper, last, lower)))
 
 
 def resize_random_crop(size: int) -> Transform:

@@ -137,6 +137,22 @@ def test_what_shrinks_does_not_alias(real):
     assert min(ours) > 30 > min(plain)
 
 
+@pytest.mark.parametrize("size, fraction", [(224, 0.875), (96, 1.0), (32, 0.5)])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
+def test_the_evaluation_crop_of_the_whole_picture(library, real, size, fraction, interpolation):
+    """Pillow keeps a box in single precision, so that a few values are rounded the other way."""
+    crop = augment.eval_crop(size, fraction, interpolation)
+    pictures = [jpeg(picture(60, 45)), jpeg(picture(45, 60)), jpeg(picture(500, 40)), *real[:8]]
+    for data in pictures:
+        for channels in (1, 3):
+            whole = decode_image(data, "a", channels=channels)
+            expected = crop(whole, None).astype(int)
+            image = crop(EncodedImage(data, "a", channels=channels), None)
+            assert image.shape == (size, size, channels)
+            apart = np.abs(image - expected)
+            assert apart.max() <= 1 and apart.mean() < 0.05
+
+
 @pytest.mark.parametrize("how", ["cut off", "no end", "broken", "exif", "cmyk", "png"])
 def test_others_are_decoded_whole(library, how):
     """Whatever a part can't be taken of is judged as if the whole were asked for."""
