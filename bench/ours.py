@@ -7,7 +7,6 @@ import jax
 from ml_collections import ConfigDict
 from pictures import draw_folder
 
-from imgcls.bench.steps import first_state
 from imgcls.config import default_config, merge
 from imgcls.data import create_train_loader
 from imgcls.train import set_up
@@ -42,7 +41,7 @@ def create_step(model: dict, batch_size: int, size: int, classes: int, optim: di
         (batch,) = loader
         loader.close()
         run.checkpointer.close()
-    state = first_state(run)
+    state = run.state.result()
 
     def steps(count: int) -> None:
         nonlocal state

@@ -9,7 +9,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 
 import jax
 import numpy as np
@@ -40,7 +39,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, dict[str, float]]:
         try:
             batches = iter(loader)
             batch = next(batches)
-            state = first_state(run)
+            state = run.state.result()
             step, program = _compile(run, state, batch)
             fixed = itertools.repeat(batch, 1 + WARM_UP + steps)
             state, alone = time_steps(step, state, fixed)
@@ -113,11 +112,6 @@ def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, 
         running.put(None)
         watcher.join()
     return state, Timing(asked, fetched, finished)
-
-
-def first_state(run: Run):
-    """The state that a run begins with; it may still be under way."""
-    return run.state.result() if isinstance(run.state, Future) else run.state
 
 
 def _compile(run: Run, state, batch: dict) -> tuple[Callable, dict[str, float]]:
