@@ -1,8 +1,10 @@
 """How a run starts: what it imports, and that a second start finds its programs made."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,11 @@ import pytest
 
 from imgcls import config as config_lib
 from imgcls import programs as programs_lib
+from imgcls.checkpoint import latest_checkpoint
 from imgcls.data import DataInfo
 from imgcls.objectives import create_objective
 from imgcls.programs import KEEP, Programs
-from tests.conftest import REPO, command_env, make_mesh
+from tests.conftest import REPO, command_env, command_line, make_mesh
 
 # Of other commands, of the end of a run, or of other data.
 LATER = "tensorflow torch matplotlib sklearn scipy pandas cleanlab selenium tensorboardX"
@@ -84,6 +87,27 @@ def test_second_start_neither_traces_nor_compiles(tmp_path):
     assert told[0]["misses"] > 0 and told[1]["misses"] == 0
     assert files == found
     assert losses[0] == losses[1]
+
+
+def test_sigterm_while_the_step_is_compiled(tmp_path):
+    """Noticed when the first step is done, whose state is saved."""
+    process = subprocess.Popen(
+        command_line("main", *RUN, f"--workdir={tmp_path / 'run'}"),
+        env=command_env(str(tmp_path)),
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "parameters) on" in line:
+            time.sleep(0.3)  # the set-up is over; the programs take seconds
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 0, "".join(lines)
+    assert "stopped at step 1 of 2" in lines[-1]
+    assert latest_checkpoint(str(tmp_path / "run")).name == "1"
 
 
 def make_programs(folder, devices: int = 1, **changes) -> Programs:
