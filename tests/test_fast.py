@@ -12,6 +12,8 @@ from imgcls.initial import arrays_from_data
 from imgcls.objectives import create_objective
 from tests.test_resume import final_state, run_until, training_curve
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--config.model.dtype=float32", "--config.log.every=5 steps")
 # On digits as the recipe is on CIFAR-10, with lookahead besides.
 DIGITS = (
@@ -79,7 +81,6 @@ def test_killed_and_continued(whole, cache, tmp_path):
     assert training_curve(tmp_path) == training_curve(whole)
 
 
-@pytest.mark.slow
 def test_same_run_on_other_devices(whole, command, tmp_path):
     done = command("main", *recipe(94, *DIGITS), f"--workdir={tmp_path}", devices=4)
     assert done.returncode == 0, done.stderr
@@ -89,7 +90,6 @@ def test_same_run_on_other_devices(whole, command, tmp_path):
     assert training_curve(tmp_path)[-1]["test/accuracy"] > 0.9
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("variant", "rate"), [(94, 0.24), (96, 1.1739)])
 def test_cifar10(variant, rate, command, shared_data, tmp_path):
     done = command(
