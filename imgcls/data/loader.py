@@ -7,10 +7,13 @@ processes, workers and threads. Every epoch visits each example once, unless the
 balanced (`imgcls.data.sampling`).
 """
 
+import collections
 import dataclasses
 import functools
+import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import grain
@@ -205,6 +208,29 @@ class _LocalRows:
         return self._reader.spec
 
 
+class _Memory:
+    """Arrays whose memory is used again once nobody holds them: new pages cost the kernel time.
+
+    JAX may read from an array after it was given away, on a CPU for as long as the `jax.Array`
+    lives; but it holds on to it while it does.
+    """
+
+    def __init__(self):
+        self._free: dict[int, collections.deque] = collections.defaultdict(collections.deque)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of undefined values."""
+        size = math.prod(shape) * dtype.itemsize
+        try:
+            memory = self._free[size].pop()
+        except IndexError:
+            memory = np.empty(size, np.uint8)
+        # By way of a memoryview: views of an array's view would hold the first array alone.
+        array = np.frombuffer(memoryview(memory), dtype)
+        weakref.finalize(array, self._free[size].append, memory).atexit = False
+        return array.reshape(shape)
+
+
 class _LocalChunks:
     """What threads read: the same share, a few rows at a time, written into the batch they are of.
 
@@ -215,6 +241,7 @@ class _LocalChunks:
         self._rows, self._batch_rows = rows, batch_rows
         self.per_batch = -(-batch_rows // CHUNK)
         self._batches: dict[int, dict[str, np.ndarray]] = {}
+        self._memory = _Memory()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -231,9 +258,8 @@ class _LocalChunks:
     def _batch(self, number: int) -> dict[str, np.ndarray]:
         with self._lock:
             if number not in self._batches:
-                # New memory each time: the device may go on reading from what it was given.
                 self._batches[number] = {
-                    key: np.empty((self._batch_rows, *value.shape), value.dtype)
+                    key: self._memory.empty((self._batch_rows, *value.shape), value.dtype)
                     for key, value in self._rows.spec.items()
                 }
             return self._batches[number]

@@ -15,9 +15,8 @@ import numpy as np
 
 SAMPLINGS = ("uniform", "balanced")
 
-# Up to these lengths a permutation is laid out whole, since for an index of a short one Grain's
-# takes long: a millisecond below ten, 0.1 ms below 400.
-_SHORT = 256
+# Up to here a permutation is laid out whole: Grain's walks through 65,536 places for one that it
+# can use, which takes a millisecond for an index below ten and 0.1 ms below 400.
 _LAID_OUT = 4096
 
 
@@ -25,19 +24,10 @@ def example_at(seed: int, position: int, length: int) -> int:
     """The example at a position of the training order: a permutation anew for every epoch."""
     epoch, offset = divmod(position, length)
     if length <= _LAID_OUT:
-        return int(_epoch(seed, epoch, length)[offset])
-    return _shuffled(offset, _mix(seed, epoch), length)
-
-
-@functools.lru_cache(maxsize=8)
-def _epoch(seed: int, epoch: int, length: int) -> np.ndarray:
-    return np.array([_shuffled(i, _mix(seed, epoch), length) for i in range(length)])
-
-
-def _shuffled(index: int, seed: int, length: int) -> int:
-    if length == 1:
-        return 0
-    return grain.experimental.index_shuffle(index, max_index=length - 1, seed=seed, rounds=4)
+        return int(_permutation(seed, epoch, length)[offset])
+    return grain.experimental.index_shuffle(
+        offset, max_index=length - 1, seed=_mix(seed, epoch), rounds=4
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -68,10 +58,10 @@ class Balanced:
             ones of the class, then by those of the next class.
         """
         classes = len(self.first) - 1
-        label, block = _permuted(int(self.seeds[-1]), position, classes), position // classes
+        label, block = example_at(int(self.seeds[-1]), position, classes), position // classes
         first, last = self.first[label : label + 2].tolist()
         size = last - first
-        place = _permuted(int(self.seeds[label]), block, size)
+        place = example_at(int(self.seeds[label]), block, size)
         place = (place + attempt) % size if attempt < size else attempt
         return int(self.members[(first + place) % len(self.members)])
 
@@ -103,19 +93,11 @@ def count_classes(labels: np.ndarray, num_classes: int) -> tuple[int, ...]:
     return tuple(counts.tolist())
 
 
-def _permuted(seed: int, position: int, length: int) -> int:
-    """As `example_at`, in another order, and quick for short lengths too."""
-    if length > _SHORT:
-        return example_at(seed, position, length)
-    epoch, offset = divmod(position, length)
-    return int(_short_permutation(seed, epoch, length)[offset])
-
-
 @functools.lru_cache(maxsize=4096)
-def _short_permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     # Of numbers that no version of NumPy changes, as it may those of a Generator.
     numbers = np.random.SeedSequence((seed, epoch)).generate_state(length, np.uint64)
-    return np.argsort(numbers, kind="stable")
+    return np.argsort(numbers, kind="stable").astype(np.int32)
 
 
 @functools.lru_cache(maxsize=4096)

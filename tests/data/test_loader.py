@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from imgcls.data import augment, spec
-from imgcls.data.loader import Loader, Reader
+from imgcls.data.loader import Loader, Reader, _Memory
 from imgcls.data.sampling import example_at
 from imgcls.errors import ConfigError, DataError
 from tests.conftest import make_mesh
@@ -160,3 +160,32 @@ def test_source_error_in_the_middle_of_an_epoch_is_raised_not_hung():
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, previous)
+
+
+def test_memory_is_used_again_only_when_nobody_holds_it():
+    memory = _Memory()
+    first = memory.empty((4, 5), np.dtype(np.int32))
+    first[:] = 7
+    place, part = first.ctypes.data, first[1:, 2]
+    second = memory.empty((4, 5), np.dtype(np.int32))
+    assert second.ctypes.data != place
+    del first
+    # A part of it is still held.
+    third = memory.empty((4, 5), np.dtype(np.int32))
+    third[:] = 8
+    assert third.ctypes.data != place and (part == 7).all()
+    del part
+    assert memory.empty((5, 4), np.dtype(np.int32)).ctypes.data == place
+
+
+def test_batches_keep_their_values_while_later_ones_are_made():
+    """Though on a CPU, JAX's arrays may lie in the memory that they were made from."""
+    reader = Reader(Numbers(64, size=64), [], 3, True)
+    loader = Loader(reader, make_mesh(), 8, 0, 24, threads=2)
+    kept = []
+    for step, batch in enumerate(loader):
+        if step % 3 == 0:
+            kept.append((batch["image"], np.array(batch["image"])))
+    loader.close()
+    for image, then in kept:
+        np.testing.assert_array_equal(image, then)
