@@ -109,6 +109,9 @@ def measure_pipeline(args) -> dict:
     config.model.virtual_batch_size = min(config.model.virtual_batch_size, args.batch)
     config.data.source = f"folder:{args.images}"
     config.evaluators, config.checkpoint.keep_best = ConfigDict(), None
+    if args.tiny:
+        config.model.dtype, config.model.stage_sizes = "float32", (1, 1)
+        config.data.train_transform = f"random_resized_crop({args.size})|flip"
     return measure_step(config, args.steps)
 
 
@@ -174,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ |= SHARING
     if args.tiny:
-        args.batch, args.size, args.steps, args.seconds, args.rounds = 4, 64, 3, 1.0, 1
+        args.batch, args.size, args.steps, args.seconds, args.rounds = 4, 32, 3, 1.0, 1
     if args.child in CONTESTANTS:
         create = ours if args.child == "imgcls" else timm
         rounds.serve(lambda: rounds.steps_per_second(create(args), args.batch, args.seconds))
