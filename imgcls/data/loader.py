@@ -35,6 +35,8 @@ Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 MAX_REPLACEMENTS = 100
 # Examples that a thread makes at a time: enough that handing them over costs nothing.
 CHUNK = 8
+# Bytes. On a CPU, JAX takes an array that begins at a multiple of them as it is.
+_ALIGNMENT = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,9 +226,10 @@ class _Memory:
         try:
             memory = self._free[size].pop()
         except IndexError:
-            memory = np.empty(size, np.uint8)
+            memory = np.empty(size + _ALIGNMENT, np.uint8)
         # By way of a memoryview: views of an array's view would hold the first array alone.
-        array = np.frombuffer(memoryview(memory), dtype)
+        start = -memory.ctypes.data % _ALIGNMENT
+        array = np.frombuffer(memoryview(memory)[start : start + size], dtype)
         weakref.finalize(array, self._free[size].append, memory).atexit = False
         return array.reshape(shape)
 

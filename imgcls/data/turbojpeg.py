@@ -43,13 +43,18 @@ class _Scale(ctypes.Structure):
 
 
 class Decoder:
-    """Decodes parts of JPEGs. Not for two threads at once: see `get_decoder`."""
+    """Decodes parts of JPEGs. Not for two threads at once: see `get_decoder`.
 
-    def __init__(self, library: ctypes.CDLL):
-        self._lib = library
-        self._handle = ctypes.c_void_p(library.tj3Init(_DECOMPRESS))
+    Args:
+      path: of the library.
+    """
+
+    def __init__(self, path: str):
+        # What takes microseconds keeps the interpreter lock, which costs more to give and take.
+        self._lib, self._free_lib = _declare(ctypes.PyDLL(path)), _declare(ctypes.CDLL(path))
+        self._handle = ctypes.c_void_p(self._lib.tj3Init(_DECOMPRESS))
         self._scratch = np.empty(0, np.uint8)
-        library.tj3Set(self._handle, _STOP_ON_WARNING, 1)
+        self._lib.tj3Set(self._handle, _STOP_ON_WARNING, 1)
 
     def read_header(self, data: bytes) -> Header | None:
         """The picture's header; None for one that this decoder leaves to others."""
@@ -87,7 +92,7 @@ class Decoder:
             lib.tj3DecompressHeader(handle, data, len(data))
             or lib.tj3SetScalingFactor(handle, _Scale(1, 1 << halvings))
             or lib.tj3SetCroppingRegion(handle, _Region(first, top, last - first, height))
-            or lib.tj3Decompress8(
+            or self._free_lib.tj3Decompress8(
                 handle, data, len(data), out.ctypes.data, 0, _PIXEL_FORMAT[channels]
             )
         )
@@ -112,20 +117,20 @@ _local = threading.local()
 def get_decoder() -> Decoder | None:
     """This thread's decoder; None where no TurboJPEG 3 is installed."""
     if not hasattr(_local, "decoder"):
-        library = _load_library()
-        _local.decoder = None if library is None else Decoder(library)
+        path = _find_library()
+        _local.decoder = None if path is None else Decoder(path)
     return _local.decoder
 
 
 @functools.cache
-def _load_library() -> ctypes.CDLL | None:
-    for path in (_packaged_library(), ctypes.util.find_library("turbojpeg")):
+def _find_library() -> str | None:
+    for path in filter(None, (_packaged_library(), ctypes.util.find_library("turbojpeg"))):
         try:
-            library = ctypes.CDLL(path) if path else None
+            # Earlier versions can't crop.
+            if hasattr(ctypes.CDLL(path), "tj3SetCroppingRegion"):
+                return path
         except OSError:
             continue
-        if library is not None and hasattr(library, "tj3SetCroppingRegion"):
-            return _declare(library)
     return None
 
 
