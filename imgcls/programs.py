@@ -102,9 +102,10 @@ class Programs:
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
             partial.write_bytes(zlib.compress(pickle.dumps((payload, trees)), level=1))
             os.replace(partial, path)
-            by_age = sorted(self._folder.iterdir(), key=lambda p: p.stat().st_mtime)
-            for old in by_age[:-KEEP]:
-                old.unlink()
+            # Another run, or this one's other thread, may be writing too.
+            whole = (p for p in self._folder.iterdir() if p.suffix != ".partial")
+            for old in sorted(whole, key=lambda p: p.stat().st_mtime)[:-KEEP]:
+                old.unlink(missing_ok=True)
         except Exception as e:  # A full disk, or a backend that can't: the run goes on without.
             logging.warning("%s is not kept: %s", path, e)
 
