@@ -2,7 +2,8 @@
 
     python bench/input.py --images=FOLDER
 
-FOLDER holds CLASS/*.jpg, the same files for all. `train` takes random crops of 5 to 100 % of the
+FOLDER holds CLASS/*.jpg, the same files for all; ours and big_vision's keep their bytes in memory,
+timm's come from the system's file cache. `train` takes random crops of 5 to 100 % of the
 area at 224 x 224 and flips; `eval` resizes (bicubic) and takes the central crop of 87.5 %. Then
 follows how far the evaluation pictures of both sides lie apart.
 """
@@ -18,30 +19,31 @@ from pictures import link_folder
 BATCH, SIZE, CORES = 128, 224, os.cpu_count()
 CROP = f"random_resized_crop({SIZE}, scale=(0.05, 1.0))|flip()"
 CONTESTANTS = {
-    "train": ["imgcls", "imgcls, scale (0.08, 1)", "big_vision, tf.data", "timm, DataLoader"],
-    "eval": ["imgcls eval", "timm eval"],
+    "train": ["imgcls", "big_vision, tf.data", "timm, uint8", "timm, float32 as it trains"],
+    "eval": ["imgcls eval", "timm eval, uint8", "timm eval, float32 as it validates"],
 }
 
 
-def config_of(folder: str, train_transform: str):
+def config_of(folder: str):
     """Our config: everything else is its default."""
     from imgcls.config import default_config
 
     config = default_config()
     config.batch_size = BATCH
     config.data.source = f"folder:{folder}"
-    config.data.train_transform = train_transform
+    config.data.cache_gb = 10.0
+    config.data.train_transform = CROP
     config.data.eval_transform = f"eval_crop({SIZE})"
     return config
 
 
-def ours_train(folder: str, transform: str = CROP):
+def ours_train(folder: str):
     """Our training batches, on the device."""
     import jax
 
     from imgcls import data, sharding
 
-    config = config_of(folder, transform)
+    config = config_of(folder)
     source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
     for batch in data.create_train_loader(config, source, mesh, 0, 1_000_000):
         yield jax.block_until_ready(batch)["image"]
@@ -53,7 +55,7 @@ def ours_eval(folder: str):
 
     from imgcls import data, sharding
 
-    config = config_of(folder, CROP)
+    config = config_of(folder)
     source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
     while True:
         for batch in data.create_eval_loader(config, source, mesh, BATCH):
@@ -71,8 +73,8 @@ def big_vision_train(folder: str):
     recipe = f'decode_jpeg_and_inception_crop({SIZE})|flip_lr|keep("image")'
     preprocess = builder.get_preprocess_fn(recipe)
     ds = tf.data.Dataset.list_files(f"{folder}/train/*/*", shuffle=False)
-    ds = ds.cache().shuffle(100_000).repeat()
-    ds = ds.map(lambda file: {"image": tf.io.read_file(file)}, CORES).map(preprocess, CORES)
+    ds = ds.map(lambda file: {"image": tf.io.read_file(file)}, CORES).cache()
+    ds = ds.shuffle(100_000).repeat().map(preprocess, CORES)
     options = tf.data.Options()
     options.threading.private_threadpool_size = CORES
     ds = ds.batch(BATCH, drop_remainder=True).prefetch(2).with_options(options)
@@ -81,7 +83,7 @@ def big_vision_train(folder: str):
 
 
 def timm_loader(folder: str, train: bool):
-    """Their DataLoader with a worker per core: uint8, before what their prefetcher does."""
+    """Their loader with a worker per core; `.loader` of it is without what the prefetcher does."""
     import torch
     from timm.data import create_dataset, create_loader
 
@@ -97,12 +99,13 @@ def timm_loader(folder: str, train: bool):
         device=torch.device("cpu"),
         **options,
     )
-    return dataset, loader.loader
+    return dataset, loader
 
 
-def timm_batches(folder: str, train: bool):
-    """Their batches, over and over."""
+def timm_batches(folder: str, train: bool, normalised: bool):
+    """Their batches, over and over: as the workers give them, or as their trainer gets them."""
     _, loader = timm_loader(folder, train)
+    loader = loader if normalised else loader.loader
     while True:
         for images, _ in loader:
             yield images
@@ -110,14 +113,14 @@ def timm_batches(folder: str, train: bool):
 
 def create(name: str, folder: str):
     """The batches of a contestant."""
-    if name == "imgcls, scale (0.08, 1)":
-        return ours_train(folder, f"random_resized_crop({SIZE})|flip()")
     return {
         "imgcls": lambda: ours_train(folder),
         "big_vision, tf.data": lambda: big_vision_train(folder),
-        "timm, DataLoader": lambda: timm_batches(folder, train=True),
+        "timm, uint8": lambda: timm_batches(folder, True, False),
+        "timm, float32 as it trains": lambda: timm_batches(folder, True, True),
         "imgcls eval": lambda: ours_eval(folder),
-        "timm eval": lambda: timm_batches(folder, train=False),
+        "timm eval, uint8": lambda: timm_batches(folder, False, False),
+        "timm eval, float32 as it validates": lambda: timm_batches(folder, False, True),
     }[name]()
 
 
@@ -130,13 +133,13 @@ def difference(folder: str) -> str:
     """How far our evaluation pictures lie from timm's, file by file."""
     from imgcls import data
 
-    config = config_of(folder, CROP)
+    config = config_of(folder)
     source = data.open_split(config, "train")
     reader = data.create_reader(config, source, train=False)
     ours = {class_and_file(source.name(i)): i for i in range(len(source))}
     dataset, loader = timm_loader(folder, train=False)
     means, largest, number = [], 0, 0
-    for images, _ in loader:
+    for images, _ in loader.loader:
         for image in images.numpy().transpose(0, 2, 3, 1):
             mine = reader.example(ours[class_and_file(dataset.filename(number))])["image"]
             apart = np.abs(np.int16(mine) - image)
@@ -159,7 +162,7 @@ def main() -> None:
         rounds.serve(lambda: rounds.batches_per_second(batches, BATCH, args.seconds))
         return
     with tempfile.TemporaryDirectory() as work:
-        many = link_folder(args.images, f"{work}/many", 64 * BATCH)
+        many = link_folder(args.images, f"{work}/many", 16 * BATCH)
         for kind, names in CONTESTANTS.items():
             rounds.compare(f"{kind} input", names, args.rounds, f"--many={many}")
         print(difference(link_folder(args.images, f"{work}/once", 1)))
