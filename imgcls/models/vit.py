@@ -18,6 +18,7 @@ import numpy as np
 
 from imgcls.errors import ConfigError
 from imgcls.models import ModelEntry, register_model, register_pattern
+from imgcls.models.attention import attend
 from imgcls.models.layers import (
     EXPLAIN,
     DropPath,
@@ -45,7 +46,7 @@ class Attention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`."""
         width = x.shape[-1]
         qkv = nn.DenseGeneral(
@@ -57,7 +58,8 @@ class Attention(nn.Module):
         query, key, value = (qkv[:, :, index] for index in range(3))
         if is_explained(self):
             self.put_variable(EXPLAIN, "attention", attention_weights(query, key))
-        x = jax.nn.dot_product_attention(query, key, value)
+        # Without gradients JAX's own, which other programs can read from an exported model.
+        x = (attend if train else jax.nn.dot_product_attention)(query, key, value)
         return nn.DenseGeneral(
             width, axis=(-2, -1), kernel_init=_xavier, dtype=self.dtype, name="proj"
         )(x)
@@ -117,7 +119,7 @@ class Block(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`. `train` is positional for `nn.remat`."""
         branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
-        branch = Attention(self.num_heads, self.dtype, name="attn")(branch)
+        branch = Attention(self.num_heads, self.dtype, name="attn")(branch, train=train)
         x = x + self._regularise(branch, "ls1", train)
         branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
         branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
