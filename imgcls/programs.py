@@ -13,6 +13,7 @@ import os
 import pathlib
 import pickle
 import platform
+import threading
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,6 +35,18 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 PLACES = ("jax_compilation_cache_dir", "jax_log_compiles", "jax_explain_cache_misses")
 # How many programs are kept; a run has two.
 KEEP = 64
+
+
+# How many programs this thread took from JAX's cache.
+_cache = threading.local()
+
+
+def _count_hits(event: str, **_) -> None:
+    if event == "/jax/compilation_cache/cache_hits":
+        _cache.hits = getattr(_cache, "hits", 0) + 1
+
+
+jax.monitoring.register_event_listener(_count_hits)
 
 
 def use_compile_cache(config: ConfigDict) -> None:
@@ -85,8 +98,11 @@ class Programs:
             pass
         except Exception as e:  # Whatever is wrong with a file, the program can be made anew.
             logging.warning("%s is not used: %s", path, e)
+        _cache.hits = 0
         compiled = fn.lower(*args).compile()
-        self._keep(path, compiled)
+        # On a CPU, what JAX took from its own cache can't be written again: functions would lack.
+        if not _cache.hits:
+            self._keep(path, compiled)
         return compiled
 
     def _key(self, name: str, args: tuple) -> str:

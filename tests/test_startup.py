@@ -89,6 +89,15 @@ def test_second_start_neither_traces_nor_compiles(tmp_path):
     assert losses[0] == losses[1]
 
 
+def test_what_jax_has_cached_is_not_kept_again(tmp_path):
+    """Another config of the same program: written again, what JAX loaded would lack functions."""
+    cache = tmp_path / "cache"
+    for number, threads in enumerate((2, 1, 1)):
+        options = (*RUN, f"--config.data.threads={threads}", f"--workdir={tmp_path / str(number)}")
+        python(COUNT, str(cache), *options)
+        assert (tmp_path / str(number) / "metrics.jsonl").exists()
+
+
 def test_sigterm_while_the_step_is_compiled(tmp_path):
     """Noticed when the first step is done, whose state is saved."""
     process = subprocess.Popen(
