@@ -7,6 +7,7 @@ is not found here, or can't be read, is traced as ever, and JAX's cache then sav
 work alone.
 """
 
+import contextlib
 import hashlib
 import json
 import os
@@ -98,6 +99,8 @@ class Programs:
             pass
         except Exception as e:  # Whatever is wrong with a file, the program can be made anew.
             logging.warning("%s is not used: %s", path, e)
+            with contextlib.suppress(OSError):
+                path.unlink()
         _cache.hits = 0
         compiled = fn.lower(*args).compile()
         # On a CPU, what JAX took from its own cache can't be written again: functions would lack.

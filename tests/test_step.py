@@ -103,6 +103,22 @@ def test_step_compiles_once_and_gives_its_buffers_back():
     assert old.is_deleted()
 
 
+def goes_to_the_host(hlo: str) -> bool:
+    return re.search(r"\b(infeed|outfeed|send|recv)(-done)?\(|callback", hlo) is not None
+
+
+def test_step_stays_on_the_device():
+    """No transfer to or from the host, and every array of the state is updated in its place."""
+    config, mesh = make_config(ema=0.9), make_mesh()
+    config.data.batch_transform = "mixup(0.2)|random_erasing(0.25)"
+    state, step = start(config, mesh)
+    hlo = step.lower(state, make_batch(mesh, config)).compile().as_text()
+    assert not goes_to_the_host(hlo)
+    assert len(re.findall(r"\b(?:may|must)-alias\b", hlo)) == len(jax.tree.leaves(state))
+    chatty = jax.jit(lambda x: (jax.debug.print("{}", x), x)[1]).lower(1.0).compile()
+    assert goes_to_the_host(chatty.as_text())
+
+
 def test_accumulation_is_the_whole_batch_in_parts():
     """The same update and batch statistics from 1, 2 and 4 parts, on 1 and 2 devices."""
     whole, _ = run(make_config(), make_mesh())

@@ -100,6 +100,7 @@ class _WholeDecoder:
         return None if colorspace in ("CMYK", "YCCK") else Header(height, width, 0)
 
     def crop(self, data, header, box, halvings, channels) -> np.ndarray | None:
+        """See `turbojpeg.Decoder.crop`."""
         top, left, height, width = (side >> halvings for side in box)
         factor = 1 << halvings
         least = {"min_height": -(-header.height // factor), "min_width": -(-header.width // factor)}

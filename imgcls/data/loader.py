@@ -144,9 +144,10 @@ class Reader:
     def _draw_others(self, index: int, image, position: int) -> tuple[list, bool]:
         """Pictures of the other views, and whether the second belongs with the first."""
         if self.partners is None:
-            others = VIEWS[self.views] - 1
+            if VIEWS[self.views] == 1:
+                return [], True
             # Of several views the picture is decoded once, and whole.
-            return [_pixels(image) if others else image] * others, True
+            return [_pixels(image)] * (VIEWS[self.views] - 1), True
         rng = np.random.default_rng((self.seed, position, 1))
         same = self.views == "triplets" or bool(rng.integers(2))
         chosen = [self.partners.same(index, rng) if same else self.partners.other(index, rng)]
