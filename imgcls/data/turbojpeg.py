@@ -22,8 +22,8 @@ _CMYK = (3, 4)
 _BLOCK = 8
 # Width of the units of blocks, by subsampling: 4:4:4, 4:2:2, 4:2:0, grey, 4:4:0, 4:1:1, 4:4:1.
 _UNIT_WIDTH = (8, 16, 16, 8, 8, 32, 8)
-# Chroma is interpolated from neighbours, so a part is decoded with a margin to both sides.
-_MARGIN = 8
+# Chroma of fewer columns is interpolated from neighbours: a part has a margin to both sides then.
+_MARGIN = 2
 
 
 class Header(NamedTuple):
@@ -84,8 +84,9 @@ class Decoder:
         """
         top, left, height, width = (side >> halvings for side in box)
         unit = header.unit >> halvings
-        first = max(0, (left - _MARGIN) // unit * unit)
-        last = min(-(-header.width >> halvings), left + width + _MARGIN)
+        margin = _MARGIN if header.unit > _BLOCK else 0
+        first = max(0, (left - margin) // unit * unit)
+        last = min(-(-header.width >> halvings), left + width + margin)
         out = self._buffer(height, last - first, channels)
         lib, handle = self._lib, self._handle
         failed = (
