@@ -1,6 +1,10 @@
 """Mistakes that a user can mend, told in one line and never as a traceback."""
 
 
+# Of a run that was stopped and goes on when the same command is typed again (EX_TEMPFAIL).
+EXIT_AGAIN = 75
+
+
 class UserError(Exception):
     """Base of the errors that commands print as one line; `exit_code` is the process's."""
 
