@@ -22,6 +22,7 @@ from imgcls import config as config_lib
 from imgcls import sharding
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
+from imgcls.guard import Record, Stretch
 from imgcls.objectives import backbone_variables, create_objective
 from imgcls.state import TrainState
 from imgcls.writer import say
@@ -74,16 +75,24 @@ class Checkpointer:
         """The newest complete checkpoint's step."""
         return self._manager.latest_step() if os.path.isdir(self._folder) else None
 
-    def save(self, step: int, state: TrainState, metrics: dict[str, float] | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        metrics: dict[str, float] | None = None,
+        record: Record | None = None,
+    ) -> None:
         """Starts to write the state; returns before it is on disk. No-op if the step is there."""
         import orbax.checkpoint as ocp
 
         if step in self._manager.all_steps():
             return
+        record = record or Record()
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(self._meta)
+                state=ocp.args.StandardSave(state),
+                meta=ocp.args.JsonSave(self._meta | {"record": dataclasses.asdict(record)}),
             ),
             metrics=metrics or None,
             force=True,
@@ -98,6 +107,32 @@ class Checkpointer:
             args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
         )
         return restored["state"]
+
+    @property
+    def record(self) -> Record:
+        """What the newest checkpoint tells of the run; a fresh one where there is no checkpoint."""
+        import orbax.checkpoint as ocp
+
+        if not self.latest_step:
+            return Record()
+        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
+        meta = self._manager.restore(self.latest_step, args=args)["meta"]
+        # Older checkpoints tell nothing.
+        return Record(**meta.get("record", {}))
+
+    def go_back(self, stretch: Stretch) -> None:
+        """Deletes the checkpoints that may be the cause of a stretch of bad numbers.
+
+        The newest that stays is one whose next step was finite, where there is such a one; if none
+        is older than the stretch, none stays.
+        """
+        steps = self._manager.all_steps() if os.path.isdir(self._folder) else []
+        before = [step for step in steps if step < stretch.first]
+        proven = [step for step in before if step + 1 < stretch.first]
+        newest = max(proven or before, default=0)
+        for step in steps:
+            if step > newest:
+                self._manager.delete(step)
 
     def close(self) -> None:
         """Waits until everything is on disk."""

@@ -26,7 +26,7 @@ OPEN_SECTIONS = ("model", "objective", "evaluators")
 
 # Keys that may change between a run and its continuation without changing its numbers.
 HARMLESS_KEYS = (
-    *("mesh", "log", "checkpoint", "evaluators", "compile_cache"),
+    *("mesh", "log", "checkpoint", "evaluators", "guard", "compile_cache"),
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
     "data.device_resident",
 )
@@ -117,6 +117,12 @@ def default_config() -> ConfigDict:
     c.checkpoint.every = "1 epochs"
     c.checkpoint.keep_last = 2
     c.checkpoint.keep_best = placeholder(str)  # a metric, for example 'test/accuracy'
+
+    c.guard = ConfigDict()  # a loss or gradient that is not finite: imgcls/guard.py
+    c.guard.skip = 0  # updates in a row that are left out for it; with one more the run ends ...
+    c.guard.rollback = (
+        False  # ... or goes back, once, to the last good checkpoint: on with new data
+    )
 
     c.evaluators = ConfigDict()  # name -> {type, split, every, ...}: imgcls/evaluators
 

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from imgcls import sharding
 from imgcls.data import batch_transforms
+from imgcls.guard import keep_if_finite
 from imgcls.state import TrainState
 
 
@@ -56,7 +57,8 @@ def make_train_step(
       objective: see `imgcls.objectives`.
       optimizer, schedule: see `imgcls.optim`.
       transforms: of the batch, see `imgcls.data.batch_transforms`.
-      config: `seed`, `accumulate`, `data.mean`, `data.std` and the virtual batch are read.
+      config: `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std` and the virtual batch are
+        read.
       mesh: of the run.
       state_sharding: a NamedSharding for every array of the state.
     """
@@ -74,7 +76,8 @@ def make_train_step(
             "grad_norm": optax.tree.norm(grads),
             "learning_rate": schedule(state.step),
         }
-        return TrainState(state.step + 1, params, model_state, opt_state, target), metrics
+        new = TrainState(state.step + 1, params, model_state, opt_state, target)
+        return keep_if_finite(new, state, metrics) if config.guard.skip else new, metrics
 
     return jax.jit(
         train_step,
