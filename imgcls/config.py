@@ -28,7 +28,7 @@ OPEN_SECTIONS = ("model", "objective", "evaluators")
 HARMLESS_KEYS = (
     *("mesh", "log", "checkpoint", "evaluators", "guard", "compile_cache"),
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
-    "data.device_resident",
+    *("data.device_resident", "data.max_skipped"),
 )
 
 
@@ -65,6 +65,7 @@ def default_config() -> ConfigDict:
     c.data.mean = (0.5, 0.5, 0.5)  # of the pixels, in 0..1
     c.data.std = (0.5, 0.5, 0.5)
     c.data.on_error = "fail"  # an unreadable record: fail | skip
+    c.data.max_skipped = 0.05  # share of records passed over, above which the run ends
     c.data.threads = placeholder(int)  # that read and augment; none: one per CPU core
     c.data.workers = 0  # processes that read and augment, in place of threads
     c.data.cache_gb = 0.0  # of a split's files kept in memory, still encoded

@@ -94,6 +94,15 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     return np.array(sorted(rows))
 
 
+def counted_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
+    """Which of `local_rows` no process of a lower number holds too, bool: together each row once."""
+    places = batch_sharding(mesh).devices_indices_map((batch_size,))
+    owner = np.full(batch_size, jax.process_count())
+    for device, (rows,) in places.items():
+        owner[rows] = np.minimum(owner[rows], device.process_index)
+    return owner[local_rows(mesh, batch_size)] == jax.process_index()
+
+
 def to_global(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
     """This process's rows (in the order of `local_rows`) as part of the global sharded batch."""
     sharding = batch_sharding(mesh)

@@ -20,6 +20,7 @@ from imgcls import config as config_lib
 from imgcls import optim, sharding, weights
 from imgcls.checkpoint import Checkpointer, check_same_run
 from imgcls.data import (
+    check_skipped,
     create_batch_transforms,
     create_reader,
     create_train_loader,
@@ -83,6 +84,7 @@ def train(
     clock.lap("set-up")
     total = run.total
     results: dict[str, float] = {}
+    skipped = 0
     loader = create_train_loader(config, run.source, run.mesh, run.first, total)
     writer = Writer(workdir, config, run.first, total)
     pending, stop = PendingMetrics(), StopSignal()
@@ -106,8 +108,8 @@ def train(
                 writer.restart_clock(step)
             if step % run.log_every == 0 or last:
                 measured = pending.check_all()
-                if loader.skipped:
-                    measured["skipped_records"] = loader.skipped
+                if skipped := check_skipped(config, loader):
+                    measured["skipped_records"] = skipped
                 writer.train_metrics(step, measured)
 
             # Evaluate, unless the machine is about to be taken away.
@@ -135,8 +137,8 @@ def train(
         stop.restore()
         writer.close()
         run.checkpointer.close()
-    skipped = f", {loader.skipped} unreadable records were skipped" if loader.skipped else ""
-    say(f"done: {total} steps, {workdir}{skipped}")
+    left_out = f", {skipped} unreadable records were skipped" if skipped else ""
+    say(f"done: {total} steps, {workdir}{left_out}")
     return results
 
 

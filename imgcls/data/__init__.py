@@ -10,6 +10,7 @@ from imgcls.data import augment, batch_transforms, resident, spec
 from imgcls.data.cached import CachedSource
 from imgcls.data.loader import Loader, Reader
 from imgcls.data.sampling import SAMPLINGS, count_classes, create_balanced
+from imgcls.data.skipped import check_skipped as check_skipped
 from imgcls.data.sources import Source, create_source
 from imgcls.data.views import PARTNERS, VIEWS, create_partners
 from imgcls.errors import ConfigError
@@ -52,6 +53,8 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     if c.channels not in (1, 3):
         raise ConfigError(f"config.data.channels={c.channels}: must be 1 (grey) or 3 (RGB)")
+    if not 0 <= c.max_skipped <= 1:
+        raise ConfigError(f"config.data.max_skipped={c.max_skipped}: must be a share, in 0..1")
     if config.seed < 0:
         raise ConfigError(f"config.seed={config.seed}: must be 0 or more")
     for key in ("threads", "workers", "prefetch"):

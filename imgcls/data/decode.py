@@ -1,8 +1,12 @@
 """Image files -> pixels: JPEG by libjpeg-turbo, which releases the GIL, all else by Pillow."""
 
+import contextlib
 import functools
 import io
+import re
+import threading
 import warnings
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,15 +23,24 @@ Box = tuple[int, int, int, int]
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # A larger picture is taken for a decompression bomb; Pillow's own bound, 256 MiB of RGB.
 MAX_PIXELS = 2**28 // 3
+# Larger ones are decoded one at a time, so that a few threads don't take gigabytes.
+LARGE = 50_000_000
+# A progressive JPEG has some ten; each costs the time of a picture, and next to no bytes.
+MAX_SCANS = 500
 # Pillow only warns below twice its bound. Set once: changing filters is not safe among threads.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 _ORIENTATION = 0x0112  # Exif tag
 _START_OF_SCAN = 0xDA
+_PROGRESSIVE = 0xC2
 _APP1 = 0xE1
 _END_OF_IMAGE = b"\xff\xd9"
+# Expressions, since these are found five times as fast as bytes.
+_SCAN = re.compile(rb"\xff\xda")
+_NO_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 # Some writers append a few bytes to the end of the image.
 _TAIL = 64
+_large = threading.Lock()
 
 
 class EncodedImage:
@@ -40,11 +53,12 @@ class EncodedImage:
     def __init__(self, data: bytes, name: str, *, channels: int = 3):
         """See `decode_image`."""
         self._data, self._name, self._channels = data, name, channels
-        # Only of a JPEG that stands upright and has its end are parts decoded.
+        # Only of a JPEG that stands upright and is whole are parts decoded.
         self._header = None
-        whole = data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]
-        if whole and _read_orientation(_find_exif(data)) == 1:
-            self._header = _decoder().read_header(data)
+        if data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
+            segments = _read_segments(data)
+            if _read_orientation(segments.exif) == 1 and _is_whole(data, segments):
+                self._header = _decoder().read_header(data)
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
@@ -73,7 +87,8 @@ class EncodedImage:
           call in the same thread.
         """
         if self._header is not None and "pixels" not in self.__dict__:
-            pixels = _decoder().crop(self._data, self._header, box, halvings, self._channels)
+            with _one_at_a_time(self._header.width, self._header.height):
+                pixels = _decoder().crop(self._data, self._header, box, halvings, self._channels)
             if pixels is not None:
                 return pixels
         return crop_pixels(self.pixels, box, halvings)
@@ -141,6 +156,8 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
     if not data:
         raise DataError(f"{name}: empty file")
     if data.startswith(b"\xff\xd8"):
+        if len(_SCAN.findall(data)) > MAX_SCANS:
+            raise DataError(f"{name}: a JPEG of more than {MAX_SCANS} scans")
         pixels = _decode_jpeg(data, name, channels)
         if pixels is not None:
             return pixels
@@ -154,30 +171,59 @@ def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
         if colorspace == "CMYK":
             return None
         _check_size(width, height, name)
-        pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
+        with _one_at_a_time(width, height):
+            pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
     except ValueError as e:
         # Pillow accepts harmless flaws that this strict decoder doesn't, but no missing end.
         if "Premature end" in str(e):
             raise DataError(f"{name}: truncated JPEG") from e
         return None
-    return _upright(pixels, _read_orientation(_find_exif(data)))
+    return _upright(pixels, _read_orientation(_read_segments(data).exif))
 
 
-def _find_exif(data: bytes) -> bytes:
-    """The Exif segment of a JPEG: walks its markers, a few microseconds, up to the pixels."""
-    at = 2
+class _Segments(NamedTuple):
+    """What a JPEG's header tells: its Exif segment, if it is progressive, where its scan begins."""
+
+    exif: bytes = b""
+    progressive: bool = False
+    scan: int = -1
+
+
+def _read_segments(data: bytes) -> _Segments:
+    """Walks a JPEG's markers, a few microseconds, up to the pixels."""
+    found, at = _Segments(), 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
-        if marker == _START_OF_SCAN:
-            break
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == _APP1 and data.startswith(b"Exif\0\0", at + 4):
-            return data[at + 4 : at + 2 + length]
+        if marker == _START_OF_SCAN:
+            return found._replace(scan=at + 2 + length)
+        if marker == _PROGRESSIVE:
+            found = found._replace(progressive=True)
+        if marker == _APP1 and not found.exif and data.startswith(b"Exif\0\0", at + 4):
+            found = found._replace(exif=data[at + 4 : at + 2 + length])
         at += 2 + length
-    return b""
+    return found
+
+
+def _is_whole(data: bytes, segments: _Segments) -> bool:
+    """Whether a part of a JPEG can be had where the whole can, and not where it can't.
+
+    Below the part nothing is read of a sequential one: nothing may stand there but pixels, up to
+    the end. Of a progressive one everything is read.
+    """
+    if segments.scan < 0:
+        return False
+    if segments.progressive:
+        return len(_SCAN.findall(data)) <= MAX_SCANS
+    found = _NO_PIXELS.search(data, segments.scan)
+    return found is not None and data.find(_END_OF_IMAGE, len(data) - _TAIL) == found.start()
+
+
+def _one_at_a_time(width: int, height: int) -> contextlib.AbstractContextManager:
+    return _large if width * height > LARGE else contextlib.nullcontext()
 
 
 def _read_orientation(exif: bytes) -> int:
@@ -206,9 +252,10 @@ def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check_size(*image.size, name)
-            image.load()
-            orientation = _read_orientation(image.info.get("exif", b""))
-            pixels = _to_uint8(image, channels)
+            with _one_at_a_time(*image.size):
+                image.load()
+                orientation = _read_orientation(image.info.get("exif", b""))
+                pixels = _to_uint8(image, channels)
     except DataError:
         raise
     except Image.UnidentifiedImageError as e:
@@ -224,11 +271,13 @@ def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
-        image = Image.fromarray(np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8))
+        values = np.asarray(image) >> 8
+        image = Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
     if image.mode in ("P", "PA"):
         # By way of RGBA: a palette with transparency warns when it is converted to RGB.
         image = image.convert("RGBA")
-    return np.array(image.convert("RGB" if channels == 3 else "L"))
+    mode = "RGB" if channels == 3 else "L"
+    return np.array(image if image.mode == mode else image.convert(mode))
 
 
 def _check_size(width: int, height: int, name: str) -> None:

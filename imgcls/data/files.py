@@ -5,13 +5,17 @@ import re
 import stat
 import threading
 import zipfile
-import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from imgcls.cli import one_line
 from imgcls.errors import ConfigError, DataError
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Of a picture's file; of as many pixels as are decoded, 3 bytes each take as much.
+MAX_BYTES = 2**28
+# What any zip program writes; others unpack without a bound on the memory.
+_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_MAX_LINK = 4096
 
 
 class Files:
@@ -46,7 +50,7 @@ class Files:
         if found is None:
             found = (
                 os.path.relpath(os.path.join(folder, file), self.root)
-                for folder, _, files in os.walk(self.root, followlinks=True)
+                for folder, files in walk(self.root)
                 for file in files
             )
         return sorted(f for f in found if is_picture(f))
@@ -61,23 +65,19 @@ class Files:
         }
 
     def read(self, path: str) -> bytes:
-        """The bytes of a file; a `DataError` if it can't be read."""
+        """The bytes of a file.
+
+        Raises:
+          DataError: there is none, it can't be read, or has more than `MAX_BYTES`.
+        """
+        if self._members is None:
+            return read_file(self.name(path))
         try:
-            if self._members is None:
-                with open(os.path.join(self.root, path), "rb") as file:
-                    return file.read()
             # One handle a thread: a shared one would make the threads wait for each other.
             if not hasattr(self._local, "zip"):
                 self._local.zip = zipfile.ZipFile(self.root)
-            return self._local.zip.read(path)
-        except (
-            OSError,
-            KeyError,
-            zipfile.BadZipFile,
-            zlib.error,
-            NotImplementedError,
-            RuntimeError,
-        ) as e:
+            return _read_member(self._local.zip, self._local.zip.getinfo(path), MAX_BYTES)
+        except Exception as e:  # For a broken zip there is no one type.
             raise DataError(f"{self.name(path)}: can't be read: {one_line(e)}") from e
 
     def name(self, path: str) -> str:
@@ -110,31 +110,89 @@ class Files:
         self.__dict__.update(state, _local=threading.local())
 
 
+def read_file(path: str) -> bytes:
+    """The bytes of a picture's file.
+
+    Raises:
+      DataError: there is none, it can't be read, is no file, or has more than `MAX_BYTES`.
+    """
+    try:
+        # Of a pipe without a writer, opening would wait for one.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise DataError(f"{path}: can't be read: it is no file")
+            if about.st_size > MAX_BYTES:
+                raise DataError(
+                    f"{path}: has {about.st_size:,} bytes, and at most {MAX_BYTES:,} are read"
+                )
+            return file.read(MAX_BYTES)
+    except (OSError, ValueError) as e:
+        raise DataError(f"{path}: can't be read: {one_line(e)}") from e
+
+
+def walk(root: str) -> Iterator[tuple[str, list[str]]]:
+    """Each folder under `root`, itself the first, and its files; links are followed, but never in
+    a circle."""
+    above: dict[str, frozenset] = {}
+    for folder, folders, files in os.walk(root, followlinks=True):
+        try:
+            about = os.stat(folder)
+        except OSError:
+            folders.clear()
+            continue
+        own = (about.st_dev, about.st_ino)
+        passed = above.pop(folder, frozenset())
+        if own in passed:
+            folders.clear()
+            continue
+        folders.sort()
+        above |= {os.path.join(folder, name): passed | {own} for name in folders}
+        yield folder, files
+
+
 def is_picture(path: str) -> bool:
     """By its name; hidden files and folders, and `__MACOSX/`, hold none."""
     hidden = any(part.startswith((".", "__")) for part in path.split("/"))
     return path.lower().endswith(EXTENSIONS) and not hidden
 
 
+def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
+    """A member's bytes; never more than it says, and it may say at most `limit`."""
+    if member.compress_type not in _ZIP_METHODS:
+        raise ValueError("compressed in a way that is not read; zip the folder anew")
+    if member.file_size > limit:
+        raise ValueError(f"{member.file_size:,} bytes, and at most {limit:,} are read")
+    with archive.open(member) as file:
+        return file.read(member.file_size)
+
+
 def _list_zip(path: str, said: str) -> list[str]:
-    with zipfile.ZipFile(path) as archive:
-        for member in archive.infolist():
-            places = [member.filename]
-            if stat.S_ISLNK(member.external_attr >> 16):
-                link = archive.read(member).decode(errors="replace")
-                folder = os.path.dirname(member.filename)
-                # Where a link leads is counted from its folder: `a/../b` stays inside.
-                places.append(link if _is_rooted(link) else os.path.normpath(f"{folder}/./{link}"))
-            if any(_is_rooted(p) or ".." in re.split(r"[/\\]", p) for p in places):
-                raise ConfigError(
-                    f"{said}: refused, its member {member.filename!r} points outside of it"
-                )
-            if "\\" in member.filename:
-                raise ConfigError(
-                    f"{said}: refused, its member {member.filename!r} is written with a backslash; "
-                    "zip the folder anew"
-                )
-        return [member.filename for member in archive.infolist() if not member.is_dir()]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _check_member(archive, member, said)
+            return [member.filename for member in archive.infolist() if not member.is_dir()]
+    except ConfigError:
+        raise
+    except Exception as e:  # For a broken zip there is no one type.
+        raise ConfigError(f"{said}: is no zip that can be read ({one_line(e)}); zip it anew") from e
+
+
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, said: str) -> None:
+    places = [member.filename]
+    if stat.S_ISLNK(member.external_attr >> 16):
+        link = _read_member(archive, member, _MAX_LINK).decode(errors="replace")
+        folder = os.path.dirname(member.filename)
+        # Where a link leads is counted from its folder: `a/../b` stays inside.
+        places.append(link if _is_rooted(link) else os.path.normpath(f"{folder}/./{link}"))
+    if any(_is_rooted(p) or ".." in re.split(r"[/\\]", p) for p in places):
+        raise ConfigError(f"{said}: refused, its member {member.filename!r} points outside of it")
+    if "\\" in member.filename:
+        raise ConfigError(
+            f"{said}: refused, its member {member.filename!r} is written with a backslash; zip the "
+            "folder anew"
+        )
 
 
 def _is_rooted(path: str) -> bool:

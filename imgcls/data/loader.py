@@ -291,7 +291,9 @@ class Loader:
       prefetch: batches kept ready on the device.
 
     Attributes:
-      skipped: unreadable records of this process's share that were passed over so far.
+      skipped: unreadable records of this process's share that were passed over so far;
+        a row that several processes hold counts in one.
+      positions: of the order that were given out so far, by all processes.
     """
 
     def __init__(
@@ -306,9 +308,10 @@ class Loader:
         workers: int = 0,
         prefetch: int = 2,
     ):
-        self.skipped = 0
+        self.skipped = self.positions = 0
         self._mesh, self._batch_size = mesh, batch_size
         rows = sharding.local_rows(mesh, batch_size)
+        self._counted = sharding.counted_rows(mesh, batch_size)
         examples = _LocalRows(reader, rows, batch_size, first, last)
         threads = os.cpu_count() if threads is None else threads
         if workers:
@@ -337,6 +340,7 @@ class Loader:
         self._iterator = iter(self._batches)
         for batch, skipped in self._iterator:
             self.skipped += skipped
+            self.positions += self._batch_size
             yield batch
 
     def close(self) -> None:
@@ -345,5 +349,5 @@ class Loader:
             self._iterator.close()
 
     def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
-        skipped = int(batch.pop("skipped").sum())
+        skipped = int(batch.pop("skipped")[self._counted].sum())
         return sharding.to_global(self._mesh, batch, self._batch_size), skipped

@@ -58,7 +58,9 @@ class ResidentLoader:
       prefetch: batches gathered ahead.
 
     Attributes:
-      skipped: unreadable records of this process's share that were passed over so far.
+      skipped: unreadable records of this process's share that were passed over so far;
+        a row that several processes hold counts in one.
+      positions: of the order that were given out so far, by all processes.
 
     Raises:
       ConfigError: more pictures than a device should hold.
@@ -76,10 +78,11 @@ class ResidentLoader:
         threads: int | None = None,
         prefetch: int = 2,
     ):
-        self.skipped = 0
+        self.skipped = self.positions = 0
         self._reader, self._mesh, self._batch_size = reader, mesh, batch_size
         self._steps, self._prefetch = range(first, last), max(prefetch, 1)
         self._rows = sharding.local_rows(mesh, batch_size)
+        self._counted = sharding.counted_rows(mesh, batch_size)
         images, labels, self._readable = _read_all(reader, threads or os.cpu_count())
         whole = sharding.replicated(mesh)
         self._images, self._labels = (
@@ -106,6 +109,7 @@ class ResidentLoader:
     def _take(self, future: Future) -> dict[str, jax.Array]:
         batch, skipped = future.result()
         self.skipped += skipped
+        self.positions += self._batch_size
         return batch
 
     def _batch(self, step: int) -> tuple[dict[str, jax.Array], int]:
@@ -114,7 +118,9 @@ class ResidentLoader:
         index, skipped = np.array(chosen, np.int32).T
         numbers = {"index": index, "epoch": np.int32(positions // len(self._readable))}
         numbers = sharding.to_global(self._mesh, numbers, self._batch_size)
-        return self._gather(self._images, self._labels, **numbers), int(skipped.sum())
+        return self._gather(self._images, self._labels, **numbers), int(
+            skipped[self._counted].sum()
+        )
 
     def _index_at(self, position: int) -> tuple[int, int]:
         """The example at a position, and how many unreadable ones were passed over there."""

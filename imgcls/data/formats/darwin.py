@@ -7,6 +7,7 @@ the kind `tag`; what hangs on these (attributes, text, properties) is kept as me
 import os
 
 from imgcls.data import problems as kinds
+from imgcls.data.files import walk
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import Table
 from imgcls.errors import ConfigError
@@ -26,8 +27,9 @@ def read_darwin(path: str, table: Table) -> None:
     if os.path.isfile(path):
         _add_file(load_json(path, EXPECTED), path, table)
         return
-    for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
+    for folder, names in walk(path):
+        if "/." in os.path.join("/", os.path.relpath(folder, path), "").replace("/./", "/"):
+            continue
         for name in sorted(n for n in names if n.endswith(".json") and not n.startswith(".")):
             file = os.path.join(folder, name)
             try:
