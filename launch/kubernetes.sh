@@ -4,7 +4,7 @@
 #     --chips=8 --config=configs/resnet50.py --workdir=/data/runs/r50 [--config.KEY=VALUE ...]
 #   launch/kubernetes.sh tpu ... --nodes=4 --chips=4 --accelerator=tpu-v5-lite-podslice --topology=4x4
 # The claim is mounted at /data; --chips are GPUs or TPU chips per node. --dry_run prints the
-# document. To stop: kubectl delete jobset NAME (the run saves, and continues when started anew).
+# document. Bash must be 4.3 or later. To stop: kubectl delete jobset NAME (the run saves, and continues when started anew).
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -19,6 +19,7 @@ json_list() {
   for item in "$@"; do
     if [[ $item == *[[:cntrl:]]* ]]; then usage "an argument has a control character"; fi
     item=${item//\\/\\\\} item=${item//\"/\\\"}
+    # shellcheck disable=SC2016
     item=${item//'$('/'$$('}
     line+="${line:+, }\"$item\""
   done
@@ -41,12 +42,12 @@ for argument in "$@"; do
   elif [[ $argument == --?*=* && -v fields[$name] ]]; then
     fields[$name]=$value
   else
-    case $argument in --config=?*) config=1 ;; --workdir=/?*) workdir=1 ;; esac
+    case $argument in --config=?*) config=1 ;; --workdir=/data/?*) workdir=1 ;; esac
     arguments+=("$argument")
   fi
 done
 [[ -n $config ]] || usage "--config is missing"
-[[ -n $workdir ]] || usage "--workdir is missing, or does not begin with /"
+[[ -n $workdir ]] || usage "--workdir is missing, or not below /data"
 
 text=$(< "$here/kubernetes-$device.yaml")
 for name in "${!fields[@]}"; do
