@@ -75,9 +75,16 @@ class Goodput:
     def keep(self) -> None:
         """Writes what the next process of the run has to know."""
         if jax.process_index() == 0:
-            record = {"time": time.time(), "wall_seconds": self._wall(), "restarts": self._restarts}
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            replace_text(self._path, json.dumps(record) + "\n")
+            record = {"time": time.time(), **self.metrics()}
+            replace_text(self._path, json.dumps(record, indent=2) + "\n")
+
+    def told(self) -> str:
+        """The end of a run's last line; keeps the record."""
+        if self._before is None:
+            return ""
+        self.keep()
+        return f", goodput {100 * self.useful / self._wall():.0f} % of {self._wall():.0f} s"
 
     def _wall(self) -> float:
         # Not below what is useful, though a clock was set back between two processes.
@@ -88,6 +95,7 @@ class Goodput:
         try:
             record = json.loads(self._path.read_text())
             since = time.time() - record["time"] - (time.monotonic() - self._began)
-            return record["wall_seconds"] + max(since, 0.0), record["restarts"] + 1
+            wall, restarts = (record[f"goodput/{key}"] for key in ("wall_seconds", "restarts"))
+            return wall + max(since, 0.0), restarts + 1
         except (OSError, ValueError, KeyError, TypeError):
             return 0.0, 0

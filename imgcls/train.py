@@ -1,9 +1,7 @@
 """The training loop: the only one, for every objective."""
 
-import collections
 import dataclasses
 import functools
-import math
 import os
 import signal
 from collections.abc import Callable, Iterable
@@ -18,7 +16,8 @@ from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
 from imgcls import optim, sharding, weights
-from imgcls.checkpoint import Checkpointer, check_same_run
+from imgcls.checkpoint import check_same_run
+from imgcls.checkpointer import Checkpointer
 from imgcls.data import (
     check_skipped,
     create_batch_transforms,
@@ -28,17 +27,16 @@ from imgcls.data import (
     open_split,
 )
 from imgcls.data.sources import Source
-from imgcls.errors import ConfigError, TrainingError
+from imgcls.errors import ConfigError
 from imgcls.evaluators import create_evaluators
+from imgcls.goodput import Goodput
+from imgcls.guard import PendingMetrics, Record, Stretch, WentBad, check_guard
 from imgcls.initial import arrays_from_data
 from imgcls.objectives import backbone_variables, create_objective, place_backbone
 from imgcls.programs import Programs, in_background, use_compile_cache
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
 from imgcls.writer import StartClock, Writer, check_wandb, say
-
-# A step's metrics are read this many steps later, so that the device never waits for the host.
-METRICS_LAG = 2
 
 
 @dataclasses.dataclass
@@ -55,6 +53,7 @@ class Run:
     state: Future[TrainState]  # a fresh one is made while the training step is compiled
     step_fn: Callable
     first: int  # the step to continue from; 0 is a fresh start
+    record: Record  # of that step
     total: int
     log_every: int
     checkpoint_every: int
@@ -77,17 +76,37 @@ def train(
     Raises:
       ConfigError: a setting that can't work; nothing has been written then.
       DataError: an unreadable record, with `data.on_error='fail'`.
-      TrainingError: a loss that is not finite.
+      TrainingError: a loss or gradient that is not finite, where `config.guard` has no way on.
     """
-    clock = clock or StartClock()
-    run = set_up(config, workdir, accept_changes)
-    clock.lap("set-up")
-    total = run.total
+    clock, stretch = clock or StartClock(), None
+    goodput = Goodput(workdir, clock.began)
+    while True:
+        run = set_up(config, workdir, accept_changes, stretch)
+        clock.lap("set-up")
+        try:
+            return run_steps(config, workdir, run, clock, goodput)
+        except WentBad as bad:
+            # As if the command was typed again, but with the data that comes after the stretch.
+            stretch, clock = bad.stretch, StartClock()
+            del run
+
+
+def run_steps(
+    config: ConfigDict, workdir: str, run: Run, clock: StartClock, goodput: Goodput
+) -> dict[str, float]:
+    """The loop itself: steps from `run.first` to the last; arguments and results as of `train`.
+
+    Raises:
+      WentBad: the run is to go back.
+    """
+    total, shift = run.total, run.record.shift
     results: dict[str, float] = {}
     skipped = 0
-    loader = create_train_loader(config, run.source, run.mesh, run.first, total)
+    loader = create_train_loader(config, run.source, run.mesh, run.first + shift, total + shift)
     writer = Writer(workdir, config, run.first, total)
-    pending, stop = PendingMetrics(), StopSignal()
+    pending, stop = PendingMetrics(config, run.record), StopSignal()
+    if run.first < total:
+        goodput.begin(run.first, run.record)
     try:
         for step, batch in enumerate(loader, start=run.first + 1):
             profile(config, workdir, step)
@@ -96,37 +115,48 @@ def train(
                 step_fn = run.programs.compile("train_step", run.step_fn, run.shapes, batch)
                 state = run.state.result()
                 clock.lap("programs")
+                goodput.restart()
             state, metrics = step_fn(state, batch)
             pending.add(step, metrics)
             writer.progress(step)
             last, stopping = step == total, stop.received(step)
-
-            # Log.
             if step == run.first + 1:
                 pending.check_all()
                 clock.tell("step")
                 writer.restart_clock(step)
-            if step % run.log_every == 0 or last:
-                measured = pending.check_all()
-                if skipped := check_skipped(config, loader):
-                    measured["skipped_records"] = skipped
-                writer.train_metrics(step, measured)
 
-            # Evaluate, unless the machine is about to be taken away.
+            # What is due now? All of it has to wait for the step, which may have gone bad.
+            logs = step % run.log_every == 0 or last
             due = {n: e for n, (every, e) in run.evaluators.items() if last or step % every == 0}
             if stopping and not last:
-                due = {}
+                due = {}  # The machine is about to be taken away.
+            saves = last or stopping or step % run.checkpoint_every == 0
+            if logs or due or saves:
+                measured = pending.check_all()
+                goodput.count(step, pending.record)
+
+            # Log.
+            if logs:
+                if skipped := check_skipped(config, loader):
+                    measured["skipped_records"] = skipped
+                writer.train_metrics(step, measured, goodput.metrics())
+                goodput.keep()
+
+            # Evaluate.
             if due:
-                pending.check_all()
                 results = writer.eval_metrics(step, evaluate(run.objective, state, due))
                 check_keep_best(config, results, due)
                 writer.restart_clock(step)
 
-            # Checkpoint, but never a state that has gone bad.
+            # Checkpoint, but never a state that has gone bad, nor one that may: among updates that
+            # are left out it would take the place of a good one.
             judged = bool(due) and config.checkpoint.keep_best in results
-            if last or stopping or step % run.checkpoint_every == 0 or judged:
-                pending.check_all()
-                run.checkpointer.save(step, state, results if judged else None)
+            proven = last or stopping or not pending.record.in_a_row
+            if (saves or judged) and proven:
+                record = dataclasses.replace(pending.record, useful_seconds=goodput.useful)
+                run.checkpointer.save(step, state, results if judged else None, record)
+            if logs or due or saves:
+                goodput.restart()
             if stopping and not last:
                 run.checkpointer.close()
                 say(f"stopped at step {step} of {total}; type the same command again to continue")
@@ -138,17 +168,25 @@ def train(
         writer.close()
         run.checkpointer.close()
     left_out = f", {skipped} unreadable records were skipped" if skipped else ""
-    say(f"done: {total} steps, {workdir}{left_out}")
+    say(f"done: {total} steps, {workdir}{left_out}{goodput.told()}")
     return results
 
 
-def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
-    """Config -> data -> model -> state; every mistake in the config shows here."""
+def set_up(
+    config: ConfigDict, workdir: str, accept_changes: bool, stretch: Stretch | None = None
+) -> Run:
+    """Config -> data -> model -> state; every mistake in the config shows here.
+
+    Args:
+      config, workdir, accept_changes: of `train`.
+      stretch: of bad numbers, to go back to before it and on with other data.
+    """
     # Config.
     use_compile_cache(config)
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
     check_wandb(config)
+    check_guard(config)
     check_same_run(config, workdir, accept_changes)
 
     # Data.
@@ -176,7 +214,11 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
     checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
     checkpointer = Checkpointer(workdir, config, info)
     programs = Programs(config, info, objective, mesh)
-    first = checkpointer.latest_step or 0
+    if stretch is not None:
+        checkpointer.go_back(stretch)
+    first, record = checkpointer.latest_step or 0, checkpointer.record()
+    if stretch is not None:
+        record.shift = stretch.last - first
     state = Future()
     if first:
         state.set_result(checkpointer.restore(shapes))
@@ -191,7 +233,7 @@ def set_up(config: ConfigDict, workdir: str, accept_changes: bool) -> Run:
     describe_run(config, shapes, source, mesh, total)
     step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
     parts = (mesh, source, objective, evaluators, checkpointer, programs, shapes, state, step_fn)
-    return Run(*parts, first, total, log_every, checkpoint_every)
+    return Run(*parts, first, record, total, log_every, checkpoint_every)
 
 
 def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
@@ -210,40 +252,6 @@ def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, Any]:
         for name, evaluator in evaluators.items()
         for key, value in evaluator.run(variables).items()
     }
-
-
-class PendingMetrics:
-    """Metrics of steps that may still be running; a loss that is not finite ends the run."""
-
-    def __init__(self):
-        self._queue = collections.deque()
-        self._latest: dict[str, float] = {}
-
-    def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes a step's metrics and checks the one of `METRICS_LAG` steps ago."""
-        self._queue.append((step, metrics))
-        while len(self._queue) > METRICS_LAG:
-            self._check(*self._queue.popleft())
-
-    def check_all(self) -> dict[str, float]:
-        """Waits for all steps; returns the last one's metrics.
-
-        Raises:
-          TrainingError: the loss or the gradient of a step is not finite.
-        """
-        while self._queue:
-            self._check(*self._queue.popleft())
-        return dict(self._latest)
-
-    def _check(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        self._latest = {key: float(value) for key, value in metrics.items()}
-        for key in ("loss", "grad_norm"):
-            if not math.isfinite(self._latest[key]):
-                raise TrainingError(
-                    f"step {step}: {key} is {self._latest[key]} at learning rate "
-                    f"{self._latest['learning_rate']:.4g}; the last checkpoint is kept: lower "
-                    "optim.learning_rate or set optim.clip_norm"
-                )
 
 
 class StopSignal:

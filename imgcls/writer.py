@@ -37,7 +37,7 @@ class StartClock:
     """
 
     def __init__(self, began: float | None = None):
-        self._began = self._since = time.monotonic() if began is None else began
+        self.began = self._since = time.monotonic() if began is None else began
         self._laps: list[str] = []
 
     def lap(self, name: str) -> None:
@@ -49,7 +49,7 @@ class StartClock:
     def tell(self, name: str) -> None:
         """Ends the last stretch and says them all."""
         self.lap(name)
-        say(f"first step after {self._since - self._began:.1f} s ({', '.join(self._laps)})")
+        say(f"first step after {self._since - self.began:.1f} s ({', '.join(self._laps)})")
 
 
 class Writer:
@@ -90,12 +90,21 @@ class Writer:
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
-    def train_metrics(self, step: int, metrics: dict[str, float]) -> None:
-        """Writes the training metrics of a step, with the images/s since the last call."""
+    def train_metrics(
+        self, step: int, metrics: dict[str, float], unshown: dict[str, float] | None = None
+    ) -> None:
+        """Writes the training metrics of a step, with the images/s since the last call.
+
+        Args:
+          step: of the metrics.
+          metrics: are written as `train/NAME`, and shown.
+          unshown: are written by their own names.
+        """
         seconds = time.monotonic() - self._since
         speed = (step - self._step) * self._batch_size / max(seconds, 1e-9)
         metrics = {**metrics, "images_per_second": speed}
-        self.write(step, {f"train/{key}": value for key, value in metrics.items()})
+        written = {f"train/{key}": value for key, value in metrics.items()}
+        self.write(step, written | (unshown or {}))
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {speed:.0f} img/s")
         else:

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from imgcls.bench.flops import count_flops, find_peak, measure_peak
 from imgcls.data import create_train_loader
-from imgcls.train import METRICS_LAG, Run, set_up
+from imgcls.guard import METRICS_LAG
+from imgcls.train import Run, set_up
 
 # Steps before the clock starts.
 WARM_UP = 2
