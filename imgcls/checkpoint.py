@@ -1,20 +1,20 @@
-"""Orbax checkpoints: the train state, and beside it all that inference needs.
+"""Reading Orbax checkpoints: the train state, and beside it all that inference needs.
 
 A checkpoint is a directory `WORKDIR/checkpoints/STEP` with the items `state` and `meta` (the
-config, class names, image shape, versions). It is written in the background and renamed when
-whole, so the newest one that is listed can always be restored, on any mesh.
+config, class names, image shape, versions). It is written in the background, renamed when whole
+and summed (imgcls/checkpointer.py, imgcls/soundness.py): the newest one that is listed can be
+restored, on any mesh, and one that was damaged since is noticed.
 """
 
 import dataclasses
 import functools
 import json
-import os
-import pathlib
-from importlib import metadata
+import sys
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epath
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -22,148 +22,39 @@ from imgcls import config as config_lib
 from imgcls import sharding
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
-from imgcls.guard import Record, Stretch
 from imgcls.objectives import backbone_variables, create_objective
+from imgcls.soundness import find_damage, newest_whole
 from imgcls.state import TrainState
+from imgcls.workdir import as_path
 from imgcls.writer import say
 
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
+# A checkpoint or log that can't be written: the run goes on, or ends.
+ON_ERROR = ("continue", "stop")
 
 
-class Checkpointer:
-    """The checkpoints of a workdir.
-
-    Args:
-      workdir: of the run.
-      config: the run's; goes into every checkpoint. `config.checkpoint` says what is kept.
-      data_info: the data's classes and shape; goes into every checkpoint.
-    """
-
-    def __init__(self, workdir: str, config: ConfigDict, data_info: DataInfo):
-        self._folder, self._keep = _directory(workdir), config.checkpoint
-        self._meta = _describe(config, data_info)
-
-    @functools.cached_property
-    def _manager(self):
-        # Here, since Orbax is slow to import and a fresh run first needs it to save.
-        import orbax.checkpoint as ocp
-        from orbax.checkpoint import checkpoint_managers
-
-        keep = [checkpoint_managers.LatestN(max(self._keep.keep_last, 1))]
-        best = self._keep.keep_best
-        if best is not None:
-            # Saves between evaluations have no metric, and must not displace the best.
-            sign = -1.0 if best.endswith("loss") else 1.0
-            keep.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: sign * metrics[best],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
-                )
-            )
-        return ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
-                cleanup_tmp_directories=True,
-            ),
-            item_names=("state", "meta"),
-        )
-
-    @property
-    def latest_step(self) -> int | None:
-        """The newest complete checkpoint's step."""
-        return self._manager.latest_step() if os.path.isdir(self._folder) else None
-
-    def save(
-        self,
-        step: int,
-        state: TrainState,
-        metrics: dict[str, float] | None = None,
-        record: Record | None = None,
-    ) -> None:
-        """Starts to write the state; returns before it is on disk. No-op if the step is there."""
-        import orbax.checkpoint as ocp
-
-        if step in self._manager.all_steps():
-            return
-        record = record or Record()
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                meta=ocp.args.JsonSave(self._meta | {"record": dataclasses.asdict(record)}),
-            ),
-            metrics=metrics or None,
-            force=True,
-        )
-
-    def restore(self, abstract_state: TrainState) -> TrainState:
-        """The newest state, laid out as the shardings of `abstract_state` say."""
-        import orbax.checkpoint as ocp
-
-        restored = self._manager.restore(
-            self.latest_step,
-            args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state)),
-        )
-        return restored["state"]
-
-    @property
-    def record(self) -> Record:
-        """What the newest checkpoint tells of the run; a fresh one where there is no checkpoint."""
-        import orbax.checkpoint as ocp
-
-        if not self.latest_step:
-            return Record()
-        args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        meta = self._manager.restore(self.latest_step, args=args)["meta"]
-        # Older checkpoints tell nothing.
-        return Record(**meta.get("record", {}))
-
-    def go_back(self, stretch: Stretch) -> None:
-        """Deletes the checkpoints that may be the cause of a stretch of bad numbers.
-
-        The newest that stays is one whose next step was finite, where there is such a one; if none
-        is older than the stretch, none stays.
-        """
-        steps = self._manager.all_steps() if os.path.isdir(self._folder) else []
-        before = [step for step in steps if step < stretch.first]
-        proven = [step for step in before if step + 1 < stretch.first]
-        newest = max(proven or before, default=0)
-        for step in steps:
-            if step > newest:
-                self._manager.delete(step)
-
-    def close(self) -> None:
-        """Waits until everything is on disk."""
-        if "_manager" not in vars(self):
-            return
-        self._manager.wait_until_finished()
-        self._manager.close()
-
-
-def latest_checkpoint(path: str) -> pathlib.Path:
-    """The newest complete checkpoint under a workdir; a checkpoint's own directory is itself.
+def latest_checkpoint(path: str) -> epath.Path:
+    """The newest whole checkpoint under a workdir; a checkpoint's own directory is itself.
 
     Raises:
       ConfigError: there is none.
     """
-    folder = pathlib.Path(path)
+    folder = as_path(path)
     if (folder / "meta").is_dir() and (folder / "state").is_dir():
-        return folder.absolute()
-    root, steps = folder / "checkpoints", []
-    if root.is_dir():
-        import orbax.checkpoint as ocp
-
-        steps = ocp.utils.checkpoint_steps(root)
-    if not steps:
+        if damage := find_damage(folder):
+            raise ConfigError(f"this checkpoint is damaged: {damage}; take another one")
+        return folder
+    root = folder / "checkpoints"
+    step, damaged = newest_whole(root)
+    if step is None:
         raise ConfigError(
             f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
         )
-    return (root / str(max(steps))).absolute()
+    for bad, found in damaged.items():
+        _warn(f"the checkpoint of step {bad} is damaged: {found}; that of step {step} is taken")
+    return root / str(step)
 
 
-def place_of(checkpoint: pathlib.Path) -> tuple[pathlib.Path, int]:
+def place_of(checkpoint: epath.Path) -> tuple[epath.Path, int]:
     """Workdir and step of `WORKDIR/checkpoints/STEP`; of one that was moved, its folder and 0."""
     step = int(checkpoint.name) if checkpoint.name.isdigit() else 0
     inside = checkpoint.parent.name == "checkpoints"
@@ -176,9 +67,7 @@ def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> No
     Raises:
       ConfigError: it is not; names every key that changed.
     """
-    try:
-        latest_checkpoint(workdir)
-    except ConfigError:
+    if newest_whole(as_path(workdir) / "checkpoints")[0] is None:
         return
     changed = config_lib.changed_keys(load_meta(workdir)[0], config)
     serious = [key for key in changed if not config_lib.is_harmless(key)]
@@ -296,25 +185,7 @@ def check_classifies(trained: Trained, path: str) -> None:
         )
 
 
-def _directory(workdir: str) -> str:
-    return os.path.join(os.path.abspath(os.path.expanduser(workdir)), "checkpoints")
-
-
-def _describe(config: ConfigDict, info: DataInfo) -> dict:
-    return {
-        "config": json.loads(config_lib.to_json(config)),
-        "class_names": list(info.class_names),
-        "multi_label": info.multi_label,
-        "image_shape": list(info.image_shape),
-        "num_examples": info.num_examples,
-        "class_counts": list(info.class_counts),
-        "model": config.model.name,
-        "preprocessing": {
-            "transform": config.data.eval_transform,
-            "mean": list(config.data.mean),
-            "std": list(config.data.std),
-            "channels": config.data.channels,
-        },
-        "versions": {name: metadata.version(name) for name in PACKAGES},
-        "devices": jax.device_count(),
-    }
+@functools.cache
+def _warn(message: str) -> None:
+    """Says it once, beside what a command prints."""
+    print(f"warning: {message}", file=sys.stderr)

@@ -118,6 +118,7 @@ def default_config() -> ConfigDict:
     c.checkpoint.every = "1 epochs"
     c.checkpoint.keep_last = 2
     c.checkpoint.keep_best = placeholder(str)  # a metric, for example 'test/accuracy'
+    c.checkpoint.on_error = "continue"  # one, or a log, that cannot be written: continue | stop
 
     c.guard = ConfigDict()  # a loss or gradient that is not finite: imgcls/guard.py
     c.guard.skip = 0  # updates in a row that are left out for it; with one more the run ends ...

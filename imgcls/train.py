@@ -158,9 +158,10 @@ def run_steps(
             if logs or due or saves:
                 goodput.restart()
             if stopping and not last:
-                run.checkpointer.close()
+                run.checkpointer.finish()
                 say(f"stopped at step {step} of {total}; type the same command again to continue")
                 return {}
+        run.checkpointer.finish()
     finally:
         # Also after an error: the checkpoint under way is completed, and nothing is left running.
         loader.close()

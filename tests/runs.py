@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.checkpoint import Checkpointer
+from imgcls.checkpointer import Checkpointer
 from imgcls.config import default_config
 from imgcls.data import DataInfo
 from imgcls.models import create_model

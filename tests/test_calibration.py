@@ -11,7 +11,8 @@ import sklearn.metrics as sk
 
 from imgcls import calibration
 from imgcls.calibration import PLAIN, Calibration, apply, best_threshold, decide, fit
-from imgcls.checkpoint import Checkpointer, latest_checkpoint, load_meta
+from imgcls.checkpoint import latest_checkpoint, load_meta
+from imgcls.checkpointer import Checkpointer
 from imgcls.config import default_config
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError, TrainingError

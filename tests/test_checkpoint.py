@@ -10,7 +10,8 @@ import pytest
 
 from imgcls import config as config_lib
 from imgcls import sharding
-from imgcls.checkpoint import Checkpointer, latest_checkpoint, load_eval_variables, load_meta
+from imgcls.checkpoint import latest_checkpoint, load_eval_variables, load_meta
+from imgcls.checkpointer import Checkpointer
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError
 from imgcls.objectives import create_objective

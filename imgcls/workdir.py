@@ -1,0 +1,230 @@
+"""A run's folder: on a disk or an object store, of one run at a time, and able to fill up.
+
+Paths are those of `etils.epath`: a local folder, `gs://bucket/run`, and what fsspec opens.
+"""
+
+import errno
+import os
+import shutil
+import socket
+
+import jax
+import numpy as np
+from etils import epath
+from jax.experimental import multihost_utils
+
+from imgcls.errors import ConfigError
+
+try:
+    import fcntl
+except ImportError:  # Windows: two runs in a folder are not noticed there.
+    fcntl = None
+
+LOCK = ".lock"
+
+
+def as_path(path: str | os.PathLike) -> epath.Path:
+    """The path that a user wrote, absolute."""
+    path = epath.Path(path).expanduser()
+    return path.absolute() if is_local(path) else path
+
+
+def is_local(path: str | os.PathLike) -> bool:
+    """Whether the system's own calls (locks, renames, appending) reach the path."""
+    return "://" not in os.fspath(path)
+
+
+# ---- Writing.
+
+
+def replace_bytes(path: os.PathLike, data: bytes) -> None:
+    """Writes a file whole or not at all. What an object store gets is never there in part."""
+    path = epath.Path(path)
+    if not is_local(path):
+        path.write_bytes(data)
+        return
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(data)
+        os.replace(partial, path)
+    except OSError:
+        _remove(partial)  # Where the disk is full, this gives room back.
+        raise
+
+
+def replace_text(path: os.PathLike, text: str) -> None:
+    """Writes a text whole or not at all."""
+    replace_bytes(path, text.encode())
+
+
+class GrowingFile:
+    """A file that records are added to; those that can't be written wait for the next chance.
+
+    Args:
+      path: of the file; what is there already stays.
+    """
+
+    def __init__(self, path: os.PathLike):
+        self.path, self.waiting = epath.Path(path), b""
+        # An object can't be added to: all of it is written each time.
+        self._whole = b"" if is_local(path) or not self.path.exists() else self.path.read_bytes()
+
+    def add(self, record: bytes) -> None:
+        """Adds a record; it is in the file when this returns.
+
+        Raises:
+          OSError: it is not, nor is a part of it. It comes with the next.
+        """
+        self.waiting += record
+        self.flush()
+
+    def flush(self) -> None:
+        """Writes what waits, or raises as `add` does."""
+        if not self.waiting:
+            return
+        if is_local(self.path):
+            self._append()
+        else:
+            self.path.write_bytes(self._whole + self.waiting)
+            self._whole += self.waiting
+        self.waiting = b""
+
+    def _append(self) -> None:
+        # Opened anew each time: a folder that went away and came back has another file.
+        with open(self.path, "ab", buffering=0) as file:
+            size, left = file.tell(), memoryview(self.waiting)
+            try:
+                while left:
+                    left = left[file.write(left) :]
+            except OSError:
+                file.truncate(size)
+                raise
+
+
+def free_bytes(path: os.PathLike) -> int | None:
+    """The room that is left where a path is or would be; None where that is not known."""
+    if not is_local(path):
+        return None
+    for folder in (epath.Path(path), *epath.Path(path).parents):
+        try:
+            return shutil.disk_usage(folder).free
+        except OSError:
+            continue
+    return None
+
+
+def reason(error: BaseException) -> str:
+    """What kept a file from being written, in a few words."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    text = " ".join(str(error).split())
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EIO):
+        if os.strerror(code) in text:
+            return os.strerror(code)
+    return f"{type(error).__name__}: {text[:300]}"
+
+
+def megabytes(count: int | None) -> str:
+    """A number of bytes as it is said."""
+    return "unknown" if count is None else f"{count / 1e6:.1f} MB"
+
+
+# ---- One run at a time.
+
+
+class Lock:
+    """A workdir as this run's alone, until `release`, or until the process ends in any way.
+
+    A lock that is left behind blocks nobody: the system takes it back with the process. Where it
+    knows no locks (object stores, some network file systems) two runs are not noticed.
+
+    Args:
+      workdir: is made where it is not there yet.
+
+    Raises:
+      ConfigError: another run has it, or it can't be written. With many processes the first one
+        finds out and all raise.
+    """
+
+    def __init__(self, workdir: epath.Path):
+        self._workdir, self._file, told = workdir, None, None
+        if jax.process_index() == 0:
+            try:
+                self._file = _take(workdir)
+            except ConfigError as e:
+                told = e
+        if not agree(told is None):
+            raise told or ConfigError(f"{workdir}: the first process refuses it")
+
+    def check(self) -> None:
+        """Raises an OSError if the folder is another one now: its disk is gone."""
+        if self._file is None:
+            return
+        if os.stat(self._workdir).st_dev != os.fstat(self._file.fileno()).st_dev:
+            raise OSError(errno.ESTALE, "its disk is gone", os.fspath(self._workdir))
+
+    def release(self) -> None:
+        """Gives it back."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _take(workdir: epath.Path):
+    """The open lock file; None where there are no locks."""
+    advice = "choose a --workdir that can be written"
+    if not is_local(workdir):
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+        except Exception as e:  # Whatever the store's library raises.
+            raise ConfigError(f"{workdir}: {reason(e)}; {advice}") from e
+        return None
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = open(workdir / LOCK, "a+")
+    except OSError as e:
+        raise ConfigError(f"{workdir}: {reason(e)}; {advice}") from e
+    try:
+        # Not flock: worker processes would inherit that and keep it after the run is killed.
+        if fcntl is not None:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        if e.errno in (errno.EACCES, errno.EAGAIN):
+            file.seek(0)
+            holder = " ".join(file.read(300).split()) or "another run"
+            file.close()
+            raise ConfigError(
+                f"{workdir}: a run is going on there ({holder}); wait for it, end it, or choose "
+                "another --workdir"
+            ) from None
+    try:
+        file.truncate(0)
+        file.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
+        file.flush()
+    except OSError:  # On a full disk it is locked all the same.
+        pass
+    return file
+
+
+# ---- Many processes.
+
+
+def agree(well: bool) -> bool:
+    """Whether it went well on every process. All call it at the same point."""
+    if jax.process_count() == 1:
+        return well
+    return bool(multihost_utils.process_allgather(np.array(well)).all())
+
+
+def from_first(value: int) -> int:
+    """The first process's value, on all. All call it at the same point."""
+    if jax.process_count() == 1:
+        return value
+    return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
+
+
+def _remove(path: epath.Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:
+        pass
