@@ -69,6 +69,8 @@ def get_config(data: str = "cifar10", variant: int = 94) -> ConfigDict:
         c.optim.lookahead = ConfigDict(dict(every=5, decay=0.95**5, power=3.0))
         c.schedule.warmup = "10 percent"
 
+    c.guard = ConfigDict(dict(skip=5, rollback=True))
+
     c.evaluators = ConfigDict()
     c.evaluators.test = ConfigDict(dict(split="test", tta="flip+translate", every="4 epochs"))
     c.checkpoint = ConfigDict()

@@ -69,6 +69,8 @@ def get_config(
     c.schedule.name = "cosine"
     c.schedule.warmup = "5 percent"
 
+    c.guard = ConfigDict(dict(skip=5, rollback=True))
+
     c.evaluators = ConfigDict()
     c.evaluators.val = ConfigDict(dict(split="val", every="1 epochs"))
 

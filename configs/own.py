@@ -48,6 +48,8 @@ def get_config(
     c.schedule.name = "cosine"
     c.schedule.warmup = "5 percent"
 
+    c.guard = ConfigDict(dict(skip=5, rollback=True))
+
     c.evaluators = ConfigDict()
     c.evaluators.val = ConfigDict(dict(split="val", every="20 percent"))
     c.evaluators.test = ConfigDict(dict(split="test", every="100 percent"))
