@@ -26,7 +26,7 @@ OPEN_SECTIONS = ("model", "objective", "evaluators")
 
 # Keys that may change between a run and its continuation without changing its numbers.
 HARMLESS_KEYS = (
-    *("mesh", "log", "checkpoint", "evaluators", "guard", "compile_cache"),
+    *("mesh", "log", "checkpoint", "evaluators", "guard", "processes", "compile_cache"),
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
     *("data.device_resident", "data.max_skipped"),
 )
@@ -133,6 +133,9 @@ def default_config() -> ConfigDict:
     c.log.tensorboard = True
     c.log.wandb = False
     c.log.profile = ()  # (first, last) step of a profile, written to WORKDIR/profile
+
+    c.processes = ConfigDict()  # of a run of many: imgcls/processes.py
+    c.processes.timeout = 300.0  # seconds; one that is silent, or does not come, is lost after it
 
     c.compile_cache = "~/.cache/imgcls/xla"  # compiled programs; '' for none
     return c
@@ -262,7 +265,7 @@ def check_choice(where: str, value, valid: Iterable[str]) -> None:
 
 def changed_keys(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
     """The keys whose values differ, as `{'optim.learning_rate': (old, new)}`; None where absent."""
-    before, after = _leaves(old), _leaves(new)
+    before, after = leaves(old), leaves(new)
     keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     return {k: (before.get(k), after.get(k)) for k in keys}
 
@@ -303,7 +306,7 @@ def _set(section: ConfigDict, key: str, value, path: str) -> None:
 
 
 def _optional_keys() -> set[str]:
-    return {k.rsplit(".", 1)[-1] for k, v in _leaves(default_config()).items() if v is None}
+    return {k.rsplit(".", 1)[-1] for k, v in leaves(default_config()).items() if v is None}
 
 
 def _read_value(section: ConfigDict, key: str, text: str):
@@ -322,14 +325,15 @@ def _tuples(value):
     return ConfigDict(value) if isinstance(value, dict) else value
 
 
-def _leaves(config: ConfigDict, prefix: str = "") -> dict:
-    leaves = {}
+def leaves(config: ConfigDict, prefix: str = "") -> dict:
+    """`{'optim.learning_rate': value}` of every key that is no section."""
+    found = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict) and len(value):
-            leaves |= _leaves(value, f"{prefix}{key}.")
+            found |= leaves(value, f"{prefix}{key}.")
         else:
-            leaves[prefix + key] = value
-    return leaves
+            found[prefix + key] = value
+    return found
 
 
 def _split_argument(argument: str, path: str) -> tuple[str, object]:

@@ -4,10 +4,10 @@ Keys of the config are overridden by `--config.section.key=value`. The same comm
 a run that was interrupted.
 """
 
-import jax
-
 import imgcls
-from imgcls import cli, config
+from imgcls import cli, config, processes
+from imgcls.cluster import find_place
+from imgcls.errors import EXIT_AGAIN
 from imgcls.train import train
 from imgcls.writer import StartClock
 
@@ -25,12 +25,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--process_id", type=int)
     args, overrides = parser.parse_known_args(argv)
     settings = config.override(config.load(args.config), overrides)
-    if args.coordinator:
-        jax.distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+    place = find_place(args.coordinator, args.num_processes, args.process_id)
     clock = StartClock(imgcls.BEGAN)
     clock.lap("imports")
-    train(settings, args.workdir, args.accept_changes, clock)
-    return 0
+    with processes.session(place, settings.processes.timeout):
+        done = train(settings, args.workdir, args.accept_changes, clock)
+    return EXIT_AGAIN if done is None else 0
 
 
 if __name__ == "__main__":

@@ -5,6 +5,12 @@ Here the key is all that a program is made from: the config, what is known of th
 package's source, the versions, the devices, JAX's own settings and the arguments' shapes. Whatever
 is not found here, or can't be read, is traced as ever, and JAX's cache then saves the compiler's
 work alone.
+
+A compiled program is code that runs as whoever starts it, and it is unpickled, which runs code too.
+So the compile cache is read and written only while nobody but its user can have put anything there:
+the folders and files belong to the user, and neither group nor others may write to them. A folder
+that is made here is open to the user alone. This is the only place where anything is unpickled that
+came from a disk (Grain's workers exchange pickles with their own parent process alone).
 """
 
 import contextlib
@@ -51,9 +57,12 @@ jax.monitoring.register_event_listener(_count_hits)
 
 
 def use_compile_cache(config: ConfigDict) -> None:
-    """Keeps compiled programs in `config.compile_cache`, also those that take little time."""
-    if config.compile_cache:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser(config.compile_cache))
+    """Keeps compiled programs in `config.compile_cache`, also those that take little time.
+
+    A folder that others may write to is not used, and named in the log.
+    """
+    if config.compile_cache and _make_private(folder := _cache_folder(config)):
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
@@ -75,7 +84,7 @@ class Programs:
         ours = all(part.__module__.split(".")[0] == __name__.split(".")[0] for part in parts)
         self._folder = self._origin = None
         if config.compile_cache and ours and jax.process_count() == 1:
-            self._folder = pathlib.Path(config.compile_cache).expanduser() / "programs"
+            self._folder = _cache_folder(config) / "programs"
             self._origin = _origin(config, data_info, self._devices)
 
     def compile(self, name: str, fn: Callable, *args) -> Callable:
@@ -89,7 +98,10 @@ class Programs:
         if self._folder is None:
             return fn.lower(*args).compile()
         path = self._folder / f"{name}-{self._key(name, args)}"
+        if not (_make_private(self._folder.parent) and _make_private(self._folder)):
+            return fn.lower(*args).compile()
         try:
+            _check_private(path)
             os.utime(path)
             payload, trees = pickle.loads(zlib.decompress(path.read_bytes()))
             return serialize_executable.deserialize_and_load(
@@ -117,9 +129,9 @@ class Programs:
         """Writes a program whole or not at all, and takes out those not used for longest."""
         try:
             payload, *trees = serialize_executable.serialize(compiled)
-            self._folder.mkdir(parents=True, exist_ok=True)
             partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
             partial.write_bytes(zlib.compress(pickle.dumps((payload, trees)), level=1))
+            partial.chmod(0o600)
             os.replace(partial, path)
             # Another run, or this one's other thread, may be writing too.
             whole = (p for p in self._folder.iterdir() if p.suffix != ".partial")
@@ -127,6 +139,33 @@ class Programs:
                 old.unlink(missing_ok=True)
         except Exception as e:  # A full disk, or a backend that can't: the run goes on without.
             logging.warning("%s is not kept: %s", path, e)
+
+
+def _cache_folder(config: ConfigDict) -> pathlib.Path:
+    return pathlib.Path(config.compile_cache).expanduser()
+
+
+def _make_private(folder: pathlib.Path) -> bool:
+    """Makes a folder that only its user opens; whether it can be trusted, which the log says."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_private(folder)
+        return True
+    except OSError as e:
+        logging.warning("compiled programs are not kept: %s", e)
+        return False
+
+
+def _check_private(path: pathlib.Path) -> None:
+    """Raises an OSError unless a file or folder is the user's, and nobody else may change it."""
+    about = path.stat()
+    if about.st_uid != os.geteuid():
+        raise PermissionError(
+            f"{path} belongs to another user; name a config.compile_cache of yours"
+        )
+    if about.st_mode & 0o022:
+        raise PermissionError(f"{path} may be changed by others; run `chmod go-w {path}`")
 
 
 def in_background(fn: Callable[[], Any]) -> Future:
@@ -144,7 +183,7 @@ def _origin(config: ConfigDict, data_info, devices: list[jax.Device]) -> str:
     environment = [os.environ.get(key) for key in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
     versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
-    return repr((settings, data_info, environment, flags, versions, _machine(devices), _source()))
+    return repr((settings, data_info, environment, flags, versions, _machine(devices), source_digest()))
 
 
 def _machine(devices: list[jax.Device]) -> list[str]:
@@ -159,7 +198,7 @@ def _machine(devices: list[jax.Device]) -> list[str]:
     return found
 
 
-def _source() -> str:
+def source_digest() -> str:
     """A digest of this package's source."""
     root, digest = pathlib.Path(__file__).parent, hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

@@ -3,19 +3,17 @@
 import dataclasses
 import functools
 import os
-import signal
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
-from imgcls import optim, sharding, weights
+from imgcls import alike, optim, processes, sharding, weights
 from imgcls.checkpoint import check_same_run
 from imgcls.checkpointer import Checkpointer
 from imgcls.data import (
@@ -61,7 +59,7 @@ class Run:
 
 def train(
     config: ConfigDict, workdir: str, accept_changes: bool = False, clock: StartClock | None = None
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """Trains what the config says, or continues where the workdir's newest checkpoint ends.
 
     Args:
@@ -71,7 +69,8 @@ def train(
       clock: has run since the process began; a new one begins here.
 
     Returns:
-      The last evaluation's metrics (empty if the run was complete before, or is to be continued).
+      The last evaluation's metrics (empty if the run was complete before); None if it was stopped
+      by SIGTERM, and is to be continued.
 
     Raises:
       ConfigError: a setting that can't work; nothing has been written then.
@@ -93,7 +92,7 @@ def train(
 
 def run_steps(
     config: ConfigDict, workdir: str, run: Run, clock: StartClock, goodput: Goodput
-) -> dict[str, float]:
+) -> dict[str, float] | None:
     """The loop itself: steps from `run.first` to the last; arguments and results as of `train`.
 
     Raises:
@@ -104,7 +103,7 @@ def run_steps(
     skipped = 0
     loader = create_train_loader(config, run.source, run.mesh, run.first + shift, total + shift)
     writer = Writer(workdir, config, run.first, total)
-    pending, stop = PendingMetrics(config, run.record), StopSignal()
+    pending = PendingMetrics(config, run.record)
     if run.first < total:
         goodput.begin(run.first, run.record)
     try:
@@ -119,7 +118,7 @@ def run_steps(
             state, metrics = step_fn(state, batch)
             pending.add(step, metrics)
             writer.progress(step)
-            last, stopping = step == total, stop.received(step)
+            last, stopping = step == total, processes.stop_asked(step)
             if step == run.first + 1:
                 pending.check_all()
                 clock.tell("step")
@@ -160,12 +159,11 @@ def run_steps(
             if stopping and not last:
                 run.checkpointer.finish()
                 say(f"stopped at step {step} of {total}; type the same command again to continue")
-                return {}
+                return None
         run.checkpointer.finish()
     finally:
         # Also after an error: the checkpoint under way is completed, and nothing is left running.
         loader.close()
-        stop.restore()
         writer.close()
         run.checkpointer.close()
     left_out = f", {skipped} unreadable records were skipped" if skipped else ""
@@ -183,6 +181,7 @@ def set_up(
       stretch: of bad numbers, to go back to before it and on with other data.
     """
     # Config.
+    alike.check_start(config, workdir, accept_changes)
     use_compile_cache(config)
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
@@ -193,6 +192,7 @@ def set_up(
     # Data.
     source = open_split(config, config.data.train_split)
     info = describe(config, source, create_reader(config, source, train=True))
+    alike.check_data(source, info)
     transforms = create_batch_transforms(config)
     to_steps = functools.partial(config_lib.steps, config=config, num_examples=len(source))
     total = to_steps(config.total, where="total")
@@ -253,31 +253,6 @@ def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, Any]:
         for name, evaluator in evaluators.items()
         for key, value in evaluator.run(variables).items()
     }
-
-
-class StopSignal:
-    """SIGTERM, noticed between steps; with many processes, at a step that all agree on."""
-
-    def __init__(self):
-        self._received = False
-        # Among many processes JAX's coordination service catches the signal itself.
-        self._alone = jax.process_count() == 1
-        if self._alone:
-            self._previous = signal.signal(signal.SIGTERM, self._note)
-
-    def received(self, step: int) -> bool:
-        """Whether to save and end now; every process gets the same answer."""
-        if self._alone:
-            return self._received
-        return multihost_utils.reached_preemption_sync_point(step)
-
-    def restore(self) -> None:
-        """Gives the signal back to whom it had belonged."""
-        if self._alone:
-            signal.signal(signal.SIGTERM, self._previous)
-
-    def _note(self, signum, frame) -> None:
-        self._received = True
 
 
 def check_keep_best(config: ConfigDict, results: dict[str, float], due: Iterable[str]) -> None:
