@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgcls.cli import one_line
-from imgcls.data.files import is_picture
+from imgcls.data.files import is_picture, read_file
 from imgcls.errors import ConfigError, DataError
 
 Picture = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -51,7 +51,7 @@ class Pictures:
         picture, name = self._pictures[index], self.name(index)
         try:
             if isinstance(picture, str):
-                picture = pathlib.Path(picture).read_bytes()
+                picture = read_file(picture)
             elif isinstance(picture, Image.Image):
                 with self._lock:  # An image that Pillow has yet to read may be listed twice.
                     picture.load()

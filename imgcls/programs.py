@@ -183,7 +183,8 @@ def _origin(config: ConfigDict, data_info, devices: list[jax.Device]) -> str:
     environment = [os.environ.get(key) for key in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
     versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
-    return repr((settings, data_info, environment, flags, versions, _machine(devices), source_digest()))
+    made_of = (settings, data_info, environment, flags, versions)
+    return repr((*made_of, _machine(devices), source_digest()))
 
 
 def _machine(devices: list[jax.Device]) -> list[str]:

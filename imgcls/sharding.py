@@ -95,7 +95,10 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def counted_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Which of `local_rows` no process of a lower number holds too, bool: together each row once."""
+    """Which of `local_rows` no process of a lower number holds too, bool `[rows]`.
+
+    Over all processes every row of the batch is true once.
+    """
     places = batch_sharding(mesh).devices_indices_map((batch_size,))
     owner = np.full(batch_size, jax.process_count())
     for device, (rows,) in places.items():

@@ -69,17 +69,36 @@ def open_records(path: str, seed: int) -> DataSet:
     manifest = load_json(place, "what python -m imgcls.convert writes")
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
         raise ConfigError(f"{said}: {MANIFEST} is not of version {VERSION}; {AGAIN}")
-    shards, items = [], []
-    for split, about in manifest["splits"].items():
-        shards += [os.path.join(path, shard) for shard in about["shards"]]
-        items += _read_items(os.path.join(path, f"{split}.jsonl"), split)
+    try:
+        shards, items = [], []
+        for split, about in manifest["splits"].items():
+            shards += [os.path.join(path, _inside(shard)) for shard in about["shards"]]
+            items += _read_items(os.path.join(path, _inside(f"{split}.jsonl")), split)
+        names, multi_label = _names(manifest["class_names"]), bool(manifest["multi_label"])
+    except (KeyError, TypeError, AttributeError, ValueError) as e:
+        raise ConfigError(f"{said}: {MANIFEST} is broken ({one_line(e)}); {AGAIN}") from e
     missing = next((shard for shard in shards if not os.path.isfile(shard)), None)
     if missing:
         raise ConfigError(f"{said}: {os.path.basename(missing)} is missing; {AGAIN}")
     records = Records(shards, [item.path for item in items], said)
-    names, multi_label = tuple(manifest["class_names"]), manifest["multi_label"]
+    unknown = {label for item in items for label in item.labels}.difference(names)
+    if unknown or not (multi_label or all(len(item.labels) == 1 for item in items)):
+        raise ConfigError(f"{said}: has labels that {MANIFEST} does not allow; {AGAIN}")
     options = dict(seed=seed, said=said, splits=tuple(manifest["splits"]))
     return divide(items, records, names, multi_label, Problems(), **options)
+
+
+def _inside(name: str) -> str:
+    """The name of a file that lies beside the manifest, as all do."""
+    if os.path.basename(name) != name:
+        raise ValueError(f"{name!r} is no file beside it")
+    return name
+
+
+def _names(value) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ValueError("no list of names")
+    return tuple(value)
 
 
 def _read_items(path: str, split: str) -> Iterator[Item]:
@@ -87,7 +106,10 @@ def _read_items(path: str, split: str) -> Iterator[Item]:
         with open(path, encoding="utf-8") as file:
             for line in file:
                 row = json.loads(line)
-                labels = tuple(row["labels"])
-                yield Item(row["name"], labels, split, row.get("group"), row.get("metadata", {}))
-    except (OSError, ValueError, KeyError) as e:
+                group, metadata = row.get("group"), row.get("metadata", {})
+                known = (row["name"], split, "" if group is None else group)
+                if not all(isinstance(each, str) for each in known):
+                    raise ValueError("a name is no text")
+                yield Item(row["name"], _names(row["labels"]), split, group, metadata)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ConfigError(f"{path}: can't be read ({one_line(e)}); {AGAIN}") from e

@@ -2,11 +2,16 @@
 
 import importlib.util
 import os
+import pickle
+import zipfile
 
 import numpy as np
 
 from imgcls.cli import one_line
 from imgcls.errors import ConfigError
+
+# Bytes that any file of weights may unpack to, and how many times its size beyond.
+_ROOM, _MAX_RATIO = 2**28, 20
 
 
 def read(path: str) -> dict[str, np.ndarray]:
@@ -65,8 +70,20 @@ def _safetensors(path: str) -> dict:
 
 
 def _npz(path: str) -> dict:
+    _check_zip(path)
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
+
+
+def _check_zip(path: str) -> None:
+    """Refuses a file that would unpack to far more memory than weights ever save."""
+    with zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+    unpacked, packed = sum(m.file_size for m in members), os.path.getsize(path)
+    if unpacked > max(_ROOM, _MAX_RATIO * packed):
+        raise ValueError(f"{packed:,} bytes would unpack to {unpacked:,}")
+    if any(m.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for m in members):
+        raise ValueError("it is compressed in a way that NumPy does not write")
 
 
 def _torch(path: str) -> dict:
@@ -77,11 +94,18 @@ def _torch(path: str) -> dict:
         )
     import torch
 
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as e:
+        raise ConfigError(
+            f"init_from: {path} is refused: it holds more than arrays, and reading that could run "
+            "its code; write a .safetensors file"
+        ) from e
     for key in ("state_dict", "model"):
-        if isinstance(loaded.get(key), dict):
+        if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
-    return {
-        name: value.float().numpy() if value.is_floating_point() else value.numpy()
-        for name, value in loaded.items()
-    }
+    named = loaded.items() if isinstance(loaded, dict) else [("the file", loaded)]
+    wrong = [n for n, value in named if not isinstance(n, str) or not torch.is_tensor(value)]
+    if wrong or not isinstance(loaded, dict):
+        raise ConfigError(f"init_from: {path}: {one_line(repr(wrong[0]))} is no array of a name")
+    return {n: (v.float() if v.is_floating_point() else v).numpy() for n, v in named}
