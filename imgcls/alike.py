@@ -2,19 +2,18 @@
 
 import hashlib
 import json
-import os
 from importlib import metadata
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls import config as config_lib
-from imgcls.checkpoint import latest_checkpoint
 from imgcls.data import DataInfo
 from imgcls.data.sources import Source
-from imgcls.errors import ConfigError
 from imgcls.processes import check_same
 from imgcls.programs import source_digest
+from imgcls.soundness import steps
+from imgcls.workdir import as_path
 
 PACKAGES = ("jax", "jaxlib")
 # Keys that say how one machine works; the run does not depend on them.
@@ -58,7 +57,4 @@ def check_data(source: Source, info: DataInfo) -> None:
 
 def _newest(workdir: str) -> int:
     """Of a workdir that processes do not share, only some would see it."""
-    try:
-        return int(os.path.basename(latest_checkpoint(os.path.expanduser(workdir))))
-    except (ConfigError, ValueError):
-        return 0
+    return max(steps(as_path(workdir) / "checkpoints"), default=0)

@@ -75,9 +75,8 @@ def _detect() -> Place | None:
     """What JAX finds: a TPU's workers, SLURM, Open MPI, an indexed job of Kubernetes."""
     for env in clusters.ClusterEnv._cluster_types:
         # Of Kubernetes, only an indexed job has many processes; others are not asked.
-        if env.opt_in_only_method or (
-            env.name == "k8s" and "JOB_COMPLETION_INDEX" not in os.environ
-        ):
+        other_pod = env.__name__ == "K8sCluster" and "JOB_COMPLETION_INDEX" not in os.environ
+        if env.opt_in_only_method or other_pod:
             continue
         try:
             if not env.is_env_present():
