@@ -61,8 +61,7 @@ while true; do
     exit "$code"
   fi
   say "exit $code: again in $pause seconds"
-  # In the background, since a trap waits for a command in the foreground.
-  sleep "$pause" &
-  wait $! || true
-  if ((signals)); then exit "$code"; fi
+  last=$code
+  run sleep "$pause"
+  if ((signals)); then exit "$last"; fi
 done
