@@ -80,7 +80,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike):
-        checkpoint = latest_checkpoint(os.path.expanduser(path))
+        checkpoint = latest_checkpoint(path)
         inside = checkpoint.parent.name == "checkpoints"
         self.name = f"{checkpoint.parents[1].name}-{checkpoint.name}" if inside else checkpoint.name
         self._path, self._trained = str(checkpoint), load_trained(str(checkpoint))

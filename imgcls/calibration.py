@@ -15,7 +15,7 @@ from imgcls.checkpoint import latest_checkpoint
 from imgcls.errors import ConfigError
 from imgcls.evaluators.predictions import Predictions
 from imgcls.metrics import example_nll, finite_scores
-from imgcls.writer import replace_text
+from imgcls.workdir import replace_text
 
 FILE = "calibration.json"
 

@@ -39,7 +39,8 @@ from imgcls.evaluators.classification import Classification
 from imgcls.evaluators.predictions import Predictions
 from imgcls.objectives import create_objective
 from imgcls.summary import Summary, summarize
-from imgcls.writer import replace_bytes, replace_text, save_pictures, split_pictures
+from imgcls.workdir import replace_bytes, replace_text
+from imgcls.writer import save_pictures, split_pictures
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,14 +9,14 @@ since the run was first started in its workdir, with the time between its proces
 `WORKDIR/goodput.json`.
 """
 
+import contextlib
 import json
-import pathlib
 import time
 
 import jax
 
 from imgcls.guard import Record
-from imgcls.writer import replace_text
+from imgcls.workdir import as_path, replace_text
 
 
 class Goodput:
@@ -34,7 +34,7 @@ class Goodput:
     """
 
     def __init__(self, workdir: str, began: float):
-        self._path, self._began = pathlib.Path(workdir) / "goodput.json", began
+        self._path, self._began = as_path(workdir) / "goodput.json", began
         self._before = self._restarts = None
         self.useful = 0.0
 
@@ -75,9 +75,11 @@ class Goodput:
     def keep(self) -> None:
         """Writes what the next process of the run has to know."""
         if jax.process_index() == 0:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             record = {"time": time.time(), **self.metrics()}
-            replace_text(self._path, json.dumps(record, indent=2) + "\n")
+            # Where the disk is full, which the writer tells, the next one is kept.
+            with contextlib.suppress(OSError):
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                replace_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def told(self) -> str:
         """The end of a run's last line; keeps the record."""

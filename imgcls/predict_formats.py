@@ -12,7 +12,7 @@ from urllib.parse import quote
 from imgcls import cli
 from imgcls.api import Prediction
 from imgcls.errors import ConfigError
-from imgcls.writer import replace_bytes
+from imgcls.workdir import replace_bytes
 
 
 def write_jsonl(out: TextIO, predictions: Iterable[Prediction]) -> None:

@@ -3,10 +3,13 @@
 Paths are those of `etils.epath`: a local folder, `gs://bucket/run`, and what fsspec opens.
 """
 
+import contextlib
 import errno
+import math
 import os
 import shutil
 import socket
+import time
 
 import jax
 import numpy as np
@@ -21,6 +24,8 @@ except ImportError:  # Windows: two runs in a folder are not noticed there.
     fcntl = None
 
 LOCK = ".lock"
+# Between two times that a growing object is written.
+OBJECT_SECONDS = 30
 
 
 def as_path(path: str | os.PathLike) -> epath.Path:
@@ -48,7 +53,8 @@ def replace_bytes(path: os.PathLike, data: bytes) -> None:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError:
-        _remove(partial)  # Where the disk is full, this gives room back.
+        with contextlib.suppress(OSError):
+            partial.unlink()  # Where the disk is full, this gives room back.
         raise
 
 
@@ -58,35 +64,40 @@ def replace_text(path: os.PathLike, text: str) -> None:
 
 
 class GrowingFile:
-    """A file that records are added to; those that can't be written wait for the next chance.
+    """A file whose end waits in memory until it can be written.
 
     Args:
       path: of the file; what is there already stays.
+
+    Attributes:
+      path: the same.
+      waiting: what is to be added; `flush` empties it.
     """
 
     def __init__(self, path: os.PathLike):
         self.path, self.waiting = epath.Path(path), b""
-        # An object can't be added to: all of it is written each time.
-        self._whole = b"" if is_local(path) or not self.path.exists() else self.path.read_bytes()
+        # An object can't be added to: all of it is written again, and not all the time.
+        self._written, self._next = None, -math.inf
 
-    def add(self, record: bytes) -> None:
-        """Adds a record; it is in the file when this returns.
+    def flush(self, at_once: bool = False) -> None:
+        """Adds what waits; where that fails, nothing of it is in the file.
+
+        Args:
+          at_once: also in an object store, where this may otherwise leave it to a later call.
 
         Raises:
-          OSError: it is not, nor is a part of it. It comes with the next.
+          OSError, or what the object store's library raises: it waits on.
         """
-        self.waiting += record
-        self.flush()
-
-    def flush(self) -> None:
-        """Writes what waits, or raises as `add` does."""
-        if not self.waiting:
+        if not self.waiting or (not at_once and time.monotonic() < self._next):
             return
         if is_local(self.path):
             self._append()
         else:
-            self.path.write_bytes(self._whole + self.waiting)
-            self._whole += self.waiting
+            if self._written is None:
+                self._written = self.path.read_bytes() if self.path.exists() else b""
+            self.path.write_bytes(self._written + self.waiting)
+            self._written += self.waiting
+            self._next = time.monotonic() + OBJECT_SECONDS
         self.waiting = b""
 
     def _append(self) -> None:
@@ -97,7 +108,8 @@ class GrowingFile:
                 while left:
                     left = left[file.write(left) :]
             except OSError:
-                file.truncate(size)
+                with contextlib.suppress(OSError):
+                    file.truncate(size)
                 raise
 
 
@@ -221,10 +233,3 @@ def from_first(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
-
-
-def _remove(path: epath.Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:
-        pass

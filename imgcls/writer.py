@@ -7,19 +7,27 @@ import importlib.util
 import io
 import json
 import math
-import os
-import pathlib
 import sys
 import time
 
 import jax
 import numpy as np
+from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
 from imgcls import config as config_lib
-from imgcls.errors import ConfigError
+from imgcls.errors import ConfigError, TrainingError
+from imgcls.workdir import (
+    GrowingFile,
+    as_path,
+    free_bytes,
+    is_local,
+    megabytes,
+    reason,
+    replace_bytes,
+)
 
 
 def say(message: str) -> None:
@@ -71,15 +79,19 @@ class Writer:
         if not self._active:
             return
         check_wandb(config)
-        folder = pathlib.Path(workdir)
-        folder.mkdir(parents=True, exist_ok=True)
-        replace_text(folder / "config.json", config_lib.to_json(config) + "\n")
-        drop_later_lines(folder / "metrics.jsonl", first)
-        self._jsonl = open(folder / "metrics.jsonl", "a")
+        folder = as_path(workdir)
+        # What can't be written waits here for the next chance: whole files, and ends of others.
+        self._whole = {folder / "config.json": (config_lib.to_json(config) + "\n").encode()}
+        self._jsonl = GrowingFile(folder / "metrics.jsonl")
+        lines = self._jsonl.path.read_bytes() if self._jsonl.path.exists() else b""
+        if (kept := without_later_lines(lines, first)) != lines:
+            self._whole[self._jsonl.path] = kept
+        self._on_error, self._told = config.checkpoint.on_error, False
         if config.log.tensorboard:
-            from tensorboardX import SummaryWriter
+            from imgcls.events import Events
 
-            self._board = SummaryWriter(str(folder), purge_step=first + 1)
+            self._board = Events(folder, first)
+        self._store()
         if config.log.wandb:
             self._wandb = _start_wandb(workdir, config)
         if sys.stderr.isatty():
@@ -123,11 +135,14 @@ class Writer:
         if numbers:
             self.write(step, numbers)
         shown = [f"{key} {value:.4f}" for key, value in numbers.items()]
-        if self._active:
-            shown += map(str, save_pictures(self._workdir, step, pictures))
-        if self._board is not None:
-            for key, picture in pictures.items():
-                self._board.add_image(key, picture, step, dataformats="HWC")
+        if self._active and pictures:
+            files = encode_pictures(self._workdir, step, pictures)
+            self._whole |= files
+            shown += map(str, files)
+            if self._board is not None:
+                for key, picture in pictures.items():
+                    self._board.picture(step, key, picture)
+            self._store()
         say(f"step {step}/{self._total} " + " ".join(shown))
         return numbers
 
@@ -137,23 +152,59 @@ class Writer:
             return
         # JSON has no NaN.
         values = {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()}
-        self._jsonl.write(json.dumps({"step": step, "time": time.time(), **values}) + "\n")
-        self._jsonl.flush()
+        line = json.dumps({"step": step, "time": time.time(), **values}) + "\n"
+        self._jsonl.waiting += line.encode()
         if self._board is not None:
             for key, value in metrics.items():
-                self._board.add_scalar(key, value, step)
+                self._board.scalar(step, key, value)
+        self._store()
         if self._wandb is not None:
             self._wandb.log(metrics, step=step)
 
     def close(self) -> None:
-        """Closes the files and the bar."""
-        if self._active:
-            self._jsonl.close()
-        for part in (self._bar, self._board):
-            if part is not None:
-                part.close()
+        """Closes the bar, and says what could not be written."""
+        if self._active and self._try_to_store(at_once=True) is not None:
+            lines = self._jsonl.waiting.count(b"\n")
+            say(f"not written, and lost: {lines} lines of {self._jsonl.path}, and other logs")
+        if self._bar is not None:
+            self._bar.close()
         if self._wandb is not None:
             self._wandb.finish()
+
+    def _store(self) -> None:
+        """Writes what waits; says it once if that can't be, and once when it can be again.
+
+        Raises:
+          TrainingError: it can't be, with `config.checkpoint.on_error='stop'`.
+        """
+        problem = self._try_to_store()
+        if problem is not None and not self._told:
+            message = f"the logs can't be written: {problem}"
+            if self._on_error == "stop":
+                raise TrainingError(message)
+            say(f"{message}; they are kept in memory, and tried again with the next ones")
+        elif problem is None and self._told:
+            say("the logs are written again, with all that was kept")
+        self._told = problem is not None
+
+    def _try_to_store(self, at_once: bool = False) -> str | None:
+        """Writes what waits; returns what kept it from being written."""
+        path = self._jsonl.path
+        try:
+            for path in list(self._whole):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_bytes(path, self._whole[path])
+                del self._whole[path]
+            for file in (self._jsonl, self._board and self._board.file):
+                if file is not None:
+                    path = file.path
+                    file.flush(at_once)
+        except Exception as e:
+            # Object stores raise what their libraries do.
+            if is_local(path) and not isinstance(e, OSError):
+                raise
+            return f"{path}: {reason(e)}, {megabytes(free_bytes(path))} are free"
+        return None
 
 
 def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarray]]:
@@ -162,42 +213,38 @@ def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarra
     return {key: value for key, value in metrics.items() if key not in pictures}, pictures
 
 
-def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> list[pathlib.Path]:
-    """Writes `WORKDIR/report/NAME_STEP.png` of each, whole or not at all; returns the paths."""
-    folder, paths = pathlib.Path(workdir) / "report", []
+def encode_pictures(
+    workdir: str, step: int, pictures: dict[str, np.ndarray]
+) -> dict[epath.Path, bytes]:
+    """The files `WORKDIR/report/NAME_STEP.png` and what is in them."""
+    files = {}
     for key, picture in pictures.items():
-        folder.mkdir(parents=True, exist_ok=True)
         encoded = io.BytesIO()
         Image.fromarray(picture).save(encoded, "png")
-        paths.append(folder / f"{key.replace('/', '_')}_{step:08d}.png")
-        replace_bytes(paths[-1], encoded.getvalue())
-    return paths
+        name = f"{key.replace('/', '_')}_{step:08d}.png"
+        files[as_path(workdir) / "report" / name] = encoded.getvalue()
+    return files
 
 
-def replace_bytes(path: pathlib.Path, data: bytes) -> None:
-    """Writes a file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(data)
-    os.replace(partial, path)
+def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> list[epath.Path]:
+    """Writes `WORKDIR/report/NAME_STEP.png` of each, whole or not at all; returns the paths."""
+    files = encode_pictures(workdir, step, pictures)
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, data)
+    return list(files)
 
 
-def replace_text(path: pathlib.Path, text: str) -> None:
-    """Writes a text whole or not at all."""
-    replace_bytes(path, text.encode())
-
-
-def drop_later_lines(path: pathlib.Path, step: int) -> None:
-    """Keeps the lines of a metrics file up to `step`; a line cut off by a crash goes too."""
-    if not path.exists():
-        return
+def without_later_lines(lines: bytes, step: int) -> bytes:
+    """The lines of a metrics file up to `step`; a line cut off by a crash goes too."""
     kept = []
-    for line in path.read_text().splitlines():
+    for line in lines.splitlines():
         try:
             if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
+                kept.append(line + b"\n")
         except (ValueError, KeyError, TypeError):
             continue
-    replace_text(path, "".join(kept))
+    return b"".join(kept)
 
 
 def _duration(seconds: float) -> str:
@@ -214,5 +261,6 @@ def check_wandb(config: ConfigDict) -> None:
 def _start_wandb(workdir: str, config: ConfigDict):
     import wandb
 
-    name = pathlib.Path(workdir).resolve().name
-    return wandb.init(dir=workdir, name=name, id=name, resume="allow", config=config.to_dict())
+    # It writes to a folder of its own where the workdir is on no disk.
+    name, folder = as_path(workdir).name, workdir if is_local(workdir) else None
+    return wandb.init(dir=folder, name=name, id=name, resume="allow", config=config.to_dict())

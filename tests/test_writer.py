@@ -19,8 +19,9 @@ from tensorboardX.proto.event_pb2 import Event
 
 from imgcls import config as config_lib
 from imgcls.config import default_config
-from imgcls.errors import ConfigError
-from imgcls.writer import Writer, drop_later_lines, replace_text, save_pictures, say
+from imgcls.errors import ConfigError, TrainingError
+from imgcls.writer import Writer, save_pictures, say, without_later_lines
+from tests.disks import fill, small_disk  # noqa: F401
 
 
 @pytest.fixture
@@ -107,26 +108,51 @@ def test_continued_run_drops_later_and_torn_lines(config, tmp_path):
     ]
 
 
-def test_drop_later_lines(tmp_path):
-    path = tmp_path / "metrics.jsonl"
-    drop_later_lines(path, 3)
-    assert not path.exists()
+def test_without_later_lines():
     kept = ['{"step": 1, "x": "é"}', '{"step": 3, "step/x": 9}']
     torn = ['{"step": 3, "x"', "", "5", '{"x": 1}', '{"step": null}', "\0\0\0"]
-    path.write_text("\n".join([kept[0], *torn, '{"step": 4}', kept[1]]))
-    drop_later_lines(path, 3)
-    assert path.read_text() == "".join(line + "\n" for line in kept)
-    drop_later_lines(path, 0)
-    assert path.read_text() == ""
-    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+    lines = "\n".join([kept[0], *torn, '{"step": 4}', kept[1]]).encode() + b"\n\xff\xfe\0"
+    assert without_later_lines(lines, 3).decode() == "".join(line + "\n" for line in kept)
+    assert without_later_lines(lines, 0) == without_later_lines(b"", 3) == b""
 
 
-def test_replace_text(tmp_path):
-    path = tmp_path / "a.json"
-    for text in ("one", "two"):
-        replace_text(path, text)
-        assert path.read_text() == text
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+def test_logs_wait_while_they_cannot_be_written(config, tmp_path, small_disk, capsys):
+    """Lines, events, pictures and the config are all there once the disk has room again."""
+    config.log.tensorboard = True
+    with small_disk(200_000) as disk:
+        fill(disk)
+        writer = Writer(str(disk / "run"), config, 0, 10)
+        writer.write(1, {"train/loss": 0.5})
+        writer.eval_metrics(2, {"map/pca": random_picture(0), "knn/accuracy": 0.75})
+        assert [p for p in (disk / "run").rglob("*") if p.is_file() and p.stat().st_size] == []
+        said = capsys.readouterr().out
+        assert said.count("can't be written") == 1 and "No space left on device" in said
+        assert str(disk / "run" / "config.json") in said and "0.0 MB are free" in said
+        (disk / "fill").unlink()
+        writer.write(3, {"train/loss": 0.25})
+        assert "the logs are written again" in capsys.readouterr().out
+        assert [line["step"] for line in read_lines(disk / "run")] == [1, 2, 3]
+        assert len([e for e in read_events(disk / "run") if e.HasField("summary")]) == 4
+        picture = Image.open(disk / "run" / "report" / "map_pca_00000002.png")
+        np.testing.assert_array_equal(np.asarray(picture), random_picture(0))
+        assert config_lib.from_json((disk / "run" / "config.json").read_text())
+        fill(disk)
+        for step in range(4, 2000):  # More than the rest of a file's last block.
+            writer.write(step, {"train/loss": 0.125})
+        whole = read_lines(disk / "run")
+        assert [line["step"] for line in whole] == list(range(1, len(whole) + 1))
+        writer.close()
+        said = capsys.readouterr().out
+        assert said.count("can't be written") == 1
+        assert f"lost: {1999 - len(whole)} lines" in said.splitlines()[-1]
+
+
+def test_logs_that_must_be_written(config, tmp_path, small_disk):
+    config.checkpoint.on_error = "stop"
+    with small_disk(200_000) as disk:
+        fill(disk)
+        with pytest.raises(TrainingError, match="config.json: No space left on device"):
+            Writer(str(disk / "run"), config, 0, 10)
 
 
 # ---- Pictures.
@@ -219,7 +245,7 @@ def test_events_of_a_continued_run_replace_the_later_ones(config, tmp_path):
 
 def test_no_events_unless_asked(config, tmp_path):
     Writer(str(tmp_path), config, 0, 10).close()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json"]
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")

@@ -34,7 +34,7 @@ from imgcls.evaluators.features import FeatureReader, Subset
 from imgcls.report import charts, gallery, tables
 from imgcls.report.results import Results, class_counts, read_results
 from imgcls.summary import precision_recall, reliability, summarize
-from imgcls.writer import replace_bytes
+from imgcls.workdir import as_path, replace_bytes
 
 # Dots on the map of features, and the fewest that make one.
 DOTS = (10, 1000)
@@ -49,7 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     _override(trained, overrides)
     trained.config.batch_size = args.batch_size or trained.config.batch_size
     workdir, _ = place_of(checkpoint)
-    out = pathlib.Path(args.out or workdir / "report" / "report.html").expanduser()
+    out = as_path(args.out or workdir / "report" / "report.html")
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, str(checkpoint), args.split, args.calibrate_on)
