@@ -30,7 +30,7 @@ FOLDER = "imgcls/peers"
 AGAIN = "type the same command again to continue"
 EXIT_TERMINATED = 128 + signal.SIGTERM
 # Beats that a peer may miss before it is taken for lost, once an error has made that likely.
-SUSPECT = 8
+SUSPECT = 5
 
 _session: "_Session | None" = None
 
@@ -269,7 +269,7 @@ class _Session:
 
     def _patience(self) -> float:
         """How many turns a peer may be silent: less than the timeout, as its last may be late."""
-        turns = max(self._timeout / self._poll - 3, 2)
+        turns = max(self._timeout / self._poll - 4, 2)
         return min(turns, SUSPECT) if self._suspicious else turns
 
     def _lose(self, peer: int) -> None:
@@ -296,7 +296,7 @@ class _Session:
                 f"{FOLDER}/{self.place.index}/end", json.dumps((code, message)), True
             )
         if self.place.index == 0:
-            time.sleep(3 * self._poll)  # Its service ends with it, and all are to read this.
+            time.sleep(2.5 * self._poll)  # Its service ends with it, and all are to read this.
 
     def _get(self, key: str) -> str:
         return self._client.blocking_key_value_get(key, int(self._timeout * 1000) + 60_000)

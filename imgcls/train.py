@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from imgcls import config as config_lib
 from imgcls import alike, optim, processes, sharding, weights
+from imgcls import config as config_lib
 from imgcls.checkpoint import check_same_run
 from imgcls.checkpointer import Checkpointer
 from imgcls.data import (
