@@ -2,9 +2,11 @@
 # Trains on a Kubernetes cluster with JobSet, on GPUs or on a TPU slice of GKE:
 #   launch/kubernetes.sh gpu --name=r50 --image=REGISTRY/imgcls:cuda --claim=VOLUME --nodes=2 \
 #     --chips=8 --config=configs/resnet50.py --workdir=/data/runs/r50 [--config.KEY=VALUE ...]
-#   launch/kubernetes.sh tpu ... --nodes=4 --chips=4 --accelerator=tpu-v5-lite-podslice --topology=4x4
+#   launch/kubernetes.sh tpu ... --nodes=4 --chips=4 \
+#     --accelerator=tpu-v5-lite-podslice --topology=4x4
 # The claim is mounted at /data; --chips are GPUs or TPU chips per node. --dry_run prints the
-# document. Bash must be 4.3 or later. To stop: kubectl delete jobset NAME (the run saves, and continues when started anew).
+# document. `kubectl delete jobset NAME` stops: the run saves, and the same command continues it.
+# Bash must be 4.3 or later.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 

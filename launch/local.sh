@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 usage() {
-  echo "local: $*: write launch/local.sh [--dry_run] [--processes=N] --config=FILE --workdir=DIR ..." >&2
+  echo "local: $*: write launch/local.sh [--processes=N] --config=FILE --workdir=DIR ..." >&2
   exit 2
 }
 

@@ -9,7 +9,8 @@ set -euo pipefail
 EXIT_AGAIN=75
 
 free_port() {
-  "${PYTHON:-python}" -c 'import socket as s; x = s.socket(); x.bind(("", 0)); print(x.getsockname()[1])'
+  "${PYTHON:-python}" -c \
+    'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 }
 
 # Which of two exit codes tells more about the run.

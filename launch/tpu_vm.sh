@@ -34,8 +34,12 @@ state() {
     --format='value(state.state)' 2> /dev/null || echo MISSING
 }
 
-create() {
+check_create() {
   [[ -n $accelerator && -n $runtime ]] || usage "create needs --accelerator and --runtime"
+}
+
+create() {
+  check_create
   do_it gcloud compute tpus queued-resources create "$name" --node-id="$name" "${where[@]}" \
     --accelerator-type="$accelerator" --runtime-version="$runtime" ${spot[@]+"${spot[@]}"}
 }
@@ -87,9 +91,14 @@ code_of() {
   if [[ $codes == ' ' || $codes == *" $EXIT_AGAIN "* ]]; then echo "$EXIT_AGAIN"; else echo 0; fi
 }
 
+check_run() {
+  local all=" ${arguments[*]-}"
+  [[ -n $workdir && $all == *' --config='* ]] || usage "run needs --config and --workdir"
+}
+
 run() {
   local line log cut='' code
-  [[ -n $workdir && " ${arguments[*]}" == *' --config='* ]] || usage "run needs --config and --workdir"
+  check_run
   line="$ALONE && cd imgcls && launch/until_done.sh .venv/bin/python -m imgcls.main"
   line+=" $(printf '%q ' "${arguments[@]}"); echo \"tpu_vm: exit \$?\""
   if [[ -n $dry_run ]]; then on_all "$line"; return; fi
@@ -105,6 +114,8 @@ run() {
 all() {
   # Of a spot slice that was taken away the request stays, and its name with it.
   local now=MISSING
+  check_create
+  check_run
   if [[ -z $dry_run ]]; then now=$(state); fi
   case $now in FAILED | SUSPEND*) delete ;; esac
   case $now in FAILED | SUSPEND* | MISSING) create ;; esac

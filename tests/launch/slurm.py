@@ -1,4 +1,4 @@
-"""Stand-ins for SLURM's programs: tasks of a step with the variables that JAX reads, on this machine.
+"""Stand-ins for SLURM's programs: tasks on this machine, with the variables that JAX reads.
 
 `srun` starts $SLURM_NTASKS tasks, passes SIGTERM on to each, and ends with the highest exit code,
 as its manual page says. `scontrol requeue` notes the job's number.
@@ -14,7 +14,8 @@ command = sys.argv[1:]
 while command[0].startswith("--"):
     command.pop(0)
 count = int(os.environ["SLURM_NTASKS"])
-step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1", "SLURM_STEP_ID": "0"}
+step = {"SLURM_STEP_NODELIST": "localhost", "SLURM_STEP_NUM_NODES": "1"}
+step["SLURM_STEP_TASKS_PER_NODE"] = str(count)
 tasks = []
 for sent in (signal.SIGTERM,):
     signal.signal(sent, lambda number, frame: [task.send_signal(number) for task in tasks])

@@ -108,7 +108,7 @@ def test_processes_know_each_other(launch):
 
 
 def test_a_process_that_hangs_is_killed(launch):
-    script = '[[ $3 == *=1 ]] && exit 75; exec sleep 100'
+    script = "[[ $3 == *=1 ]] && exit 75; exec sleep 100"
     done = launch("processes.sh", "2", "bash", "-c", script, "x", IMGCLS_GRACE="0", timeout=60)
     assert done.returncode == 75 and "1 did not follow" in done.stderr
 
@@ -117,7 +117,10 @@ def test_dry_run_and_mistakes(launch, tmp_path):
     args = ("--config=a b.py", f"--workdir={tmp_path}", "--config.model.stage_sizes=(1, 1)")
     done = launch("local.sh", "--dry_run", "--processes=2", *args)
     assert done.returncode == 0 and not list(tmp_path.iterdir())
-    assert "processes.sh 2 " in done.stdout and "--config.model.stage_sizes=\\(1\\,\\ 1\\)" in done.stdout
+    assert (
+        "processes.sh 2 " in done.stdout
+        and "--config.model.stage_sizes=\\(1\\,\\ 1\\)" in done.stdout
+    )
     launch_local = functools.partial(launch, "local.sh")
     for wrong, told in [
         (args[1:], "--config is missing"),
