@@ -10,10 +10,11 @@ import argparse
 import collections
 import contextlib
 import io
+import itertools
 import json
 import logging
 import pathlib
-import resource
+import re
 import shutil
 import struct
 import subprocess
@@ -22,13 +23,14 @@ import tempfile
 import time
 import zipfile
 import zlib
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
 REPO = pathlib.Path(__file__).resolve().parents[2]
 BATCH = 200  # cases of a process
-CASE_SECONDS = 20  # that one case may take
+CASE_SECONDS = 20  # of the processor, that one case may take
 MEMORY = 2 << 30  # bytes that the process may hold at most
 # Values at which readers go wrong.
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF)
@@ -142,9 +144,9 @@ def read_picture(data: bytes, rng: np.random.Generator) -> str:
     from imgcls.errors import DataError
 
     verdicts = {}
-    for name, decoder in (("turbojpeg", decode.get_decoder()), ("simplejpeg", None)):
-        decode._decoder = lambda decoder=decoder: decoder or decode._WHOLE
-        for way in ("whole", "part", "half"):
+    libraries = {"turbojpeg": decode.get_decoder() or decode._WHOLE, "simplejpeg": decode._WHOLE}
+    for name, way in itertools.product(libraries, ("whole", "part", "half")):
+        with mock.patch.object(decode, "_decoder", lambda name=name: libraries[name]):
             image = decode.EncodedImage(data, "case", channels=(1, 3)[int(rng.integers(2))])
             try:
                 if way == "whole":
@@ -288,6 +290,12 @@ def run_case(kind: str, number: int, files: dict[str, list[bytes]]) -> str:
     return "read"
 
 
+def most_memory() -> int:
+    """Bytes that this process held at most; the system's other count goes on from its parent's."""
+    status = pathlib.Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
+
+
 def run_batch(kind: str, first: int, count: int) -> None:
     """In a process of its own: prints a line before each case and after the last."""
     logging.disable(logging.CRITICAL)
@@ -295,10 +303,10 @@ def run_batch(kind: str, first: int, count: int) -> None:
     ends = collections.Counter()
     for number in range(first, first + count):
         print(number, flush=True)
-        start = time.perf_counter()
+        start = time.process_time()
         ends[run_case(kind, number, files)] += 1
-        assert time.perf_counter() - start < CASE_SECONDS, "too slow"
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        assert time.process_time() - start < CASE_SECONDS, "too slow"
+    peak = most_memory()
     assert peak < MEMORY, f"{peak:,} bytes"
     print(json.dumps({**ends, "peak": peak}))
 
