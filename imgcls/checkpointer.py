@@ -49,7 +49,7 @@ class Checkpointer:
         self._meta = _describe(config, data_info)
         self._saving: int | None = None  # the step that is being written
         self._size = self._needed = 0  # bytes of the last checkpoint: on disk, and in memory
-        self._failures = 0
+        self._failed: set[int] = set()  # steps that could not be written
         self._lost = ""  # what was said of the last checkpoint if it could not be written
         self._lock = Lock(folder)
 
@@ -82,7 +82,7 @@ class Checkpointer:
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
                 # Processes that failed at different barriers meet at new ones.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    barrier_sync_key_prefix=f"try{self._failures}" if self._failures else None
+                    barrier_sync_key_prefix=f"{len(self._failed)}" if self._failed else None
                 ),
             ),
             item_names=("state", "meta"),
@@ -114,6 +114,7 @@ class Checkpointer:
           TrainingError: this or the last one can't be written, with `on_error='stop'`.
         """
         self._wait()
+        self._clean()
         self._needed = sum(x.nbytes for x in jax.tree.leaves(state))
         try:
             problem = self._check_room() if jax.process_index() == 0 else None
@@ -179,6 +180,7 @@ class Checkpointer:
             self._wait()
         except TrainingError as e:  # Another error may be on its way.
             say(str(e))
+        self._clean()
         if "_manager" in vars(self):
             self._manager.close()
         self._lock.release()
@@ -225,22 +227,18 @@ class Checkpointer:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._folder))
 
     def _write_sums(self) -> None:
-        """Called by Orbax, on the first process, once the checkpoint is whole."""
-        checkpoint = self._folder / str(self._saving)
-        if is_local(checkpoint):
-            # Whole it is without them.
-            with contextlib.suppress(OSError):
-                self._size = write_sums(checkpoint)
+        """Called by Orbax, on the first process, when all is there but the checkpoint's name."""
+        if is_local(self._folder):
+            (partial,) = self._partial(self._saving)
+            self._size = write_sums(partial)
 
     def _fail(self, step: int, problem: Exception | None) -> None:
         """Takes away what there is of a checkpoint that can't be written, and tells."""
-        self._saving, self._failures = None, self._failures + 1
+        self._saving = None
         # Orbax has forgotten those that were to make room for it. The next one looks anew.
         vars(self).pop("_manager", None)
-        if jax.process_index() == 0:
-            for partial in self._partial(step):
-                with contextlib.suppress(OSError):
-                    partial.rmtree()
+        self._failed.add(step)
+        self._clean()
         why = "another process failed" if problem is None else reason(problem)
         self._lost = (
             f"checkpoint, of step {step}, could not be written: {self._folder}: {why}; it takes "
@@ -251,12 +249,20 @@ class Checkpointer:
             raise TrainingError(f"a {self._lost}")
         say(f"a {self._lost}; earlier ones are kept, and the next one is tried in its turn")
 
+    def _clean(self) -> None:
+        """Takes away what there is of checkpoints that could not be written.
+
+        At several times, since what fails first does not end the writes that are under way.
+        """
+        if jax.process_index() == 0:
+            for partial in (p for step in self._failed for p in self._partial(step)):
+                with contextlib.suppress(OSError):
+                    partial.rmtree()
+
     def _partial(self, step: int) -> list[epath.Path]:
-        try:
-            found = [p for p in self._folder.iterdir() if p.name.startswith(f"{step}.orbax-")]
-        except OSError:
-            found = []
-        return found
+        with contextlib.suppress(OSError):
+            return [p for p in self._folder.iterdir() if p.name.startswith(f"{step}.orbax-")]
+        return []
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:

@@ -67,7 +67,7 @@ def set_aside(checkpoint: epath.Path) -> epath.Path:
 
 
 def write_sums(checkpoint: epath.Path) -> int:
-    """Sums the files of a whole checkpoint, on a disk: object stores keep sums of their own.
+    """Sums the files of a checkpoint on a disk; object stores keep sums of their own.
 
     Returns:
       Their size, in bytes.
@@ -81,8 +81,8 @@ def write_sums(checkpoint: epath.Path) -> int:
 def find_damage(checkpoint: epath.Path) -> str | None:
     """The first file that is not as it was written, and what is wrong with it; None if all are.
 
-    Without sums (older checkpoints; killed just before they were written) only the files that say
-    what the others are have to be there. What was found is kept for files that don't change.
+    Without sums (older checkpoints) only the files that say what the others are have to be there.
+    What was found is kept for files that don't change.
     """
     if not is_local(checkpoint):
         return None

@@ -1,5 +1,6 @@
 """Shared by all tests: eight virtual CPU devices, commands as users type them, real data."""
 
+import contextlib
 import os
 import pathlib
 import subprocess
@@ -51,6 +52,29 @@ def command(cache):
         )
 
     return run
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """`small_disk(size)`: a context that gives a folder on a disk of so many bytes, in memory."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    @contextlib.contextmanager
+    def mount(size: int, options: str = "rw"):
+        line = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(line, capture_output=True, text=True)
+        except FileNotFoundError:
+            pytest.skip("needs the mount command")
+        if done.returncode:
+            pytest.skip(f"may not mount a disk: {done.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+
+    return mount
 
 
 @pytest.fixture(scope="session")

@@ -1,33 +1,7 @@
-"""Disks that are soon full, for tests that may mount them."""
+"""Filling up a disk of the fixture `small_disk`."""
 
 import contextlib
 import pathlib
-import subprocess
-
-import pytest
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """`small_disk(size)`: a context that gives a folder on a disk of so many bytes, in memory."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    @contextlib.contextmanager
-    def mount(size: int, options: str = "rw"):
-        line = ["mount", "-t", "tmpfs", "-o", f"size={size},{options}", "tmpfs", str(folder)]
-        try:
-            done = subprocess.run(line, capture_output=True, text=True)
-        except FileNotFoundError:
-            pytest.skip("needs the mount command")
-        if done.returncode:
-            pytest.skip(f"may not mount a disk: {done.stderr.strip()}")
-        try:
-            yield folder
-        finally:
-            subprocess.run(["umount", "-l", str(folder)], check=True)
-
-    return mount
 
 
 def fill(disk: pathlib.Path, but: int = 0) -> None:

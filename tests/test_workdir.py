@@ -20,7 +20,7 @@ from imgcls.workdir import (
     replace_text,
 )
 from tests.conftest import REPO
-from tests.disks import fill, small_disk  # noqa: F401
+from tests.disks import fill
 
 
 def test_paths(monkeypatch, tmp_path):

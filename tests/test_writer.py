@@ -21,7 +21,7 @@ from imgcls import config as config_lib
 from imgcls.config import default_config
 from imgcls.errors import ConfigError, TrainingError
 from imgcls.writer import Writer, save_pictures, say, without_later_lines
-from tests.disks import fill, small_disk  # noqa: F401
+from tests.disks import fill
 
 
 @pytest.fixture
