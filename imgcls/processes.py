@@ -107,18 +107,8 @@ class _Session:
     def connect(self) -> None:
         """Meets the other processes."""
         place = self.place
-        who = f"process {place.index} of {place.count}"
-        alarm = threading.Timer(
-            self._timeout,
-            lambda: self._end(
-                EXIT_AGAIN,
-                f"{who} did not meet all others at {place.coordinator} within "
-                f"{self._timeout:.0f} s: is each running, with the same --coordinator and "
-                "--num_processes, and can it reach that port?",
-            ),
-        )
-        alarm.daemon = True
-        alarm.start()
+        met = threading.Event()
+        self._start(lambda: self._await_others(met))
         try:
             with _lost_coordinator_aborts():
                 # JAX's own measures are a last resort: they end in a stack trace.
@@ -126,8 +116,8 @@ class _Session:
                     *place[:3],
                     place.devices,
                     cluster_detection_method="deactivate",
-                    initialization_timeout=int(self._timeout) + 60,
-                    heartbeat_timeout_seconds=2 * int(self._timeout) + 60,
+                    initialization_timeout=10 * int(self._timeout),
+                    heartbeat_timeout_seconds=10 * int(self._timeout),
                     shutdown_timeout_seconds=int(self._timeout),
                 )
         except jax.errors.JaxRuntimeError as e:
@@ -136,7 +126,7 @@ class _Session:
                 f"--coordinator={place.coordinator}: {one_line(e)}; is port {port} free?"
             ) from e
         finally:
-            alarm.cancel()
+            met.set()
         self._client = distributed.global_state.client
         self._take_signals()
         self._start(self._watch)
@@ -204,8 +194,23 @@ class _Session:
             signal.signal(signal.SIGTERM, self._handler)
         os.close(self._written)
 
-    def _start(self, target: Callable[[], None]) -> None:
-        threading.Thread(target=target, daemon=True).start()
+    def _await_others(self, met: threading.Event) -> None:
+        # In turns, as a process that is frozen for a while is not to blame.
+        for _ in range(round(self._timeout)):
+            if met.wait(1):
+                return
+        index, address = self.place.index, self.place.coordinator
+        self._end(
+            EXIT_AGAIN,
+            f"process {index} of {self.place.count} did not meet all others at {address} within "
+            f"{self._timeout:.0f} s: is each running, with the same --coordinator and "
+            "--num_processes, and can it reach that port?",
+        )
+
+    def _start(self, target: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=target, daemon=True)
+        thread.start()
+        return thread
 
     def _take_signals(self) -> None:
         """Stands before JAX's own handlers of SIGTERM and of an abort."""
@@ -279,6 +284,8 @@ class _Session:
     def _aborted(self, _) -> None:
         """JAX aborts as soon as the coordinator is gone: the watch is to say so before it can."""
         time.sleep(3 * self._poll)
+        if self._ending.locked():
+            threading.Event().wait()  # until the process is ended with its own code
 
     def _end(self, code: int, message: str) -> None:
         """Ends this process, whatever its main thread does; the others follow."""
@@ -289,12 +296,16 @@ class _Session:
         _leave(code)
 
     def _publish(self, code: int, message: str) -> None:
+        """Writes how this process ended for the others to read, if anything still takes it."""
         if not hasattr(self, "_client"):
             return
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            self._client.key_value_set(
-                f"{FOLDER}/{self.place.index}/end", json.dumps((code, message)), True
-            )
+
+        def write() -> None:
+            key, value = f"{FOLDER}/{self.place.index}/end", json.dumps((code, message))
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                self._client.key_value_set(key, value, True)
+
+        self._start(write).join(2 * self._poll)
         if self.place.index == 0:
             time.sleep(2.5 * self._poll)  # Its service ends with it, and all are to read this.
 
