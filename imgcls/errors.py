@@ -3,6 +3,8 @@
 
 # Of a run that was stopped and goes on when the same command is typed again (EX_TEMPFAIL).
 EXIT_AGAIN = 75
+# Of a crash, which another start may outlive (EX_SOFTWARE); Python's own 1 says that none would.
+EXIT_CRASH = 70
 
 
 class UserError(Exception):

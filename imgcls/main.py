@@ -4,10 +4,12 @@ Keys of the config are overridden by `--config.section.key=value`. The same comm
 a run that was interrupted.
 """
 
+import traceback
+
 import imgcls
 from imgcls import cli, config, processes
 from imgcls.cluster import find_place
-from imgcls.errors import EXIT_AGAIN
+from imgcls.errors import EXIT_AGAIN, EXIT_CRASH, UserError
 from imgcls.train import train
 from imgcls.writer import StartClock
 
@@ -28,8 +30,14 @@ def main(argv: list[str] | None = None) -> int:
     place = find_place(args.coordinator, args.num_processes, args.process_id)
     clock = StartClock(imgcls.BEGAN)
     clock.lap("imports")
-    with processes.session(place, settings.processes.timeout):
-        done = train(settings, args.workdir, args.accept_changes, clock)
+    try:
+        with processes.session(place, settings.processes.timeout):
+            done = train(settings, args.workdir, args.accept_changes, clock)
+    except UserError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        return EXIT_CRASH
     return EXIT_AGAIN if done is None else 0
 
 

@@ -24,7 +24,7 @@ from jax.experimental import multihost_utils
 
 from imgcls.cli import one_line
 from imgcls.cluster import Place
-from imgcls.errors import EXIT_AGAIN, ConfigError, UserError
+from imgcls.errors import EXIT_AGAIN, EXIT_CRASH, ConfigError, UserError
 
 FOLDER = "imgcls/peers"
 AGAIN = "type the same command again to continue"
@@ -176,7 +176,7 @@ class _Session:
             # A collective that failed, most likely: who is lost will be noticed soon.
             self._suspicious = True
             time.sleep((SUSPECT + 2) * self._poll)
-            code, told = 1, f"{type(error).__name__}: {one_line(error)}"
+            code, told = EXIT_CRASH, f"{type(error).__name__}: {one_line(error)}"
         # From here on, the error is this process's own.
         self._ending.acquire()
         self._publish(code, f"process {self.place.index} ended with {told}")
