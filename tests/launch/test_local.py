@@ -130,3 +130,32 @@ def test_dry_run_and_mistakes(launch, tmp_path):
         done = launch_local(*wrong)
         assert done.returncode == 2 and told in done.stderr
         assert len(done.stderr.splitlines()) == 1
+
+
+# A config whose first training meets an error of the disk.
+CRASHING = """
+import pathlib, sys
+from ml_collections import ConfigDict
+
+def train(*args):
+    once = pathlib.Path("{once}")
+    if not once.exists():
+        once.touch()
+        raise OSError("Stale file handle")
+    return "done"
+
+def get_config():
+    sys.modules["__main__"].train = train
+    return ConfigDict()
+"""
+
+
+def test_a_crash_is_no_mistake(cache, launch, tmp_path):
+    """An exception that nobody foresaw: another start may go well."""
+    config = tmp_path / "crashing.py"
+    once = tmp_path / "once"
+    config.write_text(CRASHING.format(once=once))
+    done = launch("local.sh", f"--config={config}", f"--workdir={tmp_path / 'run'}", HOME=cache)
+    assert done.returncode == 0, done.stderr
+    assert "exit 70: again in 0 seconds" in done.stderr
+    assert "Stale file handle" in done.stderr
