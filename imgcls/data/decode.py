@@ -271,13 +271,18 @@ def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
-        values = np.asarray(image) >> 8
-        image = Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))
+        image = Image.fromarray(_upper_bits(np.asarray(image)))
     if image.mode in ("P", "PA"):
         # By way of RGBA: a palette with transparency warns when it is converted to RGB.
         image = image.convert("RGBA")
     mode = "RGB" if channels == 3 else "L"
     return np.array(image if image.mode == mode else image.convert(mode))
+
+
+def _upper_bits(values: np.ndarray) -> np.ndarray:
+    """uint8 of 16 bits, in little memory."""
+    shifted = values >> 8
+    return np.clip(shifted, 0, 255, out=shifted).astype(np.uint8)
 
 
 def _check_size(width: int, height: int, name: str) -> None:

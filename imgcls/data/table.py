@@ -88,12 +88,24 @@ class Table:
             # Classes are written one a line.
             self.problems.add(kinds.MALFORMED, f"{path} has a label of two lines")
             return
+        if not _is_text(text):
+            self.problems.add(kinds.MALFORMED, f"{path} has a label that is no text")
+            return
         self.items.append(Item(path, names, split, group, metadata or {}))
 
 
 @functools.lru_cache(maxsize=4096)
 def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
+
+
+def _is_text(text: str) -> bool:
+    """Not so of bytes in a folder's name that are no UTF-8, and of half a character in JSON."""
+    try:
+        text.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 class Pictures(Protocol):
