@@ -88,7 +88,8 @@ def test_loss_curve_is_the_same_on_other_meshes(devices, mesh, command, one_devi
 def test_two_processes_of_two_devices(cache, one_device, tmp_path):
     line = functools.partial(command_line, "main", *RECIPE, f"--workdir={tmp_path}")
     first, second = run_processes(line, 2, 2, cache)
-    assert "4 cpu devices" in first and "done: 20 steps" in first
+    assert "4 cpu devices" in first, first
+    assert "done: 20 steps" in first, first
     assert "step 20/20" not in second  # only the first process logs
     np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
 

@@ -11,6 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from imgcls.checkpoint import latest_checkpoint
+from imgcls.errors import EXIT_AGAIN
 from tests.conftest import REPO, command_env, command_line
 
 # Everything that draws random numbers or keeps state: RandAugment and a random crop on the host,
@@ -123,7 +124,7 @@ def test_killed_at_random_moments(uninterrupted, cache, tmp_path):
 def test_sigterm_saves_and_says_how_to_resume(uninterrupted, cache, tmp_path):
     process = run_until([20], signal.SIGTERM, tmp_path, cache)
     told = "".join(process.lines)
-    assert process.returncode == 0, told
+    assert process.returncode == EXIT_AGAIN, told
     assert "type the same command again to continue" in process.lines[-1]
     stopped = int(latest_checkpoint(str(tmp_path)).name)
     assert 20 <= stopped < 60 and f"stopped at step {stopped} of 60" in told
