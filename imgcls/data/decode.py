@@ -267,16 +267,23 @@ def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
 
 
 def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, 3]`."""
+    """uint8 `[H, W]` or `[H, W, 3]`; closes the image, as of large ones little may be held."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+    mode = "RGB" if channels == 3 else "L"
     if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
-        image = Image.fromarray(_upper_bits(np.asarray(image)))
+        grey = _upper_bits(np.asarray(image))
+        return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
         # By way of RGBA: a palette with transparency warns when it is converted to RGB.
-        image = image.convert("RGBA")
-    mode = "RGB" if channels == 3 else "L"
-    return np.array(image if image.mode == mode else image.convert(mode))
+        image = _converted(image, "RGBA")
+    return np.array(image if image.mode == mode else _converted(image, mode))
+
+
+def _converted(image: Image.Image, mode: str) -> Image.Image:
+    converted = image.convert(mode)
+    image.close()
+    return converted
 
 
 def _upper_bits(values: np.ndarray) -> np.ndarray:

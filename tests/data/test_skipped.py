@@ -60,7 +60,7 @@ def test_share(skipped, positions, share, ends):
 def folder(tmp_path):
     """Two classes of 20 pictures, of which every fourth is cut."""
     rng = np.random.default_rng(0)
-    for split in ("train", "val"):
+    for split in ("train", "val", "test"):
         for number in range(20):
             path = tmp_path / "set" / split / "ab"[number % 2] / f"{number}.png"
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -82,7 +82,8 @@ def _read_full(content: list[dict], table: Table) -> Iterator[Task]:
                 question = str(result.get("from_name"))
                 vote[question] = vote.get(question, ()) + _names(result.get("value"))
             votes.append(vote)
-        yield Task(task.get("id", number), task.get("data") or {}, votes)
+        data = task.get("data")
+        yield Task(task.get("id", number), data if isinstance(data, dict) else {}, votes)
 
 
 def _read_min(content: list[dict], path: str) -> Iterator[Task]:
@@ -111,7 +112,8 @@ def _objects(value) -> list[dict]:
 def _names(value) -> tuple[str, ...]:
     """The choices in `{"choices": ["cat"]}`, `["cat"]` or `"cat"`."""
     value = value.get("choices") if isinstance(value, dict) else value
-    value = [value] if isinstance(value, str) else value or []
+    if not isinstance(value, list):
+        value = [] if value is None else [value]
     return tuple(str(name).strip() for name in value)
 
 
@@ -139,8 +141,11 @@ def _picture_key(data: dict) -> str | None:
 
 def _path(reference: str) -> str:
     """A path from the root: of a URL, an upload (`/data/upload/...`) or a local file (`?d=`)."""
-    url = urlparse(reference) if "://" in reference or reference.startswith("/data/") else None
-    if url is None:
+    if "://" not in reference and not reference.startswith("/data/"):
+        return reference
+    try:
+        url = urlparse(reference)
+    except ValueError:  # of a host in broken brackets
         return reference
     inside = parse_qs(url.query).get("d") if url.path.startswith("/data/local-files") else None
     return inside[0].strip("/") if inside else f"{url.netloc}{unquote(url.path)}".strip("/")
