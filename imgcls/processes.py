@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -282,8 +283,14 @@ class _Session:
             self._end(EXIT_AGAIN, f"process {peer} was lost: it ended or hangs; {AGAIN}")
 
     def _aborted(self, _) -> None:
-        """JAX aborts as soon as the coordinator is gone: the watch is to say so before it can."""
-        time.sleep(3 * self._poll)
+        """JAX aborts as soon as the coordinator is gone; the watch's requests then never return."""
+        host, _, port = self.place.coordinator.rpartition(":")
+        for _ in range(3):
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), 2).close()
+            except OSError:
+                self._lose(0)
+            time.sleep(1)
         if self._ending.locked():
             threading.Event().wait()  # until the process is ended with its own code
 
