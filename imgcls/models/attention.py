@@ -1,53 +1,79 @@
 """Attention in the form that the platform computes fastest; the values are the same.
 
 XLA's CPU backend neither fuses the softmax's gradient nor likes the heads in the middle of the
-shape. Other platforms take JAX's own function.
+shape. GPUs have cuDNN's fused kernels for half precision. All else takes JAX's own function.
 """
 
 import jax
 import jax.numpy as jnp
 
+from imgcls.errors import ConfigError
+from imgcls.models.operations import is_fast
 
-def attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
+IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+
+
+def attend(qkv: jax.Array, *, train: bool, implementation: str = "auto") -> jax.Array:
     """softmax(Q K^T / sqrt(d)) V of every head (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
 
     Args:
-      query, key, value: `[B, N, heads, d]`.
+      qkv: queries, keys and values, `[B, N, 3, heads, d]`.
+      train: without gradients it is JAX's own form, which other programs can read from an exported
+        model.
+      implementation: "cudnn" is the fused kernel of NVIDIA GPUs (half precision), "xla" what the
+        compiler makes; "auto" takes the first where it can be had.
 
     Returns:
       `[B, N, heads, d]`; the softmax is float32.
+
+    Raises:
+      ConfigError: no such implementation, or cuDNN has none for this platform, shape or dtype.
     """
-    if jax.default_backend() != "cpu" or query.dtype != jnp.float32:
-        return jax.nn.dot_product_attention(query, key, value)
-    heads_first = (x.transpose(0, 2, 1, 3) for x in (query, key, value))
-    return _attend(*heads_first).transpose(0, 2, 1, 3)
+    if implementation not in IMPLEMENTATIONS:
+        choices = ", ".join(map(repr, IMPLEMENTATIONS))
+        raise ConfigError(f"model.attention={implementation!r}: write one of {choices}")
+    if train and implementation != "cudnn" and is_fast(qkv):
+        return _attend(qkv)
+    query, key, value = (qkv[:, :, index] for index in range(3))
+    if implementation == "cudnn" or (implementation == "auto" and _is_for_cudnn(qkv)):
+        try:
+            return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+        except (NotImplementedError, RuntimeError, ValueError) as e:
+            if implementation == "cudnn":
+                raise ConfigError(f"model.attention='cudnn': {e}; write 'auto' or 'xla'") from e
+    return jax.nn.dot_product_attention(query, key, value)
+
+
+def _is_for_cudnn(qkv: jax.Array) -> bool:
+    return jax.default_backend() == "gpu" and qkv.dtype in (jnp.bfloat16, jnp.float16)
 
 
 @jax.custom_vjp
-def _attend(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
-    """The same of `[B, heads, N, d]`."""
-    return _forward(query, key, value)[0]
+def _attend(qkv: jax.Array) -> jax.Array:
+    return _forward(qkv)[0]
 
 
-def _forward(query, key, value):
+def _forward(qkv):
+    query, key, value = (qkv[:, :, index].transpose(0, 2, 1, 3) for index in range(3))
     query = query * query.shape[-1] ** -0.5
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key)
     # Normalised after the product with V: a pass over [N, d] in place of one over [N, N].
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     scale = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) * scale
-    return out, (query, key, value, weights, scale, out)
+    return out.transpose(0, 2, 1, 3), (query, key, value, weights, scale, out)
 
 
 def _backward(kept, grad):
     """The softmax's by the rows' sums of grad * out (Dao et al. 2022, arXiv:2205.14135, B.2)."""
     query, key, value, weights, scale, out = kept
-    grad = grad * scale
+    grad = grad.transpose(0, 2, 1, 3) * scale
     d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, grad)
     d_weights = jnp.einsum("bhqd,bhkd->bhqk", grad, value)
     d_scores = weights * (d_weights - jnp.sum(grad * out, axis=-1, keepdims=True))
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key) * query.shape[-1] ** -0.5
-    return d_query, jnp.einsum("bhqk,bhqd->bhkd", d_scores, query), d_value
+    d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
+    return (jnp.stack([x.transpose(0, 2, 1, 3) for x in (d_query, d_key, d_value)], axis=2),)
 
 
 _attend.defvjp(_forward, _backward)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.models.layers import BatchNorm, conv
+from imgcls.models.operations import LayerNorm
 from imgcls.models.vit import Block, sincos2d
 
 
@@ -130,6 +131,6 @@ class PatchDecoder(nn.Module):
                 self.num_heads, 4 * self.width, 0.0, 0.0, None, self.dtype, name=f"block{index}"
             )
             x = block(x, train)
-        x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x)
+        x = LayerNorm(dtype=self.dtype, name="norm")(x, train=train)
         x = nn.Dense(self.outputs, dtype=self.dtype, name="out")(x)
         return x[:, self.prefix :].astype(jnp.float32)

@@ -357,9 +357,13 @@ class DropPath(nn.Module):
         Raises:
           ConfigError: the rate is outside [0, 1).
         """
-        if not 0.0 <= self.rate < 1.0:
-            raise ConfigError(f"drop_path is {self.rate}: write a number from 0 to below 1")
-        if not train or self.rate == 0.0:
+        # A traced rate is one of a scan over blocks, which were made one by one and checked.
+        if not isinstance(self.rate, jax.Array):
+            if not 0.0 <= self.rate < 1.0:
+                raise ConfigError(f"drop_path is {self.rate}: write a number from 0 to below 1")
+            if self.rate == 0.0:
+                return x
+        if not train:
             return x
         shape = (x.shape[0],) + (1,) * (x.ndim - 1)
         keep = jax.random.bernoulli(self.make_rng("dropout"), 1.0 - self.rate, shape)

@@ -27,6 +27,7 @@ from imgcls.models.layers import (
     drop_path_rates,
     is_explained,
 )
+from imgcls.models.operations import LayerNorm, dot_general, gelu, is_fast
 
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel of three times the outputs, yet each is initialised as its
@@ -39,30 +40,25 @@ class Attention(nn.Module):
 
     Attributes:
       num_heads: heads; must divide D.
+      implementation: see `imgcls.models.attention`.
       dtype: of the computation.
     """
 
     num_heads: int
+    implementation: str
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`."""
         width = x.shape[-1]
-        qkv = nn.DenseGeneral(
-            (3, self.num_heads, width // self.num_heads),
-            kernel_init=_xavier_qkv,
-            dtype=self.dtype,
-            name="qkv",
-        )(x)
-        query, key, value = (qkv[:, :, index] for index in range(3))
+        options = dict(dtype=self.dtype, dot_general=dot_general)
+        heads = (self.num_heads, width // self.num_heads)
+        qkv = nn.DenseGeneral((3, *heads), kernel_init=_xavier_qkv, name="qkv", **options)(x)
         if is_explained(self):
-            self.put_variable(EXPLAIN, "attention", attention_weights(query, key))
-        # Without gradients JAX's own, which other programs can read from an exported model.
-        x = (attend if train else jax.nn.dot_product_attention)(query, key, value)
-        return nn.DenseGeneral(
-            width, axis=(-2, -1), kernel_init=_xavier, dtype=self.dtype, name="proj"
-        )(x)
+            self.put_variable(EXPLAIN, "attention", attention_weights(qkv[:, :, 0], qkv[:, :, 1]))
+        x = attend(qkv, train=train, implementation=self.implementation)
+        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=_xavier, name="proj", **options)(x)
 
 
 def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
@@ -89,11 +85,12 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`."""
         width = x.shape[-1]
-        init = {"kernel_init": _xavier, "bias_init": nn.initializers.normal(1e-6)}
-        x = nn.Dense(self.hidden, dtype=self.dtype, name="fc1", **init)(x)
-        x = nn.gelu(x, approximate=False)
+        options = dict(kernel_init=_xavier, bias_init=nn.initializers.normal(1e-6))
+        options |= dict(dtype=self.dtype, dot_general=dot_general)
+        x = nn.Dense(self.hidden, name="fc1", **options)(x)
+        x = gelu(x) if train and is_fast(x) else nn.gelu(x, approximate=False)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return nn.Dense(width, dtype=self.dtype, name="fc2", **init)(x)
+        return nn.Dense(width, name="fc2", **options)(x)
 
 
 class Block(nn.Module):
@@ -106,6 +103,7 @@ class Block(nn.Module):
       drop_path: stochastic depth of both branches.
       layer_scale: initial LayerScale of both branches; None has none.
       dtype: of the computation.
+      attention: see `imgcls.models.attention`.
     """
 
     num_heads: int
@@ -114,14 +112,17 @@ class Block(nn.Module):
     drop_path: float
     layer_scale: float | None
     dtype: jnp.dtype
+    attention: str = "auto"
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`. `train` is positional for `nn.remat`."""
-        branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm1")(x)
-        branch = Attention(self.num_heads, self.dtype, name="attn")(branch, train=train)
+        branch = LayerNorm(dtype=self.dtype, name="norm1")(x, train=train)
+        branch = Attention(self.num_heads, self.attention, self.dtype, name="attn")(
+            branch, train=train
+        )
         x = x + self._regularise(branch, "ls1", train)
-        branch = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm2")(x)
+        branch = LayerNorm(dtype=self.dtype, name="norm2")(x, train=train)
         branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
         return x + self._regularise(branch, "ls2", train)
 
@@ -150,6 +151,9 @@ class ViT(ImageModel, kw_only=True):
       drop_path: stochastic depth of the last block; the others linearly less.
       uniform_drop_path: all blocks as the last (CaiT, DeiT III).
       layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
+      attention: "cudnn", "xla" or "auto", see `imgcls.models.attention`.
+      scan: compile one block for all of them, a shorter compilation for one more copy of the
+        parameters; checkpoints stay the same, dropout draws other numbers.
     """
 
     patch_size: int
@@ -163,6 +167,8 @@ class ViT(ImageModel, kw_only=True):
     drop_path: float = 0.0
     uniform_drop_path: bool = False
     layer_scale: float | None = None
+    attention: str = "auto"
+    scan: bool = False
 
     @property
     def prefix_tokens(self) -> int:
@@ -195,20 +201,8 @@ class ViT(ImageModel, kw_only=True):
             patches = jnp.take_along_axis(x, self.prefix_tokens + keep[:, :, None], axis=1)
             x = jnp.concatenate([prefix, patches], axis=1)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        rates = drop_path_rates(self.drop_path, self.depth)
-        if self.uniform_drop_path:
-            rates = [self.drop_path] * self.depth
-        for index, drop_path in enumerate(rates):
-            x = self.block(Block)(
-                self.num_heads,
-                self.mlp_dim,
-                self.drop_rate,
-                drop_path,
-                self.layer_scale,
-                self.dtype,
-                name=f"block{index}",
-            )(x, train)
-        x = nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name="norm")(x).astype(jnp.float32)
+        x = self._encode(x, train)
+        x = LayerNorm(dtype=self.dtype, name="norm")(x, train=train).astype(jnp.float32)
         if keep is not None:
             return x
         heads = {"head": x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)}
@@ -222,6 +216,37 @@ class ViT(ImageModel, kw_only=True):
             for name, token in heads.items()
         ]
         return sum(logits) / len(logits)
+
+    def _encode(self, x: jax.Array, train: bool) -> jax.Array:
+        """All blocks, one after the other or, with `scan`, as one that is called `depth` times."""
+        rates = drop_path_rates(self.drop_path, self.depth)
+        if self.uniform_drop_path:
+            rates = [self.drop_path] * self.depth
+
+        def block(rate, **where):
+            sizes = (self.num_heads, self.mlp_dim, self.drop_rate)
+            options = (self.layer_scale, self.dtype, self.attention)
+            return self.block(Block)(*sizes, rate, *options, **where)
+
+        if self.scan and not self.is_initializing() and not is_explained(self):
+            return self._scan(block, rates, x, train)
+        for index, rate in enumerate(rates):
+            x = block(rate, name=f"block{index}")(x, train)
+        return x
+
+    def _scan(self, block, rates: list[float], x: jax.Array, train: bool) -> jax.Array:
+        given = [self.variables["params"][f"block{index}"] for index in range(self.depth)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
+        random = train and max(self.drop_rate, *rates) > 0
+        rngs = jax.random.split(self.make_rng("dropout"), self.depth) if random else None
+
+        def step(x, inputs):
+            params, rate, rng = inputs
+            made = block(rate if max(rates) > 0 else 0.0, parent=None)
+            rngs = {"dropout": rng} if random else None
+            return made.apply({"params": params}, x, train, rngs=rngs), None
+
+        return jax.lax.scan(step, x, (stacked, jnp.asarray(rates, jnp.float32), rngs))[0]
 
     def _check(self, x: jax.Array) -> None:
         for option, allowed in (("pool", ("cls", "gap")), ("pos_embed", ("learned", "sincos2d"))):

@@ -5,16 +5,23 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgcls.errors import ConfigError
 from imgcls.models.attention import attend
 
 
-def draw(shape=(2, 7, 3, 5), scale=1.0):
+def draw(shape=(2, 7, 3, 3, 5), scale=1.0, dtype=jnp.float32):
+    """Queries, keys and values `[B, N, 3, heads, d]`, and weights of the output."""
     rng = np.random.default_rng(0)
-    return [jnp.asarray(scale * rng.normal(size=shape), jnp.float32) for _ in range(4)]
+    qkv = jnp.asarray(scale * rng.normal(size=shape), dtype)
+    return qkv, jnp.asarray(rng.normal(size=(*shape[:2], *shape[3:])), dtype)
 
 
-def by_hand(query, key, value):
-    query, key, value = (np.asarray(x, np.float64) for x in (query, key, value))
+def plain(qkv):
+    return jax.nn.dot_product_attention(*(qkv[:, :, index] for index in range(3)))
+
+
+def by_hand(qkv):
+    query, key, value = np.moveaxis(np.asarray(qkv, np.float64), 2, 0)
     out = np.empty_like(query)
     for b in range(query.shape[0]):
         for h in range(query.shape[2]):
@@ -24,29 +31,45 @@ def by_hand(query, key, value):
     return out
 
 
+@pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_values(scale):
-    query, key, value, _ = draw(scale=scale)
-    out = attend(query, key, value)
-    np.testing.assert_allclose(out, by_hand(query, key, value), rtol=1e-4, atol=1e-5 * scale)
+def test_values(scale, train):
+    qkv, _ = draw(scale=scale)
+    out = attend(qkv, train=train)
+    np.testing.assert_allclose(out, by_hand(qkv), rtol=1e-4, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_gradients(scale):
-    query, key, value, weights = draw(scale=scale)
-
-    def gradients(fn):
-        return jax.grad(lambda *args: jnp.sum(fn(*args) * weights), (0, 1, 2))(query, key, value)
-
-    expected = gradients(jax.nn.dot_product_attention)
-    for ours, theirs in zip(gradients(attend), expected, strict=True):
-        np.testing.assert_allclose(
-            ours, theirs, rtol=2e-4, atol=1e-4 * float(jnp.abs(theirs).max())
-        )
+    qkv, weights = draw(scale=scale)
+    ours = jax.grad(lambda qkv: jnp.sum(attend(qkv, train=True) * weights))(qkv)
+    theirs = jax.grad(lambda qkv: jnp.sum(plain(qkv) * weights))(qkv)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-4 * float(jnp.abs(theirs).max()))
 
 
 def test_half_precision_is_left_to_jax():
-    query, key, value, _ = (x.astype(jnp.bfloat16) for x in draw())
-    np.testing.assert_array_equal(
-        attend(query, key, value), jax.nn.dot_product_attention(query, key, value)
-    )
+    qkv, _ = draw(dtype=jnp.bfloat16)
+    np.testing.assert_array_equal(attend(qkv, train=True), plain(qkv))
+
+
+def test_choice_of_the_implementation(monkeypatch):
+    qkv, _ = draw(dtype=jnp.bfloat16)
+    with pytest.raises(ConfigError, match=r"model.attention='flash': write one of 'auto'"):
+        attend(qkv, train=True, implementation="flash")
+    with pytest.raises(ConfigError, match=r"model.attention='cudnn': .*write 'auto' or 'xla'"):
+        attend(qkv, train=True, implementation="cudnn")
+    # On a GPU, cuDNN is asked first; where it refuses, the compiler's form is taken.
+    asked = []
+
+    def refuse(*args, implementation=None):
+        asked.append(implementation)
+        if implementation == "cudnn":
+            raise NotImplementedError
+        return args[0]
+
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", refuse)
+    attend(qkv, train=True)
+    attend(qkv, train=True, implementation="xla")
+    attend(qkv.astype(jnp.float32), train=True)
+    assert asked == ["cudnn", None, None, None]

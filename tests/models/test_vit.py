@@ -123,6 +123,47 @@ def test_remat_changes_nothing():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4), *results)
 
 
+@pytest.mark.parametrize("options", [{}, dict(remat=True, layer_scale=0.1), dict(pool="gap")])
+def test_scan_changes_neither_the_parameters_nor_the_outputs(options):
+    x, results = pictures(), []
+    for scan in (False, True):
+        model = tiny(scan=scan, depth=3, **options)
+        variables = randomised(model)
+
+        def loss(params, model=model):
+            return jnp.sum(model.apply({"params": params}, x, train=True) ** 2)
+
+        results.append((jax.jit(jax.value_and_grad(loss))(variables["params"]), variables))
+    plain, scanned = results
+    for a, b in zip(jax.tree.leaves(plain), jax.tree.leaves(scanned), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-5 * float(np.abs(a).max()))
+
+
+def test_scan_compiles_one_block():
+    def text(scan):
+        model = tiny(scan=scan, depth=6)
+        return jax.jit(model.apply).lower(shapes(model, 8), pictures()).as_text()
+
+    # Two products with values of every block's softmax.
+    assert text(True).count("exponential") == 1
+    assert text(False).count("exponential") == 6
+
+
+def test_scan_drops_whole_branches_at_every_blocks_own_rate():
+    model = tiny(scan=True, depth=4, drop_path=0.5, pool="gap")
+    variables, x = randomised(model), jnp.repeat(jnp.asarray(pictures()[:1]), 256, axis=0)
+
+    @jax.jit
+    def run(key):
+        return model.apply(variables, x, train=True, rngs={"dropout": key})
+
+    kinds = len(np.unique(np.round(run(jax.random.key(1)), 4), axis=0))
+    # The first block always stays: two branches of three blocks are there or not.
+    assert 16 < kinds <= 2**6
+    np.testing.assert_array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
+    assert np.any(run(jax.random.key(1)) != run(jax.random.key(2)))
+
+
 def test_dropout_in_training_alone_and_deterministic_in_the_rng():
     model = tiny(drop_rate=0.3, drop_path=0.3)
     state = randomised(model)
