@@ -24,6 +24,8 @@ _BLOCK = 8
 _UNIT_WIDTH = (8, 16, 16, 8, 8, 32, 8)
 # Chroma of fewer columns is interpolated from neighbours: a part has a margin to both sides then.
 _MARGIN = 2
+# Bytes of the largest buffer that a thread keeps.
+_KEPT = 2**26
 
 
 class Header(NamedTuple):
@@ -104,6 +106,8 @@ class Decoder:
     def _buffer(self, height: int, width: int, channels: int) -> np.ndarray:
         """Kept from call to call: fresh memory costs a page fault for every 4 kB."""
         size = height * width * channels
+        if size > _KEPT:
+            return np.empty((height, width, channels), np.uint8)
         if self._scratch.size < size:
             self._scratch = np.empty(size, np.uint8)
         return self._scratch[:size].reshape(height, width, channels)
