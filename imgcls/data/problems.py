@@ -37,7 +37,8 @@ class Problems:
         self.counts[kind] += 1
         names = self.names.setdefault(kind, [])
         if len(names) < NAMED:
-            names.append(name)
+            # What is no text can't be printed everywhere.
+            names.append(name.encode(errors="backslashreplace").decode())
 
     def __bool__(self) -> bool:
         return bool(self.counts)

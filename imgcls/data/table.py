@@ -83,13 +83,8 @@ class Table:
     ) -> None:
         """Adds an example; its labels are stripped, and each counts once."""
         names = _clean(tuple(labels))
-        text = " ".join(names)
-        if "\n" in text or "\r" in text:
-            # Classes are written one a line.
-            self.problems.add(kinds.MALFORMED, f"{path} has a label of two lines")
-            return
-        if not _is_text(text):
-            self.problems.add(kinds.MALFORMED, f"{path} has a label that is no text")
+        if not _is_line(" ".join(names)):
+            self.problems.add(kinds.MALFORMED, f"{path} has a label that is no line of text")
             return
         self.items.append(Item(path, names, split, group, metadata or {}))
 
@@ -99,13 +94,16 @@ def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
 
 
-def _is_text(text: str) -> bool:
-    """Not so of bytes in a folder's name that are no UTF-8, and of half a character in JSON."""
+def _is_line(text: str) -> bool:
+    """Whether it can be written as one line, as classes are.
+
+    A folder's name may hold bytes that are no UTF-8, and JSON half a character.
+    """
     try:
         text.encode()
-        return True
     except UnicodeEncodeError:
         return False
+    return "\n" not in text and "\r" not in text
 
 
 class Pictures(Protocol):
@@ -189,6 +187,9 @@ def settle(table: Table, files: Files, *, seed: int, on_error: str) -> DataSet:
     problems, place = table.problems, table.classes_file
     known = read_classes(place)
     labels = {label for item in table.items for label in item.labels} | table.classes
+    for name in sorted(name for name in table.classes if not _is_line(name)):
+        problems.add(kinds.MALFORMED, f"the class {name!r} is no line of text")
+        labels.discard(name)
     names = tuple(sorted(labels)) if known is None else known
     items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
     items = list(_without_repeats(items, problems))

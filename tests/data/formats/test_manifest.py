@@ -123,7 +123,7 @@ def test_malformed_rows(pictures):
     assert found.names[kinds.MALFORMED] == [
         "m.csv line 3 has 1 cells, not 2",
         "m.csv line 4 names no picture",
-        "b.jpg has a label of two lines",
+        "b.jpg has a label that is no line of text",
         "m.csv line 7 has 3 cells, not 2",
     ]
     file = write(root, "m.jsonl", '{"path":"a.jpg","label":"x"}\n[1]\n{"label":"x"}\n')
