@@ -176,7 +176,8 @@ class _Session:
         else:
             # A collective that failed, most likely: who is lost will be noticed soon.
             self._suspicious = True
-            time.sleep((SUSPECT + 2) * self._poll)
+            for _ in range(SUSPECT + 3):  # In turns as well, or a freeze would let it run ahead.
+                time.sleep(self._poll)
             code, told = EXIT_CRASH, f"{type(error).__name__}: {one_line(error)}"
         # From here on, the error is this process's own.
         self._ending.acquire()
