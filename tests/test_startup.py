@@ -170,7 +170,7 @@ def test_what_a_program_is_made_from_decides(tmp_path, changes, shape, kept):
 def test_other_source_or_settings_are_other_programs(tmp_path, monkeypatch):
     origin = make_programs(tmp_path)._origin
     with monkeypatch.context() as patched:
-        patched.setattr(programs_lib, "_source", lambda: "edited")
+        patched.setattr(programs_lib, "source_digest", lambda: "edited")
         assert make_programs(tmp_path)._origin != origin
     with monkeypatch.context() as patched:
         patched.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
