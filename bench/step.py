@@ -3,7 +3,8 @@
     python bench/step.py
 
 Every contestant has its framework's own threads and a batch that stays. The same network, batch and
-kind of optimiser on all sides; nobody is given another's tricks.
+kind of optimiser on all sides. All get memory in huge pages, as the launchers of `launch/` do: a step
+of XLA on a CPU takes gigabytes of it anew each time.
 """
 
 import os
@@ -155,6 +156,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, help="in place of each model's own")
     args = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
+    # Read when a process starts: by the children.
+    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     if args.child:
         (model,) = args.models
         batch, size, _ = MODELS[model]
