@@ -122,9 +122,7 @@ def default_config() -> ConfigDict:
 
     c.guard = ConfigDict()  # a loss or gradient that is not finite: imgcls/guard.py
     c.guard.skip = 0  # updates in a row that are left out for it; with one more the run ends ...
-    c.guard.rollback = (
-        False  # ... or goes back, once, to the last good checkpoint: on with new data
-    )
+    c.guard.rollback = False  # ... or goes back, once, to the last good checkpoint, on other data
 
     c.evaluators = ConfigDict()  # name -> {type, split, every, ...}: imgcls/evaluators
 

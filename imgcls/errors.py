@@ -1,6 +1,5 @@
 """Mistakes that a user can mend, told in one line and never as a traceback."""
 
-
 # Of a run that was stopped and goes on when the same command is typed again (EX_TEMPFAIL).
 EXIT_AGAIN = 75
 # Of a crash, which another start may outlive (EX_SOFTWARE); Python's own 1 says that none would.

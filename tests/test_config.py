@@ -35,8 +35,8 @@ def test_defaults():
     config = default_config()
     assert set(config) == {
         *("seed", "total", "batch_size", "accumulate", "ema", "model", "objective", "data"),
-        *("optim", "schedule", "mesh", "checkpoint", "evaluators", "log", "compile_cache"),
-        *("init_from", "init_head"),
+        *("optim", "schedule", "mesh", "checkpoint", "guard", "evaluators", "log", "processes"),
+        *("compile_cache", "init_from", "init_head"),
     }
     assert (config.batch_size, config.data.source, config.optim.name) == (128, "digits", "sgd")
     assert config.data.dir is None and config.data.mean == (0.5, 0.5, 0.5)
