@@ -109,9 +109,11 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
 
 def _sample_box(height, width, scale, ratio, rng) -> Box:
     """(top, left, height, width): ten tries, then the largest central box of a valid ratio."""
+    low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        area = height * width * rng.uniform(*scale)
-        aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+        # What `rng.uniform` draws, for a tenth of its time.
+        area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
+        aspect = math.exp(low + (high - low) * rng.random())
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
         if 0 < h <= height and 0 < w <= width:
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)

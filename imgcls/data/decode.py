@@ -35,9 +35,8 @@ _START_OF_SCAN = 0xDA
 _PROGRESSIVE = 0xC2
 _APP1 = 0xE1
 _END_OF_IMAGE = b"\xff\xd9"
-# Expressions, since these are found five times as fast as bytes.
+# An expression, since it is found five times as fast as bytes.
 _SCAN = re.compile(rb"\xff\xda")
-_NO_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7]")
 # Some writers append a few bytes to the end of the image.
 _TAIL = 64
 _large = threading.Lock()
@@ -209,17 +208,14 @@ def _read_segments(data: bytes) -> _Segments:
 
 
 def _is_whole(data: bytes, segments: _Segments) -> bool:
-    """Whether a part of a JPEG can be had where the whole can, and not where it can't.
+    """Whether a part of a JPEG may be decoded by itself.
 
-    Below the part nothing is read of a sequential one: nothing may stand there but pixels, up to
-    the end. Of a progressive one everything is read.
+    Of a sequential one nothing below the part is read, so a part can be had though the rest is
+    damaged. Of a progressive one everything is read, scan by scan.
     """
     if segments.scan < 0:
         return False
-    if segments.progressive:
-        return len(_SCAN.findall(data)) <= MAX_SCANS
-    found = _NO_PIXELS.search(data, segments.scan)
-    return found is not None and data.find(_END_OF_IMAGE, len(data) - _TAIL) == found.start()
+    return not segments.progressive or len(_SCAN.findall(data)) <= MAX_SCANS
 
 
 def _one_at_a_time(width: int, height: int) -> contextlib.AbstractContextManager:

@@ -57,11 +57,14 @@ class Decoder:
         self._handle = ctypes.c_void_p(self._lib.tj3Init(_DECOMPRESS))
         self._scratch = np.empty(0, np.uint8)
         self._lib.tj3Set(self._handle, _STOP_ON_WARNING, 1)
+        self._read = None  # the data whose header the library holds
 
     def read_header(self, data: bytes) -> Header | None:
         """The picture's header; None for one that this decoder leaves to others."""
+        self._read = None
         if self._lib.tj3DecompressHeader(self._handle, data, len(data)):
             return None
+        self._read = data
         get = functools.partial(self._lib.tj3Get, self._handle)
         subsampling = get(_SUBSAMPLING)
         if get(_COLORSPACE) in _CMYK or not 0 <= subsampling < len(_UNIT_WIDTH):
@@ -92,13 +95,14 @@ class Decoder:
         out = self._buffer(height, last - first, channels)
         lib, handle = self._lib, self._handle
         failed = (
-            lib.tj3DecompressHeader(handle, data, len(data))
+            (data is not self._read and lib.tj3DecompressHeader(handle, data, len(data)))
             or lib.tj3SetScalingFactor(handle, _Scale(1, 1 << halvings))
             or lib.tj3SetCroppingRegion(handle, _Region(first, top, last - first, height))
             or self._free_lib.tj3Decompress8(
                 handle, data, len(data), out.ctypes.data, 0, _PIXEL_FORMAT[channels]
             )
         )
+        self._read = None if failed else data
         # The region stays set otherwise, and would not fit the next picture.
         lib.tj3SetCroppingRegion(handle, _Region(0, 0, 0, 0))
         return None if failed else out[:, left - first : left - first + width]
