@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from typing import Any
@@ -31,6 +30,7 @@ from imgcls.goodput import Goodput
 from imgcls.guard import PendingMetrics, Record, Stretch, WentBad, check_guard
 from imgcls.initial import arrays_from_data
 from imgcls.objectives import backbone_variables, create_objective, place_backbone
+from imgcls.profile import Profile, check_profile
 from imgcls.programs import Programs, in_background, use_compile_cache
 from imgcls.state import TrainState
 from imgcls.step import create_state, make_train_step
@@ -103,12 +103,12 @@ def run_steps(
     skipped = 0
     loader = create_train_loader(config, run.source, run.mesh, run.first + shift, total + shift)
     writer = Writer(workdir, config, run.first, total)
-    pending = PendingMetrics(config, run.record)
+    pending, profile = PendingMetrics(config, run.record), Profile(config, workdir)
     if run.first < total:
         goodput.begin(run.first, run.record)
     try:
         for step, batch in enumerate(loader, start=run.first + 1):
-            profile(config, workdir, step)
+            profile.before(step)
             if step == run.first + 1:
                 clock.lap("first batch")
                 step_fn = run.programs.compile("train_step", run.step_fn, run.shapes, batch)
@@ -164,6 +164,7 @@ def run_steps(
     finally:
         # Also after an error: the checkpoint under way is completed, and nothing is left running.
         loader.close()
+        profile.close()
         writer.close()
         run.checkpointer.close()
     left_out = f", {skipped} unreadable records were skipped" if skipped else ""
@@ -187,6 +188,7 @@ def set_up(
     sharding.check_batch(config, mesh)
     check_wandb(config)
     check_guard(config)
+    check_profile(config)
     check_same_run(config, workdir, accept_changes)
 
     # Data.
@@ -271,14 +273,3 @@ def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, tot
         f"{config.data.source}, {total} steps of {config.batch_size}; "
         f"{jax.device_count()} {jax.devices()[0].device_kind} devices ({axes})"
     )
-
-
-def profile(config: ConfigDict, workdir: str, step: int) -> None:
-    """Starts and ends the profile of the steps `config.log.profile`."""
-    if not config.log.profile:
-        return
-    first, last = config.log.profile
-    if step == first:
-        jax.profiler.start_trace(os.path.join(workdir, "profile"))
-    elif step == last + 1:
-        jax.profiler.stop_trace()
