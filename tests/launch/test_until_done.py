@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -84,6 +85,25 @@ def test_dry_run_starts_nothing(launch, tmp_path):
     assert subprocess.check_output(["bash", "-c", f"printf '%s\\n' {shown}"], text=True) == (
         f"touch\n{tmp_path}/a b\n--c=(1, 1)\n"
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a setting of glibc's")
+@pytest.mark.parametrize(
+    "env, seen",
+    [
+        ({"JAX_PLATFORMS": "cpu"}, "glibc.malloc.hugetlb=1"),
+        ({"JAX_PLATFORMS": "cuda"}, "none"),
+        (
+            {"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": "glibc.malloc.check=1"},
+            "glibc.malloc.check=1",
+        ),
+        ({"JAX_PLATFORMS": "cpu", "GLIBC_TUNABLES": ""}, ""),
+    ],
+)
+def test_huge_pages_on_a_cpu(env, seen, launch, monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    done = launch("until_done.sh", "bash", "-c", 'echo "${GLIBC_TUNABLES-none}"', **env)
+    assert (done.returncode, done.stdout) == (0, f"{seen}\n")
 
 
 def test_no_command(launch):
