@@ -99,7 +99,7 @@ class Files:
         if folder not in known:
             try:
                 known[folder] = set(os.listdir(os.path.join(self.root, folder)))
-            except OSError:
+            except (OSError, ValueError):  # A name that no folder can have is a ValueError.
                 known[folder] = set()
         return known[folder]
 
