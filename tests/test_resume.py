@@ -54,9 +54,12 @@ BYOL = (
 
 
 def final_state(workdir) -> dict:
-    """Every array of the newest checkpoint, by path."""
+    """Every array of the newest checkpoint, by path; whatever devices it was saved from."""
+    path = latest_checkpoint(str(workdir)) / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        tree = reader.restore(latest_checkpoint(str(workdir)) / "state")
+        saved = reader.metadata(path).item_metadata.tree
+        wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        tree = reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=wanted))
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 
