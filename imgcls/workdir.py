@@ -52,9 +52,10 @@ def replace_bytes(path: os.PathLike, data: bytes) -> None:
     try:
         partial.write_bytes(data)
         os.replace(partial, path)
-    except OSError:
+    except OSError as e:
         with contextlib.suppress(OSError):
             partial.unlink()  # Where the disk is full, this gives room back.
+        e.filename = os.fspath(path)
         raise
 
 

@@ -18,6 +18,7 @@ from imgcls.data.sources import create_source
 from imgcls.evaluators.predictions import Predictions
 from imgcls.summary import summarize
 from tests.conftest import exit_code
+from tests.disks import fill
 from tests.runs import draw_pictures, save_run
 
 
@@ -339,3 +340,13 @@ def test_no_checkpoint_as_typed(command, tmp_path):
 )
 def test_wrong_overrides(run, override, messages):
     check_mistake(run(override), *messages)
+
+
+def test_no_room_for_the_report(run, workdir, small_disk):
+    with small_disk(20_000_000) as disk:
+        copied = shutil.copytree(workdir, disk / "run")
+        shutil.rmtree(copied / "report", ignore_errors=True)
+        fill(disk)
+        code, _, err = run(workdir=copied)
+        assert code == 1 and err.splitlines()[-1].endswith(": No space left on device"), err
+        assert f"error: {copied / 'report'}" in err

@@ -16,6 +16,7 @@ from imgcls.audit.checks import Audit, run_checks
 from imgcls.audit.numbers import to_json
 from imgcls.data.sources import Source, open_data_set
 from imgcls.errors import ConfigError
+from imgcls.workdir import replace_text
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         max_images=args.max_images,
         seed=args.seed,
     )
-    (out / "audit.json").write_text(json.dumps(to_json(audit), indent=1), encoding="utf-8")
-    (out / "audit.html").write_text(page.write(audit), encoding="utf-8")
+    replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
+    replace_text(out / "audit.html", page.write(audit))
     _tell(audit)
     print(f"page: {out / 'audit.html'}")
     return int(any(f.level == "finding" for f in audit.findings))
