@@ -234,6 +234,7 @@ def test_two_runs_in_a_workdir(command, start, tmp_path):
     again.communicate(timeout=120)
 
 
+@pytest.mark.slow
 def test_workdir_that_cannot_be(command, small_disk, tmp_path):
     (tmp_path / "file").write_text("x")
     done = command("main", *RECIPE, f"--workdir={tmp_path / 'file'}")

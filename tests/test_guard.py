@@ -274,7 +274,8 @@ def test_left_out_as_if_never_seen(tmp_path, capsys):
     assert capsys.readouterr().out.count("the update is left out") == 2
 
 
-@pytest.mark.parametrize("resident", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("resident", [False, True])
 def test_goes_back_and_on_with_other_data(resident, tmp_path, monkeypatch, capsys):
     """Two updates may be left out; the third in a row is that of step 13, the checkpoint of 5 or 10
     is the newest good one: after that of 10 no step was finite."""

@@ -59,6 +59,7 @@ def whole(command, tmp_path_factory):
     return workdir
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_restarted_and_ends_the_same(cache, whole, tmp_path):
     code, printed = train(cache, *SHORT, f"--workdir={tmp_path}", kill=0)
     assert code == 0, printed
