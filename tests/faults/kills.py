@@ -1,0 +1,343 @@
+"""Kills a real run at random moments, starts it again each time, and compares what it becomes:
+
+    python -m tests.faults.kills --kills=50 --variant=fixed --out=/tmp/imgcls/kills.json
+
+`fixed` has two processes in every life, and has to end in the bits of a run that was left alone.
+`mixed` has 1, 2 and 4 in turn, and has to have that run's losses within 1e-4. Before each start,
+every checkpoint that is listed has to be whole. The exit code is 1 if anything was otherwise.
+"""
+
+import argparse
+import collections
+import dataclasses
+import json
+import pathlib
+import random
+import re
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+import orbax.checkpoint as ocp
+from etils import epath
+
+from imgcls import soundness
+from imgcls.errors import EXIT_AGAIN
+from tests.conftest import REPO, command_env, command_line
+from tests.test_devices import free_port, losses
+from tests.test_resume import assert_same_run
+
+VARIANTS = {"fixed": (2,), "mixed": (1, 2, 4)}  # numbers of processes, in turn
+MOMENTS = ("start-up", "step", "save", "evaluation")
+TIMEOUT = 10  # seconds, after which a process that is lost has to be missed
+EVALUATE, SAVE = 10, 5  # every so many steps
+STEPS = 8  # for each kill: more than it lets the run advance
+TOLERANCE = 1e-4  # of a loss, on another number of devices
+
+# Branches that start at zero and a low learning rate: rounding stays rounding (tests/test_devices).
+RECIPE = (
+    "--config=configs/digits.py",
+    "--config.schedule.warmup=0 steps",
+    "--config.schedule.name=constant",
+    "--config.optim.learning_rate=0.02",
+    "--config.ema=0.9",
+    "--config.batch_size=512",
+    "--config.model.width=32",
+    "--config.model.virtual_batch_size=32",
+    "--config.model.stage_sizes=(1, 1)",
+    "--config.log.every=1 steps",
+    "--config.log.tensorboard=False",
+    f"--config.evaluators.test.every={EVALUATE} steps",
+    f"--config.checkpoint.every={SAVE} steps",
+    f"--config.processes.timeout={TIMEOUT}",
+)
+
+
+@dataclasses.dataclass
+class Kill:
+    """One kill, and what came of it.
+
+    Attributes:
+      moment: one of MOMENTS, as seen right after the kill.
+      processes: of this life.
+      victims: which of them were killed.
+      step: the last that the life had logged; 0 if none.
+      checkpoint: the newest after all had ended.
+      lost: steps that have to be made again.
+      seconds: until the others had ended by themselves; None if there were none.
+      codes: exit codes of all.
+      wrong: what should not be.
+    """
+
+    moment: str
+    processes: int
+    victims: list[int]
+    step: int
+    checkpoint: int
+    lost: int
+    seconds: float | None
+    codes: list[int]
+    wrong: list[str]
+
+
+class Clock:
+    """Seconds in which this process ran: a machine that stood still meanwhile did not take long."""
+
+    def __init__(self):
+        self.seconds, self._last = 0.0, time.monotonic()
+
+    def wait(self, until: Callable[[], bool], limit: float) -> bool:
+        """Whether it becomes true within so many seconds."""
+        end = self.seconds + limit
+        while not until():
+            if self.seconds > end:
+                return False
+            time.sleep(0.01)
+            now = time.monotonic()
+            self.seconds += min(now - self._last, 1.0)
+            self._last = now
+        return True
+
+
+class Life:
+    """The processes of one start of the run, and what is seen of them from outside."""
+
+    def __init__(self, folder: pathlib.Path, workdir: pathlib.Path, count: int, args: list[str]):
+        self.clock, self._workdir, self._began = Clock(), workdir, time.time()
+        line = command_line("main", *RECIPE, *args, f"--workdir={workdir}")
+        address = f"--coordinator=localhost:{free_port()}"
+        self._files = [folder / f"output{i}" for i in range(count)]
+        self.running = []
+        for index, file in enumerate(self._files):
+            place = [address, f"--num_processes={count}", f"--process_id={index}"]
+            with open(file, "w") as out:
+                self.running.append(
+                    subprocess.Popen(
+                        line + place if count > 1 else line,
+                        env=command_env(str(folder / "cache")),
+                        cwd=REPO,
+                        stdout=out,
+                        stderr=subprocess.STDOUT,
+                    )
+                )
+
+    def output(self, index: int = 0) -> str:
+        return self._files[index].read_text()
+
+    def steps(self) -> list[int]:
+        """Those that were logged."""
+        return [int(step) for step in re.findall(r"step (\d+)/\d+ accuracy", self.output())]
+
+    def ended(self) -> bool:
+        return all(process.poll() is not None for process in self.running)
+
+    def moment(self) -> str:
+        """What the run is doing."""
+        output = self.output()
+        if "first step after" not in output:
+            return "start-up"
+        for path in (self._workdir / "checkpoints").glob("*.orbax-*"):
+            # What an earlier life left there may not have been cleaned away yet.
+            if path.exists() and path.stat().st_mtime > self._began:
+                return "save"
+        last = output.splitlines()[-1]
+        logged = re.search(r"step (\d+)/\d+ accuracy", last)
+        return "evaluation" if logged and int(logged[1]) % EVALUATE == 0 else "step"
+
+    def finish(self) -> list[int]:
+        """Waits for the end; exit codes."""
+        self.clock.wait(self.ended, 3600)
+        return self.stop()
+
+    def stop(self) -> list[int]:
+        for process in self.running:
+            process.kill()
+        return [process.wait() for process in self.running]
+
+
+def kill_one(life: Life, rng: random.Random, start_up: float) -> Kill | None:
+    """Kills one or all processes at a random moment, and waits for the others.
+
+    Args:
+      life: has just begun.
+      rng: draws the moment and the victims.
+      start_up: seconds that the first step takes to come, or so.
+
+    Returns:
+      What happened; None if the run ended before.
+    """
+    wanted, steps, delay = rng.choice(MOMENTS), rng.randint(1, STEPS), rng.uniform(0, 0.3)
+    count = len(life.running)
+    victims = list(range(count)) if rng.random() < 0.3 else [rng.randrange(count)]
+    if wanted == "start-up":
+        life.clock.wait(life.ended, rng.uniform(0.1, start_up))
+    else:
+        life.clock.wait(lambda: life.ended() or len(life.steps()) >= steps, 300)
+        life.clock.wait(lambda: life.ended() or life.moment() == wanted, 60)
+        life.clock.wait(life.ended, delay)
+    if any(process.poll() is not None for process in life.running):
+        return None
+    for index in victims:
+        life.running[index].send_signal(signal.SIGKILL)
+    moment, step, began = life.moment(), max(life.steps(), default=0), life.clock.seconds
+    limit = TIMEOUT + (start_up if moment == "start-up" else 0)
+    wrong = [] if life.clock.wait(life.ended, 6 * limit) else ["some did not end"]
+    seconds = life.clock.seconds - began if len(victims) < count else None
+    if seconds is not None and seconds > limit:
+        wrong.append(f"the others ended after {seconds:.1f} s")
+    codes = life.stop()
+    for index, code in enumerate(codes):
+        if code != (-signal.SIGKILL if index in victims else EXIT_AGAIN):
+            wrong.append(f"process {index} exited with {code}: {life.output(index)[-300:]}")
+    return Kill(moment, count, victims, step, 0, 0, seconds, codes, wrong)
+
+
+def check_checkpoints(workdir: pathlib.Path) -> tuple[int, list[str]]:
+    """The newest that is listed, and what is wrong with any."""
+    root, wrong = epath.Path(workdir) / "checkpoints", []
+    steps = soundness.steps(root)
+    for step in steps:
+        if not (root / str(step) / soundness.CHECKSUMS).exists():
+            wrong.append(f"{step} has no sums")
+        if found := soundness.find_damage(root / str(step)):
+            wrong.append(found)
+        try:
+            with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+                restored = reader.restore(root / str(step) / "state")
+            assert int(restored["step"]) == step
+        except Exception as e:
+            wrong.append(f"{step} can't be restored: {type(e).__name__}: {e}")
+    return max(steps, default=0), wrong
+
+
+def torture(
+    folder: pathlib.Path, variant: str, kills: int, seed: int, tell: Callable[[str], None] = print
+) -> dict:
+    """Runs it undisturbed, then with so many kills; what happened, as JSON can write it.
+
+    Args:
+      folder: gets all files; `workdir` and `undisturbed` there must not exist.
+      variant: of VARIANTS.
+      kills: that have to hit a living run.
+      seed: of the moments and victims.
+      tell: is called with a line about each kill.
+    """
+    args = [f"--config.total={kills * STEPS} steps"]
+    left_alone, workdir = folder / "undisturbed", folder / "workdir"
+    life = Life(folder, left_alone, 2, args)
+    assert life.finish() == [0, 0], life.output()
+    rng, counts = random.Random(seed), VARIANTS[variant]
+    done, by_themselves, lives, began = [], [], 0, time.time()
+    start_up = dict.fromkeys(counts, 8.0)
+    while len(done) < kills:
+        count = counts[lives % len(counts)]
+        life, lives = Life(folder, workdir, count, args), lives + 1
+        kill = kill_one(life, rng, start_up[count])
+        if kill is None:
+            codes = life.finish()
+            tell(f"life {lives} ended by itself: {codes}")
+            by_themselves.append({"codes": codes, "output": life.output()[-500:]})
+            if 0 in codes or len(by_themselves) > kills:
+                break
+            continue
+        if found := re.search(r"first step after ([\d.]+) s", life.output()):
+            start_up[count] = min(float(found[1]), 30.0)
+        kill.checkpoint, wrong = check_checkpoints(workdir)
+        kill.wrong += wrong
+        kill.lost = max(kill.step - kill.checkpoint, 0) if kill.step else 0
+        done.append(kill)
+        tell(f"{len(done)}: {kill}")
+    count = counts[lives % len(counts)]
+    life = Life(folder, workdir, count, args)
+    codes = life.finish()
+    same = compare(variant, workdir, left_alone) if codes == [0] * count else life.output()[-500:]
+    return {
+        "variant": variant,
+        "seed": seed,
+        "steps": kills * STEPS,
+        "timeout": TIMEOUT,
+        "seconds": round(time.time() - began),
+        "landed": len(done),
+        "same": same,
+        "wrong": [wrong for kill in done for wrong in kill.wrong],
+        "ended_by_themselves": by_themselves,
+        "table": [row for moment in (*MOMENTS, "all") if (row := summary(moment, done))],
+        "kills": [dataclasses.asdict(kill) for kill in done],
+    }
+
+
+def compare(variant: str, workdir: pathlib.Path, left_alone: pathlib.Path) -> dict:
+    """Whether the run that was killed became the one that was left alone: `{'holds': bool, ...}`"""
+    ours, theirs = losses(workdir), losses(left_alone)
+    if len(ours) != len(theirs):
+        return {"holds": False, "losses": len(ours), "expected": len(theirs)}
+    differs = float(np.abs(ours - theirs).max())
+    if variant == "mixed":
+        return {"holds": differs <= TOLERANCE, "largest difference of a loss": differs}
+    try:
+        assert_same_run(workdir, left_alone)
+    except AssertionError as e:
+        return {"holds": False, "largest difference of a loss": differs, "error": str(e)[:500]}
+    return {"holds": True, "bits": "the same"}
+
+
+def summary(moment: str, kills: list[Kill]) -> dict:
+    """A row of the table; empty if there were no kills then."""
+    kills = [kill for kill in kills if moment in (kill.moment, "all")]
+    if not kills:
+        return {}
+    lost = [kill.lost for kill in kills]
+    seconds = [kill.seconds for kill in kills if kill.seconds is not None]
+    return {
+        "moment": moment,
+        "kills": len(kills),
+        "victims": dict(collections.Counter(_victims(kill) for kill in kills)),
+        "lost_median": statistics.median(lost),
+        "lost_max": max(lost),
+        "seconds_median": round(statistics.median(seconds), 1) if seconds else None,
+        "seconds_max": round(max(seconds), 1) if seconds else None,
+        "wrong": sum(bool(kill.wrong) for kill in kills),
+    }
+
+
+def _victims(kill: Kill) -> str:
+    return "all" if len(kill.victims) == kill.processes else f"process {kill.victims[0]}"
+
+
+def held(result: dict, kills: int) -> bool:
+    """Whether everything was as it has to be."""
+    return (
+        result["landed"] == kills
+        and not result["wrong"]
+        and isinstance(result["same"], dict)
+        and result["same"]["holds"]
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--variant", choices=VARIANTS, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="JSON; files go beside it")
+    args = parser.parse_args()
+    folder = args.out.absolute().with_suffix("")
+    for name in ("undisturbed", "workdir"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    tell = lambda line: print(line, flush=True)  # noqa: E731
+    result = torture(folder, args.variant, args.kills, args.seed, tell)
+    args.out.write_text(json.dumps(result, indent=2) + "\n")
+    for row in result["table"]:
+        print(row)
+    print({key: result[key] for key in ("landed", "seconds", "same", "wrong")})
+    return 0 if held(result, args.kills) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
