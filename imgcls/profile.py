@@ -1,12 +1,10 @@
 """A profile of some of a run's steps, as TensorBoard and Perfetto show it."""
 
-import os
-
 import jax
 from ml_collections import ConfigDict
 
 from imgcls.errors import ConfigError
-from imgcls.workdir import reason
+from imgcls.workdir import as_path, reason
 from imgcls.writer import say
 
 
@@ -31,7 +29,7 @@ class Profile:
     def __init__(self, config: ConfigDict, workdir: str):
         asked = config.log.profile if jax.process_index() == 0 else ()
         self._steps = range(asked[0], asked[1] + 1) if asked else range(0)
-        self._folder, self._on = os.path.join(workdir, "profile"), False
+        self._folder, self._on = str(as_path(workdir) / "profile"), False
 
     def before(self, step: int) -> None:
         """Begins or ends it before a step; a run that continues among the steps begins there."""

@@ -91,11 +91,11 @@ def uninterrupted(command, tmp_path_factory):
     return workdir
 
 
-def run_until(marks, send: int, workdir, cache, recipe=RECIPE) -> subprocess.Popen:
+def run_until(marks, send: int, workdir, cache, recipe=RECIPE, **env: str) -> subprocess.Popen:
     """Starts the run, and sends it a signal as soon as its log is past the first of `marks`."""
     process = subprocess.Popen(
         command_line("main", *recipe, f"--workdir={workdir}"),
-        env=command_env(cache),
+        env=command_env(cache) | env,
         cwd=REPO,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

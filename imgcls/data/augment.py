@@ -90,7 +90,8 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
 
     OpenCV's interpolations look at the nearest pixels only, and alias where many become one. So
     what shrinks by two or more is halved first (by averages, or in a JPEG's DCT domain), and what
-    then shrinks to less than 2/3 is interpolated at twice the size and averaged over 2 x 2.
+    then shrinks to less than 2/3 is smoothed by a binomial filter of 3 x 3: that lies as near to
+    Pillow's antialiased bilinear as interpolating at twice the size, in half of the time.
     """
     height, width = size
     shrink = min(box[2] / height, box[3] / width)
@@ -102,8 +103,7 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
     crop = image.crop if isinstance(image, EncodedImage) else functools.partial(crop_pixels, image)
     pixels = crop(box, halvings)
     if smooth and shrink > _ALIASING * 2**halvings:
-        pixels = cv2.resize(pixels, (2 * width, 2 * height), interpolation=_CV2[name])
-        name = "area"
+        pixels = cv2.GaussianBlur(pixels, (3, 3), 0)
     return cv2.resize(pixels, (width, height), interpolation=_CV2[name])
 
 

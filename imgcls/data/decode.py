@@ -31,8 +31,9 @@ MAX_SCANS = 500
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 _ORIENTATION = 0x0112  # Exif tag
-_START_OF_SCAN = 0xDA
+# Sequential with Huffman codes, and progressive: what there is in practice.
 _PROGRESSIVE = 0xC2
+_FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _APP1 = 0xE1
 _END_OF_IMAGE = b"\xff\xd9"
 # An expression, since it is found five times as fast as bytes.
@@ -56,7 +57,7 @@ class EncodedImage:
         self._header = None
         if data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
             segments = _read_segments(data)
-            if _read_orientation(segments.exif) == 1 and _is_whole(data, segments):
+            if _read_orientation(segments.exif) == 1 and _has_parts(data, segments):
                 self._header = _decoder().read_header(data)
 
     @functools.cached_property
@@ -181,39 +182,37 @@ def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
 
 
 class _Segments(NamedTuple):
-    """What a JPEG's header tells: its Exif segment, if it is progressive, where its scan begins."""
+    """What a JPEG says before its frame's header: its Exif segment; and whether it is progressive,
+    None if there is no frame."""
 
     exif: bytes = b""
-    progressive: bool = False
-    scan: int = -1
+    progressive: bool | None = None
 
 
 def _read_segments(data: bytes) -> _Segments:
-    """Walks a JPEG's markers, a few microseconds, up to the pixels."""
-    found, at = _Segments(), 2
+    """Walks a JPEG's markers, a few microseconds, up to its frame."""
+    exif, at = b"", 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF:  # a fill byte
             at += 1
             continue
+        if marker in _FRAMES:
+            return _Segments(exif, marker == _PROGRESSIVE)
         length = int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker == _START_OF_SCAN:
-            return found._replace(scan=at + 2 + length)
-        if marker == _PROGRESSIVE:
-            found = found._replace(progressive=True)
-        if marker == _APP1 and not found.exif and data.startswith(b"Exif\0\0", at + 4):
-            found = found._replace(exif=data[at + 4 : at + 2 + length])
+        if marker == _APP1 and not exif and data.startswith(b"Exif\0\0", at + 4):
+            exif = data[at + 4 : at + 2 + length]
         at += 2 + length
-    return found
+    return _Segments(exif)
 
 
-def _is_whole(data: bytes, segments: _Segments) -> bool:
+def _has_parts(data: bytes, segments: _Segments) -> bool:
     """Whether a part of a JPEG may be decoded by itself.
 
     Of a sequential one nothing below the part is read, so a part can be had though the rest is
     damaged. Of a progressive one everything is read, scan by scan.
     """
-    if segments.scan < 0:
+    if segments.progressive is None:
         return False
     return not segments.progressive or len(_SCAN.findall(data)) <= MAX_SCANS
 

@@ -22,7 +22,7 @@ import time
 
 from tests.conftest import REPO, command_env
 
-LOG = 20  # every so many steps
+LOG, SAVE = 20, 200  # every so many steps
 RECIPE = (
     "--config=configs/digits.py",
     "--config.schedule.name=constant",
@@ -33,10 +33,13 @@ RECIPE = (
     "--config.model.width=32",
     "--config.model.virtual_batch_size=32",
     "--config.model.stage_sizes=(1, 1)",
-    "--config.checkpoint.every=200 steps",
-    "--config.evaluators.test.every=200 steps",
+    f"--config.checkpoint.every={SAVE} steps",
+    f"--config.evaluators.test.every={SAVE} steps",
     f"--config.log.every={LOG} steps",
 )
+
+
+LOGGED = r"step (\d+)/\d+ accuracy"
 
 
 class Watch:
@@ -71,19 +74,23 @@ class Watch:
         self._reader.join()
         return code
 
-    def logged(self) -> list[tuple[float, int]]:
-        """Times and steps of the lines of training metrics."""
-        found = ((at, re.search(r"step (\d+)/\d+ accuracy", line)) for at, line in list(self.lines))
-        return [(at, int(match[1])) for at, match in found if match]
+    def last_step(self) -> int:
+        return max(self.numbers(LOGGED), default=0)
 
     def seconds_per_step(self) -> float:
-        """The median between two lines: what comes between few of them, such as saves, is out."""
-        logged = self.logged()
-        pairs = zip(logged, logged[1:], strict=False)
-        return statistics.median((b - a) / LOG for (a, i), (b, j) in pairs if j - i == LOG)
+        """The mean between two lines of one process with nothing but steps between them."""
+        alone, last = [], None
+        for at, line in self.lines:
+            if match := re.search(LOGGED, line):
+                if last and last[1] % SAVE:
+                    alone.append((at - last[0]) / (int(match[1]) - last[1]))
+                last = at, int(match[1])
+            elif "first step after" in line:
+                last = None
+        return statistics.mean(alone)
 
     def numbers(self, pattern: str) -> list[int]:
-        return [int(m[1]) for _, line in self.lines if (m := re.search(pattern, line))]
+        return [int(m[1]) for _, line in list(self.lines) if (m := re.search(pattern, line))]
 
 
 def preempt(folder: pathlib.Path, minutes: float, every: float) -> dict:
@@ -97,11 +104,12 @@ def preempt(folder: pathlib.Path, minutes: float, every: float) -> dict:
     short = Watch(folder, folder / "short", 10 * LOG)
     assert short.finish() == 0, short.lines
     steps = max(round(0.9 * 60 * minutes / short.seconds_per_step()), 10 * LOG)
-    watch, sent, took = Watch(folder, folder / "workdir", steps), 0, []
+    watch, sent, took, still = Watch(folder, folder / "workdir", steps), 0, [], 0.0
     while watch.launcher.poll() is None:
         due = watch.began + every * (sent + 1)
-        while watch.launcher.poll() is None and time.monotonic() < due:
+        while watch.launcher.poll() is None and (now := time.monotonic()) < due:
             time.sleep(0.1)
+            still += max(time.monotonic() - now - 1, 0)
         if (pid := watch.trainer()) is None:
             continue
         os.kill(pid, signal.SIGTERM)
@@ -109,7 +117,9 @@ def preempt(folder: pathlib.Path, minutes: float, every: float) -> dict:
         while watch.trainer() == pid:
             time.sleep(0.1)
         took.append(round(time.monotonic() - at, 1))
-        print(f"{at - watch.began:.0f} s: {watch.logged()[-1:]}, ended in {took[-1]} s", flush=True)
+        print(
+            f"{at - watch.began:.0f} s: step {watch.last_step()}, ended in {took[-1]} s", flush=True
+        )
     code, wall = watch.finish(), time.monotonic() - watch.began
     lines = (folder / "workdir" / "metrics.jsonl").read_text().splitlines()
     own = [line for line in map(json.loads, lines) if "goodput" in line][-1]
@@ -118,6 +128,7 @@ def preempt(folder: pathlib.Path, minutes: float, every: float) -> dict:
         "code": code,
         "steps": steps,
         "wall_seconds": round(wall, 1),
+        "stood_still_seconds": round(still, 1),  # of them; the whole machine, most likely
         "sigterms": sent,
         "seconds_to_exit": took,
         "stopped_at": stopped,
