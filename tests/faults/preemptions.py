@@ -8,6 +8,7 @@ was made is lost, or if its own goodput and the watch's differ by more than 0.05
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -112,14 +113,14 @@ def preempt(folder: pathlib.Path, minutes: float, every: float) -> dict:
             still += max(time.monotonic() - now - 1, 0)
         if (pid := watch.trainer()) is None:
             continue
-        os.kill(pid, signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError):  # It has just ended.
+            os.kill(pid, signal.SIGTERM)
         sent, at = sent + 1, time.monotonic()
         while watch.trainer() == pid:
             time.sleep(0.1)
         took.append(round(time.monotonic() - at, 1))
-        print(
-            f"{at - watch.began:.0f} s: step {watch.last_step()}, ended in {took[-1]} s", flush=True
-        )
+        told = f"{at - watch.began:.0f} s: step {watch.last_step()}, ended in {took[-1]} s"
+        print(told, flush=True)
     code, wall = watch.finish(), time.monotonic() - watch.began
     lines = (folder / "workdir" / "metrics.jsonl").read_text().splitlines()
     own = [line for line in map(json.loads, lines) if "goodput" in line][-1]

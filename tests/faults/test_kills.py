@@ -1,0 +1,30 @@
+"""Kills at random moments: no checkpoint is ever unreadable, no step and no bit is lost."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPO
+from tests.faults import kills
+
+
+def test_a_few_kills(tmp_path):
+    """One of each kind of end; the seed is not the moment, which the machine's speed decides."""
+    result = kills.torture(tmp_path, "fixed", kills=2, seed=3)
+    assert kills.held(result, 2), json.dumps(result, indent=2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", kills.VARIANTS)
+def test_fifty_kills(variant, tmp_path):
+    line = ("--kills=50", f"--variant={variant}", f"--out={tmp_path / 'out.json'}")
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.kills", *line],
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert json.loads((tmp_path / "out.json").read_text())["landed"] == 50
