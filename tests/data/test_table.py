@@ -1,6 +1,7 @@
 """What all formats share: order, classes, splits, groups, several labels, and what is wrong."""
 
 import collections
+import json
 import os
 import pickle
 import random
@@ -83,6 +84,14 @@ def test_pictures_outside_of_the_root(manifest, tmp_path):
     spec = manifest(rows, ("path", "label", "split"), there=False)
     source = create_source(spec, "train", data_dir=str(tmp_path / "root"))
     assert names(source) == ["1.jpg", "2.jpg"] and source[0] == {"image": b"far", "label": 0}
+
+
+def test_paths_that_no_folder_can_have_are_missing(tmp_path):
+    (tmp_path / "1.jpg").write_bytes(b"one")
+    paths = ["1.jpg", "\ud800/1.jpg", "a\0b/1.jpg"]
+    file = tmp_path / "m.jsonl"
+    file.write_text("".join(json.dumps({"path": p, "label": "x"}) + "\n" for p in paths))
+    assert len(skipped(f"manifest:{file}").names[kinds.MISSING]) == 2
 
 
 def test_pictures_in_a_zip(manifest, tmp_path):
