@@ -1,10 +1,11 @@
 """A run's folder: on a disk or an object store, of one run at a time, and able to fill up.
 
-Paths are those of `etils.epath`: a local folder, `gs://bucket/run`, and what fsspec opens.
+Paths are those of `etils.epath`: a local folder, or `gs://bucket/run`.
 """
 
 import contextlib
 import errno
+import importlib.util
 import math
 import os
 import shutil
@@ -23,15 +24,28 @@ try:
 except ImportError:  # Windows: two runs in a folder are not noticed there.
     fcntl = None
 
+# Object stores, and the package that opens them; TensorFlow does too.
+STORES = {"gs": "gcsfs", "s3": "s3fs"}
 LOCK = ".lock"
 # Between two times that a growing object is written.
 OBJECT_SECONDS = 30
 
 
 def as_path(path: str | os.PathLike) -> epath.Path:
-    """The path that a user wrote, absolute."""
-    path = epath.Path(path).expanduser()
-    return path.absolute() if is_local(path) else path
+    """The path that a user wrote, absolute.
+
+    Raises:
+      ConfigError: it is in a store that nothing here can open.
+    """
+    if is_local(path):
+        return epath.Path(path).expanduser().absolute()
+    kind = os.fspath(path).split("://")[0]
+    if kind not in STORES:
+        raise ConfigError(f"{path}: {kind}:// is not known; write a folder, or gs://BUCKET/FOLDER")
+    package = STORES[kind]
+    if not any(importlib.util.find_spec(name) for name in (package, "tensorflow")):
+        raise ConfigError(f"{path}: {package} is not installed; run `pip install {package}`")
+    return epath.Path(path)
 
 
 def is_local(path: str | os.PathLike) -> bool:
@@ -189,6 +203,8 @@ def _take(workdir: epath.Path):
     if not is_local(workdir):
         try:
             workdir.mkdir(parents=True, exist_ok=True)
+            # A store has no folders to make: only an object tells that it can be written.
+            (workdir / LOCK).write_text(_holder())
         except Exception as e:  # Whatever the store's library raises.
             raise ConfigError(f"{workdir}: {reason(e)}; {advice}") from e
         return None
@@ -212,11 +228,15 @@ def _take(workdir: epath.Path):
             ) from None
     try:
         file.truncate(0)
-        file.write(f"host {socket.gethostname()}, pid {os.getpid()}\n")
+        file.write(_holder())
         file.flush()
     except OSError:  # On a full disk it is locked all the same.
         pass
     return file
+
+
+def _holder() -> str:
+    return f"host {socket.gethostname()}, pid {os.getpid()}\n"
 
 
 # ---- Many processes.

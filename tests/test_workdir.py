@@ -1,5 +1,6 @@
 """A run's folder: files written whole, room, one run at a time."""
 
+import importlib.util
 import os
 import resource
 import socket
@@ -8,6 +9,7 @@ import sys
 
 import pytest
 
+from imgcls import workdir
 from imgcls.errors import ConfigError
 from imgcls.workdir import (
     GrowingFile,
@@ -27,8 +29,18 @@ def test_paths(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", "/home/ant")
     monkeypatch.chdir(tmp_path)
     assert str(as_path("~/run")) == "/home/ant/run" and as_path("run") == tmp_path / "run"
+    monkeypatch.setitem(workdir.STORES, "gs", "json")  # what is installed
     assert str(as_path("gs://bucket/run") / "a") == "gs://bucket/run/a"
     assert is_local("/a/b") and not is_local(as_path("gs://bucket/run"))
+
+
+def test_paths_that_nothing_opens(monkeypatch):
+    with pytest.raises(ConfigError, match=r"^ftp://host/run: ftp:// is not known; write a folder"):
+        as_path("ftp://host/run")
+    monkeypatch.setitem(workdir.STORES, "gs", "no_such_package")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"^gs://b/run: .* run `pip install no_such_package`$"):
+        as_path("gs://b/run")
 
 
 def test_replace_text(tmp_path):

@@ -1,7 +1,6 @@
 """The batch script, run with stand-ins for srun and scontrol."""
 
 import os
-import pathlib
 import re
 import shutil
 import signal
@@ -17,6 +16,9 @@ from tests.launch.conftest import LAUNCH
 from tests.launch.slurm import SCONTROL, SRUN, job_env
 from tests.test_devices import RECIPE, losses
 from tests.test_resume import final_state
+
+# What is compiled in a second or two.
+SMALL = ("--config.model.width=8", "--config.model.stage_sizes=(1,)", "--config.batch_size=64")
 
 
 @pytest.fixture
@@ -117,10 +119,10 @@ def test_dry_run_and_mistakes(launch, tmp_path):
     assert done.returncode == 2 and "is no checkout" in done.stderr
 
 
-def train(slurm, cache, workdir: pathlib.Path, stop_at: int | None = None) -> tuple[int, str]:
+def train(slurm, cache, workdir, *args: str, stop_at: int | None = None) -> tuple[int, str]:
     """Trains with two tasks; after this step the job is told to stop."""
     env = {k: v for k, v in command_env(cache).items() if k in ("HOME", "XLA_FLAGS")}
-    job = start_job(slurm, *RECIPE, f"--workdir={workdir}", **env)
+    job = start_job(slurm, *RECIPE, f"--workdir={workdir}", *args, **env)
     printed = ""
     for line in job.stdout:
         printed += line
@@ -128,6 +130,12 @@ def train(slurm, cache, workdir: pathlib.Path, stop_at: int | None = None) -> tu
             job.send_signal(signal.SIGTERM)
             stop_at = None
     return job.wait(), printed
+
+
+def test_two_tasks_find_each_other_and_train(slurm, cache, tmp_path):
+    code, printed = train(slurm, cache, tmp_path, "--config.total=2 steps", *SMALL)
+    assert code == 0 and printed.count("2 cpu devices") == 1, printed
+    assert requeued(slurm) == [] and len(losses(tmp_path)) == 2
 
 
 @pytest.mark.slow
