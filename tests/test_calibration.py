@@ -17,6 +17,7 @@ from imgcls.config import default_config
 from imgcls.data import DataInfo
 from imgcls.errors import ConfigError, TrainingError
 from imgcls.evaluators.predictions import Predictions
+from imgcls.soundness import NEEDED
 from imgcls.state import TrainState
 from imgcls.summary import summarize
 
@@ -263,8 +264,9 @@ def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
 )
 def test_a_file_that_was_edited(tmp_path, text):
     folder = tmp_path / "checkpoint"
-    for item in ("meta", "state"):
-        (folder / item).mkdir(parents=True)
+    for name in NEEDED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
     (folder / "calibration.json").write_text(text)
     with pytest.raises(ConfigError, match="calibration.json: not a calibration .*calibrate again"):
         calibration.load_calibration(str(folder), ("a", "b"))
