@@ -144,6 +144,7 @@ def test_a_killed_peer_ends_the_run(pair, tmp_path):
     assert int(latest_checkpoint(str(tmp_path / "run")).name) >= 20
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_saves_on_all(pair, tmp_path):
     run = pair("--config.total=100000 steps")
     run.wait_for("step 20/")
