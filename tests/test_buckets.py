@@ -38,11 +38,14 @@ def answers(command, workdir, env, folder) -> tuple[str, str]:
     return judged.stdout.replace(str(workdir), ""), shown.stdout
 
 
-def test_a_run_is_stopped_and_continued(bucket, command, cache, tmp_path):
+def test_a_run_is_killed_stopped_and_continued(bucket, command, cache, tmp_path):
     whole, stopped = tmp_path / "whole", epath.Path("gs://bucket/runs/stopped")
     process = run_until([], signal.SIGTERM, whole, cache)
     assert process.returncode == 0, "".join(process.lines)
-    process = run_until([20], signal.SIGTERM, stopped, cache, **bucket)
+    # Amid a save, which takes a bucket longer than some steps.
+    process = run_until([15], signal.SIGKILL, stopped, cache, **bucket)
+    assert process.returncode == -signal.SIGKILL, "".join(process.lines)
+    process = run_until([30], signal.SIGTERM, stopped, cache, **bucket)
     told = "".join(process.lines)
     assert process.returncode == EXIT_AGAIN and "type the same command again" in told, told
     assert "could not be written" not in told and "Traceback" not in told, told
