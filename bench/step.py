@@ -3,8 +3,8 @@
     python bench/step.py
 
 Every contestant has its framework's own threads and a batch that stays. The same network, batch and
-kind of optimiser on all sides. All get memory in huge pages, as the launchers of `launch/` do: a step
-of XLA on a CPU takes gigabytes of it anew each time.
+kind of optimiser on all sides. All get memory in huge pages, as the launchers of `launch/` do: a
+step of XLA on a CPU takes gigabytes of it anew each time.
 """
 
 import os
