@@ -54,14 +54,14 @@ class Pair:
         return self.files[index].read_text()
 
     def wait_for(self, pattern: str, index: int = 0) -> None:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not re.search(pattern, self.output(index)):
             alive = self.running[index].poll() is None and time.monotonic() < end
             assert alive, f"no {pattern!r} in:\n{self.output(index)}"
             time.sleep(0.05)
 
     def codes(self) -> list[int]:
-        return [p.wait(timeout=120) for p in self.running]
+        return [p.wait(timeout=300) for p in self.running]
 
     def kill(self) -> None:
         for process in self.running:
