@@ -25,6 +25,8 @@ from imgcls.writer import say
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 # A checkpoint or log that can't be written: the run goes on, or ends.
 ON_ERROR = ("continue", "stop")
+# Beside the checkpoints: those that are to go.
+DELETED = "deleted"
 
 
 class Checkpointer:
@@ -79,6 +81,8 @@ class Checkpointer:
                 best_fn=None if best is None else lambda metrics: metrics[best],
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
+                # Renamed, and then deleted by `_clean`: half of one must not look like a whole.
+                todelete_subdir=DELETED if is_local(self._folder) else None,
                 async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
                 # Processes that failed at different barriers meet at new ones.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -171,6 +175,7 @@ class Checkpointer:
           TrainingError: the last checkpoint is not: what was trained since the one before is lost.
         """
         self._wait()
+        self._clean()
         if self._lost:
             raise TrainingError(f"the run's last {self._lost}")
 
@@ -250,14 +255,16 @@ class Checkpointer:
         say(f"a {self._lost}; earlier ones are kept, and the next one is tried in its turn")
 
     def _clean(self) -> None:
-        """Takes away what there is of checkpoints that could not be written.
+        """Takes away what there is of checkpoints that could not be written, or are to go.
 
         At several times, since what fails first does not end the writes that are under way.
         """
         if jax.process_index() == 0:
-            for partial in (p for step in self._failed for p in self._partial(step)):
+            old = [self._folder / DELETED] if is_local(self._folder) else []
+            failed = (partial for step in self._failed for partial in self._partial(step))
+            for folder in (*old, *failed):
                 with contextlib.suppress(OSError):
-                    partial.rmtree()
+                    folder.rmtree()
 
     def _partial(self, step: int) -> list[epath.Path]:
         with contextlib.suppress(OSError):

@@ -9,7 +9,9 @@ import socket
 import subprocess
 
 import pytest
+from etils import epath
 
+from imgcls import soundness
 from imgcls.checkpoint import latest_checkpoint
 from imgcls.checkpointer import Checkpointer
 from imgcls.errors import ConfigError, TrainingError
@@ -69,6 +71,27 @@ def test_full_disk(small_disk, capfd, known):
         checkpointer.save(5, state)
         checkpointer.close()
         assert kept(disk) == ["4", "5"]
+
+
+def test_half_a_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
+    """As after a kill amid the deletion of one that makes room."""
+
+    def remove_one_file(path):
+        (path / soundness.CHECKSUMS).unlink(missing_ok=True)
+        raise OSError("killed")
+
+    config = make_config()
+    config.checkpoint.keep_last = 1
+    state, _ = make_state(config, make_mesh())
+    checkpointer = Checkpointer(str(tmp_path), config, INFO)
+    with monkeypatch.context() as killed:
+        killed.setattr(type(epath.Path(tmp_path)), "rmtree", remove_one_file)
+        for step in (1, 2):
+            checkpointer.save(step, state)
+        checkpointer.finish()
+        assert soundness.steps(epath.Path(tmp_path) / "checkpoints") == [2]
+    checkpointer.close()
+    assert kept(tmp_path) == ["2"]
 
 
 def test_the_best_is_known_after_a_full_disk(small_disk):
