@@ -157,14 +157,14 @@ def test_sigterm_to_one_saves_on_all(pair, tmp_path):
 
 @pytest.mark.slow
 def test_a_stopped_pair_continues(pair, tmp_path):
-    run = pair("--config.total=3000 steps")
+    run = pair("--config.total=400 steps")
     run.wait_for("step 20/")
     run.running[1].send_signal(signal.SIGTERM)
     assert run.codes() == [EXIT_AGAIN] * 2
     stopped = latest_checkpoint(str(tmp_path / "run")).name
-    run = pair("--config.total=3000 steps")
+    run = pair("--config.total=400 steps")
     assert run.codes() == [0, 0], run.output(0)
-    assert f"continue at step {stopped} of 3000" in run.output(0)
+    assert f"continue at step {stopped} of 400" in run.output(0)
 
 
 def test_different_configs_end_both(pair, tmp_path):
