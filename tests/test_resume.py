@@ -111,6 +111,7 @@ def run_until(marks, send: int, workdir, cache, recipe=RECIPE, **env: str) -> su
     return process
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(uninterrupted, cache, tmp_path):
     # A log line may come at any moment of a background save. The seed varies the moments, and the
     # result must not depend on them.
