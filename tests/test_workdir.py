@@ -158,4 +158,8 @@ def test_no_locks_on_that_file_system(tmp_path, monkeypatch):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.lockf", refuse)
-    Lock(as_path(tmp_path)).release()
+    first, second = Lock(as_path(tmp_path)), Lock(as_path(tmp_path))
+    for lock in (first, second):  # Two runs are not noticed, and none is refused.
+        lock.check()
+        lock.release()
+    assert all(path.name == ".lock" for path in tmp_path.iterdir())

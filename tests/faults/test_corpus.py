@@ -91,12 +91,18 @@ def test_what_is_read_and_what_is_refused(broken):
 
 def test_all_decoders_agree(broken):
     _, verdicts = broken
+    told = {}
     for path in verdicts:
         try:
             data = files.read_file(path)
         except DataError:
             continue
-        fuzz.read_picture(data, np.random.default_rng(0))
+        told[path] = fuzz.read_picture(data, np.random.default_rng(0)) == "read"
+    for path, verdict in verdicts.items():
+        if verdict == corpus.READ:
+            assert told[path], path
+        elif verdict == corpus.REFUSED:
+            assert not told.get(path), path
 
 
 def test_each_is_named_in_one_line(broken):
