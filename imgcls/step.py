@@ -79,11 +79,13 @@ def make_train_step(
         new = TrainState(state.step + 1, params, model_state, opt_state, target)
         return keep_if_finite(new, state, metrics) if config.guard.skip else new, metrics
 
+    options = getattr(objective.model, "compiler_options", {})
     return jax.jit(
         train_step,
         in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
         out_shardings=(state_sharding, sharding.replicated(mesh)),
         donate_argnums=0,
+        compiler_options=options.get(mesh.devices.flat[0].platform),
     )
 
 

@@ -71,6 +71,17 @@ def run(config, mesh, steps=2, **kwargs):
     return jax.device_get(state), losses
 
 
+def test_a_transformer_has_its_products_by_eigen():
+    config = make_config()
+    config.model = ConfigDict(dict(name="vit_ti4", width=16, depth=1, num_heads=2, mlp_dim=32))
+    mesh = sharding.create_mesh(config)
+    state, step = start(config, mesh)
+    lines = step.lower(state, make_batch(mesh, config)).compile().as_text().splitlines()
+    products = [line for line in lines if " dot(" in line and "qkv/dot_general" in line]
+    fused = [line for line in lines if "kind=kCustom" in line and "qkv/dot_general" in line]
+    assert products and not fused
+
+
 def assert_close(ours, theirs, atol=1e-5):
     flat = jax.tree_util.tree_leaves_with_path(theirs)
     for (path, value), other in zip(flat, jax.tree.leaves(ours), strict=True):

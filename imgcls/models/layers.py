@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -43,7 +44,10 @@ class ImageModel(nn.Module):
       drop_rate: dropout, before the head unless the family's paper puts it elsewhere.
       remat: recompute blocks in the backward pass, for less memory and about a third more time.
       dtype: of the computation. Parameters, the pooled features and the head are float32.
+      compiler_options: what XLA is to be told, by platform, when it compiles a training step.
     """
+
+    compiler_options: ClassVar[dict[str, dict[str, str]]] = {}
 
     num_classes: int
     in_channels: int = 3

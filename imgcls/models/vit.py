@@ -10,6 +10,7 @@ Initialisation follows big_vision: Xavier uniform kernels, tiny MLP biases, a he
 """
 
 import math
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
@@ -27,7 +28,7 @@ from imgcls.models.layers import (
     drop_path_rates,
     is_explained,
 )
-from imgcls.models.operations import LayerNorm, dot_general, gelu, is_fast
+from imgcls.models.operations import PRODUCTS_BY_EIGEN, LayerNorm, dot_general, gelu, is_fast
 
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel of three times the outputs, yet each is initialised as its
@@ -155,6 +156,8 @@ class ViT(ImageModel, kw_only=True):
       scan: compile one block for all of them, a shorter compilation for one more copy of the
         parameters; checkpoints stay the same, dropout draws other numbers.
     """
+
+    compiler_options: ClassVar = {"cpu": PRODUCTS_BY_EIGEN}
 
     patch_size: int
     width: int
