@@ -30,7 +30,13 @@ def create_parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def compare(title: str, names: list[str], rounds: int, *arguments: str) -> dict[str, list[float]]:
+def compare(
+    title: str,
+    names: list[str],
+    rounds: int,
+    *arguments: str,
+    env: dict[str, dict[str, str]] | None = None,
+) -> dict[str, list[float]]:
     """Measures the contestants in turns and prints a Markdown table; the first is ours.
 
     Args:
@@ -38,6 +44,7 @@ def compare(title: str, names: list[str], rounds: int, *arguments: str) -> dict[
       names: of the children.
       rounds: turns of each.
       arguments: that the children get after this script's own.
+      env: variables that a child gets beside this process's, by its name.
 
     Returns:
       The numbers of each, by round; of those alone that could start.
@@ -45,7 +52,7 @@ def compare(title: str, names: list[str], rounds: int, *arguments: str) -> dict[
     children = {}
     try:
         for name in names:
-            child = _start(name, arguments)
+            child = _start(name, arguments, (env or {}).get(name))
             if child.stdout.readline().strip() == "ready":
                 children[name] = child
             else:
@@ -153,9 +160,9 @@ def batches_per_second(batches, images: int, seconds: float, skip: int = 6) -> C
     return measure
 
 
-def _start(name: str, arguments: tuple[str, ...]) -> subprocess.Popen:
+def _start(name: str, arguments: tuple[str, ...], env: dict | None = None) -> subprocess.Popen:
     command = [sys.executable, *sys.argv, *arguments, f"--child={name}"]
-    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
+    env = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"} | (env or {})
     pipe = subprocess.PIPE
     return subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
 

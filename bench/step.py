@@ -3,20 +3,25 @@
     python bench/step.py
 
 Every contestant has its framework's own threads and a batch that stays. The same network, batch and
-kind of optimiser on all sides. All get memory in huge pages, as the launchers of `launch/` do: a
-step of XLA on a CPU takes gigabytes of it anew each time.
+kind of optimiser on all sides. A step of XLA on a CPU takes gigabytes of memory anew each time:
+all get it in huge pages that stay, as the launchers of `launch/` set it. The peers that are in JAX
+compete a second time with "plain memory", glibc's own settings, which is how they start by
+themselves.
 """
 
 import os
+import pathlib
+import subprocess
 import types
 
 import rounds
 
 CLASSES = 1000
+PLAIN = ", plain memory"
 # name -> (batch, side of the pictures, contestants)
 MODELS = {
-    "resnet50": (16, 224, ("imgcls", "flax example", "timm")),
-    "vit_s16": (16, 224, ("imgcls", "big_vision", "timm")),
+    "resnet50": (16, 224, ("imgcls", "flax example", "flax example" + PLAIN, "timm")),
+    "vit_s16": (16, 224, ("imgcls", "big_vision", "big_vision" + PLAIN, "timm")),
     "resnet18_cifar": (128, 32, ("imgcls", "timm")),
 }
 SGD = dict(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
@@ -26,6 +31,13 @@ OURS = {
     "vit_s16": (dict(name="vit_s16", pool="gap", pos_embed="sincos2d"), ADAMW),
     "resnet18_cifar": (dict(name="resnet18", stem="cifar"), SGD),
 }
+
+
+def launcher_memory() -> str:
+    """What the launchers tell glibc for a run on a CPU; elsewhere than on Linux it is empty."""
+    script = pathlib.Path(__file__).resolve().parents[1] / "launch" / "until_done.sh"
+    line = [script, "printenv", "GLIBC_TUNABLES"]
+    return subprocess.run(line, capture_output=True, text=True).stdout.strip()
 
 
 def draw_batch(batch: int, size: int):
@@ -157,12 +169,12 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
     # Read when a process starts: by the children.
-    os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1:glibc.malloc.arena_max=1:glibc.malloc.mmap_threshold=68719476736:glibc.malloc.trim_threshold=68719476736"
+    os.environ["GLIBC_TUNABLES"] = launcher_memory()
     if args.child:
         (model,) = args.models
         batch, size, _ = MODELS[model]
         batch = args.batch or batch
-        create = CREATE[args.child]
+        create = CREATE[args.child.removesuffix(PLAIN)]
         rounds.serve(
             lambda: rounds.steps_per_second(create(model, batch, size), batch, args.seconds)
         )
@@ -170,7 +182,8 @@ def main() -> None:
     for model in args.models:
         batch, size, contestants = MODELS[model]
         title = f"{model}, batch {args.batch or batch}, {size} px"
-        rounds.compare(title, list(contestants), args.rounds, f"--models={model}")
+        plain = {n: {"GLIBC_TUNABLES": ""} for n in contestants if n.endswith(PLAIN)}
+        rounds.compare(title, list(contestants), args.rounds, f"--models={model}", env=plain)
 
 
 if __name__ == "__main__":

@@ -14,59 +14,7 @@ from imgcls.checkpoint import latest_checkpoint
 from imgcls.cluster import Place, find_place
 from imgcls.errors import EXIT_AGAIN, ConfigError
 from tests.conftest import REPO, command_env, command_line
-from tests.test_devices import free_port
-
-RECIPE = (
-    "--config=configs/digits.py",
-    "--config.batch_size=64",
-    "--config.model.width=8",
-    "--config.model.stage_sizes=(1,)",
-    "--config.model.virtual_batch_size=32",
-    "--config.evaluators.test.every=100000 steps",
-    "--config.checkpoint.keep_best=None",
-    "--config.checkpoint.every=20 steps",
-    "--config.log.every=10 steps",
-    "--config.log.tensorboard=False",
-    "--config.processes.timeout=30",
-)
-
-
-class Pair:
-    """Two processes of a command, each with its output in a file."""
-
-    def __init__(self, folder, cache, make_line):
-        self.files = [folder / f"output{i}" for i in range(2)]
-        address = f"localhost:{free_port()}"
-        self.running = []
-        for index, file in enumerate(self.files):
-            with open(file, "w") as out:
-                self.running.append(
-                    subprocess.Popen(
-                        make_line(address, index),
-                        env=command_env(cache) | {"PYTHONPATH": str(REPO)},
-                        cwd=REPO,
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-
-    def output(self, index: int) -> str:
-        return self.files[index].read_text()
-
-    def wait_for(self, pattern: str, index: int = 0) -> None:
-        end = time.monotonic() + 300
-        while not re.search(pattern, self.output(index)):
-            alive = self.running[index].poll() is None and time.monotonic() < end
-            assert alive, f"no {pattern!r} in:\n{self.output(index)}"
-            time.sleep(0.05)
-
-    def codes(self) -> list[int]:
-        return [p.wait(timeout=300) for p in self.running]
-
-    def kill(self) -> None:
-        for process in self.running:
-            process.kill()
-            process.wait()
+from tests.pairs import RECIPE, Pair, place_flags
 
 
 @pytest.fixture
@@ -78,7 +26,7 @@ def pair(cache, tmp_path):
         workdir = f"--workdir={tmp_path / 'run'}"
 
         def make_line(address: str, index: int) -> list[str]:
-            place = (f"--coordinator={address}", "--num_processes=2", f"--process_id={index}")
+            place = place_flags(address, index)
             extra = (only or {}).get(index, ())
             return command_line("main", *RECIPE, workdir, *args, *extra, *place)
 

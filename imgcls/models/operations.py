@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# XLA's CPU backend has two libraries for matrix products. YNNPACK, which it takes by default, is the
-# slower one for the many small products of attention; for convolutions and sums it stays.
+# XLA's CPU backend has two libraries for matrix products. YNNPACK, its default, is the slower one
+# for the many small products of attention; for convolutions and sums it stays.
 PRODUCTS_BY_EIGEN = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_REDUCE"
