@@ -134,6 +134,7 @@ def default_config() -> ConfigDict:
 
     c.processes = ConfigDict()  # of a run of many: imgcls/processes.py
     c.processes.timeout = 300.0  # seconds; one that is silent, or does not come, is lost after it
+    c.processes.stall = 1800.0  # seconds; one hangs that makes no step so long while others wait
 
     c.compile_cache = "~/.cache/imgcls/xla"  # compiled programs; '' for none
     return c

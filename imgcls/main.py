@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     clock = StartClock(imgcls.BEGAN)
     clock.lap("imports")
     try:
-        with processes.session(place, settings.processes.timeout):
+        with processes.session(place, settings.processes.timeout, settings.processes.stall):
             done = train(settings, args.workdir, args.accept_changes, clock)
     except UserError:
         raise

@@ -37,20 +37,24 @@ _session: "_Session | None" = None
 
 
 @contextlib.contextmanager
-def session(place: Place | None, timeout: float) -> Iterator[None]:
+def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator[None]:
     """Within it, this process is one of its run's, and SIGTERM ends it in order.
 
     Args:
       place: of this process among many; None if it is alone.
       timeout: seconds after which a process that is silent, or does not come, is lost.
+      stall: seconds after which a process hangs that makes no step though others wait for it; 0
+        lets it.
 
     Raises:
-      ConfigError: the coordinator's port is taken, or the timeout is too short.
+      ConfigError: the coordinator's port is taken, or a time is too short.
     """
     global _session
     if timeout < 5:
         raise ConfigError(f"config.processes.timeout={timeout}: must be at least 5 seconds")
-    _session = _Session(place, timeout)
+    if 0 < stall < timeout:
+        raise ConfigError(f"config.processes.stall={stall}: must be 0, or at least the timeout")
+    _session = _Session(place, timeout, stall)
     try:
         if place:
             _session.connect()
@@ -89,9 +93,10 @@ def check_same(what: str, mine: dict) -> None:
 class _Session:
     """Two threads watch: one over SIGTERM, one over the other processes."""
 
-    def __init__(self, place: Place | None, timeout: float):
-        self.place, self._timeout = place, timeout
-        self._stepping = self._asked = self._over = self._suspicious = False
+    def __init__(self, place: Place | None, timeout: float, stall: float):
+        self.place, self._timeout, self._stall = place, timeout, stall
+        self._step = 0  # that this process has come to
+        self._asked = self._over = self._suspicious = False
         self._ending, self._forward = threading.Lock(), None
         self._checks = 0
         # The coordinator answers a request of each process's in a hundred microseconds or so.
@@ -133,7 +138,7 @@ class _Session:
         self._start(self._watch)
 
     def stop_asked(self, step: int) -> bool:
-        self._stepping = True
+        self._step = step
         if self.place:
             return multihost_utils.reached_preemption_sync_point(step)
         return self._asked
@@ -234,7 +239,7 @@ class _Session:
     def _terminate(self) -> None:
         if self._asked:
             self._end(EXIT_TERMINATED, "a second SIGTERM: ended at once")
-        elif not self._stepping:
+        elif not self._step:
             self._end(EXIT_AGAIN, f"SIGTERM before the first step; {AGAIN}")
         elif self._forward:
             self._forward(signal.SIGTERM)
@@ -244,12 +249,14 @@ class _Session:
         """Counts the turns in which a peer was silent: if all are frozen for a while, nobody is."""
         place, beat = self.place, 0
         self._silent = dict.fromkeys(set(range(place.count)) - {place.index}, 0)
+        self._behind = dict(self._silent)
         last: dict[int, str | None] = {}
         self._start(self._watch_coordinator)
         while not self._over:
             beat += 1
             try:
-                self._client.key_value_set(f"{FOLDER}/{place.index}/beat", str(beat), True)
+                told = f"{beat} {self._step}"
+                self._client.key_value_set(f"{FOLDER}/{place.index}/beat", told, True)
                 found = dict(self._client.key_value_dir_get(FOLDER))
             except jax.errors.JaxRuntimeError:
                 self._lose(0)
@@ -259,10 +266,27 @@ class _Session:
                     self._end(*json.loads(end))
                 new = found.get(f"{FOLDER}/{peer}/beat")
                 self._silent[peer] = self._silent[peer] + 1 if new == last.get(peer) else 0
-                last[peer] = new
                 if self._silent[peer] >= self._patience():
                     self._lose(peer)
+                if self._stall and new:
+                    self._compare_steps(peer, _step_of(new), _step_of(last.get(peer)))
+                last[peer] = new
             time.sleep(self._poll)
+
+    def _compare_steps(self, peer: int, step: int, before: int) -> None:
+        """Counts the turns in which a peer stands still at a step that this process has behind it.
+
+        Steps wait for all: who is slow is waited for, and no process comes further ahead than the
+        two or so that devices are given in advance.
+        """
+        stands = step == before and step < self._step
+        self._behind[peer] = self._behind[peer] + 1 if stands else 0
+        if self._behind[peer] * self._poll >= self._stall:
+            self._end(
+                EXIT_AGAIN,
+                f"process {peer} hangs: no step after {step} within {self._stall:.0f} s, and the "
+                f"others wait; {AGAIN}",
+            )
 
     def _watch_coordinator(self) -> None:
         """A request to a process that was frozen does not return."""
@@ -345,6 +369,10 @@ def _leave(code: int) -> None:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     os._exit(code)
+
+
+def _step_of(beat: str | None) -> int:
+    return int(beat.split()[1]) if beat else 0
 
 
 def _short(value) -> str:

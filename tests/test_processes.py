@@ -47,11 +47,13 @@ from imgcls.errors import DataError
 
 def main():
     address, index, role = sys.argv[1:]
-    with processes.session(Place(address, 2, int(index)), 10):
+    with processes.session(Place(address, 2, int(index)), 10, 12):
         print("met", flush=True)
         processes.check_same("task", {"role": "any"})
         if role == "fails":
             raise DataError("photo.jpg: is cut off")
+        if role.startswith("at "):
+            processes.stop_asked(int(role[3:]))
         time.sleep(600)
 
 cli.run(main)
@@ -143,6 +145,29 @@ def test_lost_while_the_others_wait(lost, how, members):
     assert run.running[1 - lost].wait(timeout=60) == EXIT_AGAIN, run.output(1 - lost)
     assert time.monotonic() - began < 12
     assert last_line(run.output(1 - lost)).startswith(f"error: process {lost} was lost")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("steps", [("at 6", "at 5"), ("at 4", "at 5")])
+def test_one_that_hangs_ends_both(steps, members):
+    """It still beats, as that is a thread's work, but others have come further."""
+    began = time.monotonic()
+    run = members(*steps)
+    assert run.codes() == [EXIT_AGAIN] * 2, run.output(0) + run.output(1)
+    assert time.monotonic() - began > 12
+    hangs = steps.index(min(steps))
+    for index in range(2):
+        told = last_line(run.output(index))
+        assert f"error: process {hangs} hangs: no step after {min(steps)[3:]} within 12 s" in told
+
+
+@pytest.mark.slow
+def test_waiting_together_is_not_hanging(members):
+    run = members("at 5", "at 5")
+    for index in range(2):
+        run.wait_for("met", index)
+    time.sleep(20)
+    assert [p.poll() for p in run.running] == [None, None], run.output(0)
 
 
 @pytest.mark.slow

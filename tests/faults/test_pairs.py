@@ -1,5 +1,6 @@
 """What befalls two real processes of one run: bad numbers, other data, a signal at a bad time."""
 
+import pathlib
 import signal
 import sys
 
@@ -28,6 +29,18 @@ def start(cache, tmp_path):
     yield begin
     for made in pairs:
         made.kill()
+
+
+def draw_homes(tmp_path) -> list[pathlib.Path]:
+    """A folder for each process, with the same pictures."""
+    homes = [tmp_path / "first", tmp_path / "second"]
+    for home in homes:
+        for name in ("a", "b"):
+            folder = home / "pictures" / "train" / name
+            folder.mkdir(parents=True)
+            for number in range(64):
+                Image.new("L", (8, 8), number).save(folder / f"{number:02}.png")
+    return homes
 
 
 def train_line(workdir, *args: str):
@@ -94,21 +107,15 @@ def test_sigterm_during_an_evaluation(start, tmp_path):
 @pytest.mark.parametrize(
     "change, told",
     [
-        ("one less", "number of examples is 15, not 16"),
+        ("one less", "number of examples is 127, not 128"),
         ("renamed", "names of examples (digest) is "),
     ],
 )
 def test_different_data(change, told, start, tmp_path):
     """The same command, and a folder that is not the same on both machines."""
-    homes = [tmp_path / "first", tmp_path / "second"]
-    for home in homes:
-        for name in ("a", "b"):
-            folder = home / "pictures" / "train" / name
-            folder.mkdir(parents=True)
-            for number in range(8):
-                Image.new("L", (8, 8), 10 * number).save(folder / f"{number}.png")
-    picture = homes[1] / "pictures" / "train" / "b" / "7.png"
-    picture.unlink() if change == "one less" else picture.rename(picture.with_name("8.png"))
+    homes = draw_homes(tmp_path)
+    picture = homes[1] / "pictures" / "train" / "b" / "63.png"
+    picture.unlink() if change == "one less" else picture.rename(picture.with_name("64.png"))
     args = [f"--config={REPO}/configs/digits.py", "--config.data.source=folder:pictures"]
     args += ["--config.evaluators.test.split=train"]
     pair = start(train_line(tmp_path / "run", *args), homes=homes)
