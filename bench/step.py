@@ -4,9 +4,8 @@
 
 Every contestant has its framework's own threads and a batch that stays. The same network, batch and
 kind of optimiser on all sides. A step of XLA on a CPU takes gigabytes of memory anew each time:
-all get it in huge pages that stay, as the launchers of `launch/` set it. The peers that are in JAX
-compete a second time with "plain memory", glibc's own settings, which is how they start by
-themselves.
+all get it in huge pages, as the launchers of `launch/` set it. The peers that are in JAX compete a
+second time with "plain memory", glibc's own settings, which is how they start by themselves.
 """
 
 import os

@@ -130,6 +130,8 @@ def start(*command: str, **env: str) -> subprocess.Popen:
         stderr=subprocess.STDOUT,
         env=os.environ | env,
         text=True,
+        # A shell's background job ignores it, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "started\n"
     return process
