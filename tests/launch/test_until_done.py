@@ -124,15 +124,16 @@ exit "$2"
 
 
 def start(*command: str, **env: str) -> subprocess.Popen:
+    # A shell's background job ignores it, and so would all that it starts.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         [LAUNCH / "until_done.sh", *command],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         env=os.environ | env,
         text=True,
-        # A shell's background job ignores it, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
+    signal.signal(signal.SIGINT, handler)
     assert process.stdout.readline() == "started\n"
     return process
 
