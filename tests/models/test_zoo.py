@@ -141,7 +141,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
 
 
 # In the default run; to compile the others takes minutes.
-QUICK = {"resnet18", "vit_ti16"}
+QUICK = {"resnet18"}
 
 
 @pytest.mark.parametrize(
