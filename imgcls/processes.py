@@ -43,17 +43,17 @@ def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator
     Args:
       place: of this process among many; None if it is alone.
       timeout: seconds after which a process that is silent, or does not come, is lost.
-      stall: seconds after which a process hangs that makes no step though others wait for it; 0
-        lets it.
+      stall: seconds after which a process hangs that makes no step though others wait for it; not
+        less than the timeout, and 0 lets it.
 
     Raises:
-      ConfigError: the coordinator's port is taken, or a time is too short.
+      ConfigError: the coordinator's port is taken, or a time can't be.
     """
     global _session
     if timeout < 5:
         raise ConfigError(f"config.processes.timeout={timeout}: must be at least 5 seconds")
-    if 0 < stall < timeout:
-        raise ConfigError(f"config.processes.stall={stall}: must be 0, or at least the timeout")
+    if stall < 0:
+        raise ConfigError(f"config.processes.stall={stall}: must be 0 or more seconds")
     _session = _Session(place, timeout, stall)
     try:
         if place:
@@ -94,7 +94,8 @@ class _Session:
     """Two threads watch: one over SIGTERM, one over the other processes."""
 
     def __init__(self, place: Place | None, timeout: float, stall: float):
-        self.place, self._timeout, self._stall = place, timeout, stall
+        self.place, self._timeout = place, timeout
+        self._stall = stall and max(stall, timeout)
         self._step = 0  # that this process has come to
         self._asked = self._over = self._suspicious = False
         self._ending, self._forward = threading.Lock(), None
@@ -372,7 +373,8 @@ def _leave(code: int) -> None:
 
 
 def _step_of(beat: str | None) -> int:
-    return int(beat.split()[1]) if beat else 0
+    """0 if there is none yet, or if it is of other code, which is about to be told."""
+    return int((beat or "").partition(" ")[2] or 0)
 
 
 def _short(value) -> str:

@@ -245,6 +245,12 @@ def test_place_by_flags_and_variables(alone):
         find_place()
 
 
+@pytest.mark.parametrize("times, told", [((4, 9), "timeout=4"), ((5, -1), "stall=-1")])
+def test_wrong_times(times, told):
+    with pytest.raises(ConfigError, match=f"config.processes.{told}: must be"):
+        processes.session(None, *times).__enter__()
+
+
 @pytest.mark.parametrize(
     "flags, told",
     [
