@@ -7,6 +7,7 @@ import functools
 import json
 import logging
 import os
+import sys
 from importlib import metadata
 
 import jax
@@ -27,6 +28,8 @@ PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 ON_ERROR = ("continue", "stop")
 # Beside the checkpoints: those that are to go.
 DELETED = "deleted"
+# What asyncio logs of the writes beside one that failed.
+AFTERWARDS = ("exception was never retrieved", "Task was destroyed")
 
 
 class Checkpointer:
@@ -61,7 +64,7 @@ class Checkpointer:
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers
 
-        logging.getLogger("absl").addFilter(_is_not_orbax)
+        _hush_orbax()
         keep = [checkpoint_managers.LatestN(max(self._keep.keep_last, 1))]
         best = self._keep.keep_best
         if best is not None:
@@ -272,9 +275,22 @@ class Checkpointer:
         return []
 
 
-def _is_not_orbax(record: logging.LogRecord) -> bool:
-    """Whether a log record is to be shown: Orbax's errors are raised too, and told in a line."""
-    return f"{os.sep}orbax{os.sep}" not in record.pathname
+@functools.cache
+def _hush_orbax() -> None:
+    """Keeps what Orbax prints of a failed checkpoint from the screen: the first error is raised.
+
+    It writes hundreds of arrays at once and waits for none after the first that fails. The others
+    fail later, with nobody to tell: asyncio logs them, or TensorStore finds their loop closed.
+    """
+    logging.getLogger("absl").addFilter(lambda x: f"{os.sep}orbax{os.sep}" not in x.pathname)
+    logging.getLogger("asyncio").addFilter(lambda x: not any(map(x.getMessage().count, AFTERWARDS)))
+    show = sys.unraisablehook
+
+    def show_others(told) -> None:
+        if str(told.exc_value) != "Event loop is closed":
+            show(told)
+
+    sys.unraisablehook = show_others
 
 
 def _describe(config: ConfigDict, info: DataInfo) -> dict:

@@ -2,11 +2,13 @@
 
 import contextlib
 import functools
+import gc
 import json
 import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from etils import epath
@@ -71,6 +73,23 @@ def test_full_disk(small_disk, capfd, known):
         checkpointer.save(5, state)
         checkpointer.close()
         assert kept(disk) == ["4", "5"]
+
+
+def test_writes_that_fail_together_are_told_once(small_disk, capfd):
+    """All arrays of a checkpoint find no room, and Orbax waits for the first only."""
+    config = make_config()
+    config.model.depth = 8
+    state, _ = make_state(config, make_mesh())
+    with small_disk(MEGABYTE) as disk:
+        fill(disk, but=MEGABYTE // 5)
+        checkpointer = Checkpointer(str(disk), config, INFO)
+        for step in range(1, 11):
+            checkpointer.save(step, state)
+        checkpointer.close()
+        gc.collect()
+    out, err = capfd.readouterr()
+    assert err == ""
+    assert re.findall(r"of step (\d+), could not be written", out) == [*map(str, range(1, 11))]
 
 
 def test_half_a_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
@@ -202,39 +221,52 @@ def read_until(process: subprocess.Popen, text: str) -> str:
 LONG = ("--config.total=4000 steps", "--config.checkpoint.every=40 steps")
 
 
+SPARSE = ("--config.total=800 steps", "--config.checkpoint.every=200 steps")
+
+
+def fill_between_saves(disk) -> None:
+    """Once the first checkpoint is on the disk, and before the next one is begun.
+
+    One that is under way would fail and give its room back, and another might then fit.
+    """
+    end = time.monotonic() + 120
+    while not (disk / "run" / "checkpoints" / "200").exists():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    fill(disk)
+
+
 @pytest.mark.slow
 def test_run_on_a_disk_that_fills_up(small_disk, start):
     """It goes on, and loses nothing once there is room."""
     with small_disk(40 * MEGABYTE) as disk:
-        process = start(disk / "run", "--config.total=400 steps", LONG[1])
-        read_until(process, "step 100/400")
-        fill(disk)
-        line = read_until(process, "checkpoint, of step")
+        process = start(disk / "run", *SPARSE)
+        fill_between_saves(disk)
+        line = read_until(process, "checkpoint, of step 400, could not be written")
         assert "No space left on device" in line and "MB are free" in line
-        before = latest_checkpoint(str(disk / "run"))
-        assert int(before.name) >= 40
+        assert latest_checkpoint(str(disk / "run")).name == "200"
         (disk / "fill").unlink()
         told = process.communicate(timeout=120)[0]
-        assert process.returncode == 0 and "done: 400 steps" in told, told
+        assert process.returncode == 0 and "done: 800 steps" in told, told
         lines = map(json.loads, (disk / "run" / "metrics.jsonl").read_text().splitlines())
-        assert {5 * i for i in range(1, 81)} <= {line["step"] for line in lines}
-        assert latest_checkpoint(str(disk / "run")).name == "400"
+        assert {5 * i for i in range(1, 161)} <= {line["step"] for line in lines}
+        assert latest_checkpoint(str(disk / "run")).name == "800"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigterm", [False, True])
 def test_run_whose_last_checkpoint_finds_no_room(sigterm, small_disk, start):
     with small_disk(40 * MEGABYTE) as disk:
-        process = start(disk / "run", "--config.total=400 steps", LONG[1])
-        read_until(process, "step 100/400")
-        fill(disk)
+        process = start(disk / "run", *SPARSE)
+        fill_between_saves(disk)
         if sigterm:
             process.send_signal(signal.SIGTERM)
         told = process.communicate(timeout=120)[0]
         assert process.returncode == 1, told
         assert "error: the run's last checkpoint, of step" in told.splitlines()[-1], told
         assert "Traceback" not in told
-        assert int(latest_checkpoint(str(disk / "run")).name) >= 40
+        assert ("of step 800" in told) is not sigterm
+        assert latest_checkpoint(str(disk / "run")).name == "200"
 
 
 @pytest.mark.slow
