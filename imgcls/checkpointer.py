@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+import warnings
 from importlib import metadata
 
 import jax
@@ -280,10 +281,12 @@ def _hush_orbax() -> None:
     """Keeps what Orbax prints of a failed checkpoint from the screen: the first error is raised.
 
     It writes hundreds of arrays at once and waits for none after the first that fails. The others
-    fail later, with nobody to tell: asyncio logs them, or TensorStore finds their loop closed.
+    fail later or never start, with nobody to tell: asyncio logs them, or TensorStore finds their
+    loop closed.
     """
     logging.getLogger("absl").addFilter(lambda x: f"{os.sep}orbax{os.sep}" not in x.pathname)
     logging.getLogger("asyncio").addFilter(lambda x: not any(map(x.getMessage().count, AFTERWARDS)))
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     show = sys.unraisablehook
 
     def show_others(told) -> None:
