@@ -1,5 +1,6 @@
 """The launcher for one machine, with real training."""
 
+import contextlib
 import functools
 import os
 import pathlib
@@ -21,9 +22,12 @@ SHORT = (*RECIPE, "--config.checkpoint.every=5 steps")
 def children(pid: int) -> list[int]:
     """Processes below this one, the nearest first."""
     found = []
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            found += [child, *children(child)]
+    # Threads and processes may end while they are looked at.
+    with contextlib.suppress(OSError):
+        for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for child in map(int, (task / "children").read_text().split()):
+                    found += [child, *children(child)]
     return found
 
 
