@@ -84,7 +84,9 @@ def test_a_mistake_is_told_once(launch, tmp_path):
 @pytest.mark.parametrize("index", [0, 1])
 def test_of_two_processes_one_is_killed(index, cache, whole, tmp_path):
     """The other notices, ends with 75 or a crash, and both are started anew."""
-    args = (*SHORT, f"--workdir={tmp_path}", "--processes=2")
+    # The other may wait for as long as this before it takes the killed one for lost.
+    timeout = "--config.processes.timeout=30"
+    args = (*SHORT, timeout, f"--workdir={tmp_path}", "--processes=2")
     code, printed = train(cache, *args, kill=index)
     assert code == 0, printed
     assert "again in 0 seconds" in printed and "continue at step" in printed
