@@ -4,6 +4,8 @@ XLA's CPU backend neither fuses the softmax's gradient nor likes the heads in th
 shape. GPUs have cuDNN's fused kernels for half precision. All else takes JAX's own function.
 """
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +13,10 @@ from imgcls.errors import ConfigError
 from imgcls.models.operations import is_fast
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+# On a CPU the scores of a few images at a time stay in its cache, from the product that makes them
+# to the one that takes them; each group of images makes the program longer.
+GROUP_BYTES = 2**20
+MAX_GROUPS = 8
 
 
 def attend(qkv: jax.Array, *, train: bool, implementation: str = "auto") -> jax.Array:
@@ -50,7 +56,35 @@ def _is_for_cudnn(qkv: jax.Array) -> bool:
 
 @jax.custom_vjp
 def _attend(qkv: jax.Array) -> jax.Array:
-    return _forward(qkv)[0]
+    return _forward_in_groups(qkv)[0]
+
+
+def _forward_in_groups(qkv):
+    outs, kept = zip(*map(_forward, _split(qkv, _count_groups(qkv))), strict=True)
+    return jnp.concatenate(outs), kept
+
+
+def _backward_in_groups(kept, grad):
+    pairs = zip(kept, _split(grad, len(kept)), strict=True)
+    return (jnp.concatenate([_backward(*pair) for pair in pairs]),)
+
+
+_attend.defvjp(_forward_in_groups, _backward_in_groups)
+
+
+def _count_groups(qkv: jax.Array) -> int:
+    """One where the batch may lie on several devices, which groups would cut across."""
+    if jax.device_count() > 1:
+        return 1
+    batch, tokens, _, heads, _ = qkv.shape
+    scores = batch * heads * tokens**2 * qkv.dtype.itemsize
+    return max(1, min(batch, MAX_GROUPS, scores // GROUP_BYTES))
+
+
+def _split(x: jax.Array, groups: int) -> list[jax.Array]:
+    """x `[B, ...]` in `groups` parts that differ by one image at most."""
+    bounds = [index * len(x) // groups for index in range(groups + 1)]
+    return [x[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
 def _forward(qkv):
@@ -73,7 +107,4 @@ def _backward(kept, grad):
     d_scores = weights * (d_weights - jnp.sum(grad * out, axis=-1, keepdims=True))
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key) * query.shape[-1] ** -0.5
     d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
-    return (jnp.stack([x.transpose(0, 2, 1, 3) for x in (d_query, d_key, d_value)], axis=2),)
-
-
-_attend.defvjp(_forward, _backward)
+    return jnp.stack([x.transpose(0, 2, 1, 3) for x in (d_query, d_key, d_value)], axis=2)

@@ -42,10 +42,8 @@ def dot_general(x: jax.Array, kernel: jax.Array, dimensions, precision=None, **o
     Returns:
       `[..., *outputs]`.
     """
-    axes = len(dimensions[0][1])
-    wider = math.prod(kernel.shape[axes:]) > math.prod(kernel.shape[:axes])
-    if is_fast(x) and is_fast(kernel) and wider:
-        return _widen(x, kernel, axes)
+    if is_fast(x) and is_fast(kernel):
+        return _product(x, kernel, len(dimensions[0][1]))
     return lax.dot_general(x, kernel, dimensions, precision=precision, **options)
 
 
@@ -116,20 +114,24 @@ _layer_norm = jax.custom_vjp(lambda *args: _layer_norm_forward(*args)[0], nondif
 _layer_norm.defvjp(_layer_norm_forward, _layer_norm_backward)
 
 
-def _widen_forward(x, kernel, axes):
-    first = x.ndim - axes
-    summed = (tuple(range(first, x.ndim)), tuple(range(axes)))
-    return lax.dot_general(x, kernel, (summed, ((), ()))), (x, kernel)
+def _product_forward(x, kernel, axes):
+    inputs = tuple(range(x.ndim - axes, x.ndim))
+    return lax.dot_general(x, kernel, ((inputs, tuple(range(axes))), ((), ()))), (x, kernel)
 
 
-def _widen_backward(axes, kept, grad):
+def _product_backward(axes, kept, grad):
     x, kernel = kept
-    first = x.ndim - axes
-    tokens, outputs = tuple(range(first)), kernel.ndim - axes
-    back = (tuple(range(first, first + outputs)), tuple(range(axes, kernel.ndim)))
-    d_x = lax.dot_general(grad, kernel, (back, ((), ())))
-    return d_x, lax.dot_general(x, grad, ((tokens, tokens), ((), ())))
+    tokens = tuple(range(x.ndim - axes))
+    outputs = tuple(range(axes, kernel.ndim))
+    grad_outputs = tuple(range(len(tokens), grad.ndim))
+    d_x = lax.dot_general(grad, kernel, ((grad_outputs, outputs), ((), ())))
+    over_tokens = ((tokens, tokens), ((), ()))
+    if math.prod(kernel.shape[axes:]) > math.prod(kernel.shape[:axes]):
+        return d_x, lax.dot_general(x, grad, over_tokens)
+    # `[*outputs, *inputs]`; without the barrier XLA would swap the factors.
+    d_kernel = lax.optimization_barrier(lax.dot_general(grad, x, over_tokens))
+    return d_x, jnp.moveaxis(d_kernel, range(len(outputs)), outputs)
 
 
-_widen = jax.custom_vjp(lambda *args: _widen_forward(*args)[0], nondiff_argnums=(2,))
-_widen.defvjp(_widen_forward, _widen_backward)
+_product = jax.custom_vjp(lambda *args: _product_forward(*args)[0], nondiff_argnums=(2,))
+_product.defvjp(_product_forward, _product_backward)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imgcls.errors import ConfigError
+from imgcls.models import attention
 from imgcls.models.attention import attend
 
 
@@ -42,6 +43,22 @@ def test_values(scale, train):
 @pytest.mark.parametrize("scale", [1.0, 5.0])
 def test_gradients(scale):
     qkv, weights = draw(scale=scale)
+    ours = jax.grad(lambda qkv: jnp.sum(attend(qkv, train=True) * weights))(qkv)
+    theirs = jax.grad(lambda qkv: jnp.sum(plain(qkv) * weights))(qkv)
+    np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-4 * float(jnp.abs(theirs).max()))
+
+
+@pytest.mark.parametrize("group_bytes, groups", [(2**20, 1), (1500, 3), (1, 7)])
+def test_a_batch_in_groups(group_bytes, groups, monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 1)
+    monkeypatch.setattr(attention, "GROUP_BYTES", group_bytes)
+    monkeypatch.setattr(attention, "MAX_GROUPS", 7)
+    calls = []
+    forward = attention._forward
+    monkeypatch.setattr(attention, "_forward", lambda qkv: calls.append(len(qkv)) or forward(qkv))
+    qkv, weights = draw((8, 7, 3, 3, 5))
+    np.testing.assert_allclose(attend(qkv, train=True), by_hand(qkv), rtol=1e-4, atol=1e-5)
+    assert len(calls) == groups and sum(calls) == 8
     ours = jax.grad(lambda qkv: jnp.sum(attend(qkv, train=True) * weights))(qkv)
     theirs = jax.grad(lambda qkv: jnp.sum(plain(qkv) * weights))(qkv)
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-4 * float(jnp.abs(theirs).max()))

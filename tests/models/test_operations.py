@@ -62,7 +62,13 @@ def test_layer_norm_is_that_of_flax(dtype):
 
 @pytest.mark.parametrize(
     "x, kernel, axes",
-    [((3, 4, 5), (5, 2, 3, 4), 1), ((3, 4, 2, 3), (2, 3, 5), 2), ((7, 4), (4, 9), 1)],
+    [
+        ((3, 4, 5), (5, 2, 3, 4), 1),
+        ((3, 4, 2, 3), (2, 3, 5), 2),
+        ((7, 4), (4, 9), 1),
+        ((7, 9), (9, 2, 3), 1),
+        ((3, 4, 2, 5), (2, 5, 3, 2), 2),
+    ],
 )
 def test_dot_general(x, kernel, axes):
     x, kernel = draw(*x), draw(*kernel, seed=2)
