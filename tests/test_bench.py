@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from imgcls import cli
+from imgcls.bench import inputs
 from imgcls.bench.__main__ import main
 from imgcls.bench.flops import count_flops, find_peak, measure_peak
 from imgcls.bench.steps import WARM_UP, time_steps
@@ -141,7 +142,7 @@ def test_table_and_json_hold_the_same(what, tmp_path, capsys):
         per_device = numbers["images/s"] / 8
         assert numbers["images/s per device"] == pytest.approx(per_device, rel=1e-3)
     if what == "input":
-        assert f"host memory at batch {3 + WARM_UP}, MB" in report["input"]
+        assert f"host memory at batch {3 + inputs.WARM_UP}, MB" in report["input"]
     if what == "step":
         check_step(report["step"])
 

@@ -1,5 +1,6 @@
 """How fast the input is by itself, and whether its memory grows."""
 
+import itertools
 import os
 import pathlib
 import time
@@ -13,8 +14,11 @@ from imgcls import sharding
 from imgcls.data import create_eval_loader, create_train_loader, open_split
 from imgcls.errors import ConfigError
 
-# Batches before the clock starts: the buffers fill.
-WARM_UP = 2
+# Batches before the clock starts: those that were made before they were asked for, and more.
+WARM_UP = 8
+# Seconds after the first batch until the buffers behind it are full, as they are in a run, whose
+# first step is compiled meanwhile.
+FILL = 1.0
 
 
 def measure_input(config: ConfigDict, steps: int) -> dict[str, float]:
@@ -27,9 +31,11 @@ def measure_input(config: ConfigDict, steps: int) -> dict[str, float]:
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
     source = open_split(config, config.data.train_split)
-    loader = create_train_loader(config, source, mesh, 0, WARM_UP + steps)
+    count = WARM_UP + steps
+    # It is closed halfway, so that its threads and workers are still there at the last batch.
+    loader = create_train_loader(config, source, mesh, 0, 2 * count)
     try:
-        times, memory = _consume(iter(loader))
+        times, memory = _consume(itertools.islice(loader, count))
     finally:
         loader.close()
     rate = config.batch_size * steps / (times[-1] - times[WARM_UP - 1])
@@ -90,7 +96,9 @@ def _consume(batches: Iterator[dict]) -> tuple[list[float], tuple[int, int] | No
     for batch in batches:
         jax.block_until_ready(batch)
         times.append(time.perf_counter())
-        first = first or resident_memory()
+        if len(times) == 1:
+            time.sleep(FILL)
+            first = resident_memory()
     last = resident_memory()
     return times, None if first is None else (first, last)
 
