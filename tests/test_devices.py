@@ -159,6 +159,7 @@ def dump_batches(folder, cache, *, processes=1, devices=1, workers=0) -> dict[st
     ]
     errors = [p.communicate(timeout=200)[1] for p in running]
     assert [p.returncode for p in running] == [0] * processes, "\n".join(errors)
+    assert not any("leaked" in error for error in errors), "\n".join(errors)
     parts = [dict(np.load(folder / f"{i}.npz")) for i in range(processes)]
     assert sum(len(p) for p in parts) == len(set().union(*parts))  # no row in two processes
     return {key: value for part in parts for key, value in part.items()}

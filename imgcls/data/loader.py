@@ -314,6 +314,9 @@ class Loader:
         self._counted = sharding.counted_rows(mesh, batch_size)
         examples = _LocalRows(reader, rows, batch_size, first, last)
         threads = os.cpu_count() if threads is None else threads
+        # Workers give batches in shared memory. On a CPU, JAX would not copy but keep it, and some
+        # would not be given back before the process ends.
+        self._copies = bool(workers) and jax.default_backend() == "cpu"
         if workers:
             # Grain reads absl flags in its workers, and our commands do without absl's parser.
             if not flags.FLAGS.is_parsed():
@@ -350,4 +353,6 @@ class Loader:
 
     def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
         skipped = int(batch.pop("skipped")[self._counted].sum())
+        if self._copies:
+            batch = {key: np.array(value) for key, value in batch.items()}
         return sharding.to_global(self._mesh, batch, self._batch_size), skipped
