@@ -304,6 +304,14 @@ def test_speed_and_time_left(config, tmp_path, capsys):
     assert abs(left - (10_000 - 60) * 1000 / speeds[0]) <= 1.0
 
 
+def read_terminal(descriptor: int, end: str) -> str:
+    """What was written to a terminal up to `end`; it comes in pieces."""
+    shown = ""
+    while not shown.endswith(end):
+        shown += os.read(descriptor, 65536).decode(errors="ignore")
+    return shown
+
+
 def test_progress_bar_on_a_terminal(config, tmp_path, monkeypatch, capsys):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
@@ -316,7 +324,8 @@ def test_progress_bar_on_a_terminal(config, tmp_path, monkeypatch, capsys):
         writer.eval_metrics(50, {"test/accuracy": 0.5})
         writer.close()
         monkeypatch.undo()
-        shown = os.read(ours, 65536).decode()
+        print("<end>", end="", file=terminal, flush=True)
+        shown = read_terminal(ours, "<end>")
     os.close(ours)
     assert "40/100" in shown and "50/100" in shown
     assert re.search(r"loss 1\.235, \d+ img/s", shown)
