@@ -102,7 +102,7 @@ def measure_pipeline(args) -> dict:
     from ml_collections import ConfigDict
 
     from imgcls.bench.steps import measure_step
-    from imgcls.config import load
+    from imgcls.core.config import load
 
     config = load(str(ROOT / "configs" / "resnet50.py"))
     config.batch_size = args.batch

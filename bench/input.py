@@ -26,7 +26,7 @@ CONTESTANTS = {
 
 def config_of(folder: str):
     """Our config: everything else is its default."""
-    from imgcls.config import default_config
+    from imgcls.core.defaults import default_config
 
     config = default_config()
     config.batch_size = BATCH
@@ -41,11 +41,12 @@ def ours_train(folder: str):
     """Our training batches, on the device."""
     import jax
 
-    from imgcls import data, sharding
+    from imgcls.data import create as data_lib
+    from imgcls.distributed import sharding
 
     config = config_of(folder)
-    source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
-    for batch in data.create_train_loader(config, source, mesh, 0, 1_000_000):
+    source, mesh = data_lib.open_split(config, "train"), sharding.create_mesh(config)
+    for batch in data_lib.create_train_loader(config, source, mesh, 0, 1_000_000):
         yield jax.block_until_ready(batch)["image"]
 
 
@@ -53,12 +54,13 @@ def ours_eval(folder: str):
     """Our evaluation batches, on the device, over and over."""
     import jax
 
-    from imgcls import data, sharding
+    from imgcls.data import create as data_lib
+    from imgcls.distributed import sharding
 
     config = config_of(folder)
-    source, mesh = data.open_split(config, "train"), sharding.create_mesh(config)
+    source, mesh = data_lib.open_split(config, "train"), sharding.create_mesh(config)
     while True:
-        for batch in data.create_eval_loader(config, source, mesh, BATCH):
+        for batch in data_lib.create_eval_loader(config, source, mesh, BATCH):
             yield jax.block_until_ready(batch)["image"]
 
 
@@ -131,11 +133,11 @@ def class_and_file(path: str) -> str:
 
 def difference(folder: str) -> str:
     """How far our evaluation pictures lie from timm's, file by file."""
-    from imgcls import data
+    from imgcls.data import create as data_lib
 
     config = config_of(folder)
-    source = data.open_split(config, "train")
-    reader = data.create_reader(config, source, train=False)
+    source = data_lib.open_split(config, "train")
+    reader = data_lib.create_reader(config, source, train=False)
     ours = {class_and_file(source.name(i)): i for i in range(len(source))}
     dataset, loader = timm_loader(folder, train=False)
     means, largest, number = [], 0, 0

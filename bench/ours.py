@@ -7,9 +7,10 @@ import jax
 from ml_collections import ConfigDict
 from pictures import draw_folder
 
-from imgcls.config import default_config, merge
-from imgcls.data import create_train_loader
-from imgcls.train import set_up
+from imgcls.core.config import merge
+from imgcls.core.defaults import default_config
+from imgcls.data.create import create_train_loader
+from imgcls.train.setup import set_up
 
 
 def create_config(folder: str, model: dict, batch_size: int, size: int, optim: dict) -> ConfigDict:

@@ -24,12 +24,16 @@ from ml_collections import ConfigDict
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from imgcls import cli, collectives, optim, sharding
-from imgcls import config as config_lib
-from imgcls.data import DataInfo, create_batch_transforms
-from imgcls.errors import ConfigError
-from imgcls.objectives import create_objective
-from imgcls.step import create_state, make_train_step
+from imgcls.bench import collectives
+from imgcls.core import config as config_lib
+from imgcls.core import errors
+from imgcls.core.errors import ConfigError
+from imgcls.data.create import create_batch_transforms
+from imgcls.data.info import DataInfo
+from imgcls.distributed import sharding
+from imgcls.objectives.create import create_objective
+from imgcls.train import optim
+from imgcls.train.step import create_state, make_train_step
 
 CONFIGS = ("configs/resnet50.py", "configs/vit_b16.py")
 SIZES = {"resnet50": 224, "vit_b16": 192}  # side of the pictures that the recipe trains on
@@ -165,7 +169,7 @@ def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
     try:
         found = collectives.count(compiled.as_text())
     except ValueError as e:
-        print(f"| {name} | not counted: {cli.one_line(e)} | | | | | |")
+        print(f"| {name} | not counted: {errors.one_line(e)} | | | | | |")
         return compiled, []
     lowest = {c.kind: c for c in least(config, sizes, step)}
     given = {c.kind: c for c in found}
@@ -215,4 +219,4 @@ if __name__ == "__main__":
     try:
         main()
     except ConfigError as e:
-        sys.exit(f"error: {cli.one_line(e)}")
+        sys.exit(f"error: {errors.one_line(e)}")

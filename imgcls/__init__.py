@@ -7,14 +7,14 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from imgcls.api import Run
+    from imgcls.predict.run import Run
 
 # Here a command's process begins, but for the interpreter itself.
 BEGAN = time.monotonic()
 
 
 def load(path: str | os.PathLike) -> Run:
-    """A trained model, ready to use: see `imgcls.api.Run`.
+    """A trained model, ready to use: see `imgcls.predict.run.Run`.
 
     >>> run = imgcls.load("/runs/mine")
     >>> run.predict("cat.jpg")
@@ -27,6 +27,6 @@ def load(path: str | os.PathLike) -> Run:
       ConfigError: no checkpoint there.
     """
     # Here, so that `import imgcls` alone starts neither jax nor a device.
-    from imgcls.api import Run
+    from imgcls.predict.run import Run
 
     return Run(path)

@@ -4,7 +4,7 @@
     python -m imgcls.main --config=configs/own.py:data=records:/data/mine --workdir=/runs/mine
 
 Every split is written; pictures keep their bytes, and names, groups and metadata stay with them.
-What is there: `imgcls/data/records.py`.
+What is there: `imgcls/data/sources/records.py`.
 """
 
 import io
@@ -18,12 +18,13 @@ from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 from tqdm import tqdm
 
-from imgcls import cli
-from imgcls.data.classes import write_classes
-from imgcls.data.problems import UNREADABLE, Problems
-from imgcls.data.records import MANIFEST, VERSION
-from imgcls.data.sources import Source, open_data_set
-from imgcls.errors import ConfigError, DataError
+from imgcls.core import cli, errors
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.records import MANIFEST, VERSION
+from imgcls.data.sources.source import Source
+from imgcls.data.table.classes import write_classes
+from imgcls.data.table.problems import UNREADABLE, Problems
 
 # Examples of a shard, where their number is not given.
 SHARD = 10_000
@@ -36,7 +37,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
       spec: the source, as `config.data.source`.
       to: a directory that does not exist yet, or is empty. It appears when all is written.
       shards: files for each split; None is one for each 10,000 examples.
-      options: of `imgcls.data.sources.open_data_set`.
+      options: of `imgcls.data.sources.open.open_data_set`.
 
     Raises:
       ConfigError: as `open_data_set`; or `to` holds something.
@@ -51,7 +52,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
     try:
         partial.mkdir(parents=True)
     except OSError as e:
-        raise ConfigError(f"--to={to}: can't be written: {cli.one_line(e)}") from e
+        raise ConfigError(f"--to={to}: can't be written: {errors.one_line(e)}") from e
     try:
         splits, unreadable = {}, []
         for split in data.splits:
@@ -100,7 +101,7 @@ def _write_split(
                 except DataError as e:
                     if skipped is None:
                         raise
-                    skipped.append(cli.one_line(e))
+                    skipped.append(errors.one_line(e))
                     continue
                 writer.write(_encode(example["image"]))
                 table.write(json.dumps(_describe(source, index, example["label"])) + "\n")

@@ -7,11 +7,12 @@ a run that was interrupted.
 import traceback
 
 import imgcls
-from imgcls import cli, config, processes
-from imgcls.cluster import find_place
-from imgcls.errors import EXIT_AGAIN, EXIT_CRASH, UserError
-from imgcls.train import train
-from imgcls.writer import StartClock
+from imgcls.core import cli, config
+from imgcls.core.errors import EXIT_AGAIN, EXIT_CRASH, UserError
+from imgcls.distributed import processes
+from imgcls.distributed.cluster import find_place
+from imgcls.train.loop import train
+from imgcls.train.start_clock import StartClock
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -14,8 +14,8 @@ import json
 import pathlib
 import shutil
 
-from imgcls import cli
-from imgcls.errors import ConfigError
+from imgcls.core import cli, errors
+from imgcls.core.errors import ConfigError
 
 NEEDS = "preparing a data set needs TensorFlow: run `pip install -r requirements-prepare.txt`"
 
@@ -35,12 +35,12 @@ def build(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Pa
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as e:
-        raise ConfigError(f"--name={name}: TFDS has no such data set ({cli.one_line(e)})") from e
+        raise ConfigError(f"--name={name}: TFDS has no such data set ({errors.one_line(e)})") from e
     download = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         builder.download_and_prepare(download_config=download)
     except (AssertionError, OSError) as e:
-        raise ConfigError(f"--name={name}: TFDS could not prepare it: {cli.one_line(e)}") from e
+        raise ConfigError(f"--name={name}: TFDS could not prepare it: {errors.one_line(e)}") from e
     return pathlib.Path(builder.data_dir)
 
 

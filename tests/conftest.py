@@ -17,7 +17,7 @@ import jax
 import pytest
 from jax.sharding import AxisType, Mesh
 
-from imgcls import cli
+from imgcls.core import cli, errors
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
@@ -103,7 +103,7 @@ def exit_code(main) -> int:
     except SystemExit as e:
         return e.code
     except Exception as e:
-        pytest.fail(f"ends in a traceback: {type(e).__name__}: {cli.one_line(e)}", pytrace=False)
+        pytest.fail(f"ends in a traceback: {type(e).__name__}: {errors.one_line(e)}", pytrace=False)
 
 
 def command_line(name: str, *args: str) -> list[str]:

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgcls.report.__main__ import main
 from tests.conftest import exit_code
-from tests.runs import draw_pictures, save_run
+from tests.make import draw_pictures, save_run
 
 # What must be shown as it is: by HTML, by SVG, and without being read as a formula.
 STRANGE = ("$x^{$", "<img src=x onerror=alert(1)>", "_under", "nul\x07 & 猫")

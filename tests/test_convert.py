@@ -11,9 +11,9 @@ import pytest
 from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from imgcls.convert import convert, main
-from imgcls.data.decode import decode_image
-from imgcls.data.sources import create_source, open_data_set
-from imgcls.errors import ConfigError, DataError
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.decode.image import decode_image
+from imgcls.data.sources.open import create_source, open_data_set
 from tests.conftest import REPO, command_env, command_line, exit_code
 from tests.data.own import write_csv
 

@@ -124,7 +124,7 @@ def test_tfrecord_copy_is_converted_by_the_command_of_its_error(
     assert converted.returncode == 0, converted.stderr
     target = pathlib.Path(typed[1].removeprefix("--to="))
 
-    from imgcls.data.sources import create_source
+    from imgcls.data.sources.open import create_source
 
     ours = create_source("tfds:imagenet2012", "train", data_dir=str(target))
     theirs = create_source("tfds:imagenet2012", "train", data_dir=str(data_dir))
@@ -137,7 +137,7 @@ def test_tfrecord_copy_is_converted_by_the_command_of_its_error(
 
 
 def test_source_reads_splits_and_slices(data_dir):
-    from imgcls.data.sources import create_source
+    from imgcls.data.sources.open import create_source
 
     whole = create_source("tfds:imagenet2012:5.1.0", "validation", data_dir=str(data_dir))
     part = create_source("tfds:imagenet2012", "validation[10:20]", data_dir=str(data_dir))

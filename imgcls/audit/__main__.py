@@ -10,13 +10,14 @@ import argparse
 import json
 import pathlib
 
-from imgcls import cli
 from imgcls.audit import page
+from imgcls.audit.as_json import to_json
 from imgcls.audit.checks import Audit, run_checks
-from imgcls.audit.numbers import to_json
-from imgcls.data.sources import Source, open_data_set
-from imgcls.errors import ConfigError
-from imgcls.workdir import replace_text
+from imgcls.core import cli, errors
+from imgcls.core.errors import ConfigError
+from imgcls.core.storage import replace_text
+from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.source import Source
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"--out={args.out}: can't be written: {cli.one_line(e)}") from e
+        raise ConfigError(f"--out={args.out}: can't be written: {errors.one_line(e)}") from e
     audit = run_checks(
         args.data,
         _open(args),

@@ -4,8 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imgcls import pages
 from imgcls.audit.shortcuts import Property
+from imgcls.report import html
 
 # More classes make a chart that no one reads: those at both ends are shown.
 MAX_CLASSES = 12
@@ -50,7 +50,7 @@ def spread(prop: Property, targets: np.ndarray, class_names: tuple[str, ...]) ->
     draw(axes, groups, names)
     if numbers:
         axes.set_xlabel(f"{prop.name} ({prop.unit})" if prop.unit else prop.name)
-    return pages.chart(figure)
+    return html.chart(figure)
 
 
 def _curves(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:

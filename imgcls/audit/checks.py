@@ -5,16 +5,16 @@ import dataclasses
 import numpy as np
 
 from imgcls.audit import findings, label_errors, quality
-from imgcls.audit.balance import Balance, count_classes
+from imgcls.audit.class_counts import Balance, count_classes
 from imgcls.audit.duplicates import Duplicates, find_duplicates
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.findings import Finding
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import Pictures, read_pictures
 from imgcls.audit.shortcuts import Shortcuts, find_shortcuts
-from imgcls.data.problems import Problems
-from imgcls.data.sources import Source
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.sources.source import Source
+from imgcls.data.table.problems import Problems
 
 
 @dataclasses.dataclass(frozen=True)

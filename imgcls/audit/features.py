@@ -4,8 +4,9 @@ import numpy as np
 from sklearn.decomposition import PCA
 
 from imgcls.audit.reading import Pictures
-from imgcls.checkpoint import load_trained
-from imgcls.evaluators.features import FeatureReader, Subset
+from imgcls.data.sources.subset import Subset
+from imgcls.evaluate.features import FeatureReader
+from imgcls.runs.trained import load_trained
 
 # Of PCA on the hand-made features.
 _DIMENSIONS = 128

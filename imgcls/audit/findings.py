@@ -2,13 +2,13 @@
 
 import dataclasses
 
-from imgcls.audit import balance, label_errors, shortcuts
-from imgcls.audit.balance import Balance
+from imgcls.audit import class_counts, label_errors, shortcuts
+from imgcls.audit.class_counts import Balance
 from imgcls.audit.duplicates import Duplicates
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import Pictures
 from imgcls.audit.shortcuts import Shortcut, Shortcuts
-from imgcls.data.problems import Problems
+from imgcls.data.table.problems import Problems
 
 # Copies within a split and a class make training lopsided, but are no mistake until there are many.
 MAX_COPIES = 0.01
@@ -65,10 +65,10 @@ def of_balance(found: Balance, pictures: Pictures) -> list[Finding]:
         result.append(Finding("balance", "finding", text, len(found.absent)))
     if found.few:
         where = _some([f"{names[c]!r} ({found.counts[:, c].sum()})" for c in found.few])
-        text = f"fewer than {balance.FEW} pictures of a class: {where}"
+        text = f"fewer than {class_counts.FEW} pictures of a class: {where}"
         result.append(Finding("balance", "finding", text, len(found.few)))
-    if found.ratio >= balance.UNEVEN:
-        level = "finding" if found.ratio >= balance.VERY_UNEVEN else "note"
+    if found.ratio >= class_counts.UNEVEN:
+        level = "finding" if found.ratio >= class_counts.VERY_UNEVEN else "note"
         text = f"the largest class has {found.ratio:.0f} times the pictures of the smallest"
         result.append(Finding("balance", level, text, 1))
     if found.unlabelled:

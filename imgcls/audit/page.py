@@ -4,11 +4,11 @@ import os
 
 import numpy as np
 
-from imgcls import pages
 from imgcls.audit import charts, findings
 from imgcls.audit.checks import Audit
 from imgcls.audit.shortcuts import Property
-from imgcls.errors import DataError
+from imgcls.core.errors import DataError
+from imgcls.report import html
 
 SIDE = 160
 # Pictures of each kind that are shown.
@@ -17,7 +17,7 @@ EXTREMES, PAIRS, SUSPECTS, ODD = 12, 24, 48, 12
 
 def write(audit: Audit) -> str:
     """The page, as HTML."""
-    return pages.render(
+    return html.render(
         "audit.html",
         audit=audit,
         pictures=audit.pictures,
@@ -123,7 +123,7 @@ def _figure(audit: Audit, i: int) -> dict:
     """What the template shows of a picture: `image`, `name`, `short`, `labels`, `split`."""
     pictures = audit.pictures
     try:
-        image = pages.picture(pictures.pixels(i), SIDE)
+        image = html.picture(pictures.pixels(i), SIDE)
     except DataError:  # It has gone since it was read.
         image = "data:,"
     labels = [pictures.class_names[c] for c in np.flatnonzero(pictures.targets_of(i))]

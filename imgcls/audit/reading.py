@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from imgcls.audit import quality
 from imgcls.audit.properties import jpeg_quality, sharpness
-from imgcls.cli import one_line
-from imgcls.data.decode import decode_image
-from imgcls.data.sources import Source
-from imgcls.errors import ConfigError, DataError
+from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.image import decode_image
+from imgcls.data.sources.source import Source
 
 # Of the thumbnails that duplicates are verified on and hand-made features are made from.
 THUMB = 32

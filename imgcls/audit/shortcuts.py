@@ -10,11 +10,11 @@ import os
 
 import numpy as np
 
-from imgcls.audit import balanced
-from imgcls.audit.balanced import Binned
+from imgcls.audit import separability
 from imgcls.audit.properties import colours
 from imgcls.audit.reading import Pictures
-from imgcls.data.table import SPLITS
+from imgcls.audit.separability import Binned
+from imgcls.data.table.table import SPLITS
 
 ALPHA = 0.01  # family-wise
 PERMUTATIONS = 4999
@@ -140,7 +140,7 @@ def find_shortcuts(pictures: Pictures, seed: int, permutations: int = PERMUTATIO
     if not enough or not varying:
         return Shortcuts([], properties, skipped, constant, 0, own_folders)
     cut = [Binned(p.binned.bins[rows], p.binned.smoother) for p in varying]
-    tested = balanced.test(cut, targets[np.ix_(rows, usable)], permutations, seed)
+    tested = separability.test(cut, targets[np.ix_(rows, usable)], permutations, seed)
     tests = _grade(varying, tested, names[usable], pictures.multi_label)
     return Shortcuts(tests, properties, skipped, constant, len(rows), own_folders)
 
@@ -153,19 +153,22 @@ def list_properties(pictures: Pictures) -> list[Property]:
     numbers = {name: light[name] for name in ("brightness", "contrast", "saturation")}
     numbers |= pictures.values
     found = [
-        Property(name, values, balanced.bin_ordered(values), units.get(name, ""))
+        Property(name, values, separability.bin_ordered(values), units.get(name, ""))
         for name, values in numbers.items()
     ]
-    found.append(Property("hue", light["hue"], balanced.bin_circular(light["hue"]), units["hue"]))
+    found.append(
+        Property("hue", light["hue"], separability.bin_circular(light["hue"]), units["hue"])
+    )
     # Dark, middle and bright in each channel.
     thirds = [np.searchsorted(np.quantile(c, [1 / 3, 2 / 3]), c) for c in border.T]
-    cells = balanced.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
+    cells = separability.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
     found.append(Property("border colour", border.mean(1), cells))
     pairs = zip(pictures.format, pictures.mode, strict=True)
     texts = {"file format": np.array([f"{form} {mode}".strip() for form, mode in pairs])}
     texts |= {"folder": _folders(pictures)} | _metadata(pictures)
     return found + [
-        Property(name, values, balanced.bin_categories(values)) for name, values in texts.items()
+        Property(name, values, separability.bin_categories(values))
+        for name, values in texts.items()
     ]
 
 
@@ -200,7 +203,7 @@ def _one_to_one(folders: np.ndarray, labels: np.ndarray) -> bool:
 
 
 def _grade(
-    properties: list[Property], tested: balanced.Tested, names: np.ndarray, multi_label: bool
+    properties: list[Property], tested: separability.Tested, names: np.ndarray, multi_label: bool
 ) -> list[Shortcut]:
     """Scores and p-values -> levels."""
     classes = len(names)
@@ -217,7 +220,7 @@ def _grade(
             c = np.lexsort((-tested.scores.by_class[i], tested.p_by_class[i]))[0]
             score, p = tested.scores.by_class[i, c], tested.p_by_class[i, c]
             rows.append((prop.name, str(names[c]), score, 0.5, bound, p))
-    adjusted = balanced.holm(np.array([row[-1] for row in rows]))
+    adjusted = separability.holm(np.array([row[-1] for row in rows]))
     found = []
     for (name, target, score, baseline, bound, p), corrected in zip(rows, adjusted, strict=True):
         skill = (score - baseline) / (1 - baseline)

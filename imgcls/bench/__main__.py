@@ -19,11 +19,11 @@ import sys
 
 import jax
 
-from imgcls import cli, config
 from imgcls.bench.inputs import measure_eval, measure_input
 from imgcls.bench.startup import measure_startup
 from imgcls.bench.steps import measure_step
-from imgcls.errors import ConfigError
+from imgcls.core import cli, config, errors
+from imgcls.core.errors import ConfigError
 
 WHAT = ("input", "eval", "step", "startup", "all")
 Report = dict[str, dict[str, float | str]]
@@ -119,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
             with open(args.json, "w") as file:
                 file.write(text + "\n")
         except OSError as e:
-            raise ConfigError(f"--json={args.json}: {cli.one_line(e)}") from e
+            raise ConfigError(f"--json={args.json}: {errors.one_line(e)}") from e
     return 0
 
 

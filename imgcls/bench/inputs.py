@@ -10,9 +10,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls import sharding
-from imgcls.data import create_eval_loader, create_train_loader, open_split
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.create import create_eval_loader, create_train_loader, open_split
+from imgcls.distributed import sharding
 
 # Batches before the clock starts: those that were made before they were asked for, and more.
 WARM_UP = 8

@@ -7,8 +7,8 @@ import sys
 import tempfile
 import time
 
-from imgcls import cli
-from imgcls.errors import ConfigError, TrainingError
+from imgcls.core import errors
+from imgcls.core.errors import ConfigError, TrainingError
 
 # Seconds between two looks for the first line of the metrics.
 POLL = 0.005
@@ -79,4 +79,4 @@ def _step_itself(log: pathlib.Path) -> float:
 def _failure(log: pathlib.Path, code: int) -> Exception:
     lines = log.read_text(errors="replace").splitlines() or ["nothing was printed"]
     kind = ConfigError if code == ConfigError.exit_code else TrainingError
-    return kind(cli.one_line(lines[-1].removeprefix("error: ")))
+    return kind(errors.one_line(lines[-1].removeprefix("error: ")))

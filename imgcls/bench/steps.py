@@ -15,9 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls.bench.flops import count_flops, find_peak, measure_peak
-from imgcls.data import create_train_loader
-from imgcls.guard import METRICS_LAG
-from imgcls.train import Run, set_up
+from imgcls.data.create import create_train_loader
+from imgcls.train.nonfinite import METRICS_LAG
+from imgcls.train.setup import Run, set_up
 
 # Steps before the clock starts.
 WARM_UP = 2

@@ -7,8 +7,7 @@ import threading
 import zipfile
 from collections.abc import Iterable, Iterator
 
-from imgcls.cli import one_line
-from imgcls.errors import ConfigError, DataError
+from imgcls.core.errors import ConfigError, DataError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 # Of a picture's file; of as many pixels as are decoded, 3 bytes each take as much.

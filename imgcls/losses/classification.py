@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
 from imgcls.losses.common import as_float
 
 

@@ -8,7 +8,7 @@ batch, so their value does not depend on the number of devices.
 import jax
 import jax.numpy as jnp
 
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
 from imgcls.losses.common import as_float
 
 MINING = ("all", "hard", "semi-hard")

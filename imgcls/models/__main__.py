@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
-from imgcls import cli
-from imgcls.errors import ConfigError
-from imgcls.models import create_model, list_models, model_entry
+from imgcls.core import cli
+from imgcls.core.errors import ConfigError
+from imgcls.models.create import create_model
+from imgcls.models.registry import list_models, model_entry
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.models import register_model
-from imgcls.models.layers import BatchNorm, ImageModel, conv, tap
+from imgcls.models.layers.base import ImageModel, tap
+from imgcls.models.layers.conv import conv
+from imgcls.models.layers.norm import BatchNorm
+from imgcls.models.registry import register_model
 
 # Side of the patches that are whitened.
 _PATCH = 2
@@ -98,7 +100,7 @@ class ConvGroup(nn.Module):
       features: channels out.
       depth: convolutions.
       residual: the first one's output is added before the last GELU.
-      virtual_batch_size, bn_momentum: see `imgcls.models.layers.BatchNorm`.
+      virtual_batch_size, bn_momentum: see `imgcls.models.layers.norm.BatchNorm`.
       dtype: of the computation.
     """
 
@@ -159,7 +161,7 @@ class AirBench(ImageModel, kw_only=True):
       depth: convolutions of each group.
       logit_scale: factor of the logits.
       head_std: of the head's initial weights.
-      virtual_batch_size, bn_momentum: see `imgcls.models.layers.BatchNorm`; None takes the
+      virtual_batch_size, bn_momentum: see `imgcls.models.layers.norm.BatchNorm`; None takes the
         statistics of the whole batch, as the records do.
     """
 

@@ -8,15 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models import register_model
-from imgcls.models.layers import ImageModel, adaptive_avg_pool, conv, max_pool, tap
+from imgcls.models.layers.base import ImageModel, tap
+from imgcls.models.layers.conv import conv
+from imgcls.models.layers.pooling import adaptive_avg_pool, max_pool
+from imgcls.models.registry import register_model
 
 
 class ConvRelu(nn.Module):
     """A convolution with bias, and ReLU; its parameters are the convolution's own.
 
     Attributes:
-      features, kernel, stride, padding: see `imgcls.models.layers.ConvNormAct`.
+      features, kernel, stride, padding: see `imgcls.models.layers.conv.ConvNormAct`.
       dtype: of the computation.
     """
 

@@ -10,8 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models import register_model
-from imgcls.models.layers import ConvNormAct, ImageModel, adaptive_avg_pool, conv, max_pool
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import ConvNormAct, conv
+from imgcls.models.layers.pooling import adaptive_avg_pool, max_pool
+from imgcls.models.registry import register_model
 
 # Channels per module: 1x1; 3x3 reduce, 3x3; 5x5 reduce, 5x5; pool projection.
 MODULES = {

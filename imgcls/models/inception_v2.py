@@ -10,8 +10,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models import register_model
-from imgcls.models.layers import ConvNormAct, ImageModel, avg_pool, max_pool
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import ConvNormAct
+from imgcls.models.layers.pooling import avg_pool, max_pool
+from imgcls.models.registry import register_model
 
 # Channels per module: 1x1 (0: there is none, and the module halves the resolution); 3x3 reduce,
 # 3x3; double 3x3 reduce, double 3x3; pool projection (0: the pooled input passes through).

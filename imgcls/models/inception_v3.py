@@ -8,9 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.errors import ConfigError
-from imgcls.models import register_model
-from imgcls.models.layers import ConvNormAct, ImageModel, avg_pool, max_pool
+from imgcls.core.errors import ConfigError
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import ConvNormAct
+from imgcls.models.layers.pooling import avg_pool, max_pool
+from imgcls.models.registry import register_model
 
 # A convolution of a branch: name, channels, kernel, and (stride, padding) if not (1, half).
 _HALVE = (2, 0)

@@ -12,14 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.models import register_model
-from imgcls.models.layers import (
-    ConvNormAct,
-    DropPath,
-    ImageModel,
-    SqueezeExcite,
-    drop_path_rates,
-)
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import ConvNormAct, SqueezeExcite
+from imgcls.models.layers.residual import DropPath, drop_path_rates
+from imgcls.models.registry import register_model
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,22 +3,18 @@ section 4.1: a stem of three 3x3 convolutions, and average pooling in place of s
 """
 
 import functools
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models import register_model
-from imgcls.models.layers import (
-    BatchNorm,
-    DropPath,
-    ImageModel,
-    SplitAttention,
-    avg_pool,
-    conv,
-    drop_path_rates,
-    max_pool,
-)
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import conv
+from imgcls.models.layers.norm import BatchNorm
+from imgcls.models.layers.pooling import avg_pool, max_pool
+from imgcls.models.layers.residual import DropPath, drop_path_rates
+from imgcls.models.registry import register_model
 
 
 class ResNeStBlock(nn.Module):
@@ -129,3 +125,48 @@ for _name, _size, _stage_sizes, _stem_width, _top1 in (
         stage_sizes=_stage_sizes,
         stem_width=_stem_width,
     )(ResNeSt)
+
+
+class SplitAttention(nn.Module):
+    """A 3x3 convolution into `radix` splits, and their sum weighted per channel by attention.
+
+    Zhang et al. 2020, arXiv:2004.08955, section 3.1 and figure 2, with one cardinal group.
+
+    Attributes:
+      features: channels out.
+      stride: of the convolution.
+      radix: splits.
+      virtual_batch_size: see `BatchNorm`.
+      dtype: of the computation.
+    """
+
+    features: int
+    stride: int
+    radix: int
+    virtual_batch_size: int | None
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
+        splits = (self.radix, self.features)
+        # A quarter of the channels, but not too few, and a multiple of eight.
+        squeezed = max(32, (self.features * self.radix // 4 + 4) // 8 * 8)
+
+        def norm(x: jax.Array, name: str) -> jax.Array:
+            layer = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=name)
+            return nn.relu(layer(x, train=train))
+
+        x = conv(
+            math.prod(splits), 3, self.stride, groups=self.radix, dtype=self.dtype, name="conv"
+        )(x)
+        x = norm(x, "bn0")
+        x = x.reshape(*x.shape[:-1], *splits)
+        gap = jnp.mean(jnp.sum(x, axis=-2, dtype=jnp.float32), axis=(1, 2), keepdims=True)
+        gate = conv(squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(
+            gap.astype(self.dtype)
+        )
+        gate = norm(gate, "bn1")
+        gate = conv(math.prod(splits), 1, use_bias=True, dtype=self.dtype, name="fc2")(gate)
+        gate = nn.softmax(gate.reshape(*gate.shape[:-1], *splits).astype(jnp.float32), axis=-2)
+        return jnp.sum(x * gate.astype(self.dtype), axis=-2)

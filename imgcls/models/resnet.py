@@ -11,17 +11,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.errors import ConfigError
-from imgcls.models import register_model
-from imgcls.models.layers import (
-    BatchNorm,
-    DropPath,
-    ImageModel,
-    SqueezeExcite,
-    conv,
-    drop_path_rates,
-    max_pool,
-)
+from imgcls.core.errors import ConfigError
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.conv import SqueezeExcite, conv
+from imgcls.models.layers.norm import BatchNorm
+from imgcls.models.layers.pooling import max_pool
+from imgcls.models.layers.residual import DropPath, drop_path_rates
+from imgcls.models.registry import register_model
 
 
 class ResNetBlock(nn.Module):

@@ -8,15 +8,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models import register_model
-from imgcls.models.layers import (
-    BatchNorm,
-    ImageModel,
-    adaptive_avg_pool,
-    conv,
-    max_pool,
-    tap,
-)
+from imgcls.models.layers.base import ImageModel, tap
+from imgcls.models.layers.conv import conv
+from imgcls.models.layers.norm import BatchNorm
+from imgcls.models.layers.pooling import adaptive_avg_pool, max_pool
+from imgcls.models.registry import register_model
 
 
 class Stage(nn.Module):

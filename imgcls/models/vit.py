@@ -17,18 +17,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.errors import ConfigError
-from imgcls.models import ModelEntry, register_model, register_pattern
-from imgcls.models.attention import attend
-from imgcls.models.layers import (
-    EXPLAIN,
-    DropPath,
-    ImageModel,
-    LayerScale,
-    drop_path_rates,
-    is_explained,
+from imgcls.core.errors import ConfigError
+from imgcls.models.layers.attention import attend
+from imgcls.models.layers.base import EXPLAIN, ImageModel, is_explained
+from imgcls.models.layers.operations import (
+    PRODUCTS_BY_EIGEN,
+    LayerNorm,
+    dot_general,
+    gelu,
+    is_fast,
 )
-from imgcls.models.operations import PRODUCTS_BY_EIGEN, LayerNorm, dot_general, gelu, is_fast
+from imgcls.models.layers.residual import DropPath, LayerScale, drop_path_rates
+from imgcls.models.registry import ModelEntry, register_model, register_pattern
 
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel of three times the outputs, yet each is initialised as its
@@ -41,7 +41,7 @@ class Attention(nn.Module):
 
     Attributes:
       num_heads: heads; must divide D.
-      implementation: see `imgcls.models.attention`.
+      implementation: see `imgcls.models.layers.attention`.
       dtype: of the computation.
     """
 
@@ -104,7 +104,7 @@ class Block(nn.Module):
       drop_path: stochastic depth of both branches.
       layer_scale: initial LayerScale of both branches; None has none.
       dtype: of the computation.
-      attention: see `imgcls.models.attention`.
+      attention: see `imgcls.models.layers.attention`.
     """
 
     num_heads: int
@@ -152,7 +152,7 @@ class ViT(ImageModel, kw_only=True):
       drop_path: stochastic depth of the last block; the others linearly less.
       uniform_drop_path: all blocks as the last (CaiT, DeiT III).
       layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
-      attention: "cudnn", "xla" or "auto", see `imgcls.models.attention`.
+      attention: "cudnn", "xla" or "auto", see `imgcls.models.layers.attention`.
       scan: compile one block for all of them, a shorter compilation for one more copy of the
         parameters; checkpoints stay the same, dropout draws other numbers.
     """

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
-from imgcls.models.heads import ConvDecoder
+from imgcls.objectives.heads import ConvDecoder
 from imgcls.objectives.pretraining import Pretraining
 
 

@@ -8,10 +8,12 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
-from imgcls.config import check_choice, steps
-from imgcls.errors import ConfigError
-from imgcls.objectives import moving_average, register_objective
-from imgcls.objectives.pretraining import Embedding, JointEmbedding
+from imgcls.core.config import check_choice
+from imgcls.core.durations import steps
+from imgcls.core.errors import ConfigError
+from imgcls.objectives.backbone import moving_average
+from imgcls.objectives.joint_embedding import Embedding, JointEmbedding
+from imgcls.objectives.objective import register_objective
 
 LOSSES = {"cosine": losses.byol_loss, "mse": losses.mse}
 # What the teacher has a copy of; the predictor is the student's alone.

@@ -1,12 +1,11 @@
 """Weights of the classes in the training loss, for data that has many of one and few of another."""
 
-import difflib
 import math
 from collections.abc import Iterable
 
 import numpy as np
 
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError, did_you_mean
 
 _KEY = "config.objective.class_weights"
 
@@ -58,8 +57,7 @@ def _by_name(wanted, class_names: Iterable[str]) -> np.ndarray:
     weights = np.ones(len(number))
     for name, weight in _pairs(wanted):
         if name not in number:
-            close = difflib.get_close_matches(str(name), number, n=1, cutoff=0.4)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = did_you_mean(name, number)
             raise ConfigError(f"{_KEY}: the data has no class {name!r}{hint}")
         if not _is_number(weight) or not 0 < weight < math.inf:
             raise ConfigError(f"{_KEY}: the weight of {name!r} is {weight!r}; write one above 0")

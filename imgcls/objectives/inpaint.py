@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from imgcls.config import check_choice
-from imgcls.errors import ConfigError
-from imgcls.objectives import register_objective
+from imgcls.core.config import check_choice
+from imgcls.core.errors import ConfigError
 from imgcls.objectives.autoencoder import Reconstruction
+from imgcls.objectives.objective import register_objective
 
 
 @register_objective("inpaint")

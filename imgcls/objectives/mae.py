@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
-from imgcls.errors import ConfigError
-from imgcls.models.heads import PatchDecoder
+from imgcls.core.errors import ConfigError
 from imgcls.models.vit import ViT
-from imgcls.objectives import register_objective
+from imgcls.objectives.heads import PatchDecoder
+from imgcls.objectives.objective import register_objective
 from imgcls.objectives.pretraining import Pretraining
 
 

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
-from imgcls.objectives import register_objective
-from imgcls.objectives.pretraining import Embedding, JointEmbedding, check_whole_batch
+from imgcls.objectives.joint_embedding import Embedding, JointEmbedding, check_whole_batch
+from imgcls.objectives.objective import register_objective
 
 
 @register_objective("simclr")

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from imgcls import losses, metrics
-from imgcls.config import check_choice
-from imgcls.errors import ConfigError
-from imgcls.objectives import create_backbone, moving_average, register_objective
+from imgcls import losses
+from imgcls.core.config import check_choice
+from imgcls.core.errors import ConfigError
+from imgcls.core.state import TrainState
+from imgcls.objectives import metrics as objectives_metrics
+from imgcls.objectives.backbone import create_backbone, moving_average
 from imgcls.objectives.class_weights import create_class_weights
-from imgcls.state import TrainState
+from imgcls.objectives.objective import register_objective
 
 LOSSES = ("auto", "softmax", "sigmoid", "binary", "focal", "asymmetric")
 # Losses of K yes-or-no decisions, which may be of multi-label data.
@@ -177,7 +179,7 @@ class Supervised:
     def _hits(self, logits: jax.Array, labels: jax.Array) -> tuple[str, jax.Array]:
         """A metric's name, as of the evaluation, and 1 where an example is right, `[B]`."""
         if self.task != "multi_label":
-            return "accuracy", metrics.accuracy(logits, labels)
+            return "accuracy", objectives_metrics.accuracy(logits, labels)
         right = (logits > 0) == (labels > 0.5)
         return "exact_match", jnp.all(right, axis=-1).astype(jnp.float32)
 

@@ -4,14 +4,14 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
-from imgcls.config import check_choice
-from imgcls.objectives import register_objective
-from imgcls.objectives.pretraining import (
+from imgcls.core.config import check_choice
+from imgcls.objectives.joint_embedding import (
     Embedding,
     JointEmbedding,
     check_class_labels,
     check_whole_batch,
 )
+from imgcls.objectives.objective import register_objective
 
 MINING = ("given", *losses.MINING)
 

@@ -17,24 +17,20 @@ import pathlib
 import jax
 import numpy as np
 
-from imgcls import cli, pages
-from imgcls import config as config_lib
-from imgcls.calibration import PLAIN
-from imgcls.checkpoint import (
-    Trained,
-    check_classifies,
-    latest_checkpoint,
-    load_trained,
-    place_of,
-)
-from imgcls.data.sources import stratified_slice
-from imgcls.errors import ConfigError
-from imgcls.evaluators.embedding_map import project
-from imgcls.evaluators.features import FeatureReader, Subset
-from imgcls.report import charts, gallery, tables
+from imgcls.core import cli, errors
+from imgcls.core import config as config_lib
+from imgcls.core.errors import ConfigError
+from imgcls.core.storage import as_path, replace_bytes
+from imgcls.data.sources.splits import stratified_slice
+from imgcls.data.sources.subset import Subset
+from imgcls.evaluate.calibration import PLAIN
+from imgcls.evaluate.evaluators.embedding_map import project
+from imgcls.evaluate.features import FeatureReader
+from imgcls.evaluate.summary import precision_recall, reliability, summarize
+from imgcls.report import charts, gallery, html, tables
 from imgcls.report.results import Results, class_counts, read_results
-from imgcls.summary import precision_recall, reliability, summarize
-from imgcls.workdir import as_path, replace_bytes
+from imgcls.runs.load import latest_checkpoint, place_of
+from imgcls.runs.trained import Trained, check_classifies, load_trained
 
 # Dots on the map of features, and the fewest that make one.
 DOTS = (10, 1000)
@@ -56,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     if chosen := results.calibration.split:
         print(f"calibrated on {chosen}: temperature {results.calibration.temperature:.4g}")
     values = _values(results, workdir, args.examples)
-    page = pages.render("report.html", step=checkpoint.name, settings=settings, **values)
+    page = html.render("report.html", step=checkpoint.name, settings=settings, **values)
     with _writing(out):
         # File names are bytes, and need not be text.
         replace_bytes(out, page.encode(errors="replace"))
@@ -177,7 +173,7 @@ def _writing(path: pathlib.Path):
     try:
         yield
     except OSError as e:
-        raise ConfigError(f"--out={path}: can't be written: {cli.one_line(e)}") from e
+        raise ConfigError(f"--out={path}: can't be written: {errors.one_line(e)}") from e
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from imgcls import pages
+from imgcls.report import html
 
 # The colours of `templates/base.html`.
 INK, SOFT, LINE, ACCENT = "#1d2430", "#5b6675", "#dfe4ea", "#1f5fbf"
@@ -50,7 +50,7 @@ def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], what: str) -> str:
     ]
     if len(series) > 1:
         _add_legend(axes, marks, list(series))
-    return pages.chart(axes.figure)
+    return html.chart(axes.figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -62,7 +62,7 @@ def precision_recall(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
         for (precision, recall), color in zip(found.values(), _colors(len(found)), strict=True)
     ]
     _add_legend(axes, marks, list(found))
-    return pages.chart(axes.figure)
+    return html.chart(axes.figure)
 
 
 @matplotlib.rc_context(STYLE)
@@ -81,7 +81,7 @@ def reliability(bins: tuple[np.ndarray, np.ndarray, np.ndarray], multi_label: bo
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of yes" if multi_label else "accuracy")
     below.bar(confidence, count / count.sum(), width=1 / 25, color=ACCENT, alpha=0.5)
     below.set(xlabel="probability" if multi_label else "confidence", ylabel="share", ylim=(0, 1))
-    return pages.chart(figure)
+    return html.chart(figure)
 
 
 @matplotlib.rc_context(STYLE | {"axes.grid": False})
@@ -94,7 +94,7 @@ def embedding(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     if len(class_names) <= 2 * NAMED:
         marks = [axes.scatter([], [], s=20, color=color) for color in colors]
         _add_legend(axes, marks, class_names)
-    return pages.chart(figure)
+    return html.chart(figure)
 
 
 def short(name: str) -> str:

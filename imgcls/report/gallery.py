@@ -5,9 +5,9 @@ import pathlib
 
 import numpy as np
 
-from imgcls import pages
-from imgcls.data import create_reader
-from imgcls.explain import heat_maps, overlay
+from imgcls.data.create import create_reader
+from imgcls.predict.explain import heat_maps, overlay
+from imgcls.report import html
 from imgcls.report.results import Results
 
 SIDE = 160
@@ -126,8 +126,8 @@ def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, numbe
         labels, right = [names[p.labels[row]]], p.labels[row] == number
     name = p.names[row]
     return {
-        "image": pages.picture(image, SIDE),
-        "heat": pages.picture(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
+        "image": html.picture(image, SIDE),
+        "heat": html.picture(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),
         "said": names[number],

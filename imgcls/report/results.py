@@ -6,15 +6,16 @@ import os
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls import calibration as calibration_lib
-from imgcls.calibration import Calibration
-from imgcls.checkpoint import Trained
-from imgcls.data import open_split
-from imgcls.data.sources import FILE_KINDS, Source, parse_split, splits_overlap
-from imgcls.errors import ConfigError
-from imgcls.evaluators.classification import check_classes
-from imgcls.evaluators.predictions import Predictions, read_predictions
-from imgcls.summary import Summary, summarize
+from imgcls.core.errors import ConfigError
+from imgcls.data.create import open_split
+from imgcls.data.sources.open import FILE_KINDS
+from imgcls.data.sources.source import Source, check_classes
+from imgcls.data.sources.splits import parse_split, splits_overlap
+from imgcls.evaluate import calibration as calibration_lib
+from imgcls.evaluate.calibration import Calibration
+from imgcls.evaluate.predictions import Predictions, read_predictions
+from imgcls.evaluate.summary import Summary, summarize
+from imgcls.runs.trained import Trained
 
 VALIDATION = "val"
 

@@ -8,8 +8,8 @@ import pathlib
 import numpy as np
 from PIL import Image
 
-from imgcls.data.decode import decode_image
-from imgcls.data.sources import create_source
+from imgcls.data.decode.image import decode_image
+from imgcls.data.sources.open import create_source
 
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 

@@ -9,8 +9,8 @@ from imgcls.audit import findings
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.label_errors import find_label_errors, unexplained_share
 from imgcls.audit.reading import read_pictures
-from imgcls.checkpoint import load_trained
-from imgcls.data.sources import create_source
+from imgcls.data.sources.open import create_source
+from imgcls.runs.trained import load_trained
 from tests.audit.planted import CLASSES, Given, cifar10
 
 DIGITS = tuple("0123456789")
@@ -113,7 +113,7 @@ def test_features_of_a_checkpoint(workdir):
     images = np.stack([pictures.pixels(i)[..., :1] for i in rows])
     batch = {"image": jax.numpy.asarray(images)}
     # What the step does before the model sees it.
-    from imgcls.step import make_eval_fn
+    from imgcls.evaluate.gather import make_eval_fn
 
     def outputs(params, model_state, batch):
         return {"values": trained.objective.features(params, model_state, batch)}

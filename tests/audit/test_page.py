@@ -8,7 +8,7 @@ import pytest
 from imgcls.audit import checks, page, shortcuts
 from imgcls.audit.charts import spread
 from tests.audit.planted import tanks
-from tests.test_browser import browser, check_page, pytestmark  # noqa: F401
+from tests.report.test_browser import browser, check_page, pytestmark  # noqa: F401
 
 NAMES = ("<script>alert(1)</script>", "_under $x^{$")
 

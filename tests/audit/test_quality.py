@@ -8,7 +8,7 @@ from PIL import Image
 from imgcls.audit import findings
 from imgcls.audit.quality import ISSUES, find_issues, measure
 from imgcls.audit.reading import read_pictures
-from imgcls.data.sources import create_source
+from imgcls.data.sources.open import create_source
 from tests.audit.planted import cifar10
 
 

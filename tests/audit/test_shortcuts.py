@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from imgcls.audit import balanced, findings, shortcuts
+from imgcls.audit import findings, separability, shortcuts
 from imgcls.audit.reading import read_pictures
 from imgcls.audit.shortcuts import Property, find_shortcuts
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg, tanks
@@ -56,10 +56,10 @@ def test_tanks_over_twenty_seeds(shared_data, pair, share):
 )
 def test_levels_by_hand(score, p, level):
     """Brightness has the bound 0.45, and three quarters of it are worth a note."""
-    binned = balanced.bin_ordered(np.arange(4.0))
+    binned = separability.bin_ordered(np.arange(4.0))
     properties = [Property(name, np.arange(4.0), binned) for name in ("brightness", "hue")]
-    scores = balanced.Scores(np.array([score, 0.5]), np.full((2, 2), 0.5))
-    tested = balanced.Tested(scores, np.array([p, 1.0]), np.ones((2, 2)))
+    scores = separability.Scores(np.array([score, 0.5]), np.full((2, 2), 0.5))
+    tested = separability.Tested(scores, np.array([p, 1.0]), np.ones((2, 2)))
     graded = {
         t.property: t
         for t in shortcuts._grade(properties, tested, np.array(["a", "b"], object), False)

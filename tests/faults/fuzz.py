@@ -139,7 +139,7 @@ def _save(image: Image.Image, format: str, **options) -> bytes:
 
 def read_picture(data: bytes, rng: np.random.Generator) -> str:
     """By each library, whole and in part; all must agree on whether the whole can be read."""
-    from imgcls.data import decode
+    from imgcls.data.decode import image as decode
 
     libraries = {"turbojpeg": decode.get_decoder() or decode._WHOLE, "simplejpeg": decode._WHOLE}
     channels, seed = (1, 3)[rng.integers(2)], int(rng.integers(1 << 30))
@@ -174,8 +174,8 @@ def _read_ways(data: bytes, channels: int, rng: np.random.Generator) -> str:
 
 def _read(data: bytes, channels: int, take):
     """What is taken of a picture; None where it is refused."""
-    from imgcls.data import decode
-    from imgcls.errors import DataError
+    from imgcls.core.errors import DataError
+    from imgcls.data.decode import image as decode
 
     try:
         taken = take(decode.EncodedImage(data, "case", channels=channels))
@@ -234,8 +234,8 @@ def read_labels(folder: pathlib.Path, rng: np.random.Generator) -> None:
 
 def read_all(spec: str, multi_label: bool | None = None) -> None:
     """Opens all splits of a source, and everything of each example."""
-    from imgcls.data.sources import open_data_set
-    from imgcls.errors import UserError
+    from imgcls.core.errors import UserError
+    from imgcls.data.sources.open import open_data_set
 
     data = open_data_set(spec, on_error="skip", multi_label=multi_label)
     for split in data.splits:
@@ -279,7 +279,7 @@ def read_records(folder: pathlib.Path, rng: np.random.Generator) -> None:
 def read_weights(folder: pathlib.Path, rng: np.random.Generator) -> None:
     from safetensors.numpy import save
 
-    from imgcls.weights import files
+    from imgcls.models.weights import files
 
     arrays = {"a": np.ones((3, 4), np.float32), "b": np.arange(5, dtype=np.int64)}
     packed = io.BytesIO()
@@ -307,7 +307,7 @@ PICTURES = ("jpeg", "png", "gif", "webp", "tiff", "other")
 
 def run_case(kind: str, number: int, files: dict[str, list[bytes]]) -> str:
     """Runs one case; 'read' or 'refused', all else is raised."""
-    from imgcls.errors import ConfigError, DataError
+    from imgcls.core.errors import ConfigError, DataError
 
     rng = np.random.default_rng((number, len(kind)))
     try:

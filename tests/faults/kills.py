@@ -29,12 +29,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from imgcls import soundness
-from imgcls.checkpoint import latest_checkpoint
-from imgcls.errors import EXIT_AGAIN
+from imgcls.core.errors import EXIT_AGAIN
+from imgcls.runs import checksums
+from imgcls.runs.load import latest_checkpoint
 from tests.conftest import REPO, command_env, command_line
-from tests.test_devices import free_port, losses
-from tests.test_resume import training_curve
+from tests.end_to_end.test_devices import free_port, losses
+from tests.end_to_end.test_resume import training_curve
 
 VARIANTS = {"fixed": (2,), "mixed": (2, 1, 4)}  # numbers of processes, in turn
 MOMENTS = ("start-up", "step", "save", "evaluation")
@@ -218,11 +218,11 @@ def arrays(checkpoint: epath.Path) -> dict[str, np.ndarray]:
 def check_checkpoints(workdir: pathlib.Path) -> tuple[int, list[str]]:
     """The newest that is listed, and what is wrong with any."""
     root, wrong = epath.Path(workdir) / "checkpoints", []
-    steps = soundness.steps(root)
+    steps = checksums.steps(root)
     for step in steps:
-        if not (root / str(step) / soundness.CHECKSUMS).exists():
+        if not (root / str(step) / checksums.CHECKSUMS).exists():
             wrong.append(f"{step} has no sums")
-        if found := soundness.find_damage(root / str(step)):
+        if found := checksums.find_damage(root / str(step)):
             wrong.append(found)
         try:
             assert arrays(root / str(step))["['step']"] == step

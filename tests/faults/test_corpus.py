@@ -9,10 +9,10 @@ import sys
 import numpy as np
 import pytest
 
+from imgcls.core.errors import DataError
 from imgcls.data import files
-from imgcls.data.loader import Reader
-from imgcls.data.sources import open_data_set
-from imgcls.errors import DataError
+from imgcls.data.loading.reader import Reader
+from imgcls.data.sources.open import open_data_set
 from tests.conftest import REPO
 from tests.faults import corpus, fuzz
 
@@ -23,10 +23,10 @@ MEMORY = 2 << 30
 READ = """
 import json, logging, sys
 import jax
-from imgcls import sharding
-from imgcls.config import default_config
-from imgcls.data import create_eval_loader
-from imgcls.data.sources import open_data_set
+from imgcls.core.defaults import default_config
+from imgcls.data.create import create_eval_loader
+from imgcls.data.sources.open import open_data_set
+from imgcls.distributed import sharding
 from tests.faults.fuzz import most_memory
 logging.disable(logging.CRITICAL)
 config = default_config()

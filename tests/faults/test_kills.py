@@ -11,7 +11,7 @@ from tests.faults import kills
 
 
 def test_two_kills(tmp_path):
-    """Of a process that is alone; tests/test_processes.py has one of two killed."""
+    """Of a process that is alone; tests/distributed/test_processes.py has one of two killed."""
     result = kills.torture(tmp_path, (1,), kills=2, seed=0)
     assert kills.held(result, 2), json.dumps(result, indent=2)
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls import objectives
-from imgcls.checkpoint import latest_checkpoint
-from imgcls.errors import EXIT_AGAIN
+from imgcls.core.errors import EXIT_AGAIN
+from imgcls.objectives import objective
+from imgcls.runs.load import latest_checkpoint
 from tests.conftest import REPO, command_line, make_mesh
-from tests.pairs import RECIPE, Pair, place_flags
-from tests.test_guard import Loop, Poisoned, lines_of, make_config
-from tests.test_resume import final_state, training_curve
+from tests.distributed.pairs import RECIPE, Pair, place_flags
+from tests.end_to_end.test_resume import final_state, training_curve
+from tests.train.test_nonfinite import Loop, Poisoned, lines_of, make_config
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_bad_numbers(bad, skip, rollback, stretches, told, start, tmp_path, monk
     pair = start(lambda address, index: [*line, address, str(index), *map(str, args)])
     assert pair.codes() == [0, 0], pair.output(0) + pair.output(1)
     assert told in pair.output(0) and told not in pair.output(1)  # only the first process logs
-    monkeypatch.setitem(objectives._objectives, "poisoned", Poisoned)
+    monkeypatch.setitem(objective.OBJECTIVES._parts, "poisoned", Poisoned)
     loop = Loop(make_config(*bad, **{"guard.skip": skip}), make_mesh(data=2))
     for stretch in stretches:
         if isinstance(stretch, int):

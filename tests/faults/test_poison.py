@@ -14,9 +14,9 @@ from PIL import Image
 
 from imgcls.convert import main as convert_main
 from imgcls.main import main as train_main
-from imgcls.programs import use_compile_cache
+from imgcls.train.compile_cache import use_compile_cache
 from tests.conftest import exit_code
-from tests.test_startup import make_programs
+from tests.end_to_end.test_startup import make_programs
 
 DIGITS = ("--config=configs/digits.py", "--config.total=2 steps", "--config.compile_cache=")
 

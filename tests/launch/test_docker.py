@@ -71,10 +71,12 @@ def test_copies_are_there_and_sent(lines):
 
 
 def test_nothing_else_is_sent():
-    for path in (".git/config", "README.md", "runs/1/config.json", "secret.env", "tests/runs.py"):
+    for path in (".git/config", "README.md", "runs/1/config.json", "secret.env", "tests/make.py"):
         assert ignored(path), path
     assert ignored("imgcls/__pycache__/main.cpython-312.pyc")
-    assert not ignored("imgcls/templates/report.html") and not ignored("imgcls/data/decode.py")
+    assert not ignored("imgcls/report/templates/report.html") and not ignored(
+        "imgcls/data/decode/image.py"
+    )
 
 
 def test_entrypoint(lines):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import command_env
+from tests.end_to_end.test_devices import RECIPE, losses
+from tests.end_to_end.test_resume import final_state
 from tests.launch.conftest import LAUNCH
-from tests.test_devices import RECIPE, losses
-from tests.test_resume import final_state
 
 SHORT = (*RECIPE, "--config.checkpoint.every=5 steps")
 

@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 
-from imgcls.checkpoint import latest_checkpoint
+from imgcls.runs.load import latest_checkpoint
 from tests.conftest import REPO, command_env
+from tests.end_to_end.test_devices import RECIPE, losses
+from tests.end_to_end.test_resume import final_state
 from tests.launch.conftest import LAUNCH
 from tests.launch.slurm import SCONTROL, SRUN, job_env
-from tests.test_devices import RECIPE, losses
-from tests.test_resume import final_state
 
 # What is compiled in a second or two.
 SMALL = ("--config.model.width=8", "--config.model.stage_sizes=(1,)", "--config.batch_size=64")

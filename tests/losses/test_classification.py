@@ -5,14 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.errors import ConfigError
-from imgcls.losses import (
+from imgcls.core.errors import ConfigError
+from imgcls.losses.classification import (
     asymmetric_loss,
-    masked_mean,
     sigmoid_binary_cross_entropy,
     sigmoid_focal_loss,
     softmax_cross_entropy,
 )
+from imgcls.losses.common import masked_mean
 from tests.losses.cases import check
 
 

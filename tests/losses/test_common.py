@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.losses import masked_mean
+from imgcls.losses.common import masked_mean
 
 
 def test_masked_mean():

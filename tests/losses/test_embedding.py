@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from imgcls import losses
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
 from tests.conftest import make_mesh
 from tests.losses.cases import check, normal, squared_distance
 

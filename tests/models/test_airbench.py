@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.models import create_model
 from imgcls.models.airbench import partial_dirac, whitening_kernel
+from imgcls.models.create import create_model
 
 
 def draw_images(count: int, channels: int = 3) -> np.ndarray:

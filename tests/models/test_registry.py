@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from imgcls.errors import ConfigError
-from imgcls.models import create_model, list_models, model_entry
+from imgcls.core.errors import ConfigError
+from imgcls.models.create import create_model
+from imgcls.models.registry import list_models, model_entry
 
 
 def test_list_models():

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.errors import ConfigError
-from imgcls.models import create_model
+from imgcls.core.errors import ConfigError
+from imgcls.models.create import create_model
 from imgcls.models.resnet import ResNet, ResNetBlock
 
 KEY = jax.random.key(0)

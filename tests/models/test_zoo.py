@@ -8,10 +8,11 @@ import numpy as np
 import optax
 import pytest
 
-from imgcls.errors import ConfigError
-from imgcls.losses import softmax_cross_entropy
-from imgcls.models import create_model, list_models, model_entry
+from imgcls.core.errors import ConfigError
+from imgcls.losses.classification import softmax_cross_entropy
 from imgcls.models.__main__ import multiply_adds, summarise
+from imgcls.models.create import create_model
+from imgcls.models.registry import list_models, model_entry
 
 # (parameters, billions of multiply-adds) with 1,000 classes: the papers', torchvision's and timm's.
 PUBLISHED = {

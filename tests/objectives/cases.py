@@ -3,9 +3,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.config import default_config
-from imgcls.data import DataInfo
-from imgcls.objectives import create_objective
+from imgcls.core.defaults import default_config
+from imgcls.data.info import DataInfo
+from imgcls.objectives.create import create_objective
 
 SHAPE = (8, 8, 3)
 

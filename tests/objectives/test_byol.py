@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls import optim, sharding
-from imgcls.data import DataInfo
-from imgcls.objectives import create_objective
-from imgcls.step import create_state, make_train_step
+from imgcls.data.info import DataInfo
+from imgcls.distributed import sharding
+from imgcls.objectives.create import create_objective
+from imgcls.train import optim
+from imgcls.train.step import create_state, make_train_step
 from tests.conftest import make_mesh
 from tests.objectives.test_every_objective import INFO, make_batch, make_config
 

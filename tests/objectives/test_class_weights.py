@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 from sklearn.utils.class_weight import compute_class_weight
 
-from imgcls.config import default_config, from_json, load, override, to_json
-from imgcls.data import DataInfo, create_reader, describe, open_split
-from imgcls.errors import ConfigError
+from imgcls.core.config import (
+    from_json,
+    load,
+    override,
+    to_json,
+)
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError
+from imgcls.data.create import create_reader, describe, open_split
+from imgcls.data.info import DataInfo
 from imgcls.objectives.class_weights import create_class_weights
 from tests.objectives.cases import (
     MULTI,

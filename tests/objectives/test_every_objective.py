@@ -7,14 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls import config as config_lib
-from imgcls.checkpoint import load_trained
-from imgcls.data import DataInfo
-from imgcls.errors import ConfigError
-from imgcls.objectives import create_objective, list_objectives
-from imgcls.train import train
+from imgcls.core import config as config_lib
+from imgcls.core.errors import ConfigError
+from imgcls.data.info import DataInfo
+from imgcls.objectives.create import create_objective
+from imgcls.objectives.objective import list_objectives
+from imgcls.runs.trained import load_trained
+from imgcls.train.loop import train
 from tests.conftest import REPO
-from tests.test_resume import final_state
+from tests.end_to_end.test_resume import final_state
 
 # What an objective needs beside its name; a new one that needs nothing need not be here.
 NEEDS = {

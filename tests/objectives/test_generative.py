@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from imgcls.objectives import create_objective
+from imgcls.objectives.create import create_objective
 from imgcls.objectives.denoise import gaussian_blur, shuffle_patches
 from imgcls.objectives.mae import from_patches, to_patches
 from tests.objectives.test_every_objective import INFO, make_batch, make_config

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.objectives import create_objective
-from imgcls.objectives.pretraining import interleave, separate
+from imgcls.objectives.create import create_objective
+from imgcls.objectives.joint_embedding import interleave, separate
 from imgcls.objectives.simclr import contrast_accuracy
 from tests.objectives.test_every_objective import INFO, make_batch, make_config
 

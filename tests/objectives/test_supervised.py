@@ -5,11 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imgcls.config import default_config
-from imgcls.data import DataInfo, batch_transforms
-from imgcls.errors import ConfigError
-from imgcls.objectives import create_objective
-from imgcls.state import TrainState
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError
+from imgcls.core.state import TrainState
+from imgcls.data.info import DataInfo
+from imgcls.data.transforms import batch as batch_transforms
+from imgcls.objectives.create import create_objective
 from tests.objectives.cases import (
     MULTI,
     SHAPE,

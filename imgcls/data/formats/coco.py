@@ -5,10 +5,10 @@ Format: https://cocodataset.org/#format-data.
 
 import collections
 
-from imgcls.data import problems as kinds
+from imgcls.core.errors import ConfigError
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Table
-from imgcls.errors import ConfigError
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.table import Table
 
 EXPECTED = "COCO: an object with the lists images, annotations and categories"
 # What every image has.

@@ -6,11 +6,11 @@ the kind `tag`; what hangs on these (attributes, text, properties) is kept as me
 
 import os
 
-from imgcls.data import problems as kinds
+from imgcls.core.errors import ConfigError
 from imgcls.data.files import walk
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Table
-from imgcls.errors import ConfigError
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.table import Table
 
 EXPECTED = "Darwin JSON 2.0"
 DETAILS = ("attributes", "text", "properties")

@@ -2,7 +2,7 @@
 
 import json
 
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
 
 
 def load_json(path: str, expected: str):

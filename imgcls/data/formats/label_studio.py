@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlparse
 
-from imgcls.data import problems as kinds
+from imgcls.core.errors import ConfigError
 from imgcls.data.files import EXTENSIONS
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.table import Table
-from imgcls.errors import ConfigError
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.table import Table
 
 EXPECTED = "a list of tasks, as Label Studio exports it in JSON or JSON-MIN"
 # Of JSON-MIN, which lays the data, the answers and these side by side.

@@ -13,9 +13,9 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 
-from imgcls.data import problems as kinds
-from imgcls.data.table import SPLITS, Table
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.table import SPLITS, Table
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")

@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from imgcls.data.sources import open_data_set
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.sources.open import open_data_set
 
 
 def write(folder, name: str, content) -> str:

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from imgcls.data.sources import create_source, open_data_set
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.sources.open import create_source, open_data_set
 from tests.data.formats.cases import examples, write
 
 

@@ -4,9 +4,9 @@ import os
 
 import pytest
 
-from imgcls.data import problems as kinds
-from imgcls.data.sources import create_source, open_data_set
-from imgcls.errors import ConfigError
+from imgcls.core.errors import ConfigError
+from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.table import problems as kinds
 from tests.data.formats.cases import examples, problems, write
 
 

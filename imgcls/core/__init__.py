@@ -1,0 +1,1 @@
+"""What every other part uses: the config, errors, logging and storage."""

@@ -1,0 +1,105 @@
+"""Parts of an experiment by name: models, losses, objectives, sources, and so on.
+
+A part registers itself where it is defined, so that a new one is one new file:
+
+    @register_loss("poly", task="softmax")
+    def poly_loss(logits, labels, epsilon=1.0): ...
+
+The modules of a kind are imported when one of its names is first looked up, not before.
+"""
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Generic, TypeVar
+
+from imgcls.core.errors import ConfigError, did_you_mean
+
+Part = TypeVar("Part")
+
+
+class Registry(Mapping[str, Part], Generic[Part]):
+    """The parts of one kind by name, `{name: part}` in alphabetical order.
+
+    Args:
+      kind: what one part is called in messages, such as "model".
+      package: import path of the package whose modules register the parts, or of a single module.
+        Subpackages and `__main__` are left out.
+    """
+
+    def __init__(self, kind: str, package: str):
+        self.kind, self._package = kind, package
+        self._parts: dict[str, Part] = {}
+
+    def register(self, name: str) -> Callable[[Part], Part]:
+        """Decorator that registers a part under `name`.
+
+        Raises:
+          ConfigError: another part has that name.
+        """
+
+        def register(part: Part) -> Part:
+            self.add(name, part)
+            return part
+
+        return register
+
+    def add(self, name: str, part: Part) -> None:
+        """Registers `part` under `name`.
+
+        Raises:
+          ConfigError: another part has that name.
+        """
+        known = self._parts.get(name)
+        if known is not None and _origin(known) != _origin(part):
+            raise ConfigError(
+                f"{self.kind} {name!r} is registered twice: in {_origin(known)[0]} and in "
+                f"{_origin(part)[0]}; rename one of them"
+            )
+        self._parts[name] = part
+
+    def find(self, name: str, where: str | None = None) -> Part:
+        """The part registered as `name`.
+
+        Args:
+          name: what the user wrote.
+          where: the config key that names it, for the message: "objective.name".
+
+        Raises:
+          ConfigError: there is none; names the nearest one.
+        """
+        if name not in self:
+            what = f"config.{where}={name!r}: unknown" if where else f"unknown {self.kind} {name!r}"
+            raise ConfigError(f"{what}{did_you_mean(name, self)}; valid: {', '.join(self)}")
+        return self._parts[name]
+
+    def __getitem__(self, name: str) -> Part:
+        self._discover()
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        self._discover()
+        return iter(sorted(self._parts))
+
+    def __len__(self) -> int:
+        self._discover()
+        return len(self._parts)
+
+    def _discover(self) -> None:
+        import_modules(self._package)
+
+
+@functools.cache
+def import_modules(package: str) -> None:
+    """Imports a module, and if it is a package the modules directly inside it."""
+    module = importlib.import_module(package)
+    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
+        if not found.ispkg and found.name != "__main__":
+            importlib.import_module(f"{package}.{found.name}")
+
+
+def _origin(part) -> tuple[str, str]:
+    """Module and name of what was registered: importing a file twice registers the same part."""
+    part = getattr(part, "module", part)
+    return getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))

@@ -1,0 +1,120 @@
+"""Data for a config: sources -> decode -> augment -> loader, and the batch transforms."""
+
+import dataclasses
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls.core.config import check_choice
+from imgcls.core.errors import ConfigError
+from imgcls.data.info import DataInfo
+from imgcls.data.loading import resident
+from imgcls.data.loading.loader import Loader
+from imgcls.data.loading.order import SAMPLINGS, count_classes, create_balanced
+from imgcls.data.loading.reader import Reader
+from imgcls.data.loading.skipped import check_skipped as check_skipped
+from imgcls.data.loading.views import PARTNERS, VIEWS, create_partners
+from imgcls.data.sources.cached import CachedSource
+from imgcls.data.sources.open import create_source
+from imgcls.data.sources.source import Source
+from imgcls.data.transforms import batch as batch_transforms
+from imgcls.data.transforms import image as image_transforms
+from imgcls.data.transforms import spec
+
+
+def open_split(config: ConfigDict, split: str) -> Source:
+    """The source of one split of `config.data.source`."""
+    c = config.data
+    check_choice("data.on_error", c.on_error, ("fail", "skip"))
+    options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
+    if c.cache_gb < 0:
+        raise ConfigError(f"config.data.cache_gb={c.cache_gb}: must be 0 or more")
+    source = create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)
+    return CachedSource(source, c.cache_gb * 1e9) if c.cache_gb else source
+
+
+def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
+    """The source with the config's host transforms, in training or evaluation order."""
+    c = config.data
+    check_choice("data.on_error", c.on_error, ("fail", "skip"))
+    if c.channels not in (1, 3):
+        raise ConfigError(f"config.data.channels={c.channels}: must be 1 (grey) or 3 (RGB)")
+    if not 0 <= c.max_skipped <= 1:
+        raise ConfigError(f"config.data.max_skipped={c.max_skipped}: must be a share, in 0..1")
+    if config.seed < 0:
+        raise ConfigError(f"config.seed={config.seed}: must be 0 or more")
+    for key in ("threads", "workers", "prefetch"):
+        if (c[key] or 0) < 0:
+            raise ConfigError(f"config.data.{key}={c[key]}: must be 0 or more")
+    check_choice("data.sampling", c.sampling, SAMPLINGS)
+    check_choice("data.views", c.views, VIEWS)
+    check_choice("data.partners", c.partners, PARTNERS)
+    if c.views == "one" and c.train_transform2 is not None:
+        raise ConfigError("config.data.train_transform2: there is one view; set data.views='two'")
+
+    def parse(key: str) -> list:
+        return spec.parse(c[key], image_transforms.TRANSFORMS, f"config.data.{key}")
+
+    if not train:
+        return Reader(source, parse("eval_transform"), config.seed, False, c.on_error, c.channels)
+    transforms = parse("train_transform")
+    if c.device_resident:
+        resident.check(config)
+    others = transforms if c.train_transform2 is None else parse("train_transform2")
+    partners = create_partners(c.views, c.partners, source)
+    views = (c.views, others, partners)
+    return Reader(source, transforms, config.seed, True, c.on_error, c.channels, *views)
+
+
+def create_train_loader(
+    config: ConfigDict, source: Source, mesh: Mesh, first: int, last: int
+) -> Loader | resident.ResidentLoader:
+    """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`."""
+    reader = create_reader(config, source, train=True)
+    if config.data.sampling == "balanced":
+        # Here alone, because it reads every label.
+        balanced = create_balanced(source.labels(), config.seed)
+        reader = dataclasses.replace(reader, balanced=balanced)
+    if config.data.device_resident:
+        options = {"threads": config.data.threads, "prefetch": config.data.prefetch}
+        return resident.ResidentLoader(reader, mesh, config.batch_size, first, last, **options)
+    return _create_loader(config, reader, mesh, config.batch_size, first, last)
+
+
+def create_eval_loader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Loader:
+    """Every example once, in the source's order; the last batch is padded with mask 0."""
+    reader = create_reader(config, source, train=False)
+    steps = -(-len(source) // batch_size)
+    return _create_loader(config, reader, mesh, batch_size, 0, steps)
+
+
+def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
+    """The data's shape and classes.
+
+    Raises:
+      ConfigError: `data.mean` or `data.std` is of another number of channels.
+    """
+    shape = reader.spec["image"].shape
+    for key in ("mean", "std"):
+        value = config.data[key]
+        if len(value) not in (1, shape[-1]):
+            raise ConfigError(
+                f"config.data.{key}={value}: the images have {shape[-1]} channel(s); give one "
+                "number for each, or one for all"
+            )
+    names = tuple(source.class_names)
+    auto = config.objective.get("class_weights") == "auto"
+    counts = count_classes(source.labels(), len(names)) if auto else ()
+    return DataInfo(names, source.multi_label, shape, len(source), counts)
+
+
+def create_batch_transforms(config: ConfigDict) -> list:
+    """The transforms that run inside the training step."""
+    key = "config.data.batch_transform"
+    return spec.parse(config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, key)
+
+
+def _create_loader(config, reader: Reader, mesh: Mesh, batch_size, first, last) -> Loader:
+    c = config.data
+    options = {"threads": c.threads, "workers": c.workers, "prefetch": c.prefetch}
+    return Loader(reader, mesh, batch_size, first, last, **options)

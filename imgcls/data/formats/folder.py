@@ -1,0 +1,47 @@
+"""Class folders, unpacked or in a zip: `PATH/class/*.jpg`, or `PATH/train/class/*.jpg`."""
+
+import os
+
+from imgcls.core.errors import ConfigError
+from imgcls.data.files import Files
+from imgcls.data.table.table import SPLITS, Table
+
+
+def read_folder(path: str, multi_label: bool | None) -> tuple[Table, Files]:
+    """The images in one folder per class; the classes are the folders.
+
+    Args:
+      path: a directory or a `.zip`; the folder that holds classes (or splits) may lie deeper, when
+        it is the only one on its level.
+      multi_label: as in `imgcls.data.sources.open.open_data_set`.
+
+    Raises:
+      ConfigError: nothing there, or no class folders.
+    """
+    said = f"folder:{path}"
+    files = Files(path, said)
+    place = f"{os.path.splitext(files.root)[0]}.classes.txt"
+    if not files.is_zip:
+        place = os.path.join(files.root, "classes.txt")
+    table = Table(said, place, multi_label)
+    _add_items(files.pictures(), table)
+    return table, files
+
+
+def _add_items(files: list[str], table: Table) -> None:
+    parts = [f.split("/") for f in files]
+    depth = 0
+    while parts and all(len(p) > depth + 2 for p in parts):
+        if len({p[depth] for p in parts}) > 1 or parts[0][depth] in SPLITS:
+            break
+        depth += 1
+    top = {p[depth] for p in parts if len(p) > depth + 1}
+    has_splits = bool(top) and top <= SPLITS.keys() and any(len(p) > depth + 2 for p in parts)
+    for file, p in zip(files, parts, strict=True):
+        if len(p) > depth + 1 + has_splits:
+            split = SPLITS[p[depth]] if has_splits else None
+            table.add(file, [p[depth + has_splits]], split)
+    if not table.items:
+        raise ConfigError(
+            f"{table.said}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+        )

@@ -1,0 +1,1 @@
+"""Examples in their order, as sharded batches."""

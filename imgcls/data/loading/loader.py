@@ -1,0 +1,196 @@
+"""From a source to sharded batches on the devices: Grain reads, this file fixes the order.
+
+The order is a function, not a state. The example at global position p of a run, and the randomness
+used on it, follow from (seed, p) alone; step s of batch size B holds the positions s*B ... s*B+B-1.
+So a run continues from its step number, and the global batch is the same array with any number of
+processes, workers and threads. Every epoch visits each example once, unless the classes are to be
+balanced (`imgcls.data.loading.order`).
+"""
+
+import collections
+import math
+import os
+import threading
+import weakref
+from collections.abc import Iterator
+
+import grain
+import jax
+import numpy as np
+from absl import flags
+from jax.sharding import Mesh
+
+from imgcls.data.loading.reader import Reader
+from imgcls.distributed import sharding
+
+# Examples that a thread makes at a time: enough that handing them over costs nothing.
+CHUNK = 8
+# Bytes. On a CPU, JAX takes an array that begins at a multiple of them as it is.
+_ALIGNMENT = 64
+
+
+class _LocalRows:
+    """What workers read: this process's share of a stretch of batches, example by example."""
+
+    def __init__(self, reader: Reader, rows: np.ndarray, batch_size: int, first: int, last: int):
+        self._reader, self._rows, self._batch_size = reader, rows, batch_size
+        self._first, self._last = first, last
+
+    def __len__(self) -> int:
+        return (self._last - self._first) * len(self._rows)
+
+    def __getitem__(self, item: int) -> dict[str, np.ndarray]:
+        step, row = divmod(item, len(self._rows))
+        position = (self._first + step) * self._batch_size + int(self._rows[row])
+        return self._reader.example(position)
+
+    @property
+    def spec(self) -> dict[str, np.ndarray]:
+        return self._reader.spec
+
+
+class _Memory:
+    """Arrays whose memory is used again once nobody holds them: new pages cost the kernel time.
+
+    JAX may read from an array after it was given away, on a CPU for as long as the `jax.Array`
+    lives; but it holds on to it while it does.
+    """
+
+    def __init__(self):
+        self._free: dict[int, collections.deque] = collections.defaultdict(collections.deque)
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        """An array of undefined values."""
+        size = math.prod(shape) * dtype.itemsize
+        try:
+            memory = self._free[size].pop()
+        except IndexError:
+            memory = np.empty(size + _ALIGNMENT, np.uint8)
+        # By way of a memoryview: views of an array's view would hold the first array alone.
+        start = -memory.ctypes.data % _ALIGNMENT
+        array = np.frombuffer(memoryview(memory)[start : start + size], dtype)
+        weakref.finalize(array, self._free[size].append, memory).atexit = False
+        return array.reshape(shape)
+
+
+class _LocalChunks:
+    """What threads read: the same share, a few rows at a time, written into the batch they are of.
+
+    An item is the number of its batch, which `take` gives out when all of its rows are written.
+    """
+
+    def __init__(self, rows: _LocalRows, batch_rows: int):
+        self._rows, self._batch_rows = rows, batch_rows
+        self.per_batch = -(-batch_rows // CHUNK)
+        self._batches: dict[int, dict[str, np.ndarray]] = {}
+        self._memory = _Memory()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows) // self._batch_rows * self.per_batch
+
+    def __getitem__(self, item: int) -> int:
+        number, chunk = divmod(item, self.per_batch)
+        batch = self._batch(number)
+        for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._batch_rows)):
+            for key, value in self._rows[number * self._batch_rows + row].items():
+                batch[key][row] = value
+        return number
+
+    def _batch(self, number: int) -> dict[str, np.ndarray]:
+        with self._lock:
+            if number not in self._batches:
+                self._batches[number] = {
+                    key: self._memory.empty((self._batch_rows, *value.shape), value.dtype)
+                    for key, value in self._rows.spec.items()
+                }
+            return self._batches[number]
+
+    def take(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
+        """The batch of these chunks, `[rows, ...]` of everything."""
+        with self._lock:
+            return self._batches.pop(int(numbers[0]))
+
+
+class Loader:
+    """Global batches for the steps `first` to `last - 1`, ready on the devices before they are due.
+
+    A batch holds `image` uint8 `[B, ..., C]` (and `image2` and so on, see
+    `imgcls.data.loading.views`), `label` int32 `[B]` or uint8 `[B, K]`, `index` int32 `[B]` and
+    `mask` float32 `[B]`, each sharded over the mesh's batch axes.
+
+    Args:
+      reader: gives the examples.
+      mesh: of the run.
+      batch_size: B, over all processes.
+      first, last: range of steps.
+      threads: that read and transform; None is one per core.
+      workers: processes that do so instead, each with one batch in hand.
+      prefetch: batches kept ready on the device.
+
+    Attributes:
+      skipped: unreadable records of this process's share that were passed over so far;
+        a row that several processes hold counts in one.
+      positions: of the order that were given out so far, by all processes.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        mesh: Mesh,
+        batch_size: int,
+        first: int,
+        last: int,
+        *,
+        threads: int | None = None,
+        workers: int = 0,
+        prefetch: int = 2,
+    ):
+        self.skipped = self.positions = 0
+        self._mesh, self._batch_size = mesh, batch_size
+        rows = sharding.local_rows(mesh, batch_size)
+        self._counted = sharding.counted_rows(mesh, batch_size)
+        examples = _LocalRows(reader, rows, batch_size, first, last)
+        threads = os.cpu_count() if threads is None else threads
+        # Workers give batches in shared memory. On a CPU, JAX would not copy but keep it, and some
+        # would not be given back before the process ends.
+        self._copies = bool(workers) and jax.default_backend() == "cpu"
+        if workers:
+            # Grain reads absl flags in its workers, and our commands do without absl's parser.
+            if not flags.FLAGS.is_parsed():
+                flags.FLAGS.mark_as_parsed()
+            # Batched before the workers divide the work: a worker makes every n-th batch whole, so
+            # that their number does not change what a batch holds.
+            options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+            batches = grain.MapDataset.source(examples).batch(len(rows)).to_iter_dataset(options)
+            batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+        else:
+            chunks = _LocalChunks(examples, len(rows))
+            ahead = max(2 * threads, chunks.per_batch)
+            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+            batches = grain.MapDataset.source(chunks).to_iter_dataset(options)
+            batches = batches.batch(chunks.per_batch).map(chunks.take)
+        batches = batches.map(self._to_device)
+        # A thread copies to the device, so that the step finds its batch there.
+        self._batches = grain.experimental.ThreadPrefetchIterDataset(
+            batches, prefetch_buffer_size=max(prefetch, 1)
+        )
+        self._iterator = None
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        self._iterator = iter(self._batches)
+        for batch, skipped in self._iterator:
+            self.skipped += skipped
+            self.positions += self._batch_size
+            yield batch
+
+    def close(self) -> None:
+        """Stops the threads and workers."""
+        if self._iterator is not None:
+            self._iterator.close()
+
+    def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
+        skipped = int(batch.pop("skipped")[self._counted].sum())
+        if self._copies:
+            batch = {key: np.array(value) for key, value in batch.items()}
+        return sharding.to_global(self._mesh, batch, self._batch_size), skipped

@@ -1,0 +1,170 @@
+"""One example, decoded and transformed, at each position of the order."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from absl import logging
+
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.decode.image import EncodedImage
+from imgcls.data.loading.order import Balanced, example_at
+from imgcls.data.loading.views import VIEWS, Partners
+from imgcls.data.sources.source import Source
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+# How many neighbours of an unreadable example are tried in its place.
+MAX_REPLACEMENTS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """One example, decoded and transformed, at each position.
+
+    Attributes:
+      source: where examples come from.
+      transforms: applied in turn to the decoded image.
+      seed: of the order and of the transforms.
+      shuffle: the training order; otherwise the source's own, and positions past its end are
+        padding with mask 0.
+      on_error: 'fail' raises at an unreadable record; 'skip' takes the record's next readable
+        neighbour instead in training, and masks the record out in evaluation.
+      channels: of decoded images, 1 or 3.
+      views: how many pictures, see `imgcls.data.loading.views`.
+      other_transforms: of all pictures but the first.
+      partners: draws the others of pairs and triplets.
+      balanced: a training order in which every class comes equally often; None: the uniform one.
+    """
+
+    source: Source
+    transforms: Sequence[Transform]
+    seed: int
+    shuffle: bool
+    on_error: str = "fail"
+    channels: int = 3
+    views: str = "one"
+    other_transforms: Sequence[Transform] = ()
+    partners: Partners | None = None
+    balanced: Balanced | None = None
+
+    def example(self, position: int) -> dict[str, np.ndarray]:
+        """The example at a global position.
+
+        Returns:
+          `image` uint8 `[..., C]` (and `image2` ... of several views), `label` int32 or uint8
+          `[K]` and `index` int32 of the first (its number in the source, -1 for padding), `mask`
+          float32, `skipped` int32 (unreadable records that were passed over here).
+
+        Raises:
+          DataError: the record is unreadable and `on_error` is 'fail'.
+        """
+        if not self.shuffle and position >= len(self.source):
+            return self._padding()
+        for skipped in range(MAX_REPLACEMENTS + 1):
+            index = self.index_at(position, skipped)
+            try:
+                return {**self._read(index, position), "skipped": np.int32(skipped)}
+            except DataError as e:
+                if self.on_error == "fail":
+                    raise
+                logging.warning("skipped an unreadable record: %s", e)
+            if not self.shuffle:
+                return {**self._padding(), "index": np.int32(index), "skipped": np.int32(1)}
+        raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")
+
+    @functools.cached_property
+    def spec(self) -> dict[str, np.ndarray]:
+        """An example of zeros, in the shape and type that all examples must have."""
+        for index in range(min(len(self.source), MAX_REPLACEMENTS)):
+            try:
+                image, label = self._open(index)
+                image = _pixels(image)
+                break
+            except DataError:
+                if self.on_error == "fail":
+                    raise
+        else:
+            image, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
+        views = [image] * VIEWS[self.views]
+        example = self._finish(views, label, 0, 0) | self._is_same(True)
+        return {key: np.zeros_like(value) for key, value in example.items()}
+
+    def index_at(self, position: int, skipped: int) -> int:
+        """The record at a position, after some that were unreadable there."""
+        if not self.shuffle:
+            return position
+        if self.balanced is not None:
+            return self.balanced.index(position, skipped)
+        length = len(self.source)
+        return (example_at(self.seed, position, length) + skipped) % length
+
+    def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
+        image, label = self._open(index)
+        others, same = self._draw_others(index, image, position)
+        example = self._finish([image, *others], label, index, position) | self._is_same(same)
+        for key, value in example.items():
+            if value.shape != self.spec[key].shape:
+                raise ConfigError(
+                    f"{self.source.name(index)} comes out of the transforms as {value.shape}, "
+                    f"another record as {self.spec[key].shape}; end the transforms with a crop or "
+                    "a resize"
+                )
+        return example
+
+    def _open(self, index: int) -> tuple[np.ndarray | EncodedImage, np.ndarray]:
+        """Picture and label of a record."""
+        record = self.source[index]
+        image = record["image"]
+        if isinstance(image, bytes):
+            image = EncodedImage(image, self.source.name(index), channels=self.channels)
+        return image, np.asarray(record["label"])
+
+    def _draw_others(self, index: int, image, position: int) -> tuple[list, bool]:
+        """Pictures of the other views, and whether the second belongs with the first."""
+        if self.partners is None:
+            if VIEWS[self.views] == 1:
+                return [], True
+            # Of several views the picture is decoded once, and whole.
+            return [_pixels(image)] * (VIEWS[self.views] - 1), True
+        rng = np.random.default_rng((self.seed, position, 1))
+        same = self.views == "triplets" or bool(rng.integers(2))
+        chosen = [self.partners.same(index, rng) if same else self.partners.other(index, rng)]
+        if self.views == "triplets":
+            chosen.append(self.partners.other(index, rng))
+        return [image if i == index else self._open(i)[0] for i in chosen], same
+
+    def _is_same(self, same: bool) -> dict[str, np.ndarray]:
+        return {"same": np.int32(same)} if self.views == "pairs" else {}
+
+    def _finish(self, views: list, label, index: int, position: int) -> dict[str, np.ndarray]:
+        images = {}
+        for number, image in enumerate(views, start=1):
+            # The first picture is what it would be without the others.
+            key = (self.seed, position) if number == 1 else (self.seed, position, number)
+            transforms = self.transforms if number == 1 else self.other_transforms
+            image = _transform(image, transforms, np.random.default_rng(key))
+            images["image" if number == 1 else f"image{number}"] = image
+        return {
+            **images,
+            "label": label.astype(np.uint8 if label.ndim else np.int32),
+            "index": np.int32(index),
+            "mask": np.float32(1),
+            "skipped": np.int32(0),
+        }
+
+    def _padding(self) -> dict[str, np.ndarray]:
+        return {**self.spec, "index": np.int32(-1)}
+
+
+def _pixels(image: np.ndarray | EncodedImage) -> np.ndarray:
+    return image.pixels if isinstance(image, EncodedImage) else image
+
+
+def _transform(image, transforms: Sequence[Transform], rng: np.random.Generator) -> np.ndarray:
+    """Applies transforms in turn; the first may decode only what it needs."""
+    if not (transforms and getattr(transforms[0], "takes_encoded", False)):
+        image = _pixels(image)
+    for transform in transforms:
+        image = transform(image, rng)
+    return image

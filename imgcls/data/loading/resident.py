@@ -1,0 +1,175 @@
+"""Training pictures that live on the device: decoded once, then gathered batch by batch.
+
+For data sets of small pictures, where reading them costs more than training on them. The order is
+that of `loader.py`: the example at a position follows from (seed, position) alone. Only the numbers
+of a batch's examples travel to the device; what augments must run there too, as
+`data.batch_transform`.
+"""
+
+import collections
+import dataclasses
+import os
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.loading.reader import MAX_REPLACEMENTS, Reader
+from imgcls.distributed import sharding
+
+# Host transforms that draw nothing, so that once is enough.
+FIXED_TRANSFORMS = ("resize", "center_crop", "eval_crop")
+
+# Every device holds all pictures.
+MAX_BYTES = 8 << 30
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a ConfigError if `data.device_resident` can't be had with the other keys."""
+    c = config.data
+    where = "config.data.device_resident=True"
+    for part in filter(None, map(str.strip, c.train_transform.split("|"))):
+        if part.split("(")[0] not in FIXED_TRANSFORMS:
+            raise ConfigError(
+                f"{where}: pictures are read once, so {part} of data.train_transform would draw "
+                "once; augment in data.batch_transform, or keep to "
+                f"{', '.join(FIXED_TRANSFORMS)}"
+            )
+    if c.views != "one":
+        raise ConfigError(f"{where}: gives one view, not data.views={c.views!r}; set it to False")
+    if c.workers:
+        raise ConfigError(f"{where}: is read by threads; set data.workers=0")
+
+
+class ResidentLoader:
+    """As `imgcls.data.loading.loader.Loader`, of the same batches, and `epoch` int32 `[B]` besides.
+
+    Args:
+      reader: gives the examples; its transforms are fixed ones.
+      mesh: of the run.
+      batch_size: B, over all processes.
+      first, last: range of steps.
+      threads: that decode the pictures; None is one per core.
+      prefetch: batches gathered ahead.
+
+    Attributes:
+      skipped: unreadable records of this process's share that were passed over so far;
+        a row that several processes hold counts in one.
+      positions: of the order that were given out so far, by all processes.
+
+    Raises:
+      ConfigError: more pictures than a device should hold.
+      DataError: an unreadable record, where these are not to be skipped.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        mesh: Mesh,
+        batch_size: int,
+        first: int,
+        last: int,
+        *,
+        threads: int | None = None,
+        prefetch: int = 2,
+    ):
+        self.skipped = self.positions = 0
+        self._reader, self._mesh, self._batch_size = reader, mesh, batch_size
+        self._steps, self._prefetch = range(first, last), max(prefetch, 1)
+        self._rows = sharding.local_rows(mesh, batch_size)
+        self._counted = sharding.counted_rows(mesh, batch_size)
+        images, labels, self._readable = _read_all(reader, threads or os.cpu_count())
+        whole = sharding.replicated(mesh)
+        self._images, self._labels = (
+            jax.make_array_from_process_local_data(whole, array, array.shape)
+            for array in (images, labels)
+        )
+        self._gather = jax.jit(_gather, out_shardings=sharding.batch_sharding(mesh))
+        self._thread = ThreadPoolExecutor(1)
+
+    def __iter__(self) -> Iterator[dict[str, jax.Array]]:
+        ahead: collections.deque[Future] = collections.deque()
+        for step in self._steps:
+            ahead.append(self._thread.submit(self._batch, step))
+            if len(ahead) > self._prefetch:
+                yield self._take(ahead.popleft())
+        while ahead:
+            yield self._take(ahead.popleft())
+
+    def close(self) -> None:
+        """Stops the thread, and gives the device's memory back."""
+        self._thread.shutdown(cancel_futures=True)
+        self._images = self._labels = None
+
+    def _take(self, future: Future) -> dict[str, jax.Array]:
+        batch, skipped = future.result()
+        self.skipped += skipped
+        self.positions += self._batch_size
+        return batch
+
+    def _batch(self, step: int) -> tuple[dict[str, jax.Array], int]:
+        positions = step * self._batch_size + self._rows
+        chosen = [self._index_at(position) for position in positions.tolist()]
+        index, skipped = np.array(chosen, np.int32).T
+        numbers = {"index": index, "epoch": np.int32(positions // len(self._readable))}
+        numbers = sharding.to_global(self._mesh, numbers, self._batch_size)
+        return self._gather(self._images, self._labels, **numbers), int(
+            skipped[self._counted].sum()
+        )
+
+    def _index_at(self, position: int) -> tuple[int, int]:
+        """The example at a position, and how many unreadable ones were passed over there."""
+        for skipped in range(MAX_REPLACEMENTS + 1):
+            index = self._reader.index_at(position, skipped)
+            if self._readable[index]:
+                return index, skipped
+        raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")
+
+
+def _read_all(reader: Reader, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pictures uint8 `[N, ..., C]`, labels `[N]` or `[N, K]`, and which could be read, bool `[N]`.
+
+    In the order of the source, as evaluation reads it: what is unreadable has mask 0 there.
+    """
+    reader, count = dataclasses.replace(reader, shuffle=False), len(reader.source)
+    image, label = reader.spec["image"], reader.spec["label"]
+    if count * image.nbytes > MAX_BYTES:
+        raise ConfigError(
+            f"config.data.device_resident=True: {count:,} pictures of {image.shape} are "
+            f"{count * image.nbytes / 2**30:.0f} GiB, and at most {MAX_BYTES >> 30} GiB may "
+            "live on a device; set it to False"
+        )
+    images = np.empty((count, *image.shape), image.dtype)
+    labels = np.empty((count, *label.shape), label.dtype)
+    readable = np.zeros(count, bool)
+
+    def read(i: int) -> None:
+        example = reader.example(i)
+        images[i], labels[i], readable[i] = (example[key] for key in ("image", "label", "mask"))
+
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            collections.deque(pool.map(read, range(count)), maxlen=0)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return images, labels, readable
+
+
+def _gather(images: jax.Array, labels: jax.Array, index: jax.Array, epoch: jax.Array) -> dict:
+    def take(array):
+        return array.at[index].get(mode="promise_in_bounds")
+
+    mask = jnp.ones(index.shape, jnp.float32)
+    return {
+        "image": take(images),
+        "label": take(labels),
+        "index": index,
+        "epoch": epoch,
+        "mask": mask,
+    }

@@ -1,0 +1,35 @@
+"""Some examples of a source."""
+
+import dataclasses
+
+import numpy as np
+
+from imgcls.data.sources.source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """Some examples of a source, in a given order; a source itself."""
+
+    source: Source
+    indices: np.ndarray
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    @property
+    def multi_label(self) -> bool:
+        return self.source.multi_label
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict:
+        return self.source[int(self.indices[index])]
+
+    def labels(self) -> np.ndarray:
+        return self.source.labels()[self.indices]
+
+    def name(self, index: int) -> str:
+        return self.source.name(int(self.indices[index]))

@@ -1,0 +1,113 @@
+"""TFDS data sets by random access, without TensorFlow."""
+
+import functools
+import os
+
+import numpy as np
+
+from imgcls.core.errors import ConfigError, one_line
+from imgcls.data.sources.source import DataSet
+from imgcls.data.sources.splits import parse_split
+
+
+def open_tfds(spec: str, data_dir: str | None) -> DataSet:
+    """A TFDS data set that was prepared as ArrayRecord.
+
+    Args:
+      spec: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
+      data_dir: where prepared data sets live (`None`: `TFDS_DATA_DIR` or
+        `~/tensorflow_datasets`).
+
+    Raises:
+      ConfigError: not prepared, or prepared in a format without random access; the message is the
+        command that mends it.
+    """
+    import tensorflow_datasets as tfds
+
+    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    builder = _find_builder(tfds, spec, os.path.expanduser(root))
+    return DataSet(tuple(builder.info.splits), functools.partial(TfdsSource, builder))
+
+
+class TfdsSource:
+    """One split of a TFDS data set that was prepared as ArrayRecord.
+
+    Images come as the encoded bytes that were stored (`SkipDecoding`).
+
+    Args:
+      builder: of the prepared data set.
+      split: TFDS split string, `train[:99%]`.
+    """
+
+    def __init__(self, builder, split: str):
+        import tensorflow_datasets as tfds
+
+        parse_split(split)
+        info = builder.info
+        name = split.split("[")[0].strip()
+        if name not in info.splits:
+            have = ", ".join(info.splits)
+            raise ConfigError(f"tfds:{info.full_name}: has no split {name!r}; it has {have}")
+        image_key, label_key = info.supervised_keys or ("image", "label")
+        label = info.features[label_key]
+        self.multi_label = not hasattr(label, "names")
+        names = (label if not self.multi_label else label.feature).names
+        self.class_names = tuple(names)
+        self.splits = tuple(info.splits)
+        self._keys = image_key, label_key
+        self._split = split
+        decoders = {image_key: tfds.decode.SkipDecoding()}
+        self._records = builder.as_data_source(split=split, decoders=decoders)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict:
+        record = self._records[index]
+        image_key, label_key = self._keys
+        label = record[label_key]
+        if self.multi_label:
+            hot = np.zeros(len(self.class_names), np.uint8)
+            hot[np.asarray(label, int)] = 1
+            return {"image": record[image_key], "label": hot}
+        return {"image": record[image_key], "label": int(label)}
+
+    def labels(self) -> np.ndarray:
+        # Pictures stay encoded: some 10,000 records a second.
+        return np.array([self[index]["label"] for index in range(len(self))])
+
+    def name(self, index: int) -> str:
+        file = self._records[index].get("file_name")
+        return f"{self._split}[{index}]" + (f" ({file.decode()})" if file else "")
+
+    def group(self, index: int) -> None:
+        return None
+
+    def metadata(self, index: int) -> dict:
+        return {}
+
+
+def _find_builder(tfds, spec: str, root: str):
+    name, _, version = spec.partition(":")
+    read = tfds.core.read_only_builder
+    config = dict(zip(("name", "config"), name.split("/"), strict=False))
+    try:
+        builder = read.builder_from_files(data_dir=root, version=version or None, **config)
+    except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as e:
+        raise ConfigError(
+            f"tfds:{spec}: not prepared in {root}; run `python -m imgcls.prepare --name={spec} "
+            f"--data_dir={root}`{_manual(name)} ({one_line(e)[:80]})"
+        ) from None
+    if builder.info.file_format.value != "array_record":
+        raise ConfigError(
+            f"tfds:{spec}: {builder.data_dir} is {builder.info.file_format.value}, which has no "
+            f"random access; run `python -m imgcls.prepare --convert={builder.data_dir} "
+            f"--to={root.rstrip('/')}_array_record` and set config.data.dir to that"
+        )
+    return builder
+
+
+def _manual(name: str) -> str:
+    """A hint for the data sets whose archives must be fetched by hand."""
+    by_hand = ("imagenet2012", "imagenet_resized", "resisc45", "dtd_manual", "celeb_a_hq")
+    return " with --manual_dir=DIR for the archives you downloaded" if name in by_hand else ""

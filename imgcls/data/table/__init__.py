@@ -1,0 +1,1 @@
+"""The table of examples that every label format fills."""

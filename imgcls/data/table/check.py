@@ -1,0 +1,137 @@
+"""Checks a table of examples against its files, and puts it in order."""
+
+import collections
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from absl import logging
+
+from imgcls.core.errors import ConfigError
+from imgcls.data.files import Files
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.classes import read_classes, write_classes
+from imgcls.data.table.locate import locate
+from imgcls.data.table.problems import Problems
+from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table, _is_line
+
+
+class CheckedTable(NamedTuple):
+    """A table without mistakes.
+
+    Attributes:
+      items: examples, sorted by path; all of them have a split, or none.
+      class_names: of the K classes.
+      multi_label: whether an example may have any number of labels.
+      problems: what was left out.
+    """
+
+    items: list[Item]
+    class_names: tuple[str, ...]
+    multi_label: bool
+    problems: Problems
+
+
+def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
+    """Checks a table against its files, and puts it in order.
+
+    Args:
+      table: what a reader found.
+      files: its pictures.
+      on_error: 'fail' raises at entries that are wrong, 'skip' leaves them out.
+
+    Raises:
+      ConfigError: problems with `on_error='fail'`; or several labels with `multi_label=False`.
+    """
+    multi_label = _is_multi_label(table)
+    problems, place = table.problems, table.classes_file
+    known = read_classes(place)
+    labels = {label for item in table.items for label in item.labels} | table.classes
+    for name in sorted(name for name in table.classes if not _is_line(name)):
+        problems.add(kinds.MALFORMED, f"the class {name!r} is no line of text")
+        labels.discard(name)
+    names = tuple(sorted(labels)) if known is None else known
+    items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
+    items = list(_without_repeats(items, problems))
+    problems.hints[kinds.UNKNOWN] = f"add it at the end of {place}, or remove that file"
+    items = list(_with_labels(items, set(names), multi_label, problems))
+    items = list(_with_splits(items, problems))
+    items = list(_with_whole_groups(items, problems))
+    if problems and on_error == "fail":
+        raise ConfigError(
+            f"{table.said}: {problems}; mend the file or set config.data.on_error=skip"
+        )
+    if problems:
+        logging.warning("%s: left out: %s", table.said, problems)
+    if known is None and names:
+        write_classes(names, place)
+    return CheckedTable(items, names, multi_label, problems)
+
+
+def _is_multi_label(table: Table) -> bool:
+    several = next((item for item in table.items if len(item.labels) > 1), None)
+    if table.multi_label is False and several is not None:
+        raise ConfigError(
+            f"{table.said}: config.data.multi_label=False, but {several.path} has the labels "
+            f"{', '.join(several.labels)}; leave one, or set config.data.multi_label=True"
+        )
+    return table.listed or several is not None if table.multi_label is None else table.multi_label
+
+
+def _without_repeats(items: list[Item], problems: Problems) -> Iterable[Item]:
+    """One item a picture; where two of them differ, none."""
+    by_path = collections.defaultdict(list)
+    for item in items:
+        by_path[item.path].append(item)
+    for path, same in by_path.items():
+        if len({(frozenset(i.labels), i.split, i.group) for i in same}) > 1:
+            problems.add(kinds.CONFLICT, path)
+            continue
+        if len(same) > 1:
+            problems.add(kinds.DUPLICATE, path)
+        yield same[0]
+
+
+def _with_labels(
+    items: list[Item], known: set[str], multi_label: bool, problems: Problems
+) -> Iterable[Item]:
+    for item in items:
+        unknown = [label for label in item.labels if label not in known]
+        if unknown:
+            problems.add(kinds.UNKNOWN, f"{unknown[0]!r} of {item.path}")
+        elif not item.labels and not multi_label:
+            problems.add(kinds.UNLABELLED, item.path)
+        else:
+            yield item
+
+
+def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
+    """Each item with its split; where no file says one, folders named for splits may."""
+    if any(item.split for item in items):
+        for item in items:
+            if item.split:
+                yield item
+            else:
+                problems.add(kinds.MALFORMED, f"{item.path} has no split, others have")
+        return
+    parts = [item.path.split("/")[:-1] for item in items]
+    depth = 0
+    while parts and all(len(p) > depth for p in parts) and len({p[depth] for p in parts}) == 1:
+        depth += 1
+    splits = [SPLITS.get(p[depth]) if len(p) > depth else None for p in parts]
+    if None in splits:
+        yield from items
+        return
+    for item, split in zip(items, splits, strict=True):
+        yield item._replace(split=split)
+
+
+def _with_whole_groups(items: list[Item], problems: Problems) -> Iterable[Item]:
+    """Leaves out what cuts a group: all outside of the split that holds most of it."""
+    splits = collections.defaultdict(collections.Counter)
+    for item in items:
+        if item.group is not None:
+            splits[item.group][item.split] += 1
+    homes = {group: max(FRACTIONS, key=lambda s: n[s]) for group, n in splits.items() if len(n) > 1}
+    for group in homes:
+        problems.add(kinds.TWO_SPLITS, f"{group}: {' and '.join(s for s in splits[group])}")
+    return [i for i in items if i.group not in homes or i.split == homes[i.group]]

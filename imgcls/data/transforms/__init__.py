@@ -1,0 +1,1 @@
+"""Transforms of examples on the host, and of batches on the device."""

@@ -1,0 +1,114 @@
+"""The transform mini-language: `'random_resized_crop(224, scale=(0.2, 1.0))|flip'` -> callables.
+
+A recipe is a chain of registered names, divided by `|`, each with literal arguments or none.
+"""
+
+import ast
+import inspect
+import math
+import numbers
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from imgcls.core.errors import ConfigError, did_you_mean
+
+
+def parse(text: str, registry: Mapping[str, Callable], where: str) -> list:
+    """Builds the transforms of a recipe in their order.
+
+    Args:
+      text: the recipe; blank means no transforms.
+      registry: factories by name; their signatures say which arguments are valid.
+      where: the config key that holds `text`, for messages.
+
+    Returns:
+      What the factories returned.
+
+    Raises:
+      ConfigError: bad syntax, an unknown name, or an argument that the factory doesn't take.
+    """
+    if not text.strip():
+        return []
+    return [_build(part.strip(), registry, where) for part in text.split("|")]
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raises a ValueError unless `value` is a number in [low, high]."""
+    # NaN compares false and is refused too.
+    if not (isinstance(value, numbers.Real) and low <= value <= high):
+        raise ValueError(f"{name}={value!r} must be a number {_interval(low, high)}")
+
+
+def check_integer(name: str, value: Any, low: int) -> None:
+    """Raises a ValueError unless `value` is an integer of at least `low`."""
+    if not (isinstance(value, int) and value >= low):
+        raise ValueError(f"{name}={value!r} must be an integer of at least {low}")
+
+
+def check_range(name: str, value: Any, low: float, high: float = math.inf) -> None:
+    """Raises a ValueError unless `value` is a pair of rising numbers in [low, high]."""
+    pair = value if isinstance(value, tuple | list) and len(value) == 2 else ()
+    is_number = [isinstance(v, numbers.Real) for v in pair]
+    if not pair or not all(is_number) or not low <= pair[0] <= pair[1] <= high:
+        raise ValueError(f"{name}={value!r} must be a pair (low, high) {_interval(low, high)}")
+
+
+def check_choice(name: str, value: Any, valid: Collection[str]) -> None:
+    """Raises a ValueError unless `value` is one of `valid`."""
+    if value not in valid:
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(valid)}")
+
+
+def _interval(low: float, high: float) -> str:
+    return f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+
+
+def _build(part: str, registry: Mapping[str, Callable], where: str) -> Any:
+    name, args, kwargs = _parse_call(part, where)
+    if name not in registry:
+        raise ConfigError(
+            f"{where}: unknown transform {name!r}{did_you_mean(name, registry)}; "
+            f"valid: {', '.join(sorted(registry))}"
+        )
+    factory = registry[name]
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(*args, **kwargs)
+    except TypeError as e:
+        raise ConfigError(f"{where}: {part}: {e}; valid: {name}{_arguments(signature)}") from e
+    try:
+        return factory(*args, **kwargs)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"{where}: {part}: {e}") from e
+
+
+def _parse_call(part: str, where: str) -> tuple[str, list, dict[str, Any]]:
+    """`'name'` or `'name(literals)'` -> name, positional and keyword arguments."""
+    try:
+        node = ast.parse(part, mode="eval").body
+    except (SyntaxError, ValueError):
+        node = None
+    if isinstance(node, ast.Name):
+        return node.id, [], {}
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+        raise ConfigError(
+            f"{where}: can't read {part!r}; write transforms as name or name(arguments), with "
+            "a single | between two of them"
+        )
+    try:
+        args = [ast.literal_eval(arg) for arg in node.args]
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+    except ValueError as e:
+        raise ConfigError(
+            f"{where}: {part}: arguments must be written out as numbers, strings or tuples, "
+            "without names or arithmetic"
+        ) from e
+    if None in kwargs or len(kwargs) < len(node.keywords):
+        raise ConfigError(f"{where}: {part}: every keyword once, and no **")
+    return node.func.id, args, kwargs
+
+
+def _arguments(signature: inspect.Signature) -> str:
+    """`(size, p=0.5)`: the signature without its annotations."""
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+    return str(inspect.Signature(bare))

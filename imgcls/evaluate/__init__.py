@@ -1,0 +1,1 @@
+"""Metrics of trained models. `python -m imgcls.evaluate` evaluates a checkpoint."""

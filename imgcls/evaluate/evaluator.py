@@ -1,0 +1,6 @@
+"""What an evaluator is, and the registry of evaluators."""
+
+from imgcls.core.registry import Registry
+
+EVALUATORS: Registry[type] = Registry("evaluator", "imgcls.evaluate.evaluators")
+register_evaluator = EVALUATORS.register

@@ -1,0 +1,100 @@
+"""A picture of what a generative objective makes of some examples."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+from PIL import Image, ImageDraw
+
+from imgcls.core.errors import ConfigError
+from imgcls.data.create import open_split
+from imgcls.data.sources.subset import Subset
+from imgcls.evaluate.evaluator import register_evaluator
+from imgcls.evaluate.gather import gather, make_eval_fn
+
+ROWS = ("input", "masked", "output")
+# Smaller images are enlarged to this and more; then come the gap between cells and the left margin.
+SIDE, GAP, MARGIN = 64, 2, 48
+
+
+@register_evaluator("reconstructions")
+class Reconstructions:
+    """A column for each example: the input, what is left of it behind the mask, the output.
+
+    The examples are spread evenly over the split, and the masks are the same every time.
+
+    Args:
+      config, objective, mesh, data_info: of the run.
+      split: where the examples come from.
+      examples: how many; all where there are fewer.
+
+    Raises:
+      ConfigError: the objective does not reconstruct images.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        objective,
+        mesh: Mesh,
+        data_info,
+        split: str = "test",
+        examples: int = 8,
+    ):
+        if not hasattr(objective, "reconstruct"):
+            raise ConfigError(
+                f"config.objective.name={config.objective.name!r} reconstructs no images; use an "
+                "evaluator of features, such as type 'knn'"
+            )
+        source = open_split(config, split)
+        count = min(examples, len(source))
+        self._source = Subset(source, np.linspace(0, len(source) - 1, count).round().astype(int))
+        self._config, self._mesh = config, mesh
+
+        def outputs(params, model_state, batch):
+            images = objective.reconstruct(params, model_state, batch, jax.random.key(0))
+            shown = {
+                row: denormalize(images[row], config.data.mean, config.data.std) for row in ROWS
+            }
+            return shown | {"mask": batch["mask"]}
+
+        self._outputs = make_eval_fn(outputs, config, mesh)
+        self.protocol = (
+            f"reconstructions: {', '.join(ROWS)} of {count} examples of {split} ({len(source):,})"
+        )
+
+    def run(self, variables: dict[str, tuple]) -> dict[str, np.ndarray]:
+        """A picture `grid` of each set of variables."""
+        collected, _ = gather(
+            self._outputs, variables, self._config, self._source, self._mesh, len(self._source)
+        )
+        return {
+            f"{prefix}grid": draw_grid({row: images[row] for row in ROWS})
+            for prefix, images in collected.items()
+            if len(images["mask"])
+        }
+
+
+def denormalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+    """What the model gets -> uint8 pixels: the inverse of `batch_transforms.normalize`."""
+    pixels = (images * jnp.array(std) + jnp.array(mean)) * 255
+    return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
+
+
+def draw_grid(rows: dict[str, np.ndarray]) -> np.ndarray:
+    """Rows of equally many images `[N, H, W, C]`, with their names -> uint8 `[height, width, 3]`.
+
+    Grey images come out as RGB, and small ones enlarged by a whole factor.
+    """
+    images = np.stack(list(rows.values()))
+    images = np.broadcast_to(images, (*images.shape[:-1], 3))
+    factor = -(-SIDE // max(images.shape[2:4]))
+    images = images.repeat(factor, 2).repeat(factor, 3)
+    cells = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    r, n, h, w, c = cells.shape
+    sheet = cells.transpose(0, 2, 1, 3, 4).reshape(r * h, n * w, c)
+    canvas = Image.fromarray(np.pad(sheet, ((0, 0), (MARGIN, 0), (0, 0)), constant_values=255))
+    for number, name in enumerate(rows):
+        ImageDraw.Draw(canvas).text((4, (number + 0.5) * h - 6), name, fill=(0, 0, 0))
+    return np.asarray(canvas)

@@ -1,0 +1,96 @@
+"""Features of whole splits, and what evaluators that probe them have in common."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from imgcls.core.errors import ConfigError, TrainingError
+from imgcls.data.create import open_split
+from imgcls.data.sources.source import Source, check_classes
+from imgcls.evaluate.gather import gather, make_eval_fn
+
+
+class Features(NamedTuple):
+    """Of the N examples of a source that could be read, in its order.
+
+    Attributes:
+      values: `{prefix: float32 [N, D]}`.
+      labels: int `[N]`.
+      index: int `[N]`, each example's number in the source.
+    """
+
+    values: dict[str, np.ndarray]
+    labels: np.ndarray
+    index: np.ndarray
+
+
+class FeatureReader:
+    """Gives the features of splits: one program for all of them.
+
+    Args:
+      config, objective, mesh, data_info: of the run.
+      layer: one of the objective's `feature_layers`.
+      batch_size: over all devices; None is the training batch.
+
+    Raises:
+      ConfigError: no such layer.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        objective,
+        mesh: Mesh,
+        data_info,
+        layer: str,
+        batch_size: int | None,
+    ):
+        if layer not in objective.feature_layers:
+            raise ConfigError(
+                f"layer={layer!r}: config.objective.name={config.objective.name!r} has "
+                f"{', '.join(objective.feature_layers)}"
+            )
+
+        def outputs(params, model_state, batch):
+            values = objective.features(params, model_state, batch, layer)
+            return {"values": values} | {key: batch[key] for key in ("label", "index", "mask")}
+
+        self._outputs = make_eval_fn(outputs, config, mesh)
+        self._config, self._mesh, self._batch_size = config, mesh, batch_size
+        self._class_names = data_info.class_names
+
+    def open(self, split: str) -> Source:
+        """A split that has one label per example, of the model's classes."""
+        source = open_split(self._config, split)
+        if source.multi_label:
+            raise ConfigError(
+                f"split {split!r}: the labels are multi-label, and features are judged by one "
+                "class per example; use type 'classification'"
+            )
+        check_classes(source.class_names, self._class_names, f"split {split!r}")
+        return source
+
+    def read(self, variables: dict[str, tuple], source: Source) -> Features:
+        """The source's features for each set of variables, in one pass; on every process.
+
+        All N x D of them are held in memory: 10.5 GB for ImageNet's training images at D = 2,048.
+
+        Raises:
+          ConfigError: no example could be read.
+          TrainingError: a feature is not finite.
+        """
+        collected, _ = gather(
+            self._outputs, variables, self._config, source, self._mesh, self._batch_size
+        )
+        first = next(iter(collected.values()))
+        if not len(first["label"]):
+            raise ConfigError("evaluation: no example of the split can be read; name another split")
+        values = {prefix: outputs["values"] for prefix, outputs in collected.items()}
+        if not all(np.isfinite(x).all() for x in values.values()):
+            raise TrainingError(
+                "evaluation: the model's features are not finite; lower the learning rate, or "
+                "evaluate an earlier checkpoint"
+            )
+        return Features(values, first["label"], first["index"])

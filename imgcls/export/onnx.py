@@ -1,0 +1,82 @@
+"""A model as ONNX, by jax2onnx, and back through onnxruntime: requirements-onnx.txt."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export as jax_export
+
+from imgcls.core.errors import ConfigError, one_line
+from imgcls.export.logits import Logits
+
+
+def to_onnx(logits: Logits, shape: tuple[int, int, int]) -> bytes:
+    """The ONNX model; b is dynamic.
+
+    Raises:
+      ConfigError: the converter fails.
+    """
+    # It reports plugins that it can't load, for libraries that have nothing to do with us.
+    logging.disable(logging.ERROR)
+    try:
+        from jax2onnx import to_onnx as convert
+
+        spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
+        program = _slice_windows(jax.make_jaxpr(logits)(spec))
+        names = {"input_names": ["images"], "output_names": ["logits"]}
+        return convert(program, [spec], model_name="imgcls", **names).SerializeToString()
+    except Exception as e:
+        raise ConfigError(
+            f"--format=onnx: jax2onnx can't convert this model: {one_line(e)[:200]}: use "
+            "--format=stablehlo"
+        ) from e
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def run_onnx(data: bytes) -> Logits:
+    """The model of a file on onnxruntime's CPU, as a function."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})[0]
+
+
+def _slice_windows(closed) -> Logits:
+    """A program's function, with its poolings as maxima and sums of strided slices.
+
+    The converter pools over all four axes, and onnxruntime over three at most.
+    """
+    combine = {"reduce_window_max": (jnp.maximum, -np.inf), "reduce_window_sum": (jnp.add, 0)}
+
+    def pool(operator, padding_value, x, window_dimensions, window_strides, padding, **_):
+        x = jnp.pad(x, padding, constant_values=padding_value) if np.any(padding) else x
+        total = None
+        for place in np.ndindex(*window_dimensions):
+            part = x
+            for axis, (start, size) in enumerate(zip(place, window_dimensions, strict=True)):
+                if size > 1:
+                    stop = part.shape[axis] - size + start + 1
+                    stride = window_strides[axis]
+                    part = jax.lax.slice_in_dim(part, start, stop, stride, axis)
+            total = part if total is None else operator(total, part)
+        return total
+
+    def run(jaxpr, consts, *args):
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+        for equation in jaxpr.eqns:
+            given = [v.val if hasattr(v, "val") else values[v] for v in equation.invars]
+            name, params = equation.primitive.name, equation.params
+            inner = params.get("jaxpr", params.get("call_jaxpr"))
+            if name in combine:
+                results = [pool(*combine[name], *given, **params)]
+            elif inner is not None:
+                results = run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), *given)
+            else:
+                results = equation.primitive.bind(*given, **params)
+                results = results if equation.primitive.multiple_results else [results]
+            values |= zip(equation.outvars, results, strict=True)
+        return [v.val if hasattr(v, "val") else values[v] for v in jaxpr.outvars]
+
+    return lambda x: run(closed.jaxpr, closed.consts, x)[0]

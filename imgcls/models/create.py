@@ -1,0 +1,72 @@
+"""Builds a model by name."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from imgcls.core.errors import ConfigError, did_you_mean
+from imgcls.models.registry import model_entry
+
+
+def create_model(
+    name: str,
+    num_classes: int = 1000,
+    *,
+    in_channels: int = 3,
+    dtype: str | jnp.dtype = "float32",
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
+    remat: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Makes the module of a model; its parameters come from `module.init`.
+
+    Args:
+      name: one of `list_models()`, or a name that a family's pattern accepts, such as "vit_s4".
+      num_classes: number of logits.
+      in_channels: channels of the pictures: 3 for colour, 1 for grey, any other.
+      dtype: of the computation: float32 or bfloat16.
+      drop_rate: dropout, where the family's paper puts it; None is the model's default.
+      drop_path: stochastic depth of the last residual block; None is the model's default.
+      remat: recompute the blocks in the backward pass, for less memory.
+      **options: other fields of the module class, for example `virtual_batch_size=32`.
+
+    Raises:
+      ConfigError: unknown name, option or dtype, `drop_path` of a model without residual blocks,
+        or a number of classes or channels below 1.
+    """
+    entry = model_entry(name)
+    for option, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
+        if value is not None:
+            options[option] = value
+    if "drop_path" not in entry.options and not options.get("drop_path", 1.0):
+        del options["drop_path"]
+    for option in options:
+        if option not in entry.options:
+            raise ConfigError(
+                f"model {name!r} has no option {option!r}{did_you_mean(option, entry.options)}; "
+                f"valid: {', '.join(entry.options)}"
+            )
+    if not 0 <= (drop_rate or 0.0) < 1:
+        raise ConfigError(f"drop_rate is {drop_rate}: write a number from 0 to below 1")
+    for what, number in (("num_classes", num_classes), ("in_channels", in_channels)):
+        if number < 1:
+            raise ConfigError(f"{what} is {number}: write a number of 1 or more")
+    return entry.module(
+        num_classes=num_classes,
+        in_channels=in_channels,
+        dtype=_compute_dtype(dtype),
+        remat=remat,
+        **{**entry.defaults, **options},
+    )
+
+
+def _compute_dtype(dtype: str | jnp.dtype) -> jnp.dtype:
+    try:
+        compute_dtype = jnp.dtype(dtype)
+    except TypeError:
+        compute_dtype = None
+    if compute_dtype not in (jnp.dtype("float32"), jnp.dtype("bfloat16")):
+        raise ConfigError(f"model dtype is {dtype!r}: write 'float32' or 'bfloat16'")
+    return compute_dtype

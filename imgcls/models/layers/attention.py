@@ -1,0 +1,110 @@
+"""Attention in the form that the platform computes fastest; the values are the same.
+
+XLA's CPU backend neither fuses the softmax's gradient nor likes the heads in the middle of the
+shape. GPUs have cuDNN's fused kernels for half precision. All else takes JAX's own function.
+"""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from imgcls.core.errors import ConfigError
+from imgcls.models.layers.operations import is_fast
+
+IMPLEMENTATIONS = ("auto", "xla", "cudnn")
+# On a CPU the scores of a few images at a time stay in its cache, from the product that makes them
+# to the one that takes them; each group of images makes the program longer.
+GROUP_BYTES = 2**20
+MAX_GROUPS = 8
+
+
+def attend(qkv: jax.Array, *, train: bool, implementation: str = "auto") -> jax.Array:
+    """softmax(Q K^T / sqrt(d)) V of every head (Vaswani et al. 2017, arXiv:1706.03762, eq. 1).
+
+    Args:
+      qkv: queries, keys and values, `[B, N, 3, heads, d]`.
+      train: without gradients it is JAX's own form, which other programs can read from an exported
+        model.
+      implementation: "cudnn" is the fused kernel of NVIDIA GPUs (half precision), "xla" what the
+        compiler makes; "auto" takes the first where it can be had.
+
+    Returns:
+      `[B, N, heads, d]`; the softmax is float32.
+
+    Raises:
+      ConfigError: no such implementation, or cuDNN has none for this platform, shape or dtype.
+    """
+    if implementation not in IMPLEMENTATIONS:
+        choices = ", ".join(map(repr, IMPLEMENTATIONS))
+        raise ConfigError(f"model.attention={implementation!r}: write one of {choices}")
+    if train and implementation != "cudnn" and is_fast(qkv):
+        return _attend(qkv)
+    query, key, value = (qkv[:, :, index] for index in range(3))
+    if implementation == "cudnn" or (implementation == "auto" and _is_for_cudnn(qkv)):
+        try:
+            return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+        except (NotImplementedError, RuntimeError, ValueError) as e:
+            if implementation == "cudnn":
+                raise ConfigError(f"model.attention='cudnn': {e}; write 'auto' or 'xla'") from e
+    return jax.nn.dot_product_attention(query, key, value)
+
+
+def _is_for_cudnn(qkv: jax.Array) -> bool:
+    return jax.default_backend() == "gpu" and qkv.dtype in (jnp.bfloat16, jnp.float16)
+
+
+@jax.custom_vjp
+def _attend(qkv: jax.Array) -> jax.Array:
+    return _forward_in_groups(qkv)[0]
+
+
+def _forward_in_groups(qkv):
+    outs, kept = zip(*map(_forward, _split(qkv, _count_groups(qkv))), strict=True)
+    return jnp.concatenate(outs), kept
+
+
+def _backward_in_groups(kept, grad):
+    pairs = zip(kept, _split(grad, len(kept)), strict=True)
+    return (jnp.concatenate([_backward(*pair) for pair in pairs]),)
+
+
+_attend.defvjp(_forward_in_groups, _backward_in_groups)
+
+
+def _count_groups(qkv: jax.Array) -> int:
+    """One where the batch may lie on several devices, which groups would cut across."""
+    if jax.device_count() > 1:
+        return 1
+    batch, tokens, _, heads, _ = qkv.shape
+    scores = batch * heads * tokens**2 * qkv.dtype.itemsize
+    return max(1, min(batch, MAX_GROUPS, scores // GROUP_BYTES))
+
+
+def _split(x: jax.Array, groups: int) -> list[jax.Array]:
+    """x `[B, ...]` in `groups` parts that differ by one image at most."""
+    bounds = [index * len(x) // groups for index in range(groups + 1)]
+    return [x[start:stop] for start, stop in itertools.pairwise(bounds)]
+
+
+def _forward(qkv):
+    query, key, value = (qkv[:, :, index].transpose(0, 2, 1, 3) for index in range(3))
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("bhqd,bhkd->bhqk", query, key)
+    # Normalised after the product with V: a pass over [N, d] in place of one over [N, N].
+    weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
+    scale = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
+    out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) * scale
+    return out.transpose(0, 2, 1, 3), (query, key, value, weights, scale, out)
+
+
+def _backward(kept, grad):
+    """The softmax's by the rows' sums of grad * out (Dao et al. 2022, arXiv:2205.14135, B.2)."""
+    query, key, value, weights, scale, out = kept
+    grad = grad.transpose(0, 2, 1, 3) * scale
+    d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, grad)
+    d_weights = jnp.einsum("bhqd,bhkd->bhqk", grad, value)
+    d_scores = weights * (d_weights - jnp.sum(grad * out, axis=-1, keepdims=True))
+    d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key) * query.shape[-1] ** -0.5
+    d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
+    return jnp.stack([x.transpose(0, 2, 1, 3) for x in (d_query, d_key, d_value)], axis=2)

@@ -1,0 +1,118 @@
+"""Convolutions and what goes with them."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgcls.models.layers.convolution import convolve
+from imgcls.models.layers.norm import BatchNorm
+
+# Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+class ConvNormAct(nn.Module):
+    """Convolution, BatchNorm, ReLU.
+
+    Attributes:
+      features: channels out.
+      kernel: sides of the kernel; one number is a square.
+      stride: in both directions.
+      padding: zeros on every side, or (rows, columns) of them; None keeps the size at stride 1.
+        It is symmetric, as in torch: "SAME" would pad a stride of 2 on one side only.
+      groups: of channels that are convolved on their own.
+      act: whether the ReLU is there.
+      use_bias: of the convolution.
+      scale_init: of the BatchNorm.
+      virtual_batch_size, epsilon: see `BatchNorm`.
+      dtype: of the computation.
+    """
+
+    features: int
+    kernel: int | tuple[int, int] = 1
+    stride: int = 1
+    padding: int | tuple[int, int] | None = None
+    groups: int = 1
+    act: bool = True
+    use_bias: bool = False
+    scale_init: Callable = nn.initializers.ones
+    virtual_batch_size: int | None = None
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, H, W, C]` -> `[B, H', W', features]`."""
+        x = conv(
+            self.features,
+            self.kernel,
+            self.stride,
+            self.padding,
+            groups=self.groups,
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+        x = BatchNorm(
+            self.virtual_batch_size,
+            epsilon=self.epsilon,
+            dtype=self.dtype,
+            scale_init=self.scale_init,
+            name="bn",
+        )(x, train=train)
+        return nn.relu(x) if self.act else x
+
+
+def conv(
+    features: int,
+    kernel: int | tuple[int, int],
+    stride: int = 1,
+    padding: int | tuple[int, int] | None = None,
+    *,
+    groups: int = 1,
+    use_bias: bool = False,
+    kernel_init: Callable = he_normal,
+    dtype: jnp.dtype,
+    name: str,
+) -> nn.Conv:
+    """A convolution with symmetric zero padding; the arguments are those of `ConvNormAct`."""
+    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    if padding is None:
+        padding = tuple(side // 2 for side in sides)
+    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+    return nn.Conv(
+        features,
+        sides,
+        strides=stride,
+        padding=((rows, rows), (columns, columns)),
+        feature_group_count=groups,
+        use_bias=use_bias,
+        kernel_init=kernel_init,
+        dtype=dtype,
+        conv_general_dilated=convolve,
+        name=name,
+    )
+
+
+class SqueezeExcite(nn.Module):
+    """Channels weighted by a gate computed from their means.
+
+    Hu et al. 2017, arXiv:1709.01507, section 3.
+
+    Attributes:
+      squeezed: channels between the two layers.
+      dtype: of the computation.
+    """
+
+    squeezed: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """x `[B, H, W, C]` -> the same shape."""
+        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
+        gate = conv(self.squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(gate)
+        gate = conv(x.shape[-1], 1, use_bias=True, dtype=self.dtype, name="fc2")(nn.relu(gate))
+        return x * nn.sigmoid(gate)

@@ -1,0 +1,80 @@
+"""Normalisation layers."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from imgcls.core.errors import ConfigError
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) over fixed virtual batches.
+
+    In training, each group of `virtual_batch_size` consecutive examples is normalised by its own
+    mean and variance ("ghost batches", Hoffer et al. 2017, arXiv:1705.08741, algorithm 1), so
+    the result depends neither on the number of devices nor on the batch they share. Devices
+    shard the axis of groups, and no statistics cross between them.
+
+    The running mean and (biased) variance move once a step, towards the average over the groups:
+    new = momentum * old + (1 - momentum) * average. They are used if `train` is false, and while
+    the module is initialised.
+
+    Attributes:
+      virtual_batch_size: examples per group; None takes the whole batch as one group.
+      momentum: weight of the old running statistics.
+      epsilon: added to the variance.
+      dtype: of the output. Statistics, parameters and the arithmetic are float32.
+      scale_init: initialiser of the scale.
+    """
+
+    virtual_batch_size: int | None = None
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: jnp.dtype = jnp.float32
+    scale_init: Callable = nn.initializers.ones
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalises x `[B, ..., C]` per channel.
+
+        Raises:
+          ConfigError: in training, B is not a multiple of `virtual_batch_size`.
+        """
+        channels = x.shape[-1]
+        scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        if not train or self.is_initializing():
+            a, b = self._affine(running_mean.value, running_var.value, scale, bias)
+            return (x.astype(jnp.float32) * a + b).astype(self.dtype)
+
+        groups = self._split(x).astype(jnp.float32)
+        # One pass over the activations: XLA fuses both sums into one reduction.
+        axes = tuple(range(1, groups.ndim - 1))
+        mean = jnp.mean(groups, axes)
+        var = jnp.maximum(jnp.mean(jnp.square(groups), axes) - jnp.square(mean), 0.0)
+        for running, group in ((running_mean, mean), (running_var, var)):
+            average = jnp.mean(group, axis=0)
+            running.value = self.momentum * running.value + (1.0 - self.momentum) * average
+        a, b = (jnp.expand_dims(value, axes) for value in self._affine(mean, var, scale, bias))
+        return (groups * a + b).astype(self.dtype).reshape(x.shape)
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        """`[B, ..., C]` -> `[B / v, v, ..., C]`."""
+        size = self.virtual_batch_size or x.shape[0]
+        if x.shape[0] % size:
+            raise ConfigError(
+                f"BatchNorm: batch of {x.shape[0]} does not divide into groups of "
+                f"virtual_batch_size={size}: make the batch size a multiple of it"
+            )
+        return x.reshape(x.shape[0] // size, size, *x.shape[1:])
+
+    def _affine(
+        self, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """(a, b) with x * a + b the normalised x: one multiply-add an activation."""
+        a = scale * jax.lax.rsqrt(var + self.epsilon)
+        return a, bias - mean * a

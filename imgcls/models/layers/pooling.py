@@ -1,0 +1,38 @@
+"""Pooling."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bool = False):
+    """Maximum over windows, `[B, H, W, C]`; with `ceil` the last window may hang over the edge."""
+    pads = []
+    for size in x.shape[1:3]:
+        rest = (size + 2 * padding - side) % stride
+        pads.append((padding, padding + (stride - rest if ceil and rest else 0)))
+    return nn.max_pool(x, (side, side), strides=(stride, stride), padding=pads)
+
+
+def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
+    """Mean over windows, `[B, H, W, C]`; zeros of the padding count."""
+    pads = ((padding, padding),) * 2
+    return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)
+
+
+def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
+    """Means over a grid of side x side windows that cover x `[B, H, W, C]`, whatever its size.
+
+    Window i spans floor(i * size / side) to ceil((i + 1) * size / side), as in torch.
+    """
+    for axis in (1, 2):
+        size = x.shape[axis]
+        if size == side:
+            continue
+        weights = np.zeros((side, size), np.float32)
+        for i in range(side):
+            window = slice(i * size // side, -(-(i + 1) * size // side))
+            weights[i, window] = 1 / (window.stop - window.start)
+        x = jnp.moveaxis(jnp.tensordot(weights.astype(x.dtype), x, (1, axis)), 0, axis)
+    return x

@@ -1,0 +1,1 @@
+"""Pretrained weights of other projects: names, layouts, files."""

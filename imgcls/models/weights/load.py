@@ -1,0 +1,258 @@
+"""Weights of other projects and of our own runs: `config.init_from`.
+
+`init_from` is `PROJECT:WHERE` or just a path:
+
+- `timm:vit_base_patch16_224.augreg_in1k` (from huggingface.co), `timm:/path/model.safetensors`;
+- `torchvision:/path/resnet50.pth`;
+- `augreg:/path/B_16.npz`: google-research/vision_transformer or big_vision;
+- `cadene:/path/bninception.pth`: pretrained-models.pytorch;
+- `/path/model.safetensors`: whichever of these has its names;
+- `/path/of/a/workdir`: a run of ours; its averaged parameters where it has any, and of
+  pre-training the backbone alone.
+"""
+
+import dataclasses
+import os
+import re
+
+import flax.linen as nn
+import jax
+import numpy as np
+from flax import traverse_util
+
+from imgcls.core.errors import ConfigError
+from imgcls.models.vit import resample_positions
+from imgcls.models.weights import arrays, files
+from imgcls.models.weights.tables import (
+    AUXILIARY,
+    CLASSIFIERS,
+    STEM,
+    Layout,
+    layouts,
+)
+
+PROJECTS = ("timm", "torchvision", "augreg", "cadene")
+HEADS = ("auto", "fresh", "zero")
+
+
+@dataclasses.dataclass
+class Report:
+    """What became of the weights; `str` of it is the line for the log."""
+
+    init_from: str
+    taken: int = 0
+    adapted: list[str] = dataclasses.field(default_factory=list)
+    left_out: list[str] = dataclasses.field(default_factory=list)
+    new: list[str] = dataclasses.field(default_factory=list)
+
+    def __str__(self) -> str:
+        parts = [f"{self.taken} arrays taken"]
+        for what in ("adapted", "left_out", "new"):
+            if entries := getattr(self, what):
+                parts.append(f"{what.replace('_', ' ')}: {', '.join(dict.fromkeys(entries))}")
+        return f"init_from {self.init_from}: {'; '.join(parts)}"
+
+
+def load(
+    init_from: str,
+    model: nn.Module,
+    shapes: dict,
+    head: str = "auto",
+    trained: dict | None = None,
+) -> tuple[dict, Report]:
+    """Loads the variables of a model from a file, or takes those of a run of ours.
+
+    Args:
+      init_from: see above.
+      model: that takes them.
+      shapes: its variables or their shapes: {"params": ..., "batch_stats": ...}.
+      head: 'auto' takes a head of as many classes, and leaves another as it was initialised;
+        'fresh' never takes one; 'zero' never takes one and starts at zero.
+      trained: variables of the run that `init_from` names, in place of a file's.
+
+    Returns:
+      (a tree like `shapes`, without the arrays that are to stay as initialised; the report).
+
+    Raises:
+      ConfigError: no such file or layout, or names or shapes that can't be placed, by name.
+    """
+    if head not in HEADS:
+        raise ConfigError(f"config.init_head={head!r}: write 'auto', 'fresh' or 'zero'")
+    wanted = {
+        path: tuple(leaf.shape)
+        for collection in shapes.values()
+        for path, leaf in traverse_util.flatten_dict(collection, sep="/").items()
+    }
+    report = Report(init_from)
+    if trained is not None:
+        given = _flatten(trained)
+    else:
+        project, where = _split(init_from)
+        choices = layouts(model, project)
+        if not choices:
+            raise ConfigError(f"init_from: {project} has no {type(model).__name__}")
+        if project == "timm" and not os.path.exists(where):
+            where = files.download(where)
+        given = _read_file(where, choices, model, wanted, report)
+    placed = _place(given, wanted, model, head, report)
+    tree = {
+        name: traverse_util.unflatten_dict(
+            {path: placed[path] for path in flat if path in placed}, sep="/"
+        )
+        for name, collection in shapes.items()
+        for flat in [traverse_util.flatten_dict(collection, sep="/")]
+    }
+    return tree, report
+
+
+def dump(model: nn.Module, variables: dict, layout: Layout) -> dict[str, np.ndarray]:
+    """The variables of a model under another project's names, laid out as in torch."""
+    flat = {
+        path: np.asarray(array, np.float32)
+        for collection in variables.values()
+        for path, array in traverse_util.flatten_dict(collection, sep="/").items()
+    }
+    named = {}
+    for path, array in flat.items():
+        (name,) = layout.names(path, model)
+        named[name] = np.ascontiguousarray(arrays.to_theirs(path, array, layout))
+    return named
+
+
+def _split(init_from: str) -> tuple[str | None, str]:
+    project, colon, where = init_from.partition(":")
+    if not colon or os.sep in project:
+        return None, os.path.expanduser(init_from)
+    if project not in PROJECTS:
+        raise ConfigError(
+            f"config.init_from={init_from!r}: unknown project {project!r}: write "
+            f"{', '.join(f'{p}:...' for p in PROJECTS)} or a path"
+        )
+    return project, os.path.expanduser(where)
+
+
+def _flatten(variables: dict) -> dict[str, np.ndarray]:
+    """Arrays by their path, without the names of the collections."""
+    flat = [traverse_util.flatten_dict(c, sep="/") for c in variables.values()]
+    return {path: np.asarray(array) for arrays in flat for path, array in arrays.items()}
+
+
+def _read_file(
+    path: str, choices: list[Layout], model, wanted: dict, report: Report
+) -> dict[str, np.ndarray]:
+    """Arrays of a file, by our names and in our layout; every name in it must find its place."""
+    theirs = {re.sub(r"^(params/(img/)?|module\.)", "", k): v for k, v in files.read(path).items()}
+    names = [{ours: choice.names(ours, model) for ours in wanted} for choice in choices]
+    known = [sum(n in theirs for many in table.values() for n in many) for table in names]
+    best = int(np.argmax(known))
+    layout, table = choices[best], names[best]
+    if not known[best]:
+        raise ConfigError(
+            f"init_from: {path} has no weights of a {type(model).__name__}: its names are "
+            f"{', '.join(list(theirs)[:3])}, ..."
+        )
+    used = {name for many in table.values() for name in many}
+    unknown = [n for n in theirs if n not in used and not re.search(layout.ignore, n)]
+    optional = [n for n in unknown if re.search(AUXILIARY, n) or n in ("cls_token", "cls")]
+    report.left_out += [re.split(r"[./]", name)[0] for name in optional]
+    if rest := [name for name in unknown if name not in optional]:
+        raise ConfigError(
+            f"init_from: {path}: no place in a {type(model).__name__} of these options for "
+            f"{', '.join(rest[:4])}{' and others' if len(rest) > 4 else ''}"
+        )
+    given = {}
+    for ours, many in table.items():
+        if all(name in theirs for name in many):
+            parts = [theirs[name].astype(np.float32) for name in many]
+            try:
+                given[ours] = arrays.from_theirs(ours, wanted[ours], layout, parts)
+            except ValueError:
+                raise ConfigError(_misfit(path, many[0], parts[0].shape, ours, wanted)) from None
+    return given
+
+
+def _place(given: dict, wanted: dict, model, head: str, report: Report) -> dict[str, np.ndarray]:
+    """Our arrays as the model takes them: fitted, or left out where that is allowed."""
+    placed = {}
+    for path, shape in wanted.items():
+        part = path.split("/")[0]
+        is_head = re.search(CLASSIFIERS, path) is not None
+        if is_head and (head != "auto" or path not in given or given[path].shape != shape):
+            if path in given:
+                report.left_out.append(f"{part} ({given[path].shape[-1]} classes)")
+            report.new.append(
+                part if re.search(AUXILIARY, path) else f"{part} ({shape[-1]} classes)"
+            )
+            if head == "zero":
+                placed[path] = np.zeros(shape, np.float32)
+        elif path in given:
+            placed[path] = _fit(path, given[path], shape, model, report)
+            report.taken += 1
+        elif re.search(AUXILIARY, path):
+            report.new.append(part)
+        else:
+            hint = "; set model.pos_embed='sincos2d' if it had none" if path == "pos_embed" else ""
+            raise ConfigError(f"init_from {report.init_from}: has no weights for {path}{hint}")
+    if unplaced := [path for path in given if path not in wanted]:
+        for path in unplaced:
+            optional = path == "cls_token" or re.search(f"{AUXILIARY}|{CLASSIFIERS}", path)
+            if not optional:
+                raise ConfigError(f"init_from {report.init_from}: no place for {path}")
+        report.left_out += [path.split("/")[0] for path in unplaced]
+    return placed
+
+
+def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
+    """The array, its stem or positions adapted to the model's pictures."""
+    if array.shape == shape:
+        return array
+    if re.search(STEM, path) and array.ndim == 4 and _but(array.shape, 2) == _but(shape, 2):
+        report.adapted.append(f"{path.split('/')[0]} ({array.shape[2]} -> {shape[2]} channels)")
+        return adapt_channels(array, shape[2])
+    if path == "pos_embed" and array.ndim == 3 and array.shape[-1] == shape[-1]:
+        return _fit_positions(array, shape, model, report)
+    raise ConfigError(_misfit(report.init_from, path, array.shape, path, {path: shape}))
+
+
+def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
+    """A stem `[h, w, C, out]` for pictures of another number of channels.
+
+    To one channel it is summed, so that a grey picture gives what it gave in colour; to more it is
+    repeated in turn and scaled by C / channels, which keeps the size of the sum (as in timm).
+    """
+    given = kernel.shape[2]
+    if channels == 1:
+        return kernel.sum(axis=2, keepdims=True)
+    repeated = np.take(kernel, np.arange(channels) % given, axis=2)
+    return repeated * np.float32(given / channels)
+
+
+def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
+    """Positions `[1, N, D]` on another grid, or without the place of the class token."""
+    prefix = model.prefix_tokens
+    tokens = array.shape[1]
+    if not prefix and int((tokens - 1) ** 0.5) ** 2 == tokens - 1:
+        array = array[:, 1:]
+        report.adapted.append("pos_embed (without the class token's)")
+    if array.shape != shape:
+        side = round((shape[1] - prefix) ** 0.5)
+        if side * side != shape[1] - prefix:
+            raise ConfigError(
+                f"init_from {report.init_from}: pos_embed can't be resampled for pictures that are "
+                "not square: train on square ones"
+            )
+        before = round((array.shape[1] - prefix) ** 0.5)
+        report.adapted.append(f"pos_embed ({before}x{before} -> {side}x{side})")
+        array = np.asarray(resample_positions(jax.numpy.asarray(array), (side, side), prefix))
+    return array
+
+
+def _but(shape: tuple, axis: int) -> tuple:
+    return shape[:axis] + shape[axis + 1 :]
+
+
+def _misfit(where: str, name: str, shape: tuple, ours: str, wanted: dict) -> str:
+    return (
+        f"init_from: {where}: {name} of shape {list(shape)} does not fit {ours} of shape "
+        f"{list(wanted[ours])}: it is the weights of another model, or of other options"
+    )

@@ -1,0 +1,11 @@
+"""What an objective is, and the registry of objectives."""
+
+from imgcls.core.registry import Registry
+
+OBJECTIVES: Registry[type] = Registry("objective", "imgcls.objectives")
+register_objective = OBJECTIVES.register
+
+
+def list_objectives() -> list[str]:
+    """Registered names, sorted."""
+    return list(OBJECTIVES)

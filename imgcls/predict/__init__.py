@@ -1,0 +1,1 @@
+"""Predictions of trained models, in Python and by `python -m imgcls.predict`."""

@@ -1,0 +1,147 @@
+"""Heat maps: where a model looked, by Grad-CAM for convolutional nets and rollout for ViTs."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imgcls.core.errors import ConfigError
+from imgcls.data.transforms import batch as batch_transforms
+from imgcls.distributed import sharding
+from imgcls.models.layers.base import EXPLAIN
+from imgcls.models.vit import ViT
+from imgcls.runs.trained import Trained, check_classifies, model_variables
+
+# Pictures that are explained at once.
+BATCH = 32
+
+
+def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Where the model looks to say a class: 0 (nowhere) to 1, the most of each picture.
+
+    A model with a map before its pooling is explained by Grad-CAM, and a ViT by attention rollout,
+    which is the same for every class. Compiled once for a model, a picture's size and B up to a
+    power of two.
+
+    Args:
+      trained: a model that classifies; the head of a pre-trained one is its probe.
+      images: uint8 `[B, H, W, C]`, as the evaluation transform leaves them.
+      classes: int `[B]`.
+
+    Returns:
+      Float32 `[B, H, W]`; all zeros where nothing speaks for the class.
+
+    Raises:
+      ConfigError: videos or volumes, no classes, or a model that shows neither a map nor attention.
+    """
+    check_classifies(trained, "this model")
+    if images.ndim != 4:
+        raise ConfigError(
+            f"heat maps are of pictures [B, H, W, C], and these are of {images.ndim - 2} axes each"
+        )
+    model, data = trained.objective.model, trained.config.data
+    variables = model_variables(trained)
+    count, shards = len(images), sharding.num_shards(trained.mesh)
+    size = min(BATCH, 1 << max(count - 1, 0).bit_length())
+    size = -(-size // shards) * shards
+    maps = np.zeros(images.shape[:3], np.float32)
+    for start in range(0, count, size):
+        part = slice(start, start + size)
+        arrays = {"image": images[part], "label": np.asarray(classes[part], np.int32)}
+        batch = {name: _pad(array, size) for name, array in arrays.items()}
+        batch = jax.device_put(batch, sharding.batch_sharding(trained.mesh))
+        found = _explain(model, tuple(data.mean), tuple(data.std), variables, batch)
+        maps[part] = np.asarray(found)[: count - start]
+    return maps
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: dict) -> jax.Array:
+    """Heat `[B, H, W]` of a batch of pictures and classes."""
+    x = batch_transforms.normalize(batch["image"], mean, std)
+    if isinstance(model, ViT):
+        heat = attention_rollout(model, variables, x)
+    else:
+        heat = grad_cam(model, variables, x, batch["label"])
+    heat = jax.image.resize(heat, x.shape[:3], "bilinear")
+    top = jnp.max(heat, axis=(1, 2), keepdims=True)
+    return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1.0), 0.0)
+
+
+def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array) -> jax.Array:
+    """Grad-CAM (Selvaraju et al. 2016, arXiv:1610.02391, equations 1 and 2).
+
+    Args:
+      model, variables: with a head.
+      x: normalised pictures `[B, H, W, C]`.
+      classes: int `[B]`; of a model with one logit 1 is the class that it speaks for, 0 the other.
+
+    Returns:
+      Float32 `[B, h, w]` of the map's size, 0 or more.
+
+    Raises:
+      ConfigError: the model shows no map.
+    """
+    _, shown = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
+    if EXPLAIN not in shown:
+        raise ConfigError(f"{type(model).__name__} shows no map before its pooling: no heat maps")
+
+    def score(offset: dict) -> tuple[jax.Array, dict]:
+        logits, state = model.apply({**variables, EXPLAIN: offset}, x, mutable=[EXPLAIN])
+        if logits.shape[-1] == 1:
+            logits = jnp.concatenate([-logits, logits], axis=-1)
+        # Examples do not meet in evaluation: the gradient of the sum is that of each.
+        return jnp.sum(jnp.take_along_axis(logits, classes[:, None], axis=-1)), state[EXPLAIN]
+
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shown[EXPLAIN])
+    gradients, maps = jax.grad(score, has_aux=True)(zeros)
+    ((gradient,), (last,)) = (jax.tree.leaves(tree) for tree in (gradients, maps))
+    weights = jnp.mean(gradient.astype(jnp.float32), axis=(1, 2))
+    return nn.relu(jnp.einsum("bhwd,bd->bhw", last.astype(jnp.float32), weights))
+
+
+def attention_rollout(model: ViT, variables: dict, x: jax.Array) -> jax.Array:
+    """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, equation 1).
+
+    How much of each patch reaches the class token, or the average over patches where that is what
+    the model reads. Heads are averaged, and half of every layer is its residual connection.
+
+    Args:
+      model: a ViT.
+      variables: its own.
+      x: normalised pictures `[B, H, W, C]`.
+
+    Returns:
+      Float32 `[B, H / patch_size, W / patch_size]`.
+    """
+    _, state = model.apply(variables, x, features=True, mutable=[EXPLAIN])
+    layers = [state[EXPLAIN][f"block{i}"]["attn"]["attention"] for i in range(model.depth)]
+    tokens = layers[0].shape[-1]
+    start = jnp.eye(tokens)[0] if model.pool == "cls" else jnp.full(tokens, 1 / tokens)
+    row = jnp.broadcast_to(start, (len(x), tokens))
+    # From the last layer to the first: a row times a matrix, in place of a product of matrices.
+    for attention in reversed(layers):
+        row = 0.5 * jnp.einsum("bq,bqk->bk", row, jnp.mean(attention, axis=1)) + 0.5 * row
+    grid = (side // model.patch_size for side in x.shape[1:3])
+    return row[:, model.prefix_tokens :].reshape(len(x), *grid)
+
+
+def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+    """A picture under its heat, uint8 `[H, W, 3]`: from dark violet to yellow.
+
+    Args:
+      image: uint8 `[H, W, C]`, of 1 or 3 channels.
+      heat: `[H, W]` in 0..1.
+    """
+    from matplotlib import colormaps
+
+    # Grey, so that the only colours are those of the heat.
+    grey = np.mean(image, axis=-1, keepdims=True)
+    colors = 255 * colormaps["plasma"](heat)[..., :3]
+    return np.round(0.5 * grey + 0.5 * colors).astype(np.uint8)
+
+
+def _pad(array: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(array, [(0, size - len(array)), *[(0, 0)] * (array.ndim - 1)])

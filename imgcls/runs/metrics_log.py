@@ -1,0 +1,237 @@
+"""What a run says: a line or a progress bar, metrics, pictures, TensorBoard events, wandb.
+
+Only process 0 writes; the others' writers do nothing.
+"""
+
+import importlib.util
+import io
+import json
+import math
+import sys
+import time
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from PIL import Image
+from tqdm import tqdm
+
+from imgcls.core import config as config_lib
+from imgcls.core.errors import ConfigError, TrainingError
+from imgcls.core.log import say
+from imgcls.core.storage import (
+    GrowingFile,
+    as_path,
+    free_bytes,
+    is_local,
+    megabytes,
+    reason,
+    replace_bytes,
+)
+
+
+class Writer:
+    """Metrics of a run, on disk and on the terminal.
+
+    Args:
+      workdir: gets `config.json`, `metrics.jsonl`, `report/` and the event files.
+      config: the run's.
+      first: the step that the run starts or continues from. Lines of later steps, written before
+        a crash and about to come again, are taken out of `metrics.jsonl`.
+      total: the last step.
+    """
+
+    def __init__(self, workdir: str, config: ConfigDict, first: int, total: int):
+        self._active, self._workdir = jax.process_index() == 0, workdir
+        self._batch_size, self._total = config.batch_size, total
+        self._step, self._since = first, time.monotonic()
+        self._bar = self._board = self._wandb = None
+        if not self._active:
+            return
+        check_wandb(config)
+        folder = as_path(workdir)
+        # What can't be written waits here for the next chance: whole files, and ends of others.
+        self._whole = {folder / "config.json": (config_lib.to_json(config) + "\n").encode()}
+        self._jsonl = GrowingFile(folder / "metrics.jsonl")
+        lines = self._jsonl.path.read_bytes() if self._jsonl.path.exists() else b""
+        if (kept := without_later_lines(lines, first)) != lines:
+            self._whole[self._jsonl.path] = kept
+        self._on_error, self._told = config.checkpoint.on_error, False
+        if config.log.tensorboard:
+            from imgcls.runs.tensorboard import Events
+
+            self._board = Events(folder, first)
+        self._store()
+        if config.log.wandb:
+            self._wandb = _start_wandb(workdir, config)
+        if sys.stderr.isatty():
+            self._bar = tqdm(initial=first, total=total, unit="step", dynamic_ncols=True)
+
+    def progress(self, step: int) -> None:
+        """Moves the bar, where there is one."""
+        if self._bar is not None:
+            self._bar.update(step - self._bar.n)
+
+    def train_metrics(
+        self, step: int, metrics: dict[str, float], unshown: dict[str, float] | None = None
+    ) -> None:
+        """Writes the training metrics of a step, with the images/s since the last call.
+
+        Args:
+          step: of the metrics.
+          metrics: are written as `train/NAME`, and shown.
+          unshown: are written by their own names.
+        """
+        seconds = time.monotonic() - self._since
+        speed = (step - self._step) * self._batch_size / max(seconds, 1e-9)
+        metrics = {**metrics, "images_per_second": speed}
+        written = {f"train/{key}": value for key, value in metrics.items()}
+        self.write(step, written | (unshown or {}))
+        if self._bar is not None:
+            self._bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {speed:.0f} img/s")
+        else:
+            left = (self._total - step) * seconds / max(step - self._step, 1)
+            shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k != "images_per_second")
+            say(f"step {step}/{self._total} {shown} {speed:.0f} img/s, {_duration(left)} left")
+        self.restart_clock(step)
+
+    def restart_clock(self, step: int) -> None:
+        """Leaves the time since the last call out of images/s: evaluation, compilation."""
+        self._step, self._since = step, time.monotonic()
+
+    def eval_metrics(self, step: int, metrics: dict[str, float | np.ndarray]) -> dict[str, float]:
+        """Writes an evaluation's metrics and saves the pictures among them; returns the numbers."""
+        numbers, pictures = split_pictures(metrics)
+        if numbers:
+            self.write(step, numbers)
+        shown = [f"{key} {value:.4f}" for key, value in numbers.items()]
+        if self._active and pictures:
+            files = encode_pictures(self._workdir, step, pictures)
+            self._whole |= files
+            shown += map(str, files)
+            if self._board is not None:
+                for key, picture in pictures.items():
+                    self._board.picture(step, key, picture)
+            self._store()
+        say(f"step {step}/{self._total} " + " ".join(shown))
+        return numbers
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """One line of `metrics.jsonl`, and the same for TensorBoard and wandb."""
+        if not self._active:
+            return
+        # JSON has no NaN.
+        values = {k: v if math.isfinite(v) else str(v) for k, v in metrics.items()}
+        line = json.dumps({"step": step, "time": time.time(), **values}) + "\n"
+        self._jsonl.waiting += line.encode()
+        if self._board is not None:
+            for key, value in metrics.items():
+                self._board.scalar(step, key, value)
+        self._store()
+        if self._wandb is not None:
+            self._wandb.log(metrics, step=step)
+
+    def close(self) -> None:
+        """Closes the bar, and says what could not be written."""
+        if self._active and self._try_to_store(at_once=True) is not None:
+            lines = self._jsonl.waiting.count(b"\n")
+            say(f"not written, and lost: {lines} lines of {self._jsonl.path}, and other logs")
+        if self._bar is not None:
+            self._bar.close()
+        if self._wandb is not None:
+            self._wandb.finish()
+
+    def _store(self) -> None:
+        """Writes what waits; says it once if that can't be, and once when it can be again.
+
+        Raises:
+          TrainingError: it can't be, with `config.checkpoint.on_error='stop'`.
+        """
+        problem = self._try_to_store()
+        if problem is not None and not self._told:
+            message = f"the logs can't be written: {problem}"
+            if self._on_error == "stop":
+                raise TrainingError(message)
+            say(f"{message}; they are kept in memory, and tried again with the next ones")
+        elif problem is None and self._told:
+            say("the logs are written again, with all that was kept")
+        self._told = problem is not None
+
+    def _try_to_store(self, at_once: bool = False) -> str | None:
+        """Writes what waits; returns what kept it from being written."""
+        path = self._jsonl.path
+        try:
+            for path in list(self._whole):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                replace_bytes(path, self._whole[path])
+                del self._whole[path]
+            for file in (self._jsonl, self._board and self._board.file):
+                if file is not None:
+                    path = file.path
+                    file.flush(at_once)
+        except Exception as e:
+            # Object stores raise what their libraries do.
+            if is_local(path) and not isinstance(e, OSError):
+                raise
+            return f"{path}: {reason(e)}, {megabytes(free_bytes(path))} are free"
+        return None
+
+
+def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """An evaluation's numbers, and its pictures (uint8 `[H, W, 3]`)."""
+    pictures = {key: value for key, value in metrics.items() if isinstance(value, np.ndarray)}
+    return {key: value for key, value in metrics.items() if key not in pictures}, pictures
+
+
+def encode_pictures(
+    workdir: str, step: int, pictures: dict[str, np.ndarray]
+) -> dict[epath.Path, bytes]:
+    """The files `WORKDIR/report/NAME_STEP.png` and what is in them."""
+    files = {}
+    for key, picture in pictures.items():
+        encoded = io.BytesIO()
+        Image.fromarray(picture).save(encoded, "png")
+        name = f"{key.replace('/', '_')}_{step:08d}.png"
+        files[as_path(workdir) / "report" / name] = encoded.getvalue()
+    return files
+
+
+def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> list[epath.Path]:
+    """Writes `WORKDIR/report/NAME_STEP.png` of each, whole or not at all; returns the paths."""
+    files = encode_pictures(workdir, step, pictures)
+    for path, data in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_bytes(path, data)
+    return list(files)
+
+
+def without_later_lines(lines: bytes, step: int) -> bytes:
+    """The lines of a metrics file up to `step`; a line cut off by a crash goes too."""
+    kept = []
+    for line in lines.splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + b"\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    return b"".join(kept)
+
+
+def _duration(seconds: float) -> str:
+    hours, rest = divmod(int(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def check_wandb(config: ConfigDict) -> None:
+    """Raises a ConfigError if the config asks for wandb and it is not installed."""
+    if config.log.wandb and importlib.util.find_spec("wandb") is None:
+        raise ConfigError("config.log.wandb=True: wandb is not installed; run `pip install wandb`")
+
+
+def _start_wandb(workdir: str, config: ConfigDict):
+    import wandb
+
+    # It writes to a folder of its own where the workdir is on no disk.
+    name, folder = as_path(workdir).name, workdir if is_local(workdir) else None
+    return wandb.init(dir=folder, name=name, id=name, resume="allow", config=config.to_dict())

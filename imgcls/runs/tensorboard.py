@@ -1,0 +1,51 @@
+"""TensorBoard event files, written when something is added to them.
+
+tensorboardX has a thread for it, which ends at the first full disk; training then waits for it for
+ever. Its records and summaries are taken from there all the same.
+"""
+
+import os
+import socket
+import struct
+import time
+
+import numpy as np
+from etils import epath
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.record_writer import masked_crc32c
+
+from imgcls.core.storage import GrowingFile
+
+
+class Events:
+    """The events of a run from one step on; those of later steps, told before, are void.
+
+    Args:
+      folder: gets the file.
+      first: the step that the run starts or continues from.
+
+    Attributes:
+      file: is to be flushed; what was added waits in it.
+    """
+
+    def __init__(self, folder: epath.Path, first: int):
+        # Files are read in the order of their names.
+        name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
+        self.file = GrowingFile(folder / name)
+        self._add(file_version="brain.Event:2")
+        self._add(step=first + 1, session_log=SessionLog(status=SessionLog.START))
+
+    def scalar(self, step: int, key: str, value: float) -> None:
+        """Adds a number."""
+        self._add(step=step, summary=summary.scalar(key, value))
+
+    def picture(self, step: int, key: str, picture: np.ndarray) -> None:
+        """Adds a picture, uint8 `[H, W, 3]`."""
+        self._add(step=step, summary=summary.image(key, picture, dataformats="HWC"))
+
+    def _add(self, **what) -> None:
+        data = Event(wall_time=time.time(), **what).SerializeToString()
+        length = struct.pack("<Q", len(data))
+        sums = (struct.pack("<I", masked_crc32c(part)) for part in (length, data))
+        self.file.waiting += length + next(sums) + data + next(sums)

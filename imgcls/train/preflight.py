@@ -1,0 +1,84 @@
+"""Whether all processes of a run were started alike; otherwise they would wait for ever."""
+
+import hashlib
+import json
+from importlib import metadata
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls.core import config as config_lib
+from imgcls.core import defaults
+from imgcls.core.errors import ConfigError
+from imgcls.core.log import say
+from imgcls.core.source_digest import source_digest
+from imgcls.core.storage import as_path
+from imgcls.data.info import DataInfo
+from imgcls.data.sources.source import Source
+from imgcls.distributed.processes import check_same
+from imgcls.runs.checksums import newest_whole, steps
+from imgcls.runs.load import load_meta
+
+PACKAGES = ("jax", "jaxlib")
+# Keys that say how one machine works; the run does not depend on them.
+LOCAL_KEYS = ("data.dir", "data.threads", "data.workers", "data.cache_gb", "compile_cache")
+# Examples whose names are compared.
+SAMPLE = 1000
+
+
+def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
+    """Checks command, code and the place in the run.
+
+    Raises:
+      ConfigError: on every process, if one differs.
+    """
+    settings = config_lib.leaves(ConfigDict(json.loads(config_lib.to_json(config))))
+    mine = {f"config.{k}": v for k, v in settings.items() if k not in LOCAL_KEYS}
+    mine |= {f"version of {name}": metadata.version(name) for name in PACKAGES}
+    mine |= {"source of imgcls": source_digest()[:12], "--accept_changes": accept_changes}
+    mine["newest checkpoint"] = _newest(workdir)
+    check_same("command", mine)
+
+
+def check_data(source: Source, info: DataInfo) -> None:
+    """Checks the training split by its length, its classes and a sample of its names.
+
+    Raises:
+      ConfigError: on every process, if one differs.
+    """
+    picked = np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).astype(int)
+    names = hashlib.sha256(repr([source.name(int(i)) for i in picked]).encode())
+    classes = hashlib.sha256(repr(info.class_names).encode())
+    mine = {
+        "number of examples": len(source),
+        "number of classes": len(info.class_names),
+        "names of classes (digest)": classes.hexdigest()[:12],
+        "examples per class": info.class_counts if len(info.class_counts) <= 20 else "",
+        "names of examples (digest)": names.hexdigest()[:12],
+    }
+    check_same("training data", mine)
+
+
+def _newest(workdir: str) -> int:
+    """Of a workdir that processes do not share, only some would see it."""
+    return max(steps(as_path(workdir) / "checkpoints"), default=0)
+
+
+def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
+    """Checks that a workdir's checkpoint is of this config.
+
+    Raises:
+      ConfigError: it is not; names every key that changed.
+    """
+    if newest_whole(as_path(workdir) / "checkpoints")[0] is None:
+        return
+    changed = config_lib.changed_keys(load_meta(workdir)[0], config)
+    serious = [key for key in changed if not defaults.is_harmless(key)]
+    told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
+    if serious and not accept_changes:
+        raise ConfigError(
+            f"{workdir} holds a run of another config: {told}. Choose a new --workdir, or add "
+            "--accept_changes to continue it so"
+        )
+    if changed:
+        say(f"the config changed: {told}")

@@ -1,0 +1,136 @@
+"""The jitted training step and the jitted evaluation functions."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import traverse_util
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from imgcls.core.state import TrainState
+from imgcls.data.transforms import batch as batch_transforms
+from imgcls.data.transforms.batch import _normalize
+from imgcls.distributed import sharding
+from imgcls.train.nonfinite import keep_if_finite
+
+
+def create_state(
+    objective, optimizer: optax.GradientTransformation, seed: int, batch_spec, given=None
+) -> TrainState:
+    """A fresh state; run it under `jit` with the state's shardings as the output's.
+
+    Args:
+      objective, optimizer: of the run.
+      seed: of the parameters.
+      batch_spec: of the batch.
+      given: arrays that replace initialised ones: a part of `{"params": ..., **model_state}`.
+    """
+    params, model_state = objective.init(jax.random.key(seed), batch_spec)
+    if given is not None:
+        flat = traverse_util.flatten_dict({"params": params, **model_state})
+        model_state = traverse_util.unflatten_dict(flat | traverse_util.flatten_dict(given))
+        params = model_state.pop("params")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=model_state,
+        opt_state=optimizer.init(params),
+        target=objective.init_target(params, model_state),
+    )
+
+
+def make_train_step(
+    objective,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    transforms: list,
+    config: ConfigDict,
+    mesh: Mesh,
+    state_sharding: TrainState,
+) -> Callable:
+    """The step `(state, batch) -> (state, metrics)`: one program over the mesh, state donated.
+
+    Its randomness follows from the seed and `state.step`, and none of it from the devices.
+
+    Args:
+      objective: see `imgcls.objectives`.
+      optimizer, schedule: see `imgcls.train.optim`.
+      transforms: of the batch, see `imgcls.data.transforms.batch`.
+      config: `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std` and the virtual batch are
+        read.
+      mesh: of the run.
+      state_sharding: a NamedSharding for every array of the state.
+    """
+
+    def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+        rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        batch_rng, loss_rng = jax.random.split(rng)
+        batch = _normalize(batch, config)
+        batch = batch_transforms.apply(batch, batch_rng, transforms, objective.num_outputs)
+        grads, model_state, metrics = _gradients(objective, state, batch, loss_rng, config, mesh)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        target = objective.update_target(state.target, params, model_state, state.step)
+        metrics |= {
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": schedule(state.step),
+        }
+        new = TrainState(state.step + 1, params, model_state, opt_state, target)
+        return keep_if_finite(new, state, metrics) if config.guard.skip else new, metrics
+
+    options = getattr(objective.model, "compiler_options", {})
+    return jax.jit(
+        train_step,
+        in_shardings=(state_sharding, sharding.batch_sharding(mesh)),
+        out_shardings=(state_sharding, sharding.replicated(mesh)),
+        donate_argnums=0,
+        compiler_options=options.get(mesh.devices.flat[0].platform),
+    )
+
+
+def _gradients(objective, state: TrainState, batch: dict, rng, config: ConfigDict, mesh: Mesh):
+    """Gradients, model state and metrics, averaged over the `config.accumulate` parts of a batch.
+
+    All parts start from the same model state. BatchNorm's update is linear in the statistics, so
+    the average of the parts' states is the state after one pass over the whole batch.
+    """
+
+    def part_gradients(part, rng):
+        def loss(params):
+            return objective.loss(params, state.model_state, state.target, part, rng, state.step)
+
+        (_, (model_state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        return grads, model_state, metrics
+
+    count = config.accumulate
+    if count == 1:
+        return part_gradients(batch, rng)
+    parts = _split(batch, count, config.model.get("virtual_batch_size") or 1, mesh)
+
+    def add(total, part_and_index):
+        part, index = part_and_index
+        result = part_gradients(part, jax.random.fold_in(rng, index))
+        return jax.tree.map(jnp.add, total, result), None
+
+    shapes = jax.eval_shape(part_gradients, jax.tree.map(lambda x: x[0], parts), rng)
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, (parts, jnp.arange(count)))
+    return jax.tree.map(lambda x: x / count, total)
+
+
+def _split(batch: dict, count: int, group: int, mesh: Mesh) -> dict:
+    """`[B, ...]` -> `[count, B / count, ...]`, dealt out in groups of consecutive examples.
+
+    A BatchNorm group stays whole. Part k takes every count-th group, so that each device keeps the
+    examples it has and no number of devices changes what a part holds.
+    """
+    part_sharding = NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
+
+    def split(x):
+        groups = x.reshape(-1, count, group, *x.shape[1:])
+        parts = jnp.moveaxis(groups, 1, 0).reshape(count, -1, *x.shape[1:])
+        return jax.lax.with_sharding_constraint(parts, part_sharding)
+
+    return jax.tree.map(split, batch)

@@ -1,0 +1,193 @@
+"""The measuring command: FLOPs as counted by hand, the same numbers in table and JSON."""
+
+import json
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls.bench import inputs
+from imgcls.bench.__main__ import main
+from imgcls.bench.flops import count_flops, find_peak, measure_peak
+from imgcls.bench.steps import WARM_UP, time_steps
+from imgcls.core import cli
+from tests.conftest import exit_code
+
+# As small as a config gets; the tests' own process has eight devices.
+TINY = (
+    "--config=configs/digits.py",
+    "--config.model.width=8",
+    "--config.model.stage_sizes=(1,)",
+    "--config.model.virtual_batch_size=8",
+    "--steps=3",
+)
+
+
+def flops_of(fn, *args) -> int:
+    return count_flops(jax.jit(fn).trace(*args).jaxpr.jaxpr)
+
+
+def chain(weights, x):
+    for w in weights:
+        x = jnp.tanh(x @ w)
+    return jnp.mean(x**2)
+
+
+def test_flops_of_a_matmul_chain_and_its_gradient():
+    x, weights = jnp.ones((128, 256)), [jnp.ones((256, 256))] * 4
+    forward = 4 * 2 * 128 * 256 * 256
+    assert flops_of(chain, weights, x) == pytest.approx(forward, rel=0.02)
+    # Every product has two in the gradient; of the first only that of the weights.
+    grad = jax.grad(chain)
+    assert flops_of(grad, weights, x) == pytest.approx(forward * (3 - 1 / 4), rel=0.02)
+    # As XLA counts the program before it is compiled.
+    theirs = jax.jit(grad).lower(weights, x).cost_analysis()["flops"]
+    assert flops_of(grad, weights, x) == pytest.approx(theirs, rel=0.02)
+
+
+def test_flops_of_loops_and_of_what_is_computed_again():
+    x, weights = jnp.ones((128, 256)), jnp.ones((6, 256, 256))
+    one = 2 * 128 * 256 * 256
+
+    def scan(weights, x):
+        return jax.lax.scan(lambda x, w: (jnp.tanh(x @ w), None), x, weights)[0].sum()
+
+    assert flops_of(scan, weights, x) == 6 * one
+    assert flops_of(jax.grad(scan), weights, x) == 3 * 6 * one
+    again = jax.grad(lambda w, x: jax.checkpoint(scan)(w, x))
+    assert flops_of(again, weights, x) == 4 * 6 * one
+    either = lambda x, w: jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: (x @ w) @ w)  # noqa: E731
+    assert flops_of(either, x, weights[0]) == 2 * one
+
+
+@pytest.mark.parametrize("stride, groups", [(1, 1), (2, 1), (2, 4)])
+def test_flops_of_convolutions_and_their_gradients(stride, groups):
+    x, kernel = jnp.ones((8, 56, 56, 64)), jnp.ones((3, 3, 64 // groups, 128))
+
+    def conv(x, kernel):
+        names = ("NHWC", "HWIO", "NHWC")
+        options = dict(dimension_numbers=names, feature_group_count=groups)
+        return jax.lax.conv_general_dilated(x, kernel, (stride, stride), "SAME", **options)
+
+    forward = 2 * 8 * (56 // stride) ** 2 * 128 * 9 * 64 // groups
+    assert flops_of(conv, x, kernel) == forward
+    both = jax.grad(lambda x, k: conv(x, k).sum() ** 2, argnums=(0, 1))
+    assert flops_of(both, x, kernel) == pytest.approx(3 * forward, rel=0.02)
+
+
+def test_peaks():
+    """The names are those that jax gives to the devices."""
+    peaks = {
+        **{"TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918},
+        **{"NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989},
+        **{"NVIDIA H100 PCIe": 756, "NVIDIA L4": 121, "NVIDIA L40S": 362, "cpu": None},
+    }
+    assert {kind: find_peak(kind) for kind in peaks} == peaks
+    assert measure_peak("float32", 64, repeats=1) > 0
+
+
+def test_waiting_is_the_time_without_work():
+    """A loader that takes 30 ms before steps of 10 ms keeps the device idle for three quarters."""
+
+    def step(state, batch):
+        time.sleep(0.01)
+        return state + 1, {"loss": jnp.zeros(())}
+
+    def batches(seconds):
+        for _ in range(WARM_UP + 8):
+            time.sleep(seconds)
+            yield {}
+
+    state, slow = time_steps(step, 0, batches(0.03))
+    assert state == WARM_UP + 8 and len(slow.durations) == 8
+    assert slow.waiting == pytest.approx(0.75, abs=0.1)
+    assert np.median(slow.durations) == pytest.approx(0.04, rel=0.3)
+    assert time_steps(step, 0, batches(0))[1].waiting < 0.1
+
+
+def parse_table(text: str) -> dict:
+    """`{section: {name: text of the value}}` of what was printed."""
+    report, section = {}, None
+    for line in text.strip().splitlines():
+        section = line[:10].strip() or section
+        report.setdefault(section, {})[line[10:56].strip()] = line[56:].strip()
+    return report
+
+
+def as_number(text: str):
+    try:
+        return float(text.replace(",", ""))
+    except ValueError:
+        return text
+
+
+@pytest.mark.parametrize("what", ["input", "eval", "step"])
+def test_table_and_json_hold_the_same(what, tmp_path, capsys):
+    file = tmp_path / "speed.json"
+    before = set(tmp_path.iterdir())
+    assert exit_code(lambda: main([*TINY, f"--what={what}", f"--json={file}"])) == 0
+    report, printed = json.loads(file.read_text()), parse_table(capsys.readouterr().out)
+    assert set(tmp_path.iterdir()) - before == {file}
+    assert report.keys() == printed.keys()
+    for section, numbers in report.items():
+        assert {n: as_number(t) for n, t in printed[section].items()} == numbers
+    assert report["machine"]["devices"] == 8
+    sections = {"step": ["step", "pipeline"]}.get(what, [what])
+    assert [*report] == ["machine", *sections]
+    for section in sections:
+        numbers = report[section]
+        assert numbers["images/s"] > 0
+        per_device = numbers["images/s"] / 8
+        assert numbers["images/s per device"] == pytest.approx(per_device, rel=1e-3)
+    if what == "input":
+        assert f"host memory at batch {3 + inputs.WARM_UP}, MB" in report["input"]
+    if what == "step":
+        check_step(report["step"])
+
+
+def check_step(step: dict) -> None:
+    """The derived numbers follow from the measured ones, and the FLOPs from the network."""
+    # Of the stem and the one stage of two 3x3 convolutions at 8 channels, forward and backward;
+    # the stem has no gradient to its input. Head: 8 -> 10.
+    taps = 9 * 8 * 8 * 64
+    forward = 64 * 2 * (9 * 1 * 8 * 64 + 2 * taps + 80)
+    backward = 64 * 2 * (9 * 1 * 8 * 64 + 2 * (2 * taps + 80))
+    assert step["TFLOPs of a step"] * 1e12 == pytest.approx(forward + backward, rel=0.02)
+    seconds = step["step time median, ms"] / 1e3
+    achieved = step["TFLOPs of a step"] / seconds / 8
+    assert step["TFLOP/s per device"] == pytest.approx(achieved, rel=1e-2)
+    peak = step["measured matmul peak in float32, TFLOP/s"]
+    share = 100 * step["TFLOP/s per device"] / peak
+    assert step["share of the peak, percent"] == pytest.approx(share, rel=1e-2)
+    quartiles = [step[f"step time {n}, ms"] for n in ("lower quartile", "median", "upper quartile")]
+    assert quartiles == sorted(quartiles) and step["trace and compile, s"] > 0
+
+
+@pytest.mark.parametrize(
+    "args, words",
+    [
+        (["--what=speed"], ["--what=speed", "input, eval, step, startup, all"]),
+        (["--steps=0"], ["--steps=0", "1 or more"]),
+        (["--what=input", "--config.data.sorce=digits"], ["data.sorce", "'source'"]),
+        (["--what=eval", "--json=/no/such/speed.json"], ["--json=/no/such/speed.json"]),
+    ],
+)
+def test_mistakes(args, words, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.run(lambda: main([*TINY, *args]))
+    assert end.value.code == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert line.startswith("error: ") and all(word in line for word in words)
+
+
+@pytest.mark.slow
+def test_startup(command):
+    """The second start finds the compiled programs; a mistake in the config is one line."""
+    done = command("bench", *TINY, "--what=startup", "--json=-")
+    assert done.returncode == 0, done.stderr
+    first, first_end, second, second_end = json.loads(done.stdout)["startup"].values()
+    assert 0 < second < first <= first_end and second <= second_end
+    wrong = command("bench", *TINY, "--what=startup", "--config.model.name=resnet19")
+    assert wrong.returncode == 2 and "resnet18" in wrong.stderr.strip().splitlines()[-1]

@@ -1,0 +1,45 @@
+"""How every command ends: with a line and a code, whatever the disk or the reader does."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import REPO
+
+PROGRAM = "from imgcls.core import cli\ndef main():\n    {}\ncli.run(main)"
+
+
+def run(body: str, out=subprocess.PIPE):
+    line = [sys.executable, "-c", PROGRAM.format(body)]
+    return subprocess.run(line, cwd=REPO, stdout=out, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_disk_that_refuses(tmp_path):
+    body = f"print('before'); open({str(tmp_path)!r} + '/a', 'w').truncate(1 << 62)"
+    done = run(f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)); {body}")
+    assert (done.returncode, done.stdout) == (1, "before\n")
+    assert done.stderr == "error: File too large\n"
+    done = run("raise PermissionError(13, 'Permission denied', '/run/x')")
+    assert (done.returncode, done.stderr) == (1, "error: /run/x: Permission denied\n")
+
+
+def test_a_full_disk_names_the_file(small_disk):
+    with small_disk(100_000) as disk:
+        write = f"replace_bytes({str(disk / 'a')!r}, bytes(200_000))"
+        body = f"from imgcls.core.storage import replace_bytes; {write}"
+        done = run(body)
+        assert done.stderr == f"error: {disk / 'a'}: No space left on device\n"
+        assert done.returncode == 1 and list(disk.iterdir()) == []
+
+
+@pytest.mark.parametrize("count", [1, 100_000])
+def test_output_to_a_full_disk(count):
+    with open("/dev/full", "w") as full:
+        done = run(f"print('x' * {count})", full)
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+def test_other_errors_of_the_system_are_no_mistake_of_the_user():
+    done = run("open('/no/such/file')")
+    assert done.returncode == 1 and "Traceback" in done.stderr

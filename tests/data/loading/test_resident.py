@@ -1,0 +1,166 @@
+"""Pictures that live on the device come in the same batches as those that are read."""
+
+import dataclasses
+import threading
+
+import numpy as np
+import pytest
+
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.create import create_train_loader
+from imgcls.data.loading import resident
+from imgcls.data.loading.loader import Loader
+from imgcls.data.loading.order import create_balanced
+from imgcls.data.loading.reader import Reader
+from imgcls.data.loading.resident import ResidentLoader
+from imgcls.data.sources.open import create_source
+from imgcls.data.transforms import spec
+from imgcls.data.transforms.image import TRANSFORMS
+from tests.conftest import make_mesh
+
+
+@dataclasses.dataclass
+class Pictures:
+    """Random pictures; some of them unreadable."""
+
+    length: int
+    unreadable: tuple[int, ...] = ()
+    multi_label: bool = False
+
+    class_names = ("even", "odd")
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, index):
+        if index in self.unreadable:
+            raise DataError(f"{self.name(index)}: cut off")
+        rng = np.random.default_rng(index)
+        label = np.array([index % 2, 1], np.uint8) if self.multi_label else index % 2
+        return {"image": rng.integers(0, 256, (5, 6, 3), np.uint8), "label": label}
+
+    def name(self, index):
+        return f"picture {index}"
+
+
+def make_reader(source, recipe="", **options) -> Reader:
+    return Reader(source, spec.parse(recipe, TRANSFORMS, "test"), 3, True, **options)
+
+
+def read(kind, reader, first, last, mesh=None, **options):
+    """The batches of some steps as NumPy arrays, and the loader's count of unreadable records."""
+    loader = kind(reader, mesh or make_mesh(), 8, first, last, **options)
+    batches = [{key: np.asarray(value) for key, value in batch.items()} for batch in loader]
+    loader.close()
+    return batches, loader.skipped
+
+
+def assert_same(reader, first, last, mesh=None, **options):
+    expected, skipped = read(Loader, reader, first, last)
+    found, found_skipped = read(ResidentLoader, reader, first, last, mesh, **options)
+    assert len(found) == last - first and found_skipped == skipped
+    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=first):
+        epoch = ours.pop("epoch")
+        positions = np.arange(step * 8, step * 8 + 8)
+        np.testing.assert_array_equal(epoch, positions // len(reader.source))
+        assert ours.keys() == theirs.keys()
+        for key, value in theirs.items():
+            assert ours[key].dtype == value.dtype
+            np.testing.assert_array_equal(ours[key], value, err_msg=key)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+@pytest.mark.parametrize("axes", [{}, {"data": 4}, {"data": 2, "fsdp": 2}])
+def test_same_batches_as_the_loader(first, axes):
+    """From any step, on any devices; 20 examples end amid a batch."""
+    assert_same(make_reader(Pictures(20)), first, first + 4, make_mesh(**axes))
+
+
+@pytest.mark.parametrize("recipe", ["resize((4, 4))", "resize((8, 8))|center_crop(4)"])
+def test_same_fixed_transforms(recipe):
+    assert_same(make_reader(Pictures(11), recipe), 0, 3, threads=3, prefetch=5)
+
+
+def test_same_labels_of_several_classes():
+    assert_same(make_reader(Pictures(11, multi_label=True)), 1, 3)
+
+
+def test_same_balanced_order():
+    balanced = create_balanced(np.array([0] * 15 + [1] * 2), 3)
+    assert_same(make_reader(Pictures(17), balanced=balanced), 0, 5)
+
+
+def test_same_neighbours_of_unreadable_records():
+    source = Pictures(20, unreadable=(13, 14, 19))
+    assert_same(make_reader(source, on_error="skip"), 0, 6)
+
+
+def test_unreadable_record_fails_by_name():
+    with pytest.raises(DataError, match="picture 13: cut off"):
+        read(ResidentLoader, make_reader(Pictures(20, unreadable=(13,))), 0, 1)
+
+
+def test_nothing_readable_ends():
+    source = Pictures(300, unreadable=tuple(range(300)))
+    with pytest.raises(DataError, match="in a row are unreadable"):
+        read(ResidentLoader, make_reader(source, on_error="skip"), 0, 1)
+
+
+def test_batches_live_where_the_step_wants_them():
+    mesh = make_mesh(data=4)
+    loader = ResidentLoader(make_reader(Pictures(20)), mesh, 8, 0, 1)
+    expected = next(iter(Loader(make_reader(Pictures(20)), mesh, 8, 0, 1)))
+    for key, value in next(iter(loader)).items():
+        sharding = expected.get(key, expected["index"]).sharding
+        assert value.sharding.is_equivalent_to(sharding, value.ndim)
+    loader.close()
+
+
+def test_close_leaves_no_thread_behind():
+    before = threading.active_count()
+    loader = ResidentLoader(make_reader(Pictures(20)), make_mesh(), 8, 0, 1000)
+    next(iter(loader))
+    loader.close()
+    assert threading.active_count() <= before
+
+
+def test_too_many_pictures_are_told(monkeypatch):
+    monkeypatch.setattr(resident, "MAX_BYTES", 1 << 20)
+    with pytest.raises(ConfigError, match=r"20,000 pictures of \(5, 6, 3\) .*; set it to False"):
+        read(ResidentLoader, make_reader(Pictures(20_000)), 0, 1)
+
+
+# ---- By the config.
+
+
+def make_config(**options):
+    config = default_config()
+    config.data.update({"channels": 1, "device_resident": True, **options})
+    return config
+
+
+def test_config_chooses_the_loader():
+    source = create_source("digits", "train[:30]")
+    loader = create_train_loader(make_config(), source, make_mesh(), 0, 2)
+    assert isinstance(loader, ResidentLoader)
+    loader.close()
+    loader = create_train_loader(make_config(device_resident=False), source, make_mesh(), 0, 2)
+    assert isinstance(loader, Loader)
+    loader.close()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train_transform": "resize((8, 8))|flip"}, "so flip of data.train_transform would draw"),
+        ({"train_transform": "pad_crop(8)"}, r"so pad_crop\(8\) of .*augment in data.batch_trans"),
+        ({"views": "two"}, "gives one view, not data.views='two'"),
+        ({"workers": 2}, "is read by threads; set data.workers=0"),
+    ],
+)
+def test_refuses_what_it_cannot_do(options, message):
+    source = create_source("digits", "train[:30]")
+    with pytest.raises(ConfigError, match=message) as error:
+        create_train_loader(make_config(**options), source, make_mesh(), 0, 2)
+    assert "\n" not in str(error.value) and "config.data.device_resident=True" in str(error.value)

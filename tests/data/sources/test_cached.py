@@ -1,0 +1,89 @@
+"""Files are read once, as far as the room goes."""
+
+import pickle
+import threading
+
+import numpy as np
+
+from imgcls.data.sources.cached import CachedSource
+
+
+class Counting:
+    """Ten pictures of 100 bytes, and how often each was read."""
+
+    class_names = ("a", "b")
+
+    def __init__(self):
+        self.reads = [0] * 10
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        self.reads[index] += 1
+        return {"image": bytes([index]) * 100, "label": index % 2}
+
+    def name(self, index):
+        return f"picture {index}"
+
+
+def test_each_is_read_once():
+    source = Counting()
+    cached = CachedSource(source, 1e6)
+    for _ in range(3):
+        assert [cached[i] for i in range(10)] == [Counting()[i] for i in range(10)]
+    assert source.reads == [1] * 10
+    assert len(cached) == 10
+    assert cached.name(3) == "picture 3"
+    assert cached.class_names == ("a", "b")
+
+
+def test_no_more_than_there_is_room_for():
+    source = Counting()
+    cached = CachedSource(source, 450)
+    for _ in range(3):
+        for i in range(10):
+            assert cached[i]["image"] == bytes([i]) * 100
+    assert source.reads == [1] * 4 + [3] * 6
+
+
+def test_arrays_count_by_their_bytes():
+    class Arrays(Counting):
+        def __getitem__(self, index):
+            self.reads[index] += 1
+            return {"image": np.full((5, 5, 2), index, np.uint8), "label": 0}
+
+    source = Arrays()
+    cached = CachedSource(source, 99)
+    for _ in range(2):
+        for i in range(10):
+            cached[i]
+    assert source.reads == [1] + [2] * 9
+
+
+def test_many_threads_keep_to_the_room():
+    source = Counting()
+    cached = CachedSource(source, 500)
+
+    def work():
+        for _ in range(50):
+            for i in range(10):
+                assert cached[i]["image"][0] == i
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    before = list(source.reads)
+    for i in range(10):
+        cached[i]
+    assert sum(np.subtract(source.reads, before)) == 5
+
+
+def test_workers_get_an_empty_one():
+    cached = CachedSource(Counting(), 1e6)
+    cached[0]
+    copy = pickle.loads(pickle.dumps(cached))
+    assert copy[0] == cached[0]
+    assert copy.reads[0] == 2

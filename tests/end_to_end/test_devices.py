@@ -1,0 +1,184 @@
+"""The same command on other machines is the same run: devices, meshes, processes."""
+
+import functools
+import json
+import socket
+import subprocess
+
+import numpy as np
+import pytest
+
+from imgcls.runs.load import latest_checkpoint
+from tests.conftest import REPO, command_env, command_line
+
+# A BatchNorm model whose loss falls by a fourteenth within 20 steps. Its branches start at zero:
+# where they do not, training is chaotic, and rounding in the last bit grows to 2e-4 in the loss.
+RECIPE = (
+    "--config=configs/digits.py",
+    "--config.total=20 steps",
+    "--config.schedule.warmup=0 steps",
+    "--config.schedule.name=constant",
+    "--config.optim.learning_rate=0.1",
+    "--config.batch_size=256",
+    "--config.model.width=32",
+    "--config.model.virtual_batch_size=32",
+    "--config.model.stage_sizes=(1, 1)",
+    "--config.data.train_transform=pad_crop(8, padding=1)",
+    "--config.log.every=1 steps",
+    "--config.checkpoint.keep_best=None",
+)
+
+
+def losses(workdir) -> np.ndarray:
+    lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return np.array([line["train/loss"] for line in lines if "train/loss" in line])
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
+def run_processes(make_line, count: int, devices: int, cache: str) -> list[str]:
+    """Runs `count` processes that know each other; returns what each printed."""
+    address = f"--coordinator=localhost:{free_port()}"
+    processes = [
+        subprocess.Popen(
+            [*make_line(), address, f"--num_processes={count}", f"--process_id={i}"],
+            env=command_env(cache, devices),
+            cwd=REPO,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    printed = [p.communicate(timeout=300)[0] for p in processes]
+    assert [p.returncode for p in processes] == [0] * count, "\n".join(printed)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def one_device(command, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("one_device")
+    done = command("main", *RECIPE, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    curve = losses(workdir)
+    assert len(curve) == 20 and curve[-1] < 0.95 * curve[0]
+    return workdir
+
+
+@pytest.mark.parametrize(
+    "devices, mesh",
+    [
+        pytest.param(2, (), marks=pytest.mark.slow),
+        pytest.param(4, (), marks=pytest.mark.slow),
+        (8, ()),
+        (4, ("--config.mesh.fsdp=4",)),
+    ],
+)
+def test_loss_curve_is_the_same_on_other_meshes(devices, mesh, command, one_device, tmp_path):
+    done = command("main", *RECIPE, *mesh, f"--workdir={tmp_path}", devices=devices)
+    assert done.returncode == 0, done.stderr
+    assert f"{devices} cpu devices" in done.stdout
+    np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+
+
+def test_two_processes_of_two_devices(cache, one_device, tmp_path):
+    line = functools.partial(command_line, "main", *RECIPE, f"--workdir={tmp_path}")
+    first, second = run_processes(line, 2, 2, cache)
+    assert "4 cpu devices" in first, first
+    assert "done: 20 steps" in first, first
+    assert "step 20/20" not in second  # only the first process logs
+    np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+
+
+def test_checkpoint_of_four_devices_continues_on_two(command, one_device, tmp_path):
+    stop = ("--config.checkpoint.every=10 steps", f"--workdir={tmp_path}")
+    done = command("main", *RECIPE, "--config.mesh.fsdp=4", *stop, devices=4)
+    assert done.returncode == 0, done.stderr
+    # As after a crash beyond step 10: its checkpoint is the newest.
+    (newest := latest_checkpoint(str(tmp_path))).rename(tmp_path / "crashed")
+    assert newest.name == "20" and latest_checkpoint(str(tmp_path)).name == "10"
+    done = command("main", *RECIPE, "--config.mesh.fsdp=2", *stop, devices=2)
+    assert done.returncode == 0, done.stderr
+    assert "continue at step 10 of 20" in done.stdout
+    np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+
+
+# Run by the test below in processes of their own: writes the rows of the global batches that this
+# process's devices hold.
+DUMP = """
+import sys, numpy as np, jax
+from imgcls.core import config
+from imgcls.data import create as data
+from imgcls.distributed import sharding
+out, workers, address, count, index = sys.argv[1:]
+if int(count) > 1:
+    jax.distributed.initialize(address, int(count), int(index))
+if __name__ == "__main__":
+    c = config.load("configs/digits.py")
+    c.batch_size, c.data.workers = 48, int(workers)
+    c.data.train_transform = "pad_crop(8, padding=1)|flip|rand_augment(2, 10)"
+    mesh = sharding.create_mesh(c)
+    source = data.open_split(c, "train")
+    loader = data.create_train_loader(c, source, mesh, 25, 35)
+    rows = {}
+    for step, batch in enumerate(loader, start=25):
+        for key, value in batch.items():
+            for shard in value.addressable_shards:
+                first = shard.index[0].start or 0
+                for row, x in enumerate(np.asarray(shard.data), start=first):
+                    rows[f"{step}/{row}/{key}"] = x
+    loader.close()
+    np.savez(f"{out}/{index}.npz", **rows)
+"""
+
+
+def dump_batches(folder, cache, *, processes=1, devices=1, workers=0) -> dict[str, np.ndarray]:
+    folder.mkdir()
+    script = folder / "dump.py"
+    script.write_text(DUMP)
+    address = f"localhost:{free_port()}"
+    running = [
+        subprocess.Popen(
+            [
+                command_line("main")[0],
+                script,
+                folder,
+                str(workers),
+                address,
+                str(processes),
+                str(i),
+            ],
+            env=command_env(cache, devices) | {"PYTHONPATH": str(REPO)},
+            cwd=REPO,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(processes)
+    ]
+    errors = [p.communicate(timeout=200)[1] for p in running]
+    assert [p.returncode for p in running] == [0] * processes, "\n".join(errors)
+    assert not any("leaked" in error for error in errors), "\n".join(errors)
+    parts = [dict(np.load(folder / f"{i}.npz")) for i in range(processes)]
+    assert sum(len(p) for p in parts) == len(set().union(*parts))  # no row in two processes
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def test_batches_are_equal_bit_for_bit(cache, tmp_path):
+    """Steps 25 to 34 of 48 cross the end of the first epoch of 1,438."""
+    expected = dump_batches(tmp_path / "one", cache)
+    assert len(expected) == 10 * 48 * 4  # image, label, index, mask
+    others = {
+        "eight devices": dict(devices=8),
+        "two processes": dict(processes=2, devices=2),
+        "three workers": dict(workers=3),
+    }
+    for name, options in others.items():
+        found = dump_batches(tmp_path / name.replace(" ", "_"), cache, **options)
+        assert found.keys() == expected.keys(), name
+        for key, value in expected.items():
+            assert found[key].dtype == value.dtype, (name, key)
+            np.testing.assert_array_equal(found[key], value, err_msg=f"{name} {key}")

@@ -1,0 +1,206 @@
+"""How a run starts: what it imports, and that a second start finds its programs made."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls.core import config as config_lib
+from imgcls.core import defaults
+from imgcls.core.errors import EXIT_AGAIN
+from imgcls.data.info import DataInfo
+from imgcls.objectives.create import create_objective
+from imgcls.train import compile_cache as programs_lib
+from imgcls.train.compile_cache import KEEP, Programs
+from tests.conftest import REPO, command_env, command_line, make_mesh
+
+# Of other commands, of the end of a run, or of other data.
+LATER = "tensorflow torch matplotlib sklearn scipy pandas cleanlab selenium tensorboardX"
+
+RUN = (
+    "--config=configs/digits.py",
+    "--config.total=2 steps",
+    "--config.log.every=1 steps",
+    "--config.model.width=8",
+    "--config.model.stage_sizes=(1,)",
+    "--config.evaluators.test.split=test[:64]",
+)
+
+# The training command, which then says what JAX did.
+COUNT = """
+import collections, json, sys
+from jax import monitoring
+from imgcls import main
+traced, events = [], collections.Counter()
+monitoring.register_event_listener(lambda name, **kw: events.update([name.split("/")[-1]]))
+monitoring.register_event_duration_secs_listener(
+    lambda name, _, **kw: "jaxpr_trace" in name and traced.append(kw.get("fun_name")))
+main.main(sys.argv[1:])
+print(json.dumps({"traced": traced, "misses": events["cache_misses"]}))
+"""
+
+
+def python(code: str, cache: str, *args: str) -> list[str]:
+    """Runs a program; returns the lines that it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args],
+        env=command_env(cache),
+        cwd=REPO,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_nothing_is_imported_before_it_is_needed(tmp_path):
+    code = f"""
+import os, sys
+from imgcls import main
+from imgcls.core import config
+from imgcls.train import setup
+settings = config.load("configs/digits.py")
+setup.set_up(settings, {str(tmp_path / "run")!r}, False)
+print(*(name for name in {LATER!r}.split() if name in sys.modules), flush=True)
+os._exit(0)  # not to wait for the programs
+"""
+    assert python(code, str(tmp_path))[-1] == ""
+
+
+def test_second_start_neither_traces_nor_compiles(tmp_path):
+    cache, told, losses = tmp_path / "cache", [], []
+    for run in ("one", "two"):
+        workdir = tmp_path / run
+        lines = python(COUNT, str(cache), *RUN, f"--workdir={workdir}")
+        assert any("first step after" in line for line in lines)
+        told.append(json.loads(lines[-1]))
+        written = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+        losses.append([line["train/loss"] for line in written if "train/loss" in line])
+        files = {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
+        if run == "one":
+            found = files
+    assert "train_step" in told[0]["traced"] and "train_step" not in told[1]["traced"]
+    assert told[0]["misses"] > 0 and told[1]["misses"] == 0
+    assert files == found
+    assert losses[0] == losses[1]
+
+
+def test_what_jax_has_cached_is_not_kept_again(tmp_path):
+    """Another config of the same program: written again, what JAX loaded would lack functions."""
+    cache = tmp_path / "cache"
+    for number, threads in enumerate((2, 1, 1)):
+        options = (*RUN, f"--config.data.threads={threads}", f"--workdir={tmp_path / str(number)}")
+        python(COUNT, str(cache), *options)
+        assert (tmp_path / str(number) / "metrics.jsonl").exists()
+
+
+def test_sigterm_while_the_step_is_compiled(tmp_path):
+    """Ends it soon: there is nothing to save yet."""
+    process = subprocess.Popen(
+        command_line("main", *RUN, f"--workdir={tmp_path / 'run'}"),
+        env=command_env(str(tmp_path)),
+        cwd=REPO,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "parameters) on" in line:
+            time.sleep(0.3)  # the set-up is over; the programs take seconds
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == EXIT_AGAIN, "".join(lines)
+    assert "SIGTERM before the first step; type the same command again" in lines[-1]
+
+
+def make_programs(folder, devices: int = 1, **changes) -> Programs:
+    config = defaults.default_config()
+    config.model.name, config.compile_cache = "resnet18", str(folder)
+    config = config_lib.override(config, [f"--config.{k}={v}" for k, v in changes.items()])
+    info = DataInfo(("a", "b"), False, (8, 8, 3))
+    return Programs(config, info, create_objective(config, info), make_mesh(devices))
+
+
+def halve():
+    """A jitted function that counts its traces, and donates; JAX's cache has never seen it."""
+    traces, salt = [], np.random.default_rng().random()
+
+    def fn(x):
+        traces.append(x.shape)
+        return x / 2 + jnp.float32(salt) * 0
+
+    return jax.jit(fn, donate_argnums=0), traces
+
+
+def test_a_kept_program_is_the_program(tmp_path):
+    """The same answers on a mesh, laid out the same, and its argument given away."""
+    mesh = make_mesh(data=4)
+    sharding = jax.NamedSharding(mesh, jax.P("data"))
+    first, second = halve(), halve()
+    for fn, _ in (first, second):
+        x = jax.device_put(np.arange(8.0, dtype=np.float32), sharding)
+        program = make_programs(tmp_path, 4).compile("halve", fn, x)
+        y = program(x)
+        assert x.is_deleted() and y.sharding == sharding
+        np.testing.assert_array_equal(y, np.arange(8) / 2)
+    assert len(first[1]) == 1 and second[1] == []
+
+
+@pytest.mark.parametrize(
+    "changes, shape, kept",
+    [
+        ({"log.every": "3 steps", "checkpoint.keep_last": 9}, (4,), True),
+        ({"optim.learning_rate": 0.2}, (4,), False),
+        ({"seed": 1}, (4,), False),
+        ({}, (5,), False),
+    ],
+)
+def test_what_a_program_is_made_from_decides(tmp_path, changes, shape, kept):
+    make_programs(tmp_path).compile("halve", halve()[0], jnp.ones(4))
+    fn, traces = halve()
+    make_programs(tmp_path, **changes).compile("halve", fn, jnp.ones(shape))
+    assert bool(traces) is not kept
+
+
+def test_other_source_or_settings_are_other_programs(tmp_path, monkeypatch):
+    origin = make_programs(tmp_path)._origin
+    with monkeypatch.context() as patched:
+        patched.setattr(programs_lib, "source_digest", lambda: "edited")
+        assert make_programs(tmp_path)._origin != origin
+    with monkeypatch.context() as patched:
+        patched.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
+        assert make_programs(tmp_path)._origin != origin
+    assert make_programs(tmp_path)._origin == origin
+
+
+def test_a_damaged_program_is_made_anew(tmp_path):
+    make_programs(tmp_path).compile("halve", halve()[0], jnp.ones(4))
+    (path,) = (tmp_path / "programs").iterdir()
+    path.write_bytes(path.read_bytes()[:100])
+    fn, traces = halve()
+    assert make_programs(tmp_path).compile("halve", fn, jnp.ones(4))(jnp.ones(4))[0] == 0.5
+    assert traces and len(path.read_bytes()) > 100
+
+
+def test_old_programs_go_and_strange_ones_are_not_kept(tmp_path):
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    for number in range(KEEP + 5):
+        (folder / f"old-{number}").touch()
+    make_programs(tmp_path).compile("halve", halve()[0], jnp.ones(4))
+    assert len(list(folder.iterdir())) == KEEP and list(folder.glob("halve-*"))
+    config = defaults.default_config()
+    config.model.name, config.compile_cache = "resnet18", str(tmp_path / "other")
+    info = DataInfo(("a", "b"), False, (8, 8, 3))
+    objective = create_objective(config, info)
+    strange = type("Strange", (type(objective),), {"__module__": "mine"})(config, info)
+    Programs(config, info, strange, make_mesh()).compile("halve", halve()[0], jnp.ones(4))
+    assert not (tmp_path / "other").exists()

@@ -1,0 +1,94 @@
+"""Answers averaged over views of a picture, against a loop over the views."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from imgcls.core.errors import ConfigError
+from imgcls.evaluate.averaging import AveragedViews
+from imgcls.evaluate.evaluators.classification import Classification
+from tests.conftest import make_mesh
+from tests.evaluate.evaluators.test_classification import (
+    SPLIT,
+    digits,
+    make_config,
+    make_objective,
+    normalize,
+    variables,
+)
+
+__all__ = ["digits", "variables"]
+
+
+@pytest.fixture(scope="module")
+def objective():
+    return make_objective(make_config())
+
+
+def moved(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """A picture `[H, W, C]` moved by up to a pixel, mirrored at its edges."""
+    height, width, _ = image.shape
+    rows = [abs(y + dy) if y + dy < height else 2 * height - 2 - y - dy for y in range(height)]
+    columns = [abs(x + dx) if x + dx < width else 2 * width - 2 - x - dx for x in range(width)]
+    return image[rows][:, columns]
+
+
+# Weights of the moves; each stands for the picture and its mirror image.
+MOVES = {
+    "flip": {(0, 0): 1.0},
+    "flip+translate": {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25},
+}
+
+
+@pytest.mark.parametrize("tta", MOVES)
+def test_mean_of_the_views(tta):
+    class Linear:
+        """Logits that know where every pixel is."""
+
+        task, scores, example_loss = "softmax", jax.nn.softmax, None
+
+        def logits(self, params, model_state, batch):
+            return jnp.einsum("bhwc,hwck->bk", batch["image"], params)
+
+    rng = np.random.default_rng(0)
+    weights = rng.normal(size=(4, 5, 2, 3)).astype(np.float32)
+    images = rng.normal(size=(6, 4, 5, 2)).astype(np.float32)
+    found = AveragedViews(Linear(), tta).logits(weights, {}, {"image": jnp.asarray(images)})
+    for logits, image in zip(found, images, strict=True):
+        expected = sum(
+            weight * np.einsum("hwc,hwck->k", view, weights) / 2
+            for (dy, dx), weight in MOVES[tta].items()
+            for view in (moved(image, dy, dx), moved(image, dy, dx)[:, ::-1])
+        )
+        np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_metrics_and_predictions_are_of_the_mean(objective, variables, digits):
+    images, labels = digits
+    params, state = variables[""]
+
+    def logits(images):
+        x = normalize(images)
+        return np.float64(objective.model.apply({"params": params, **state}, x, train=False))
+
+    expected = (logits(images) + logits(images[:, :, ::-1])) / 2
+    config = make_config()
+    info = type("Info", (), {"class_names": tuple("0123456789"), "multi_label": False})
+    options = dict(split=SPLIT, tta="flip")
+    evaluator = Classification(config, objective, make_mesh(data=4), info, **options)
+    assert evaluator.protocol.endswith("(1,003), mean of the views flip")
+    result = evaluator.run({"": variables[""]})
+    assert result["accuracy"] == pytest.approx(np.mean(expected.argmax(1) == labels), abs=1e-6)
+    one_view = np.mean(logits(images).argmax(1) == labels)
+    assert abs(result["accuracy"] - one_view) > 0.01
+    log_p = expected - np.logaddexp.reduce(expected, axis=1, keepdims=True)
+    loss = -log_p[np.arange(len(labels)), labels].mean()
+    assert result["loss"] == pytest.approx(loss, rel=1e-4)
+    found = evaluator.predictions({"": variables[""]})[""]
+    np.testing.assert_allclose(found.logits, expected, atol=1e-3)
+
+
+def test_unknown_views_are_told(objective):
+    with pytest.raises(ConfigError, match="tta='flop': unknown; did you mean 'flip'"):
+        AveragedViews(objective, "flop")

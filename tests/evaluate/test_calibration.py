@@ -1,0 +1,279 @@
+"""A temperature and thresholds chosen on validation, and where they are kept."""
+
+import dataclasses
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import sklearn.metrics as sk
+
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError, TrainingError
+from imgcls.core.state import TrainState
+from imgcls.data.info import DataInfo
+from imgcls.evaluate import calibration
+from imgcls.evaluate.calibration import (
+    PLAIN,
+    Calibration,
+    apply,
+    best_threshold,
+    decide,
+    fit,
+)
+from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.summary import summarize
+from imgcls.runs.checksums import NEEDED
+from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.save import Checkpointer
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def softmax(x):
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def make(logits, labels, task: str = "softmax") -> Predictions:
+    logits = np.asarray(logits, np.float32)
+    scores = softmax(logits) if task == "softmax" else sigmoid(logits)
+    if task == "binary":
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    count, classes = scores.shape
+    names = tuple(f"class {i}" for i in range(classes))
+    examples = [f"{i}.png" for i in range(count)]
+    scores = scores.astype(np.float32)
+    return Predictions(names, task, examples, np.arange(count), np.array(labels), logits, scores)
+
+
+def draw(task: str, factor: float, count: int = 20_000) -> Predictions:
+    """Labels drawn with the very probabilities that `logits / factor` mean."""
+    rng = np.random.default_rng(0)
+    true = rng.normal(0, 2, (count, 1 if task == "binary" else 4))
+    if task == "softmax":
+        chances = softmax(true)
+        labels = np.sum(rng.uniform(size=(count, 1)) > np.cumsum(chances, axis=1)[:, :-1], axis=1)
+    else:
+        labels = (rng.uniform(size=true.shape) < sigmoid(true)).astype(np.uint8)
+        labels = labels[:, 0].astype(int) if task == "binary" else labels
+    return make(factor * true, labels, task)
+
+
+# ---- The temperature.
+
+
+@pytest.mark.parametrize(
+    ("task", "factor"), [("softmax", 2.5), ("softmax", 0.4), ("binary", 3.0), ("multi_label", 0.5)]
+)
+def test_the_temperature_of_drawn_labels_is_found(task, factor):
+    predictions = draw(task, factor)
+    found = fit(predictions, "val")
+    assert found.temperature == pytest.approx(factor, rel=0.05)
+    assert (found.split, found.examples) == ("val", 20_000)
+    before, after = (summarize(predictions, c, bootstrap=0).metrics for c in (PLAIN, found))
+    assert after["nll"] < before["nll"] and after["ece"] < before["ece"] / 5
+
+
+def test_the_temperature_is_the_best_of_a_grid():
+    """By scikit-learn's log loss, on few examples."""
+    rng = np.random.default_rng(3)
+    predictions = make(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
+    logits = predictions.logits.astype(np.float64)
+    grid = np.exp(np.linspace(np.log(0.05), np.log(20), 301))
+    losses = [sk.log_loss(predictions.labels, softmax(logits / t)) for t in grid]
+    assert fit(predictions).temperature == pytest.approx(grid[np.argmin(losses)], rel=0.011)
+
+
+def test_a_temperature_by_hand():
+    """Three of four right at a margin m: the best probability is 3/4, so that m / T = log 3."""
+    logits = [[0.0, 5.0]] * 4
+    assert fit(make(logits, [1, 1, 0, 1])).temperature == pytest.approx(5 / np.log(3), rel=1e-4)
+    one = np.array(logits)[:, 1:]
+    found = fit(make(one, [1, 1, 0, 1], "binary"))
+    assert found.temperature == pytest.approx(5 / np.log(3), rel=1e-4)
+    assert found.thresholds is None
+
+
+def test_a_sigmoid_of_single_labels():
+    """K yes-or-no decisions: of 8 at a distance of 2 from 0, 6 are right."""
+    logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]]
+    predictions = make(logits, [0, 0, 1, 1], "sigmoid")
+    assert fit(predictions).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
+    scores = apply(predictions, fit(predictions)).scores
+    np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-4)
+
+
+def test_the_temperature_stays_within_bounds():
+    assert fit(make([[0.0, 1.0]], [1])).temperature == pytest.approx(0.05, rel=0.01)
+    assert fit(make([[0.0, 1.0]] * 3, [0, 0, 0])).temperature == pytest.approx(20, rel=0.01)
+    # Nothing to be gained: logits that say nothing.
+    assert fit(make(np.zeros((3, 2)), [0, 1, 1])).temperature == 1.0
+
+
+def test_apply():
+    predictions = draw("softmax", 2.0, count=5)
+    cooler = apply(predictions, Calibration(temperature=2.0))
+    expected = softmax(predictions.logits.astype(np.float64) / 2)
+    np.testing.assert_allclose(cooler.scores, expected, rtol=1e-6)
+    assert cooler.scores.dtype == np.float32
+    np.testing.assert_array_equal(cooler.logits, predictions.logits)
+    # Twice is once, and the plain one changes nothing.
+    np.testing.assert_array_equal(apply(cooler, Calibration(2.0)).scores, cooler.scores)
+    assert apply(predictions, PLAIN) is predictions
+    yes = make([[3.0], [-1.0]], [1, 0], "binary")
+    np.testing.assert_allclose(
+        apply(yes, Calibration(2.0)).scores,
+        [[1 - sigmoid(1.5), sigmoid(1.5)], [1 - sigmoid(-0.5), sigmoid(-0.5)]],
+        rtol=1e-6,
+    )
+
+
+# ---- Thresholds.
+
+
+def best_f1(scores, labels) -> float:
+    """The highest F1 of all cuts, each tried."""
+    cuts = [*np.unique(scores), 2.0]
+    return max(sk.f1_score(labels, scores >= cut, zero_division=0) for cut in cuts)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_thresholds_against_every_cut(seed):
+    rng = np.random.default_rng(seed)
+    # Rounded, so that many scores are equal.
+    logits = np.round(rng.normal(0, 2, (50, 4)), seed % 2)
+    labels = (rng.uniform(size=(50, 4)) < sigmoid(logits - 1)).astype(np.uint8)
+    labels[:5] = 1
+    predictions = make(logits, labels, "multi_label")
+    found = fit(predictions)
+    scores = apply(predictions, found).scores
+    said = decide(scores, found, "multi_label")
+    for c in range(4):
+        best = best_f1(scores[:, c], labels[:, c])
+        assert sk.f1_score(labels[:, c], said[:, c]) == pytest.approx(best, abs=1e-12)
+        # Never on a score: a little more or less on another machine changes no answer.
+        assert np.min(np.abs(scores[:, c] - found.thresholds[c])) > 1e-4
+
+
+def test_a_threshold_by_hand():
+    labels = np.array([True] * 5 + [False] * 3)
+    # Told apart: halfway between the lowest positive and the highest negative.
+    scores = np.array([0.9, 0.8, 0.9, 0.7, 0.9, 0.3, 0.1, 0.2])
+    assert best_threshold(scores, labels) == pytest.approx(0.5)
+    # One negative above all: F1 is 10 / 11 from 0.35 on, and lower elsewhere.
+    scores = np.array([0.5, 0.6, 0.5, 0.4, 0.6, 0.9, 0.3, 0.2])
+    assert best_threshold(scores, labels) == pytest.approx(0.35)
+    # One positive far below: 10 / 12 with the two negatives that come with it, else 8 / 9.
+    scores = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.3, 0.2, 0.1])
+    assert best_threshold(scores, labels) == pytest.approx(0.6)
+    # All alike, and so all are said: halfway to 0.
+    assert best_threshold(np.full(8, 0.6), labels) == pytest.approx(0.3)
+
+
+def test_of_equal_cuts_the_highest():
+    """F1 is 2 / 3 where 5 of 10 are found and none is wrong, and where all 20 are said."""
+    labels = np.array([True] * 10 + [False] * 10)
+    scores = np.array([0.9] * 5 + [0.2] * 5 + [0.8] * 10)
+    cuts = {cut: sk.f1_score(labels, scores >= cut) for cut in (0.85, 0.5, 0.1)}
+    assert cuts[0.85] == pytest.approx(2 / 3) and cuts[0.1] == pytest.approx(2 / 3)
+    assert cuts[0.5] < 2 / 3
+    assert best_threshold(scores, labels) == pytest.approx(0.85)
+
+
+@pytest.mark.parametrize("positives", [0, 4, 5])
+def test_few_positives_keep_a_half(positives):
+    labels = np.arange(20) < positives
+    scores = np.where(labels, 0.9, 0.8)
+    assert best_threshold(scores, labels) == pytest.approx(0.85 if positives == 5 else 0.5)
+
+
+def test_decide():
+    scores = np.array([[0.5, 0.6, 0.4], [0.9, 0.5, 0.5]], np.float32)
+    assert decide(scores, PLAIN, "multi_label").tolist() == [[0, 1, 0], [1, 0, 0]]
+    chosen = Calibration(thresholds=np.array([0.9, 0.5, 0.45]))
+    assert decide(scores, chosen, "multi_label").tolist() == [[0, 1, 0], [0, 1, 1]]
+    assert decide(scores, PLAIN, "softmax").tolist() == [1, 0]
+    equal = np.array([[0.2, 0.4, 0.4], [0.5, 0.5, 0.0]])
+    assert decide(equal, PLAIN, "sigmoid").tolist() == [1, 0]
+
+
+# ---- Mistakes.
+
+
+def test_nothing_to_fit_on():
+    with pytest.raises(ConfigError, match="no example of split 'val' can be read"):
+        fit(make(np.zeros((0, 2)), np.zeros(0, int)), "val")
+    bad = dataclasses.replace(draw("softmax", 1.0, 5), logits=np.full((5, 4), np.nan))
+    with pytest.raises(TrainingError, match="not finite"):
+        fit(bad)
+
+
+# ---- In the checkpoint.
+
+
+def save_steps(workdir, *steps: int, keep: int = 2):
+    config = default_config()
+    config.checkpoint.keep_last = keep
+    info = DataInfo(("a", "b = c"), True, (8, 8, 1))
+    checkpointer = Checkpointer(str(workdir), config, info)
+    state = TrainState(jnp.int32(7), {"w": jnp.arange(3.0)}, {}, optax.EmptyState(), None)
+    for step in steps:
+        checkpointer.save(step, state)
+    checkpointer.close()
+    return config, info, state
+
+
+def test_saved_beside_what_it_was_chosen_for(tmp_path):
+    names = save_steps(tmp_path, 1)[1].class_names
+    assert calibration.load_calibration(str(tmp_path), names) is PLAIN
+    chosen = Calibration(1.7, np.array([0.1 + 0.2, 0.9]), "val[:50%]", 12)
+    path = calibration.save_calibration(str(tmp_path), chosen, names)
+    assert path == tmp_path / "checkpoints" / "1" / "calibration.json"
+    for folder in (tmp_path, path.parent):
+        found = calibration.load_calibration(str(folder), names)
+        assert found.thresholds.tolist() == [0.1 + 0.2, 0.9]
+        assert dataclasses.replace(found, thresholds=None) == Calibration(
+            1.7, None, "val[:50%]", 12
+        )
+
+
+def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
+    """Orbax restores a checkpoint that holds it, and removes both when their time is up."""
+    _, info, state = save_steps(tmp_path, 1)
+    first = calibration.save_calibration(str(tmp_path), Calibration(2.0), info.class_names)
+    config = default_config()
+    config.checkpoint.keep_last = 1
+    checkpointer = Checkpointer(str(tmp_path), config, info)
+    assert checkpointer.latest_step == 1
+    restored = checkpointer.restore(state)
+    np.testing.assert_array_equal(restored.params["w"], [0, 1, 2])
+    assert load_meta(str(tmp_path))[1].class_names == info.class_names
+    checkpointer.save(2, state)
+    checkpointer.close()
+    assert latest_checkpoint(str(tmp_path)).name == "2" and not first.parent.exists()
+    # What was chosen for other parameters is not taken for these.
+    assert calibration.load_calibration(str(tmp_path), info.class_names) is PLAIN
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"temperature": 1.0}',
+        json.dumps({"temperature": 0, "thresholds": None}),
+        json.dumps({"temperature": 1, "thresholds": {"a": 0.5}}),
+        json.dumps({"temperature": 1, "thresholds": None, "temprature": 2}),
+    ],
+)
+def test_a_file_that_was_edited(tmp_path, text):
+    folder = tmp_path / "checkpoint"
+    for name in NEEDED:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("{}")
+    (folder / "calibration.json").write_text(text)
+    with pytest.raises(ConfigError, match="calibration.json: not a calibration .*calibrate again"):
+        calibration.load_calibration(str(folder), ("a", "b"))

@@ -1,0 +1,353 @@
+"""Evaluation of a trained checkpoint: the training's numbers again, and other data."""
+
+import contextlib
+import csv
+import io
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from imgcls.data.sources.open import create_source
+from imgcls.evaluate import __main__ as evaluate
+from imgcls.evaluate import table as evaluate_table
+from imgcls.evaluate.calibration import PLAIN
+from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.summary import summarize
+from tests.conftest import exit_code
+from tests.disks import fill
+from tests.make import draw_pictures, save_run
+
+
+@pytest.fixture(scope="module")
+def last_evaluation(workdir) -> dict:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    line = next(line for line in reversed(lines) if "test/accuracy" in line)
+    assert line.pop("step") == max(line["step"] for line in lines if "step" in line)
+    del line["time"]
+    return line
+
+
+@pytest.fixture(scope="module")
+def typed(command, workdir):
+    """The command as a user types it, on one device."""
+    return command("evaluate", f"--workdir={workdir}")
+
+
+@pytest.fixture
+def run(capsys, workdir):
+    """Runs the command in this process, on eight devices: `(exit code, metrics, stderr)`."""
+
+    def run(*overrides, workdir=workdir):
+        arguments = [f"--workdir={workdir}", "--bootstrap=20", *overrides]
+        code = exit_code(lambda: evaluate.main(arguments))
+        out, err = capsys.readouterr()
+        return code, json.loads(out[out.index("{") :]) if "{" in out else {}, err
+
+    return run
+
+
+def check_same(metrics: dict, expected: dict, rel: float) -> None:
+    """All that training measured, again."""
+    assert {key: metrics[key] for key in expected} == pytest.approx(expected, rel=rel)
+
+
+def test_the_last_evaluation_s_metrics(typed, last_evaluation):
+    assert typed.returncode == 0, typed.stderr
+    metrics = json.loads(typed.stdout[typed.stdout.index("{") :])
+    check_same(metrics, last_evaluation, 1e-6)
+    assert metrics["test/examples"] == metrics["test/ema_examples"] == 359
+    # Both sets of parameters, and better than chance.
+    assert metrics["test/loss"] != pytest.approx(metrics["test/ema_loss"], rel=1e-3)
+    assert min(metrics["test/accuracy"], metrics["test/ema_accuracy"]) > 0.3
+
+
+def test_prints_one_json_object_and_nothing_else(typed):
+    assert "test/accuracy" in json.loads(typed.stdout)
+
+
+def test_on_other_devices_and_batches(run, last_evaluation):
+    code, metrics, _ = run("--config.batch_size=40")
+    assert code == 0
+    check_same(metrics, last_evaluation, 1e-5)
+
+
+def test_one_checkpoint_s_directory(run, workdir, last_evaluation):
+    (checkpoint,) = (workdir / "checkpoints").iterdir()
+    code, metrics, _ = run(workdir=checkpoint)
+    assert code == 0
+    check_same(metrics, last_evaluation, 1e-5)
+
+
+def test_another_split_and_a_second_evaluator(run, last_evaluation):
+    code, metrics, _ = run(
+        "--config.evaluators.test.split=test[:100]",
+        "--config.evaluators.rest.split=test[100:]",
+    )
+    assert code == 0
+    assert (metrics["test/examples"], metrics["rest/examples"]) == (100, 259)
+    for key in ("accuracy", "ema_accuracy", "loss", "ema_loss", "top5_accuracy"):
+        both = (100 * metrics[f"test/{key}"] + 259 * metrics[f"rest/{key}"]) / 359
+        assert both == pytest.approx(last_evaluation[f"test/{key}"], rel=1e-5)
+
+
+@pytest.mark.parametrize("as_checkpoint", [False, True])
+def test_pictures_and_pure_json(capsys, workdir, as_checkpoint):
+    """Metrics alone on stdout; protocols and the paths of pictures on stderr."""
+    (checkpoint,) = (workdir / "checkpoints").iterdir()
+    arguments = [
+        f"--workdir={checkpoint if as_checkpoint else workdir}",
+        "--bootstrap=0",
+        "--config.evaluators.test.split=test[:100]",
+        "--config.evaluators.near.type=knn",
+        "--config.evaluators.near.k=5",
+        "--config.evaluators.map.type=embedding_map",
+    ]
+    code = exit_code(lambda: evaluate.main(arguments))
+    out, err = capsys.readouterr()
+    metrics = json.loads(out)
+    assert code == 0 and metrics["near/accuracy"] > 0.8 and metrics["near/ema_feature_std"] > 0
+    assert all(isinstance(value, (int, float)) for value in metrics.values())
+    step = int(checkpoint.name)
+    for prefix in ("", "ema_"):
+        path = workdir / "report" / f"map_{prefix}pca_{step:08d}.png"
+        assert str(path) in err.splitlines()
+        assert Image.open(path).size == (900, 700)
+        path.unlink()
+    assert "evaluators.near: knn: 5 neighbours, cosine" in err
+    assert "evaluators.test: classification:" in err
+
+
+def write_digits(root, names: list[str]) -> None:
+    """The digits' test split as PNGs in `root/test/CLASS`, and a training split of one picture."""
+    source = create_source("digits", "test")
+    images = np.round(load_digits().images * (255 / 16)).astype(np.uint8)
+    for i in range(len(source)):
+        number = int(source.name(i).removeprefix("digit "))
+        label = source[i]["label"]
+        if label < len(names):
+            for split in ("test", "train")[: 2 if i == 0 else 1]:
+                folder = root / split / names[label]
+                folder.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(images[number]).save(folder / f"{number}.png")
+
+
+def test_other_data_of_the_same_classes(run, last_evaluation, tmp_path):
+    """The same pictures from files give the same numbers."""
+    write_digits(tmp_path, list("0123456789"))
+    code, metrics, _ = run(f"--config.data.source=folder:{tmp_path}")
+    assert code == 0
+    check_same(metrics, last_evaluation, 1e-5)
+
+
+# ---- Intervals, tables and a calibration.
+
+
+@pytest.fixture(scope="module")
+def calibrated(workdir, tmp_path_factory):
+    """A copy of the run, evaluated with a calibration on a part of training, and what was said."""
+    folder = tmp_path_factory.mktemp("calibrated") / "run"
+    shutil.copytree(workdir, folder, ignore=shutil.ignore_patterns("report"))
+    return folder, *call(f"--workdir={folder}", "--calibrate=train[:300]", "--bootstrap=50")
+
+
+def call(*arguments: str) -> tuple[dict, str]:
+    """The command in this process: its metrics, and what it says on standard error."""
+    with (
+        contextlib.redirect_stdout(io.StringIO()) as out,
+        contextlib.redirect_stderr(io.StringIO()) as err,
+    ):
+        code = exit_code(lambda: evaluate.main(list(arguments)))
+    assert code == 0, err.getvalue()
+    return json.loads(out.getvalue()), err.getvalue()
+
+
+def test_intervals(typed):
+    metrics = json.loads(typed.stdout)
+    for name in ("accuracy", "ema_f1", "ema_map", "nll"):
+        low, high = metrics[f"test/{name}_interval"]
+        assert low < metrics[f"test/{name}"] < high < low + 0.4
+    assert "test/examples_interval" not in metrics
+    assert "chosen on" not in typed.stderr
+
+
+def test_calibrate(calibrated, last_evaluation):
+    folder, metrics, err = calibrated
+    (path,) = folder.glob("checkpoints/*/calibration.json")
+    found = json.loads(path.read_text())
+    assert (found["split"], found["examples"], found["thresholds"]) == ("train[:300]", 300, None)
+    said = re.search(
+        r"calibrated on train\[:300\] \(300 examples\): ece \S+ -> \S+, nll (\S+) -> (\S+); (.*)",
+        err,
+    )
+    assert float(said[2]) < float(said[1]) and said[3] == str(path)
+    assert f"temperature {found['temperature']:.4g}, chosen on train[:300]: applied to the " in err
+    assert "averaged (EMA) parameters" in err and "warning" not in err
+    # The plain parameters are as they were; the average decides the same, and means it otherwise.
+    kept = ("", "ema_")
+    for name in (*(p + n for p in kept for n in ("accuracy", "f1", "loss")), "ece", "brier"):
+        assert metrics[f"test/{name}"] == pytest.approx(last_evaluation[f"test/{name}"], rel=1e-5)
+    assert metrics["test/ema_brier"] != pytest.approx(last_evaluation["test/ema_brier"], rel=0.01)
+    assert metrics["test/ema_nll"] != pytest.approx(last_evaluation["test/ema_loss"], rel=1e-3)
+
+
+def test_a_calibration_is_kept(calibrated, tmp_path):
+    """And tells when a split is judged that it was chosen on."""
+    trained, metrics, _ = calibrated
+    folder = shutil.copytree(trained, tmp_path / "run")
+    again, err = call(f"--workdir={folder}", "--bootstrap=50")
+    assert again == metrics and "chosen on train[:300]" in err and "warning" not in err
+    arguments = "--config.evaluators.test.split=train", "--config.evaluators.test.batch_size=256"
+    _, err = call(f"--workdir={folder}", "--bootstrap=0", *arguments)
+    assert "warning: evaluators.test judges on train, but the calibration was chosen on tr" in err
+
+
+def test_files_of_what_predict_takes(calibrated):
+    folder, metrics, err = calibrated
+    table, summary = (
+        folder / "report" / "test_predictions.csv",
+        folder / "report" / "test_metrics.json",
+    )
+    assert f"of the averaged (EMA) parameters: {table}, {summary}" in err
+    assert sorted(p.name for p in table.parent.iterdir()) == [summary.name, table.name]
+    read = json.loads(summary.read_text())
+    for name, value in read["metrics"].items():
+        assert metrics[f"test/ema_{name}"] == value
+        if name in read["intervals"]:
+            assert metrics[f"test/ema_{name}_interval"] == read["intervals"][name]
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["id", "label", "prediction", "probability"] and len(rows) == 359
+    source = create_source("digits", "test")
+    assert [row["id"] for row in rows] == [source.name(i) for i in range(359)]
+    assert [row["label"] for row in rows] == [str(source[i]["label"]) for i in range(359)]
+    right = [row["label"] == row["prediction"] for row in rows]
+    assert np.mean(right) == pytest.approx(metrics["test/ema_accuracy"])
+    # The probabilities are those after the temperature.
+    gap = np.mean([float(row["probability"]) for row in rows]) - np.mean(right)
+    assert abs(gap) <= metrics["test/ema_ece"] + 1e-6
+
+
+STRANGE = ("=a|b", "plain\\", 'say "no", -1')
+
+
+def test_multi_label(tmp_path):
+    """Thresholds, and class and file names that a table must not trip over."""
+    run, data = (
+        save_run(tmp_path / "run", STRANGE, multi_label=True, loss="sigmoid"),
+        tmp_path / "data",
+    )
+    pictures, rng, lines = draw_pictures(80), np.random.default_rng(0), []
+    data.mkdir()
+    logits = run.logits(pictures)
+    hot = logits + rng.normal(size=logits.shape) > 1
+    names = [f'=1+{i}, "x"|y.png' if i % 2 else f"-{i}.png" for i in range(80)]
+    for i, pixels in enumerate(pictures):
+        Image.fromarray(pixels).save(data / names[i])
+        labels = [STRANGE[c] for c in np.flatnonzero(hot[i])]
+        split = "test" if i < 40 else "val"
+        lines.append(json.dumps({"image": names[i], "labels": labels, "split": split}) + "\n")
+    (data / "all.jsonl").write_text("".join(lines))
+    metrics, err = call(
+        f"--workdir={run.workdir}",
+        "--calibrate=val",
+        "--bootstrap=20",
+        "--config.data.workers=0",
+        f"--config.data.source=manifest:{data / 'all.jsonl'}",
+        "--config.evaluators.test.split=test",
+    )
+    (path,) = run.workdir.glob("checkpoints/*/calibration.json")
+    thresholds = np.array([json.loads(path.read_text())["thresholds"][name] for name in STRANGE])
+    assert len({0.5, *thresholds}) == 4 and "thresholds for 3 classes, chosen on val" in err
+    assert float(re.search(r"macro_f1 (\S+) -> (\S+);", err)[2]) > metrics["test/macro_f1"] * 0.7
+    with open(run.workdir / "report" / "test_predictions.csv", newline="") as file:
+        header, *rows = list(csv.reader(file))
+    assert header == ["id", "label", "prediction", *(f"probability {n}" for n in STRANGE)]
+    assert sorted(row[0] for row in rows) == sorted(str(data / name) for name in names[:40])
+    scores = np.array([[float(x) for x in row[3:]] for row in rows])
+    joined = ["=a\\|b", "plain\\\\", STRANGE[2]]
+
+    def join(row):
+        return "|".join(joined[c] for c in np.flatnonzero(row))
+
+    said = scores >= thresholds
+    assert [row[2] for row in rows] == [join(row) for row in said]
+    expected = {str(data / name): row for name, row in zip(names, hot, strict=True)}
+    labels = np.array([expected[row[0]] for row in rows])
+    assert [row[1] for row in rows] == [join(row) for row in labels]
+    assert metrics["test/exact_match"] == pytest.approx(np.mean((labels == said).all(1)))
+    summary = json.loads((run.workdir / "report" / "test_metrics.json").read_text())
+    assert [row["threshold"] for row in summary["classes"]] == thresholds.tolist()
+
+
+def test_a_file_name_that_is_no_utf8(tmp_path):
+    """Bytes in, the same bytes out."""
+    name = b"caf\xe9\r\n.png".decode(errors="surrogateescape")
+    scores = np.array([[0.25, 0.75]], np.float32)
+    given = ("a", "b"), "softmax", [name], np.arange(1), np.array([0]), np.log(scores), scores
+    table = evaluate_table.table_of(Predictions(*given), PLAIN, "|")
+    assert table == f'"id","label","prediction","probability"\n"{name}","a","b",0.75\n'
+    evaluate.write_report(tmp_path, "x", table, summarize(Predictions(*given), bootstrap=0), "")
+    assert b'"caf\xe9\r\n.png","a"' in (tmp_path / "x_predictions.csv").read_bytes()
+
+
+# ---- Mistakes: one line, exit code 2.
+
+
+def check_mistake(result: tuple, *messages: str) -> None:
+    code, metrics, err = result
+    assert (code, metrics) == (2, {})
+    assert err.startswith("error: ") and err.count("\n") == 1
+    assert all(message in err for message in messages)
+
+
+def test_other_classes(run, tmp_path):
+    write_digits(tmp_path / "few", list("01234"))
+    result = run(f"--config.data.source=folder:{tmp_path / 'few'}")
+    check_mistake(result, "split 'test' has 5 classes, the model 10")
+    write_digits(tmp_path / "named", [*"012345678", "nine"])
+    result = run(f"--config.data.source=folder:{tmp_path / 'named'}")
+    check_mistake(result, "class 9 is 'nine', the model's is '9'")
+
+
+def test_no_checkpoint_as_typed(command, tmp_path):
+    result = command("evaluate", f"--workdir={tmp_path}")
+    out, err = result.stdout, result.stderr
+    assert (result.returncode, out) == (2, "") and err.count("\n") == 1
+    assert err.startswith(f"error: {tmp_path}: no checkpoint there")
+
+
+@pytest.mark.parametrize(
+    ("override", "messages"),
+    [
+        ("--bootstrap=-1", ("--bootstrap=-1: must be 0 or more",)),
+        ("--calibrate=val", ("--calibrate=val: ", "digits has the splits train, test")),
+        ("--calibrate=train[", ("--calibrate=train[: split 'train['", "not understood")),
+        ("--config.data.sorce=digits", ("config.data.sorce: unknown key", "'source'")),
+        ("--config.evaluators.test.split=val", ("digits has the splits train, test",)),
+        ("--config.evaluators.test.splt=test", ("did you mean 'split'",)),
+        ("--config.evaluators.test.batch_size=big", ("test.batch_size='big': must be of type",)),
+        ("--config.evaluators.test.type=reconstructions", ("'supervised' reconstructs no images",)),
+        ("--config.evaluators.a={'type': 'knn', 'layer': 'x'}", ("evaluators.a: layer='x'",)),
+        ("--config.data.source=folder:/no/such", ("/no/such: no such directory or zip",)),
+        ("--congif.seed=1", ("--congif.seed=1: not understood",)),
+        # The checkpoint's parameters do not fit another model.
+        ("--config.model.width=16", ("width",)),
+    ],
+)
+def test_wrong_overrides(run, override, messages):
+    check_mistake(run(override), *messages)
+
+
+def test_no_room_for_the_report(run, workdir, small_disk):
+    with small_disk(20_000_000) as disk:
+        copied = shutil.copytree(workdir, disk / "run")
+        shutil.rmtree(copied / "report", ignore_errors=True)
+        fill(disk)
+        code, _, err = run(workdir=copied)
+        assert code == 1 and err.splitlines()[-1].endswith(": No space left on device"), err
+        assert f"error: {copied / 'report'}" in err

@@ -1,0 +1,77 @@
+"""Logits of every family against those that the reference projects gave, recorded in a file."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from imgcls.models.create import create_model
+from imgcls.models.weights import load as weights_lib
+from imgcls.models.weights.arrays import to_theirs
+from imgcls.models.weights.tables import layouts
+from tests.models.weights.cases import CASES, CLASSES, Case, pictures, weights
+from tests.models.weights.reference import RECORDED
+
+EXPECTED = json.loads(RECORDED.read_text())
+
+
+def our_model(case: Case):
+    """(model without dropout, shapes of its variables)."""
+    options = dict(case.options)
+    if case.model.startswith("inception_v1"):
+        options["aux_drop_rate"] = 0.0
+    model = create_model(case.model, CLASSES, drop_rate=0.0, **options)
+    return model, jax.eval_shape(model.init, jax.random.key(0), pictures(case.size)[:1])
+
+
+def write_state_dict(case: Case, path) -> None:
+    """The case's weights as the other project's file."""
+    model, shapes = our_model(case)
+    (layout,) = layouts(model, case.project)
+    named = {}
+    for key, array in jax.tree_util.tree_leaves_with_path(shapes):
+        ours = "/".join(part.key for part in key[1:])
+        (theirs,) = layout.names(ours, model)
+        # Only the shape of theirs is taken.
+        shape = to_theirs(ours, np.empty(array.shape, np.bool_), layout).shape
+        named[theirs] = weights(theirs, shape)
+    save_file(named, path)
+
+
+def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
+    """`[logits, auxiliary logits...]` of our model with the weights of a file."""
+    model, shapes = our_model(case)
+    variables, report = weights_lib.load(f"{case.project}:{path}", model, shapes)
+    assert not (report.adapted or report.new or report.left_out)
+
+    @jax.jit
+    def apply(variables, x):
+        mutable = [*variables, "intermediates"] if train else False
+        return model.apply(variables, x, train=train, mutable=mutable)
+
+    outputs = apply(variables, pictures(case.size))
+    if not train:
+        return [outputs]
+    logits, state = outputs
+    return [logits, *state.get("intermediates", {}).get("aux_logits", ())]
+
+
+# Not the first of their family.
+SLOW = ("regnety_tv", "vgg_timm", "regnetx")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=pytest.mark.slow) if n in SLOW else n for n in CASES],
+)
+def test_logits(name, tmp_path):
+    case = CASES[name]
+    write_state_dict(case, path := tmp_path / "model.safetensors")
+    for mode, expected in EXPECTED[name].items():
+        found = our_logits(case, path, train=mode == "train")
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, np.array(expected), strict=True):
+            error = np.abs(ours - theirs).max() / np.abs(theirs).max()
+            assert error < 1e-4, (mode, error)

@@ -1,0 +1,302 @@
+"""What becomes of weights that do not quite fit, and of files that are no weights."""
+
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+from safetensors.numpy import load_file, save_file
+
+from imgcls.core.errors import ConfigError
+from imgcls.models.create import create_model
+from imgcls.models.weights import load as weights
+from imgcls.models.weights.tables import layouts, timm_name
+from imgcls.runs.trained import load_trained
+
+VIT = dict(depth=1, width=16, num_heads=2, mlp_dim=32)
+RESNET = dict(stage_sizes=(1, 1), width=16)
+
+
+def randomised(model, size: int = 32) -> dict:
+    """Random variables, no two of them alike."""
+    pictures = np.zeros((1, size, size, model.in_channels), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), pictures)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: np.abs(rng.normal(0.5, 0.2, leaf.shape)).astype(np.float32), shapes
+    )
+
+
+def layout_of(model, project):
+    return layouts(model, project)[0]
+
+
+def flat(tree) -> dict:
+    return traverse_util.flatten_dict(tree, sep="/")
+
+
+@pytest.fixture
+def vit(tmp_path):
+    """(variables, file) of a small ViT with three classes at 32 pixels, as timm would write it."""
+    model = create_model("vit_ti8", 3, **VIT)
+    variables = randomised(model)
+    file = tmp_path / "model.safetensors"
+    save_file(weights.dump(model, variables, layout_of(model, "timm")), file)
+    return variables, file
+
+
+@pytest.fixture
+def resnet(tmp_path):
+    """(variables, file) of a small ResNet with three classes."""
+    model = create_model("resnet18", 3, **RESNET)
+    variables = randomised(model)
+    file = tmp_path / "model.safetensors"
+    save_file(weights.dump(model, variables, layout_of(model, "timm")), file)
+    return variables, file
+
+
+def test_names_and_arrays_are_timm_s(vit):
+    variables, file = vit
+    named = load_file(file)
+    params = variables["params"]
+    assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "head.bias"} < set(named)
+    qkv = params["block0"]["attn"]["qkv"]["kernel"]  # [D, 3, heads, head_dim]
+    # Rows of torch's matrix: query, key, value, each head by head.
+    np.testing.assert_array_equal(named["blocks.0.attn.qkv.weight"][16 + 8 + 5], qkv[:, 1, 1, 5])
+    patch = params["patch_embed"]["kernel"]  # [8, 8, 3, D]
+    np.testing.assert_array_equal(named["patch_embed.proj.weight"][7, 2, 3, 4], patch[3, 4, 2, 7])
+
+
+@pytest.mark.parametrize(
+    ("name", "project", "options"),
+    [
+        ("vit_ti8", "timm", VIT),
+        ("vit_ti8", "torchvision", VIT),
+        ("deit_ti16_distilled", "timm", VIT),
+        ("resnet18", "timm", RESNET),
+        ("regnety_200mf", "torchvision", {}),
+        ("resnest50d", "timm", {"stage_sizes": (1, 1), "width": 16}),
+        ("vgg11_bn", "torchvision", {"widths": (4, 4, 4, 4, 4), "hidden": 8}),
+    ],
+)
+@pytest.mark.parametrize("prefix", [True, False], ids=["named", "recognised"])
+def test_what_is_written_is_read_again(name, project, options, prefix, tmp_path):
+    model = create_model(name, 3, **options)
+    variables = randomised(model)
+    file = tmp_path / "model.safetensors"
+    save_file(weights.dump(model, variables, layout_of(model, project)), file)
+    given, report = weights.load(f"{project}:{file}" if prefix else str(file), model, variables)
+    jax.tree.map(np.testing.assert_array_equal, given, variables)
+    count = len(jax.tree.leaves(variables))
+    assert str(report).endswith(f"model.safetensors: {count} arrays taken")
+
+
+@pytest.mark.parametrize("project", [0, 1], ids=["vision_transformer", "big_vision"])
+def test_npz_of_google_research(project, tmp_path):
+    model = create_model("vit_ti8", 3, **VIT)
+    variables = randomised(model)
+    layout = layouts(model, "augreg")[project]
+    arrays = {}
+    for path, array in flat(variables["params"]).items():
+        names = layout.names(path, model)
+        parts = [array] if len(names) == 1 else np.moveaxis(array, -3, 0)
+        arrays |= dict(zip(names, parts, strict=True))
+    block = ["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/query/kernel"]
+    block += ["Transformer/encoderblock_0/MultiHeadDotProductAttention_0/query/kernel"]
+    assert arrays[block[project]].shape == (16, 2, 8)
+    prefix = ["", "params/"][project]
+    np.savez(tmp_path / "w.npz", **{prefix + name: array for name, array in arrays.items()})
+    given, _ = weights.load(f"augreg:{tmp_path / 'w.npz'}", model, variables)
+    jax.tree.map(np.testing.assert_array_equal, given, variables)
+
+
+@pytest.mark.parametrize("head", ["auto", "zero", "fresh"])
+def test_head_of_other_classes_is_new(vit, head):
+    variables, file = vit
+    model = create_model("vit_ti8", 7, **VIT)
+    given, report = weights.load(f"timm:{file}", model, randomised(model), head)
+    assert str(report).endswith("taken; left out: head (3 classes); new: head (7 classes)")
+    if head == "zero":
+        assert given["params"]["head"]["kernel"].shape == (16, 7)
+        assert not given["params"]["head"]["kernel"].any()
+    else:
+        assert "head" not in given["params"]
+
+
+@pytest.mark.parametrize(("head", "taken"), [("auto", True), ("zero", False), ("fresh", False)])
+def test_head_of_as_many_classes(vit, head, taken):
+    variables, file = vit
+    given, report = weights.load(f"timm:{file}", create_model("vit_ti8", 3, **VIT), variables, head)
+    assert ("new: head (3 classes)" not in str(report)) == taken
+
+
+def logits(name, options, variables, images, **more):
+    model = create_model(name, 3, in_channels=images.shape[-1], **options, **more)
+    return jax.jit(lambda v, x: model.apply(v, x))(variables, images)
+
+
+def test_grey_pictures_give_what_they_gave_in_colour(resnet):
+    variables, file = resnet
+    grey = np.random.default_rng(1).normal(size=(2, 32, 32, 1)).astype(np.float32)
+    model = create_model("resnet18", 3, in_channels=1, **RESNET)
+    given, report = weights.load(f"timm:{file}", model, randomised(model))
+    assert "adapted: conv1 (3 -> 1 channels)" in str(report)
+    expected = logits("resnet18", RESNET, variables, np.repeat(grey, 3, axis=-1))
+    np.testing.assert_allclose(
+        logits("resnet18", RESNET, given, grey), expected, rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_pictures_of_more_channels(resnet, channels):
+    variables, file = resnet
+    model = create_model("resnet18", 3, in_channels=channels, **RESNET)
+    given, _ = weights.load(f"timm:{file}", model, randomised(model))
+    stem = given["params"]["conv1"]["kernel"]
+    kernel = variables["params"]["conv1"]["kernel"]
+    assert stem.shape[2] == channels
+    for c in range(channels):
+        np.testing.assert_allclose(stem[:, :, c], kernel[:, :, c % 3] * 3 / channels, rtol=1e-6)
+
+
+def test_positions_of_another_resolution(vit):
+    """The model resamples its own positions for other pictures, and loading does the same."""
+    variables, file = vit
+    images = np.random.default_rng(1).normal(size=(2, 48, 48, 3)).astype(np.float32)
+    model = create_model("vit_ti8", 3, **VIT)
+    given, report = weights.load(f"timm:{file}", model, randomised(model, 48))
+    assert "adapted: pos_embed (4x4 -> 6x6)" in str(report)
+    assert given["params"]["pos_embed"].shape == (1, 37, 16)
+    np.testing.assert_allclose(
+        logits("vit_ti8", VIT, given, images),
+        logits("vit_ti8", VIT, variables, images),
+        rtol=1e-4,
+        atol=1e-5,
+    )
+
+
+def test_class_token_is_left_out_of_a_pooled_model(vit):
+    variables, file = vit
+    model = create_model("vit_ti8", 3, pool="gap", **VIT)
+    given, report = weights.load(f"timm:{file}", model, randomised(model))
+    assert "left out: cls_token" in str(report)
+    expected = variables["params"]["pos_embed"][:, 1:]
+    np.testing.assert_array_equal(given["params"]["pos_embed"], expected)
+
+
+def test_auxiliary_classifiers(tmp_path):
+    whole, bare = create_model("inception_v1", 3), create_model("inception_v1", 3, aux=False)
+    full = randomised(whole)
+    for model, file in ((whole, tmp_path / "aux.safetensors"), (bare, tmp_path / "no.safetensors")):
+        save_file(weights.dump(model, randomised(model), layout_of(model, "torchvision")), file)
+    _, report = weights.load(str(tmp_path / "aux.safetensors"), bare, randomised(bare))
+    assert "left out: aux1, aux2" in str(report)
+    given, report = weights.load(str(tmp_path / "no.safetensors"), whole, full)
+    assert "new: aux1, aux2" in str(report)
+    assert "aux1" not in given["params"]
+
+
+def test_own_workdir(workdir):
+    options = dict(width=8, stage_sizes=(1, 1), stem="cifar", in_channels=1)
+    model = create_model("resnet18", 4, **options)
+    given, report = weights.load(str(workdir), model, randomised(model, 8))
+    assert str(report).endswith("left out: head (10 classes); new: head (4 classes)")
+    # The averaged parameters, with their own batch statistics.
+    trained = load_trained(str(workdir))
+    np.testing.assert_array_equal(
+        given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
+    )
+    np.testing.assert_array_equal(
+        given["batch_stats"]["bn1"]["mean"], trained.model_state["batch_stats"]["bn1"]["mean"]
+    )
+
+
+def test_timm_names():
+    assert timm_name("vit_ti16") == "vit_tiny_patch16_224"
+    assert timm_name("deit_s16_distilled") == "deit_small_distilled_patch16_224"
+    assert timm_name("regnety_400mf") == "regnety_004"
+    assert timm_name("regnety_1_6gf") == "regnety_016"
+    assert timm_name("regnetx_8gf") == "regnetx_080"
+    assert timm_name("regnety_8gf_tv") == "regnety_080_tv"
+    assert timm_name("regnety_32gf") == "regnety_320"
+    assert timm_name("resnest50d") == "resnest50d"
+    assert timm_name("alexnet") is None
+
+
+def damaged(arrays: dict, how: str) -> dict:
+    if how == "extra":
+        arrays["blocks.7.mlp.fc1.weight"] = np.zeros(3, np.float32)
+    elif how == "missing":
+        del arrays["blocks.0.norm1.weight"]
+    elif how == "shape":
+        arrays["blocks.0.mlp.fc1.weight"] = np.zeros((48, 16), np.float32)
+    elif how == "width":
+        arrays["blocks.0.attn.qkv.weight"] = np.zeros((24, 8), np.float32)
+    elif how == "other":
+        arrays = {"encoder.weight": np.zeros(3, np.float32)}
+    return arrays
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("extra", "no place in a ViT of these options for blocks.7.mlp.fc1.weight"),
+        ("missing", "has no weights for block0/norm1/scale"),
+        ("shape", r"of shape \[16, 48\] does not fit block0/mlp/fc1/kernel of shape \[16, 32\]"),
+        ("width", r"blocks.0.attn.qkv.weight of shape \[24, 8\] does not fit block0/attn/qkv"),
+        ("other", "has no weights of a ViT: its names are encoder.weight"),
+    ],
+)
+def test_weights_that_can_t_be_placed_are_named(vit, how, words, tmp_path):
+    variables, file = vit
+    save_file(damaged(load_file(file), how), tmp_path / "damaged.safetensors")
+    with pytest.raises(ConfigError, match=words) as error:
+        weights.load(
+            f"timm:{tmp_path / 'damaged.safetensors'}", create_model("vit_ti8", 3, **VIT), variables
+        )
+    assert "\n" not in str(error.value)
+
+
+class Malicious:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_nothing_is_unpickled(tmp_path):
+    trap = tmp_path / "trap"
+    objects = np.array([Malicious(trap)], dtype=object)
+    np.savez(tmp_path / "w.npz", objects=objects)
+    with pytest.raises(ConfigError, match="w.npz can't be read"):
+        weights.load(str(tmp_path / "w.npz"), create_model("vit_ti8", 3, **VIT), {"params": {}})
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize(
+    ("init_from", "words"),
+    [
+        ("/no/such.safetensors", "/no/such.safetensors: no such file"),
+        ("/no/such.h5", "no file of weights: write a .safetensors, .npz or .pth"),
+        ("keras:/x.safetensors", "unknown project 'keras': write timm:..., torchvision:..."),
+        ("torchvision:/no/such.pth", "no such file"),
+        ("cadene:BROKEN", "cadene has no ViT"),
+        ("timm:BROKEN", "can't be read"),
+        ("timm:PTH", "needs torch: run `pip install torch"),
+    ],
+)
+def test_mistakes(init_from, words, tmp_path):
+    for name in ("BROKEN.safetensors", "PTH.pth"):
+        (tmp_path / name).write_bytes(b"nonsense")
+    init_from = init_from.replace("BROKEN", str(tmp_path / "BROKEN.safetensors"))
+    init_from = init_from.replace("PTH", str(tmp_path / "PTH.pth"))
+    if "torch: run" in words and importlib.util.find_spec("torch"):
+        pytest.skip("torch is installed here")
+    model = create_model("vit_ti8", 3, **VIT)
+    with pytest.raises(ConfigError, match=words) as error:
+        weights.load(init_from, model, randomised(model))
+    assert "\n" not in str(error.value)

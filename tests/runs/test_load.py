@@ -1,0 +1,155 @@
+"""Checkpoints: whole, exact, kept as the config says, restorable elsewhere."""
+
+import functools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls.core import config as config_lib
+from imgcls.core import defaults
+from imgcls.core.errors import ConfigError
+from imgcls.data.info import DataInfo
+from imgcls.distributed import sharding
+from imgcls.objectives.create import create_objective
+from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.save import Checkpointer
+from imgcls.runs.trained import load_eval_variables
+from imgcls.train.optim import create_optimizer
+from imgcls.train.step import create_state
+from tests.conftest import make_mesh
+
+INFO = DataInfo(("ant", "bee", "cat"), False, (8, 8, 3))
+
+
+def make_config():
+    c = defaults.default_config()
+    c.ema, c.optim.name = 0.9, "adamw"
+    c.model = {
+        "name": "vit_ti4",
+        "dtype": "float32",
+        "depth": 1,
+        "width": 64,
+        "num_heads": 4,
+        "mlp_dim": 128,
+    }
+    return c
+
+
+def make_state(config, mesh, seed=0):
+    """A fresh state, and its shapes with shardings."""
+    objective = create_objective(config, INFO)
+    spec = {"image": jax.ShapeDtypeStruct((2, *INFO.image_shape), np.uint8)}
+    params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
+    optimizer, _ = create_optimizer(config, 100, params)
+    fresh = functools.partial(create_state, objective, optimizer, seed, spec)
+    shapes = jax.eval_shape(fresh)
+    placement = sharding.partition(shapes, mesh)
+    state = jax.jit(fresh, out_shardings=placement)()
+    return state, sharding.with_sharding(shapes, placement)
+
+
+def assert_equal(ours, theirs):
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("target", [dict(data=2), dict(fsdp=2), dict(data=2, fsdp=2, model=2)])
+def test_state_of_four_devices_is_the_same_on_others(target, tmp_path):
+    config = make_config()
+    state, _ = make_state(config, make_mesh(fsdp=4))
+    saved = Checkpointer(str(tmp_path), config, INFO)
+    saved.save(3, state)
+    saved.close()
+    _, abstract = make_state(config, make_mesh(**target), seed=1)
+    other = Checkpointer(str(tmp_path), config, INFO)
+    assert other.latest_step == 3
+    restored = other.restore(abstract)
+    other.close()
+    assert_equal(restored, state)
+    for array, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
+        assert array.sharding == wanted.sharding
+
+
+def steps_kept(tmp_path, accuracies: list[float | None], keep_best: str, **changes) -> list[int]:
+    config = make_config()
+    config.checkpoint.keep_best = keep_best
+    config.checkpoint.update(changes)
+    state, _ = make_state(config, make_mesh())
+    checkpointer = Checkpointer(str(tmp_path), config, INFO)
+    for step, value in enumerate(accuracies, start=1):
+        checkpointer.save(step, state, None if value is None else {keep_best: value, "x": 0.0})
+    checkpointer.close()
+    return sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
+
+
+def test_last_and_best_are_kept(tmp_path):
+    values = [0.1, 0.9, None, 0.5, None, 0.3, None]
+    assert steps_kept(tmp_path, values, "test/accuracy", keep_last=2) == [2, 6, 7]
+
+
+def test_best_loss_is_the_least(tmp_path):
+    assert steps_kept(tmp_path, [0.5, 0.1, 0.7, 0.9], "val/loss", keep_last=1) == [2, 4]
+
+
+def test_meta_carries_what_inference_needs(tmp_path):
+    config = make_config()
+    config.data.eval_transform = "resize((8, 8))"
+    config.data.mean = (0.1, 0.2, 0.3)
+    checkpointer = Checkpointer(str(tmp_path), config, INFO)
+    checkpointer.save(1, make_state(config, make_mesh())[0])
+    checkpointer.close()
+    ours, info = load_meta(str(tmp_path))
+    assert config_lib.changed_keys(ours, config) == {} and info == INFO
+    meta = json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text())
+    assert meta["class_names"] == ["ant", "bee", "cat"] and meta["model"] == "vit_ti4"
+    assert meta["preprocessing"] == {
+        "transform": "resize((8, 8))",
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.5, 0.5, 0.5],
+        "channels": 3,
+    }
+    assert meta["versions"]["jax"] == jax.__version__
+
+
+def test_variables_for_inference_are_those_of_the_state(tmp_path):
+    config = make_config()
+    state, _ = make_state(config, make_mesh())
+    state = state.replace(target=jax.tree.map(lambda x: x + 1, state.target))
+    checkpointer = Checkpointer(str(tmp_path), config, INFO)
+    checkpointer.save(1, state)
+    checkpointer.close()
+    objective = create_objective(config, INFO)
+    mesh = make_mesh(model=2)
+    variables = load_eval_variables(str(tmp_path), objective, INFO, mesh)
+    assert_equal(variables[""][0], state.params)
+    assert_equal(variables["ema_"][0], state.target["params"])
+    kernel = variables[""][0]["block0"]["mlp"]["fc1"]["kernel"]
+    assert kernel.sharding.mesh == mesh and kernel.addressable_shards[0].data.shape == (64, 64)
+
+
+def test_only_whole_checkpoints_count(tmp_path):
+    """What a crash leaves of a save is neither listed nor in the way of the next."""
+    config = make_config()
+    state, abstract = make_state(config, make_mesh())
+    checkpointer = Checkpointer(str(tmp_path), config, INFO)
+    checkpointer.save(1, state)
+    checkpointer.close()
+    root = tmp_path / "checkpoints"
+    shutil.copytree(root / "1", root / "2.orbax-checkpoint-tmp-17")
+    assert latest_checkpoint(str(tmp_path)) == root / "1"
+    again = Checkpointer(str(tmp_path), config, INFO)
+    assert again.latest_step == 1
+    again.save(2, state)
+    assert_equal(again.restore(abstract), state)
+    again.close()
+    assert latest_checkpoint(str(tmp_path)) == root / "2"
+    assert latest_checkpoint(str(root / "1")) == root / "1"
+
+
+def test_no_checkpoint_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match="no checkpoint there"):
+        latest_checkpoint(str(tmp_path))

@@ -1,0 +1,89 @@
+"""The profile of a run's steps."""
+
+import re
+
+import jax
+import pytest
+
+from imgcls.core.config import override
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError
+from imgcls.runs.profile import Profile, check_profile
+
+
+def make_config(steps: str):
+    return override(default_config(), [f"--config.log.profile={steps}"])
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the profiler was asked to do; as the real one, it can't begin or end twice."""
+    made = []
+
+    def start(folder):
+        assert not made or made[-1] == "stop"
+        made.append(folder)
+
+    def stop():
+        assert made and made[-1] != "stop"
+        made.append("stop")
+
+    monkeypatch.setattr(jax.profiler, "start_trace", start)
+    monkeypatch.setattr(jax.profiler, "stop_trace", stop)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("run", "last"), [(range(1, 9), 6), (range(4, 9), 6), (range(1, 5), None), (range(6, 9), None)]
+)
+def test_a_profile_begins_and_ends(run, last, calls):
+    """In a whole run, one that continues, one that ends before, and one that begins after it."""
+    profile, ended = Profile(make_config("(3, 5)"), "/run"), None
+    for step in run:
+        profile.before(step)
+        if "stop" in calls and ended is None:
+            ended = step
+    assert ended == last
+    profile.close()
+    assert calls == (["/run/profile", "stop"] if set(run) & {3, 4, 5} else [])
+
+
+def test_a_run_that_goes_back_begins_again(calls):
+    for first in (1, 4):
+        profile = Profile(make_config("(3, 9)"), "/run")
+        for step in range(first, 6):
+            profile.before(step)
+        profile.close()
+    assert calls == ["/run/profile", "stop"] * 2
+
+
+def test_only_the_first_process_writes(calls, monkeypatch):
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    profile = Profile(make_config("(1, 2)"), "/run")
+    profile.before(1)
+    profile.close()
+    assert calls == []
+
+
+def test_a_profile_that_finds_no_room(calls, monkeypatch, capsys):
+    def stop():
+        raise OSError(28, "No space left on device")
+
+    profile = Profile(make_config("(1, 1)"), "/run")
+    profile.before(1)
+    monkeypatch.setattr(jax.profiler, "stop_trace", stop)
+    profile.before(2)
+    profile.close()
+    told = capsys.readouterr().out
+    assert told.count("the profile can't be written: /run/profile: No space left on device") == 1
+
+
+@pytest.mark.parametrize("steps", ["(10,)", "(20, 10)", "(1, 2, 3)", "('a', 'b')", "(1.0, 2.0)"])
+def test_no_range_of_steps(steps):
+    with pytest.raises(ConfigError, match=re.escape(f"config.log.profile={steps}: write the ")):
+        check_profile(make_config(steps))
+
+
+def test_ranges_of_steps():
+    for steps in ("()", "(3, 3)", "(10, 20)"):
+        check_profile(make_config(steps))

@@ -1,0 +1,80 @@
+"""What a fresh model takes from the training data."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import DataError
+from imgcls.data.sources.open import create_source
+from imgcls.train.initialize import arrays_from_data
+
+
+class Means:
+    """A model that begins with the mean picture."""
+
+    def init_from_data(self, images):
+        self.images = images
+        return {"params": {"mean": images.mean(0)}}
+
+
+def make_config():
+    config = default_config()
+    config.data.update({"channels": 1, "mean": (0.3,), "std": (0.4,)})
+    config.data.train_transform, config.data.eval_transform = "flip", "resize((8, 8))"
+    return config
+
+
+def make_objective(model, backbone=None):
+    return types.SimpleNamespace(model=model, backbone=backbone)
+
+
+def test_the_first_training_pictures_normalised(monkeypatch):
+    monkeypatch.setattr("imgcls.train.initialize.NUM_EXAMPLES", 40)
+    source, model = create_source("digits", "train"), Means()
+    found = arrays_from_data(make_config(), make_objective(model), source)
+    pictures = np.stack([source[i]["image"] for i in range(40)])
+    np.testing.assert_allclose(model.images, (pictures / 255 - 0.3) / 0.4, atol=1e-6)
+    assert model.images.dtype == np.float32
+    jax.tree.map(np.testing.assert_array_equal, found, {"params": {"mean": model.images.mean(0)}})
+
+
+def test_fewer_pictures_than_that_and_a_backbone():
+    source = create_source("digits", "train[:7]")
+    model = Means()
+    found = arrays_from_data(make_config(), make_objective(model, "backbone"), source)
+    assert len(model.images) == 7 and found["params"]["backbone"]["mean"].shape == (8, 8, 1)
+
+
+def test_other_models_take_nothing():
+    source = create_source("digits", "train[:7]")
+    assert arrays_from_data(make_config(), make_objective(object()), source) is None
+
+
+def test_unreadable_pictures_are_left_out_or_told():
+    source = create_source("digits", "train[:7]")
+
+    class Damaged:
+        class_names, multi_label = source.class_names, False
+        unreadable = (0, 3)
+
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, index):
+            if index in self.unreadable:
+                raise DataError("cut off")
+            return source[index]
+
+        def name(self, index):
+            return str(index)
+
+    config, model = make_config(), Means()
+    config.data.on_error = "skip"
+    arrays_from_data(config, make_objective(model), Damaged())
+    assert len(model.images) == 5
+    Damaged.unreadable = range(7)
+    with pytest.raises(DataError, match="none of the first"):
+        arrays_from_data(config, make_objective(model), Damaged())

@@ -1,0 +1,401 @@
+"""Optimisers against NumPy re-implementations, and schedules at exact steps."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from imgcls.core.defaults import default_config
+from imgcls.core.errors import ConfigError
+from imgcls.train import optim
+from imgcls.train import schedule as train_schedule
+
+EXAMPLES = 1000
+NUM_STEPS = 6
+
+
+@pytest.fixture
+def config():
+    """100 steps of 100 examples; 10 steps an epoch."""
+    config = default_config()
+    config.batch_size, config.total = 100, "10 epochs"
+    config.schedule.warmup = "2 steps"
+    return config
+
+
+def make_params() -> dict:
+    """A tree with all kinds of paths: with and without weight decay, for regexes."""
+    rng = np.random.default_rng(0)
+    shapes = {
+        "conv1": {"kernel": (3, 4)},
+        "bn1": {"scale": (4,), "bias": (4,)},
+        "head": {"kernel": (4, 2), "bias": (2,)},
+    }
+    return {
+        layer: {key: rng.normal(size=shape).astype(np.float32) for key, shape in arrays.items()}
+        for layer, arrays in shapes.items()
+    }
+
+
+def make_grads(step: int) -> dict:
+    rng = np.random.default_rng(100 + step)
+    return jax.tree.map(lambda p: rng.normal(size=p.shape).astype(np.float32), make_params())
+
+
+def names_of(tree) -> list[str]:
+    return ["/".join(str(k.key) for k in path) for path, _ in jax.tree.leaves_with_path(tree)]
+
+
+def run_ours(config, num_steps: int = NUM_STEPS) -> dict[str, np.ndarray]:
+    params = jax.tree.map(jnp.asarray, make_params())
+    optimizer, _ = optim.create_optimizer(config, EXAMPLES, params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    for step in range(num_steps):
+        updates, state = update(make_grads(step), state, params)
+        params = optax.apply_updates(params, updates)
+    return dict(zip(names_of(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
+
+
+def run_numpy(config, rule, num_steps: int = NUM_STEPS) -> dict[str, np.ndarray]:
+    """`rule(param, grad, memory, rate, step, decays) -> new param`, in float64, leaf by leaf."""
+    names = names_of(make_params())
+    params = {n: np.float64(p) for n, p in zip(names, jax.tree.leaves(make_params()), strict=True)}
+    memory = {name: {} for name in names}
+    for step in range(num_steps):
+        rate = warmup_cosine(step, peak=config.optim.learning_rate, warmup=2, total=100)
+        grads = dict(zip(names, map(np.float64, jax.tree.leaves(make_grads(step))), strict=True))
+        if config.optim.clip_norm is not None:
+            norm = math.sqrt(sum((g**2).sum() for g in grads.values()))
+            grads = {n: g * min(1, config.optim.clip_norm / norm) for n, g in grads.items()}
+        for name in names:
+            decays = name.endswith("kernel")
+            params[name] = rule(params[name], grads[name], memory[name], rate, step, decays)
+    return params
+
+
+def warmup_cosine(step, *, peak, warmup, total, final=0.0) -> float:
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    cosine = 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+    return peak * ((1 - final) * cosine + final)
+
+
+def check(ours: dict, expected: dict) -> None:
+    assert ours.keys() == expected.keys()
+    start = dict(zip(names_of(make_params()), jax.tree.leaves(make_params()), strict=True))
+    for name, value in expected.items():
+        assert ours[name].dtype == np.float32
+        assert not np.allclose(value, start[name], atol=1e-4)
+        np.testing.assert_allclose(ours[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+def adam_direction(c, grad, memory, step, b1=0.9, b2=0.999):
+    memory["m"] = b1 * memory.get("m", 0) + (1 - b1) * grad
+    memory["v"] = b2 * memory.get("v", 0) + (1 - b2) * grad**2
+    m, v = memory["m"] / (1 - b1 ** (step + 1)), memory["v"] / (1 - b2 ** (step + 1))
+    return m / (np.sqrt(v) + c.eps)
+
+
+# ---- Optimisers.
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0, 1e6])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, True), (0.9, False), (0.0, False)])
+def test_sgd(config, momentum, nesterov, clip_norm):
+    config.optim.update(
+        {"name": "sgd", "momentum": momentum, "nesterov": nesterov, "weight_decay": 0.1}
+    )
+    config.optim.clip_norm = clip_norm
+
+    def rule(param, grad, memory, rate, step, decays):
+        grad = grad + 0.1 * param * decays
+        velocity = memory["v"] = momentum * memory.get("v", 0) + grad
+        return param - rate * (grad + momentum * velocity if nesterov else velocity)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 1.0])
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, False), (0.9, True), (0.0, False)])
+def test_rmsprop(config, momentum, nesterov, clip_norm):
+    """As TensorFlow has it, with other numbers than the defaults."""
+    config.optim.update({"name": "rmsprop", "learning_rate": 0.05, "weight_decay": 0.1})
+    config.optim.update({"decay": 0.8, "eps": 0.5, "momentum": momentum, "nesterov": nesterov})
+    config.optim.clip_norm = clip_norm
+
+    def rule(param, grad, memory, rate, step, decays):
+        grad = grad + 0.1 * param * decays
+        memory["s"] = 0.8 * memory.get("s", 1) + 0.2 * grad**2
+        update = rate * grad / np.sqrt(memory["s"] + 0.5)
+        velocity = memory["v"] = momentum * memory.get("v", 0) + update
+        return param - (update + momentum * velocity if nesterov else velocity)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+def test_adam(config):
+    config.optim.update({"name": "adam", "learning_rate": 0.01, "weight_decay": 0.1})
+
+    def rule(param, grad, memory, rate, step, decays):
+        return param - rate * adam_direction(
+            config.optim, grad + 0.1 * param * decays, memory, step
+        )
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_adamw(config, clip_norm):
+    config.optim.update({"name": "adamw", "learning_rate": 0.01, "weight_decay": 0.1, "b2": 0.95})
+    config.optim.update({"b1": 0.8, "eps": 1e-3})
+    config.optim.clip_norm = clip_norm
+
+    def rule(param, grad, memory, rate, step, decays):
+        direction = adam_direction(config.optim, grad, memory, step, b1=0.8, b2=0.95)
+        return param - rate * (direction + 0.1 * param * decays)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+def test_lamb(config):
+    """You et al. 2019, arXiv:1904.00962, algorithm 2."""
+    config.optim.update({"name": "lamb", "learning_rate": 0.01, "weight_decay": 0.1})
+
+    def rule(param, grad, memory, rate, step, decays):
+        direction = adam_direction(config.optim, grad, memory, step) + 0.1 * param * decays
+        return param - rate * np.linalg.norm(param) / np.linalg.norm(direction) * direction
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_lars(config, nesterov):
+    """You et al. 2017, arXiv:1708.03888, algorithm 1; biases and norms as plain SGD."""
+    config.optim.update({"name": "lars", "learning_rate": 1.0, "weight_decay": 0.1})
+    config.optim.update({"trust_coefficient": 0.02, "nesterov": nesterov})
+
+    def rule(param, grad, memory, rate, step, decays):
+        grad = grad + 0.1 * param * decays
+        if decays:
+            grad = grad * 0.02 * np.linalg.norm(param) / np.linalg.norm(grad)
+        update = rate * grad
+        velocity = memory["v"] = 0.9 * memory.get("v", 0) + update
+        return param - (update + 0.9 * velocity if nesterov else velocity)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+def test_everything_decays_without_exclusions(config):
+    config.optim.update({"name": "sgd", "momentum": 0.0, "nesterov": False, "weight_decay": 0.1})
+    config.optim.decay_exclude = ""
+
+    def rule(param, grad, memory, rate, step, decays):
+        return param - rate * (grad + 0.1 * param)
+
+    check(run_ours(config), run_numpy(config, rule))
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize(
+    ("exclude", "kept"),
+    [
+        (r"bias|scale|pos_embed|cls_token|gamma", {"conv1/kernel", "head/kernel"}),
+        (r"^head", {"conv1/kernel", "bn1/scale", "bn1/bias"}),
+    ],
+)
+def test_what_decays(config, name, exclude, kept):
+    """With zero gradients, weight decay is all that moves a parameter."""
+    config.optim.update({"name": name, "weight_decay": 0.1, "decay_exclude": exclude})
+    params = jax.tree.map(jnp.asarray, make_params())
+    optimizer, _ = optim.create_optimizer(config, EXAMPLES, params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    moved = [np.any(np.asarray(u) != 0) for u in jax.tree.leaves(updates)]
+    assert {n for n, m in zip(names_of(params), moved, strict=True) if m} == kept
+
+
+def test_masks_need_only_shapes(config):
+    config.optim.update({"name": "adamw", "weight_decay": 0.1, "multipliers": (("head", 0.5),)})
+    shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_params()))
+    optimizer, _ = optim.create_optimizer(config, EXAMPLES, shapes)
+    state = jax.eval_shape(optimizer.init, shapes)
+    updates, _ = jax.eval_shape(optimizer.update, shapes, state, shapes)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), updates) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), shapes
+    )
+
+
+# ---- Multipliers.
+
+
+@pytest.mark.parametrize("name", optim.OPTIMIZERS)
+def test_multipliers(config, name):
+    """The first step's update is scaled by the first regex that matches; 0 freezes."""
+    config.optim.update({"name": name, "weight_decay": 0.1})
+    plain = run_ours(config, 1)
+    config.optim.multipliers = (("head/bias", 3.0), ("head", 0.5), ("conv|bn1/scale", 0))
+    scaled = run_ours(config, 1)
+    start = dict(zip(names_of(make_params()), jax.tree.leaves(make_params()), strict=True))
+    factors = {"head/bias": 3.0, "head/kernel": 0.5, "bn1/bias": 1.0}
+    for key, factor in factors.items():
+        expected = start[key] + factor * (plain[key] - start[key])
+        np.testing.assert_allclose(scaled[key], expected, rtol=1e-5, atol=1e-7)
+    for key in ("conv1/kernel", "bn1/scale"):
+        np.testing.assert_array_equal(scaled[key], start[key])
+        assert np.any(plain[key] != start[key])
+
+
+def test_frozen_parameters_never_move(config):
+    config.optim.update({"name": "adamw", "learning_rate": 0.1, "weight_decay": 0.5})
+    config.optim.multipliers = (("conv1|bn1", 0.0),)
+    frozen = run_ours(config)
+    config.optim.multipliers = ()
+    free = run_ours(config)
+    start = dict(zip(names_of(make_params()), jax.tree.leaves(make_params()), strict=True))
+    for name in ("conv1/kernel", "bn1/scale", "bn1/bias"):
+        np.testing.assert_array_equal(frozen[name], start[name])
+    for name in ("head/kernel", "head/bias"):
+        np.testing.assert_array_equal(frozen[name], free[name])
+
+
+# ---- Schedules.
+
+
+def rates(config, at) -> list[float]:
+    schedule = train_schedule.create_schedule(config, EXAMPLES)
+    return [float(schedule(step)) for step in at]
+
+
+def test_cosine(config):
+    config.schedule.update({"name": "cosine", "warmup": "1 epochs", "final": 0.1})
+    config.optim.learning_rate = 0.8
+    at = [0, 4, 9, 10, 11, 55, 99, 100]
+    expected = [warmup_cosine(s, peak=0.8, warmup=10, total=100, final=0.1) for s in at]
+    np.testing.assert_allclose(rates(config, at), expected, rtol=1e-6)
+    assert rates(config, [0, 10, 55, 100]) == pytest.approx([0.8 / 11, 0.8, 0.44, 0.08], rel=1e-6)
+
+
+def test_linear(config):
+    config.schedule.update({"name": "linear", "warmup": "20 steps", "final": 0.25})
+    config.optim.learning_rate = 1.0
+    expected = [1 / 21, 20 / 21, 1.0, 0.625, 0.25, 0.25]
+    np.testing.assert_allclose(rates(config, [0, 19, 20, 60, 100, 120]), expected, rtol=1e-6)
+
+
+def test_step(config):
+    config.schedule.update({"name": "step", "warmup": "5 steps", "factor": 0.5})
+    config.schedule.boundaries = ("3 epochs", "60 steps", "90 percent")
+    config.optim.learning_rate = 8.0
+    at = [0, 4, 5, 29, 30, 59, 60, 89, 90, 100]
+    expected = [8 / 6, 8 * 5 / 6, 8, 8, 4, 4, 2, 2, 1, 1]
+    np.testing.assert_allclose(rates(config, at), expected, rtol=1e-6)
+
+
+def test_step_without_warmup(config):
+    config.schedule.update({"name": "step", "warmup": "0 steps", "boundaries": ("50 steps",)})
+    np.testing.assert_allclose(rates(config, [0, 49, 50]), [0.1, 0.1, 0.01], rtol=1e-6)
+
+
+def test_boundaries_that_meet_each_count(config):
+    """As in a recipe that is tried out on a few steps."""
+    config.schedule.update({"name": "step", "warmup": "0 steps"})
+    config.schedule.boundaries = ("10 steps", "1 epochs", "11 steps")
+    np.testing.assert_allclose(rates(config, [9, 10, 11]), [0.1, 1e-3, 1e-4], rtol=1e-5)
+
+
+def test_rsqrt(config):
+    config.schedule.update({"name": "rsqrt", "warmup": "10 steps", "timescale": "30 steps"})
+    config.schedule.cooldown = "20 steps"
+    config.optim.learning_rate = 2.0
+    assert rates(config, [0, 10, 40]) == pytest.approx([2 / 11, 2.0, 2 / math.sqrt(2)], rel=1e-6)
+    at = [79, 80, 85, 99, 100]
+    expected = [2 / math.sqrt(1 + (s - 10) / 30) * min(1, (100 - s) / 20) for s in at]
+    np.testing.assert_allclose(rates(config, at), expected, rtol=1e-6)
+    assert rates(config, [100, 105]) == [0.0, 0.0]
+
+
+def test_constant_with_cooldown(config):
+    config.schedule.update({"name": "constant", "warmup": "0 steps", "cooldown": "10 percent"})
+    at = [0, 50, 90, 95, 99, 100]
+    np.testing.assert_allclose(rates(config, at), [0.1, 0.1, 0.1, 0.05, 0.01, 0.0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", train_schedule.SCHEDULES)
+def test_warmup_is_linear_and_ends_at_the_peak(config, name):
+    config.schedule.update({"name": name, "warmup": "7 steps"})
+    expected = [0.1 * (s + 1) / 8 for s in range(7)] + [0.1]
+    np.testing.assert_allclose(rates(config, range(8)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", train_schedule.SCHEDULES)
+def test_no_warmup_starts_at_the_peak(config, name):
+    config.schedule.update({"name": name, "warmup": "0 steps"})
+    assert rates(config, [0]) == pytest.approx([0.1])
+
+
+@pytest.mark.parametrize("name", train_schedule.SCHEDULES)
+def test_a_run_may_end_within_its_warmup(config, name):
+    config.total = "5 steps"
+    config.schedule.update({"name": name, "warmup": "50 steps"})
+    np.testing.assert_allclose(
+        rates(config, range(6)), [0.1 * (s + 1) / 51 for s in range(6)], rtol=1e-6
+    )
+
+
+def test_base_batch(config):
+    config.schedule.warmup = "0 steps"
+    config.batch_size, config.optim.base_batch = 1024, 256
+    assert rates(config, [0]) == pytest.approx([0.4])
+    config.batch_size = 64
+    assert rates(config, [0]) == pytest.approx([0.025])
+
+
+@pytest.mark.parametrize("name", train_schedule.SCHEDULES)
+def test_schedule_under_jit(config, name):
+    config.schedule.update({"name": name, "warmup": "10 steps", "boundaries": ("30 steps",)})
+    schedule = train_schedule.create_schedule(config, EXAMPLES)
+    at = jnp.arange(0, 101, 5)
+    traced = jax.jit(jax.vmap(schedule))(at)
+    assert traced.dtype == jnp.float32
+    # The last rate is 0 up to a float32 rounding of the peak.
+    np.testing.assert_allclose(traced, rates(config, at), rtol=1e-5, atol=1e-7 * 0.1)
+
+
+def test_the_schedule_drives_the_optimizer(config):
+    """Each step of plain SGD moves by the schedule's rate times the gradient."""
+    config.optim.update({"name": "sgd", "momentum": 0.0, "nesterov": False})
+    params = {"kernel": jnp.zeros(3)}
+    optimizer, schedule = optim.create_optimizer(config, EXAMPLES, params)
+    state = optimizer.init(params)
+    for step in range(5):
+        updates, state = optimizer.update({"kernel": jnp.ones(3)}, state, params)
+        np.testing.assert_allclose(updates["kernel"], -np.full(3, schedule(step)), rtol=1e-6)
+
+
+# ---- Mistakes.
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "message"),
+    [
+        ("optim", "name", "adamax", "config.optim.name='adamax': unknown; did you mean 'adam"),
+        ("schedule", "name", "cosin", "config.schedule.name='cosin': .*did you mean 'cosine'"),
+        ("schedule", "warmup", "soon", "config.schedule.warmup='soon': not a duration"),
+        ("schedule", "boundaries", ("30",), "config.schedule.boundaries='30': not a duration"),
+        ("schedule", "timescale", "x", "config.schedule.timescale='x': not a duration"),
+        ("schedule", "cooldown", "x", "config.schedule.cooldown='x': not a duration"),
+        ("optim", "multipliers", (("haed", 0.1),), "multipliers: 'haed' matches no parameter"),
+        ("optim", "multipliers", (("(", 0.1),), r"'\(' is no regular expression"),
+        ("optim", "decay_exclude", "[", r"'\[' is no regular expression"),
+        ("optim", "multipliers", ("head", 0.1), "config.optim.multipliers"),
+        ("optim", "multipliers", (("head", "x"),), "config.optim.multipliers"),
+    ],
+)
+def test_mistakes(config, section, key, value, message):
+    config.schedule.name = {"boundaries": "step", "timescale": "rsqrt"}.get(key, "cosine")
+    config[section][key] = value
+    with pytest.raises(ConfigError, match=message):
+        optim.create_optimizer(config, EXAMPLES, make_params())

@@ -1,0 +1,84 @@
+"""What processes compare before they train together."""
+
+import json
+
+import pytest
+
+from imgcls.core.config import override
+from imgcls.core.defaults import default_config
+from imgcls.data.info import DataInfo
+from imgcls.train import preflight
+
+
+class Names:
+    """A source of examples of these names."""
+
+    def __init__(self, names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        return self.names[index]
+
+
+@pytest.fixture
+def compared(monkeypatch):
+    """What a check would compare with the other processes, as JSON."""
+    found = []
+    monkeypatch.setattr(preflight, "check_same", lambda what, mine: found.append(mine))
+
+    def compared(check, *args) -> dict:
+        check(*args)
+        return json.loads(json.dumps(found.pop(), default=str))
+
+    return compared
+
+
+def differing(one: dict, other: dict) -> set[str]:
+    assert one.keys() == other.keys()
+    return {key for key in one if one[key] != other[key]}
+
+
+NAMES = [f"{i}.jpg" for i in range(2500)]
+
+
+@pytest.mark.parametrize(
+    ("names", "classes", "counts", "told"),
+    [
+        (list(NAMES), ("cat", "dog"), (1200, 1300), set()),
+        (NAMES[:-1], ("cat", "dog"), (1200, 1300), {"number of examples"}),
+        (NAMES[::-1], ("cat", "dog"), (1200, 1300), set()),
+        (NAMES, ("dog", "cat"), (1200, 1300), {"names of classes (digest)"}),
+        (NAMES, ("cat", "dog", "ox"), (1200, 1300), {"number of classes"}),
+        (NAMES, ("cat", "dog"), (1300, 1200), {"examples per class"}),
+    ],
+)
+def test_different_data(names, classes, counts, told, compared):
+    """Fewer pictures, another order of them, other classes, the same number with other labels."""
+
+    def check(names, classes, counts):
+        return compared(
+            preflight.check_data, Names(names), DataInfo(classes, False, (8, 8, 3), 0, counts)
+        )
+
+    found = differing(check(NAMES, ("cat", "dog"), (1200, 1300)), check(names, classes, counts))
+    # Other names, and other classes, are told by their digests too.
+    assert told <= found and bool(found) == (names != NAMES or bool(told))
+
+
+def test_different_commands(compared, tmp_path):
+    """Keys of one machine's own do not count; a checkpoint that only some see does."""
+    config = default_config()
+    mine = compared(preflight.check_start, config, str(tmp_path), False)
+    local = override(default_config(), ["--config.data.threads=3", "--config.data.dir=/here"])
+    assert compared(preflight.check_start, local, str(tmp_path), False) == mine
+    other = override(default_config(), ["--config.evaluators.test.split=test", "--config.seed=1"])
+    found = compared(preflight.check_start, other, str(tmp_path), True)
+    assert {k for k in {**mine, **found} if mine.get(k) != found.get(k)} == {
+        *("config.evaluators.test.split", "config.evaluators", "config.seed", "--accept_changes")
+    }
+    (tmp_path / "checkpoints" / "7").mkdir(parents=True)
+    found = compared(preflight.check_start, config, str(tmp_path), False)
+    assert differing(mine, found) == {"newest checkpoint"}
