@@ -16,9 +16,8 @@ import shutil
 import numpy as np
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
-from tqdm import tqdm
 
-from imgcls.core import cli, errors
+from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.sources.open import open_data_set
 from imgcls.data.sources.records import MANIFEST, VERSION
@@ -91,7 +90,7 @@ def _write_split(
     names = [f"{split}-{k:05d}-of-{count:05d}.array_record" for k in range(count)]
     examples = 0
     with open(folder / f"{split}.jsonl", "w", encoding="utf-8") as table:
-        progress = tqdm(total=len(source), desc=split, disable=None)
+        progress = log.progress(len(source), "img", description=split)
         for k, name in enumerate(names):
             writer = ArrayRecordWriter(str(folder / name), "group_size:1")
             for index in range(k * len(source) // count, (k + 1) * len(source) // count):

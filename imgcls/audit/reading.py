@@ -11,10 +11,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
 from imgcls.audit import quality
 from imgcls.audit.properties import jpeg_quality, sharpness
+from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.image import decode_image
 from imgcls.data.sources.source import Source
@@ -213,7 +213,7 @@ def _on_all_cores(function: Callable, items: list, chunk: int = 64) -> Iterable:
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,
-        tqdm(total=len(items), desc="reading", unit=" img", disable=None, leave=False) as bar,
+        log.progress(len(items), "img", description="reading", leave=False) as bar,
     ):
         for done in pool.map(lambda part: [function(item) for item in part], chunks):
             bar.update(len(done))

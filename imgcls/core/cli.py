@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from imgcls.core import log
 from imgcls.core.errors import UserError, one_line
 
 # What a disk, or a folder's owner, may answer to whoever writes.
@@ -25,7 +26,7 @@ def run(main: Callable[[], int | None]) -> None:
         code = main()
         sys.stdout.flush()
     except UserError as e:
-        print(f"error: {one_line(e)}", file=sys.stderr)
+        log.error(one_line(e))
         code = e.exit_code
     except BrokenPipeError:
         _forget_output()
@@ -34,7 +35,7 @@ def run(main: Callable[[], int | None]) -> None:
         if e.errno not in REFUSED:
             raise
         where = f"{e.filename}: " if e.filename else ""
-        print(f"error: {where}{e.strerror}", file=sys.stderr)
+        log.error(f"{where}{e.strerror}")
         _forget_output()
         code = 1
     sys.exit(code)

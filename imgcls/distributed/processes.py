@@ -23,6 +23,7 @@ import jax
 from jax._src import distributed
 from jax.experimental import multihost_utils
 
+from imgcls.core import log
 from imgcls.core.errors import (
     EXIT_AGAIN,
     EXIT_CRASH,
@@ -329,7 +330,7 @@ class _Session:
         """Ends this process, whatever its main thread does; the others follow."""
         if not self._ending.acquire(blocking=False):
             threading.Event().wait()
-        print(f"error: {message}", file=sys.stderr)
+        log.error(message)
         self._publish(code if code != EXIT_TERMINATED else EXIT_AGAIN, message)
         _leave(code)
 

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     validation = None
     if args.calibrate is not None:
         validation = _open_validation(settings, objective, mesh, info, args.calibrate)
-    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, log=_tell)
+    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, tell=_tell)
     if not evaluators:
         raise ConfigError(
             f"{args.workdir}: its config names no evaluator; add one, for example "

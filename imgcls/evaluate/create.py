@@ -24,10 +24,10 @@ from collections.abc import Callable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from imgcls.core import log
 from imgcls.core.config import check_choice
 from imgcls.core.durations import steps
 from imgcls.core.errors import ConfigError
-from imgcls.core.log import say
 from imgcls.evaluate.evaluator import EVALUATORS
 
 
@@ -37,14 +37,14 @@ def create_evaluators(
     mesh: Mesh,
     data_info,
     num_examples: int,
-    log: Callable[[str], None] = say,
+    tell: Callable[[str], None] = log.info,
 ) -> dict[str, tuple[int, object]]:
     """`{name: (every so many steps, evaluator)}` for the sections of `config.evaluators`.
 
     Args:
       config, objective, mesh, data_info: of the run.
       num_examples: of the training split.
-      log: gets the protocol of each.
+      tell: called with the protocol of each.
 
     Raises:
       ConfigError: unknown type or option, missing data, or classes other than the model's.
@@ -66,7 +66,7 @@ def create_evaluators(
             f"EVALUATOR/METRIC with one of {', '.join(created) or 'none'}"
         )
     for name, (_, evaluator) in created.items():
-        log(f"evaluators.{name}: {evaluator.protocol}")
+        tell(f"evaluators.{name}: {evaluator.protocol}")
     return created
 
 

@@ -6,14 +6,13 @@ and summed (imgcls/runs/save.py, imgcls/runs/checksums.py): the newest one that 
 restored, on any mesh, and one that was damaged since is noticed.
 """
 
-import functools
 import json
-import sys
 
 from etils import epath
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
+from imgcls.core import log
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
@@ -41,7 +40,9 @@ def latest_checkpoint(path: str) -> epath.Path:
             f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
         )
     for bad, found in damaged.items():
-        _warn(f"the checkpoint of step {bad} is damaged: {found}; that of step {step} is taken")
+        log.warn_once(
+            f"the checkpoint of step {bad} is damaged: {found}; that of step {step} is taken"
+        )
     return root / str(step)
 
 
@@ -83,9 +84,3 @@ def load_variables(path: str, abstract: dict) -> dict:
                 partial_restore=True,
             ),
         )
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Says it once, beside what a command prints."""
-    print(f"warning: {message}", file=sys.stderr)

@@ -15,11 +15,10 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 from PIL import Image
-from tqdm import tqdm
 
 from imgcls.core import config as config_lib
+from imgcls.core import log
 from imgcls.core.errors import ConfigError, TrainingError
-from imgcls.core.log import say
 from imgcls.core.storage import (
     GrowingFile,
     as_path,
@@ -66,7 +65,7 @@ class Writer:
         if config.log.wandb:
             self._wandb = _start_wandb(workdir, config)
         if sys.stderr.isatty():
-            self._bar = tqdm(initial=first, total=total, unit="step", dynamic_ncols=True)
+            self._bar = log.progress(total, "step", first=first)
 
     def progress(self, step: int) -> None:
         """Moves the bar, where there is one."""
@@ -93,7 +92,7 @@ class Writer:
         else:
             left = (self._total - step) * seconds / max(step - self._step, 1)
             shown = " ".join(f"{k} {v:.4g}" for k, v in metrics.items() if k != "images_per_second")
-            say(f"step {step}/{self._total} {shown} {speed:.0f} img/s, {_duration(left)} left")
+            log.info(f"step {step}/{self._total} {shown} {speed:.0f} img/s, {_duration(left)} left")
         self.restart_clock(step)
 
     def restart_clock(self, step: int) -> None:
@@ -114,7 +113,7 @@ class Writer:
                 for key, picture in pictures.items():
                     self._board.picture(step, key, picture)
             self._store()
-        say(f"step {step}/{self._total} " + " ".join(shown))
+        log.info(f"step {step}/{self._total} " + " ".join(shown))
         return numbers
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
@@ -136,7 +135,7 @@ class Writer:
         """Closes the bar, and says what could not be written."""
         if self._active and self._try_to_store(at_once=True) is not None:
             lines = self._jsonl.waiting.count(b"\n")
-            say(f"not written, and lost: {lines} lines of {self._jsonl.path}, and other logs")
+            log.info(f"not written, and lost: {lines} lines of {self._jsonl.path}, and other logs")
         if self._bar is not None:
             self._bar.close()
         if self._wandb is not None:
@@ -153,9 +152,9 @@ class Writer:
             message = f"the logs can't be written: {problem}"
             if self._on_error == "stop":
                 raise TrainingError(message)
-            say(f"{message}; they are kept in memory, and tried again with the next ones")
+            log.info(f"{message}; they are kept in memory, and tried again with the next ones")
         elif problem is None and self._told:
-            say("the logs are written again, with all that was kept")
+            log.info("the logs are written again, with all that was kept")
         self._told = problem is not None
 
     def _try_to_store(self, at_once: bool = False) -> str | None:

@@ -3,8 +3,8 @@
 import jax
 from ml_collections import ConfigDict
 
+from imgcls.core import log
 from imgcls.core.errors import ConfigError
-from imgcls.core.log import say
 from imgcls.core.storage import as_path, reason
 
 
@@ -47,4 +47,4 @@ class Profile:
         try:
             jax.profiler.stop_trace()
         except Exception as e:  # Whatever the profiler makes of a full disk.
-            say(f"the profile can't be written: {self._folder}: {reason(e)}")
+            log.info(f"the profile can't be written: {self._folder}: {reason(e)}")

@@ -16,8 +16,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
+from imgcls.core import log
 from imgcls.core.errors import TrainingError
-from imgcls.core.log import say
 from imgcls.core.state import TrainState
 from imgcls.core.storage import (
     as_path,
@@ -114,7 +114,7 @@ class Checkpointer:
         step, damaged = newest_whole(self._folder)
         for bad, found in damaged.items():
             moved = set_aside(self._folder / str(bad))
-            say(f"the checkpoint of step {bad} is damaged: {found}; it is now {moved}")
+            log.info(f"the checkpoint of step {bad} is damaged: {found}; it is now {moved}")
         return step
 
     def save(
@@ -196,7 +196,7 @@ class Checkpointer:
         try:
             self._wait()
         except TrainingError as e:  # Another error may be on its way.
-            say(str(e))
+            log.info(str(e))
         self._clean()
         if "_manager" in vars(self):
             self._manager.close()
@@ -234,7 +234,7 @@ class Checkpointer:
             self._fail(step, problem)
         elif self._lost:
             self._lost = ""
-            say(f"the checkpoint of step {step} is on disk again")
+            log.info(f"the checkpoint of step {step} is on disk again")
 
     def _check_room(self) -> None:
         """Raises an OSError if what is about to be written has no place."""
@@ -264,7 +264,7 @@ class Checkpointer:
         )
         if self._keep.on_error == "stop":
             raise TrainingError(f"a {self._lost}")
-        say(f"a {self._lost}; earlier ones are kept, and the next one is tried in its turn")
+        log.info(f"a {self._lost}; earlier ones are kept, and the next one is tried in its turn")
 
     def _clean(self) -> None:
         """Takes away what there is of checkpoints that could not be written, or are to go.

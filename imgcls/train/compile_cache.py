@@ -28,12 +28,12 @@ from importlib import metadata
 from typing import Any
 
 import jax
-from absl import logging
 from jax.experimental import serialize_executable
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
+from imgcls.core import log
 from imgcls.core.source_digest import source_digest
 
 # Sections that no compiled program depends on.
@@ -109,7 +109,7 @@ class Programs:
         except FileNotFoundError:
             pass
         except Exception as e:  # Whatever is wrong with a file, the program can be made anew.
-            logging.warning("%s is not used: %s", path, e)
+            log.warning(f"{path} is not used: {e}")
             with contextlib.suppress(OSError):
                 path.unlink()
         _cache.hits = 0
@@ -137,7 +137,7 @@ class Programs:
             for old in sorted(whole, key=lambda p: p.stat().st_mtime)[:-KEEP]:
                 old.unlink(missing_ok=True)
         except Exception as e:  # A full disk, or a backend that can't: the run goes on without.
-            logging.warning("%s is not kept: %s", path, e)
+            log.warning(f"{path} is not kept: {e}")
 
 
 def _cache_folder(config: ConfigDict) -> pathlib.Path:
@@ -152,7 +152,7 @@ def _make_private(folder: pathlib.Path) -> bool:
         _check_private(folder)
         return True
     except OSError as e:
-        logging.warning("compiled programs are not kept: %s", e)
+        log.warning(f"compiled programs are not kept: {e}")
         return False
 
 

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from ml_collections import ConfigDict
 
+from imgcls.core import log
 from imgcls.core.errors import DataError
-from imgcls.core.log import say
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
     create_reader,
@@ -50,7 +50,7 @@ def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
     given, report = weights.load(
         config.init_from, objective.model, variables, config.init_head, trained
     )
-    say(str(report))
+    log.info(str(report))
     return place_backbone(objective, given)
 
 

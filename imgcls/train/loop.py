@@ -7,7 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
-from imgcls.core.log import say
+from imgcls.core import log
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
     create_train_loader,
@@ -123,7 +123,9 @@ def run_steps(
                 goodput.restart()
             if stopping and not last:
                 run.checkpointer.finish()
-                say(f"stopped at step {step} of {total}; type the same command again to continue")
+                log.info(
+                    f"stopped at step {step} of {total}; type the same command again to continue"
+                )
                 return None
         run.checkpointer.finish()
     finally:
@@ -133,7 +135,7 @@ def run_steps(
         writer.close()
         run.checkpointer.close()
     left_out = f", {skipped} unreadable records were skipped" if skipped else ""
-    say(f"done: {total} steps, {workdir}{left_out}{goodput.told()}")
+    log.info(f"done: {total} steps, {workdir}{left_out}{goodput.told()}")
     return results
 
 

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from imgcls.core import log
 from imgcls.core.errors import ConfigError, TrainingError
-from imgcls.core.log import say
 from imgcls.core.state import TrainState
 from imgcls.runs.record import Record, Stretch
 from imgcls.train.optim import LookaheadState
@@ -113,12 +113,14 @@ class PendingMetrics:
             self._give_up(step, what)
         record.skipped += 1
         if record.in_a_row == 1:
-            say(f"{what}; the update is left out, as are up to {self._guard.skip} in a row")
+            log.info(f"{what}; the update is left out, as are up to {self._guard.skip} in a row")
 
     def _give_up(self, step: int, what: str) -> None:
         row = self.record.in_a_row
         if self._guard.rollback and not self.record.shift:
-            say(f"{what}, {row} in a row; back to the last good checkpoint, and on with other data")
+            log.info(
+                f"{what}, {row} in a row; back to the last good checkpoint, and on with other data"
+            )
             raise WentBad(Stretch(step - row + 1, step))
         before = f", after {row - 1} updates in a row were left out" if row > 1 else ""
         before += ", once more after the run went back" if self.record.shift else ""

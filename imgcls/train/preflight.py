@@ -8,9 +8,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
-from imgcls.core import defaults
+from imgcls.core import defaults, log
 from imgcls.core.errors import ConfigError
-from imgcls.core.log import say
 from imgcls.core.source_digest import source_digest
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
@@ -81,4 +80,4 @@ def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> No
             "--accept_changes to continue it so"
         )
     if changed:
-        say(f"the config changed: {told}")
+        log.info(f"the config changed: {told}")

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from imgcls.core import durations
+from imgcls.core import durations, log
 from imgcls.core.errors import ConfigError
-from imgcls.core.log import say
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
     create_batch_transforms,
@@ -110,7 +109,7 @@ def set_up(
     state = Future()
     if first:
         state.set_result(checkpointer.restore(shapes))
-        say(f"continue at step {first} of {total} from {workdir}")
+        log.info(f"continue at step {first} of {total} from {workdir}")
     else:
         if config.init_from:
             given = import_weights(config, objective, shapes)
@@ -128,7 +127,7 @@ def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, tot
     """Says what is about to be trained, in a line."""
     count = sum(x.size for x in jax.tree.leaves(shapes.params))
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
-    say(
+    log.info(
         f"{config.model.name} ({count:,} parameters) on {len(source):,} examples of "
         f"{config.data.source}, {total} steps of {config.batch_size}; "
         f"{jax.device_count()} {jax.devices()[0].device_kind} devices ({axes})"

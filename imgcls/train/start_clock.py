@@ -2,7 +2,7 @@
 
 import time
 
-from imgcls.core.log import say
+from imgcls.core import log
 
 
 class StartClock:
@@ -25,4 +25,4 @@ class StartClock:
     def tell(self, name: str) -> None:
         """Ends the last stretch and says them all."""
         self.lap(name)
-        say(f"first step after {self._since - self.began:.1f} s ({', '.join(self._laps)})")
+        log.info(f"first step after {self._since - self.began:.1f} s ({', '.join(self._laps)})")

@@ -18,9 +18,9 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event
 
 from imgcls.core import config as config_lib
+from imgcls.core import log
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, TrainingError
-from imgcls.core.log import say
 from imgcls.runs.metrics_log import Writer, save_pictures, without_later_lines
 from tests.disks import fill
 
@@ -280,7 +280,7 @@ def test_log_lines(config, tmp_path, capsys):
 
 
 def test_say(capsys):
-    say("two words")
+    log.info("two words")
     assert re.fullmatch(r"\[\d\d:\d\d:\d\d\] two words\n", capsys.readouterr().out)
 
 

@@ -5,8 +5,8 @@ import functools
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from absl import logging
 
+from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.image import EncodedImage
 from imgcls.data.loading.order import Balanced, example_at
@@ -68,7 +68,7 @@ class Reader:
             except DataError as e:
                 if self.on_error == "fail":
                     raise
-                logging.warning("skipped an unreadable record: %s", e)
+                log.warning(f"skipped an unreadable record: {e}")
             if not self.shuffle:
                 return {**self._padding(), "index": np.int32(index), "skipped": np.int32(1)}
         raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")

@@ -4,8 +4,7 @@ import collections
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from absl import logging
-
+from imgcls.core import log
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.table import problems as kinds
@@ -61,7 +60,7 @@ def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
             f"{table.said}: {problems}; mend the file or set config.data.on_error=skip"
         )
     if problems:
-        logging.warning("%s: left out: %s", table.said, problems)
+        log.warning(f"{table.said}: left out: {problems}")
     if known is None and names:
         write_classes(names, place)
     return CheckedTable(items, names, multi_label, problems)
