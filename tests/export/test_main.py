@@ -14,15 +14,14 @@ import safetensors.numpy
 
 from imgcls.core import defaults
 from imgcls.core.errors import ConfigError, UserError
-from imgcls.data import create as data_lib
 from imgcls.data import info as data_info
 from imgcls.export import __main__ as export
-from imgcls.export import safetensors, stablehlo
+from imgcls.export import stablehlo
+from imgcls.export.safetensors import to_safetensors
 from imgcls.export.timm_config import timm_config, timm_transform
 from imgcls.models.create import create_model
 from imgcls.models.weights import load as weights
 from imgcls.objectives import create as objectives
-from imgcls.runs import load as load_lib
 from imgcls.runs import trained as runs_trained
 from tests.conftest import exit_code
 
@@ -42,7 +41,7 @@ GAP = dict(pool="gap", pos_embed="sincos2d", layer_scale=0.1)
 def train(command, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Path:
     """The workdir of a run of two steps."""
     folder.mkdir()
-    (folder / "config.py").write_text(CONFIG.format(total="2 steps", model=model, data=data_lib))
+    (folder / "config.py").write_text(CONFIG.format(total="2 steps", model=model, data=data))
     arguments = [f"--config={folder / 'config.py'}", f"--workdir={folder / 'run'}"]
     done = command("main", *arguments)
     assert done.returncode == 0, done.stderr
@@ -95,7 +94,7 @@ def run(capsys):
     """Runs the command in this process: `run(checkpoint, to, format)`."""
 
     def run(checkpoint, to, form):
-        arguments = [f"--checkpoint={load_lib}", f"--to={to}", f"--format={form}"]
+        arguments = [f"--checkpoint={checkpoint}", f"--to={to}", f"--format={form}"]
         return exit_code(lambda: export.main(arguments)), *capsys.readouterr()
 
     return run
@@ -208,7 +207,7 @@ def test_safetensors_as_typed(command, tmp_path):
 def test_families_that_timm_has_not(name, layout, tmp_path, capsys):
     """They are written in another project's names, and `init_from` reads them back."""
     trained = made(name, (64, 64), **({"aux": False} if name == "inception_v1" else {}))
-    file, extra = safetensors.to_safetensors(trained, (64, 64, 3))
+    file, extra = to_safetensors(trained, (64, 64, 3))
     assert extra == {"layout": layout}
     assert f"timm has no {name}: the names are those of {layout}" in capsys.readouterr().out
     (tmp_path / "w.safetensors").write_bytes(file)
@@ -223,7 +222,7 @@ def test_the_probe_becomes_the_head(tmp_path, capsys):
     """A pre-trained backbone with its probe is a whole model under timm's names."""
     objective = dict(name="simclr", hidden=8, probe=True)
     trained = made("vit_ti8", (16, 16), objective=objective, depth=1)
-    (tmp_path / "w.safetensors").write_bytes(safetensors.to_safetensors(trained, (16, 16, 3))[0])
+    (tmp_path / "w.safetensors").write_bytes(to_safetensors(trained, (16, 16, 3))[0])
     model = trained.objective.model
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
     loaded, report = weights.load(f"timm:{tmp_path / 'w.safetensors'}", model, shapes)
@@ -279,7 +278,7 @@ def test_timm_transform(transform, expected):
 
 
 def test_an_evaluation_that_timm_has_not_is_told(capsys):
-    _, extra = safetensors.to_safetensors(made("vit_ti8", (16, 16), "center_crop(16)"), (16, 16, 3))
+    _, extra = to_safetensors(made("vit_ti8", (16, 16), "center_crop(16)"), (16, 16, 3))
     assert "timm has no evaluation like 'center_crop(16)'" in capsys.readouterr().out
     assert extra["pretrained_cfg"]["mean"] == [0.5, 0.4, 0.3]
 

@@ -59,10 +59,10 @@ def test_options_override_what_the_name_stands_for():
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("resnet5", {}, "unknown model 'resnet5': did you mean 'resnet50'"),
+        ("resnet5", {}, "unknown model 'resnet5'; did you mean 'resnet50'"),
         ("vit_s0", {}, "unknown model 'vit_s0'"),
-        ("vit_b16", {"drop_pth": 0.1}, "no option 'drop_pth': did you mean 'drop_path'"),
-        ("vit_b16", {"virtual_batch_size": 8}, "choose from .*drop_path, drop_rate"),
+        ("vit_b16", {"drop_pth": 0.1}, "no option 'drop_pth'; did you mean 'drop_path'"),
+        ("vit_b16", {"virtual_batch_size": 8}, "valid: .*drop_path, drop_rate"),
         ("resnet50", {"parent": None}, "no option 'parent'"),
         ("resnet50", {"dtype": "float23"}, "'float23': write 'float32' or 'bfloat16'"),
         ("resnet50", {"dtype": "float16"}, "write 'float32' or 'bfloat16'"),

@@ -100,7 +100,8 @@ def test_reason(error, expected):
 
 HOLD = """
 import sys, time
-from imgcls.workdir import Lock, as_path
+from imgcls.core.storage import as_path
+from imgcls.runs.lock import Lock
 lock = Lock(as_path(sys.argv[1]))
 print("locked", flush=True)
 time.sleep(600)

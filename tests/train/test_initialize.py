@@ -3,13 +3,18 @@
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import DataError
+from imgcls.core.state import TrainState
+from imgcls.data.info import DataInfo
 from imgcls.data.sources.open import create_source
-from imgcls.train.initialize import arrays_from_data
+from imgcls.objectives.create import create_objective
+from imgcls.runs.trained import load_trained
+from imgcls.train.initialize import arrays_from_data, import_weights
 
 
 class Means:
@@ -78,3 +83,24 @@ def test_unreadable_pictures_are_left_out_or_told():
     Damaged.unreadable = range(7)
     with pytest.raises(DataError, match="none of the first"):
         arrays_from_data(config, make_objective(model), Damaged())
+
+
+def test_weights_of_another_run(workdir, capsys):
+    """The averaged parameters of its backbone, with their own batch statistics."""
+    config = default_config()
+    config.init_from = str(workdir)
+    config.model = dict(name="resnet18", width=8, stage_sizes=(1, 1), stem="cifar")
+    objective = create_objective(config, DataInfo(tuple("abcd"), False, (8, 8, 1)))
+    spec = {"image": jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8)}
+    params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
+    shapes = TrainState(None, params, model_state, None)
+    given = import_weights(config, objective, shapes)
+    assert "left out: head (10 classes); new: head (4 classes)\n" in capsys.readouterr().out
+    assert "head" not in given["params"]
+    trained = load_trained(str(workdir))
+    np.testing.assert_array_equal(
+        given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
+    )
+    np.testing.assert_array_equal(
+        given["batch_stats"]["bn1"]["mean"], trained.model_state["batch_stats"]["bn1"]["mean"]
+    )

@@ -69,7 +69,7 @@ class Poisoned(Supervised):
 
 @pytest.fixture(autouse=True)
 def _registered(monkeypatch):
-    monkeypatch.setitem(objectives_objective._objectives, "poisoned", Poisoned)
+    monkeypatch.setitem(objectives_objective.OBJECTIVES._parts, "poisoned", Poisoned)
 
 
 def first_of_batches(*batches: int) -> tuple[int, ...]:

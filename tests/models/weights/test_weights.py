@@ -12,7 +12,6 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.create import create_model
 from imgcls.models.weights import load as weights
 from imgcls.models.weights.tables import layouts, timm_name
-from imgcls.runs.trained import load_trained
 
 VIT = dict(depth=1, width=16, num_heads=2, mlp_dim=32)
 RESNET = dict(stage_sizes=(1, 1), width=16)
@@ -195,21 +194,6 @@ def test_auxiliary_classifiers(tmp_path):
     given, report = weights.load(str(tmp_path / "no.safetensors"), whole, full)
     assert "new: aux1, aux2" in str(report)
     assert "aux1" not in given["params"]
-
-
-def test_own_workdir(workdir):
-    options = dict(width=8, stage_sizes=(1, 1), stem="cifar", in_channels=1)
-    model = create_model("resnet18", 4, **options)
-    given, report = weights.load(str(workdir), model, randomised(model, 8))
-    assert str(report).endswith("left out: head (10 classes); new: head (4 classes)")
-    # The averaged parameters, with their own batch statistics.
-    trained = load_trained(str(workdir))
-    np.testing.assert_array_equal(
-        given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
-    )
-    np.testing.assert_array_equal(
-        given["batch_stats"]["bn1"]["mean"], trained.model_state["batch_stats"]["bn1"]["mean"]
-    )
 
 
 def test_timm_names():
