@@ -19,11 +19,11 @@ from PIL import Image
 
 from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError, DataError
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.records import MANIFEST, VERSION
 from imgcls.data.sources.source import Source
 from imgcls.data.table.classes import write_classes
-from imgcls.data.table.problems import UNREADABLE, Problems
+from imgcls.data.table.problems import UNREADABLE
 
 # Examples of a shard, where their number is not given.
 SHARD = 10_000
@@ -36,16 +36,16 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
       spec: the source, as `config.data.source`.
       to: a directory that does not exist yet, or is empty. It appears when all is written.
       shards: files for each split; None is one for each 10,000 examples.
-      options: of `imgcls.data.sources.open.open_data_set`.
+      options: of `imgcls.data.sources.open.open_dataset`.
 
     Raises:
-      ConfigError: as `open_data_set`; or `to` holds something.
+      ConfigError: as `open_dataset`; or `to` holds something.
       DataError: a picture can't be read, with `on_error='fail'`.
     """
     target = pathlib.Path(to).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"--to={to}: exists and is not empty; choose a new directory")
-    data = open_data_set(spec, **options)
+    data = open_dataset(spec, **options)
     # Written beside the target and renamed whole: an interrupted conversion is never read.
     partial = target.with_name(f"incomplete.{target.name}.{os.getpid()}")
     try:
@@ -58,7 +58,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
             source = data.open(split)
             skip = unreadable if options.get("on_error") == "skip" else None
             splits[split] = _write_split(source, split, partial, shards, skip)
-        problems = getattr(source, "problems", Problems())
+        problems = data.problems
         for line in unreadable:
             problems.add(UNREADABLE, line)
         manifest = {

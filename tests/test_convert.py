@@ -13,7 +13,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 from imgcls.convert import convert, main
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.image import decode_image
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from tests.conftest import REPO, command_env, command_line, exit_code
 from tests.data.own import write_csv
 
@@ -100,7 +100,7 @@ def test_an_empty_split(manifest, tmp_path, capsys):
     manifest.write_text("path,label\n1.jpg,x\n2.jpg,x\n")
     main([f"--from=manifest:{manifest}", f"--to={tmp_path / 'r'}"])
     assert "val: 0 examples in 0 shards" in capsys.readouterr().out
-    data = open_data_set(f"records:{tmp_path / 'r'}")
+    data = open_dataset(f"records:{tmp_path / 'r'}")
     assert data.splits == ("train", "val", "test") and len(data.open("train")) == 2
     with pytest.raises(ConfigError, match="holds no examples"):
         create_source(f"records:{tmp_path / 'r'}", "val")

@@ -16,8 +16,8 @@ from imgcls.audit.checks import Audit, run_checks
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
-from imgcls.data.sources.open import open_data_set
-from imgcls.data.sources.source import Source
+from imgcls.data.sources.open import open_dataset
+from imgcls.data.sources.source import Dataset, Source
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,12 +30,14 @@ def main(argv: list[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"--out={args.out}: can't be written: {errors.one_line(e)}") from e
+    data = _open(args)
     audit = run_checks(
         args.data,
-        _open(args),
+        _open_splits(data, args),
         checkpoint=args.checkpoint,
         max_images=args.max_images,
         seed=args.seed,
+        problems=data.problems,
     )
     replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
     replace_text(out / "audit.html", page.write(audit))
@@ -60,9 +62,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open(args: argparse.Namespace) -> dict[str, Source]:
-    """The sources of the splits, by name; all of what is wrong is left for the audit to tell."""
-    data = open_data_set(
+def _open(args: argparse.Namespace) -> Dataset:
+    """Opens the dataset; the audit itself reports invalid entries."""
+    return open_dataset(
         args.data,
         data_dir=args.data_dir,
         seed=args.split_seed,
@@ -70,6 +72,9 @@ def _open(args: argparse.Namespace) -> dict[str, Source]:
         multi_label=None if args.multi_label is None else args.multi_label == "True",
         separator=args.separator,
     )
+
+
+def _open_splits(data: Dataset, args: argparse.Namespace) -> dict[str, Source]:
     names = args.splits.split(",") if args.splits else data.splits
     sources = {name: data.open(name) for name in names}
     sources = {name: source for name, source in sources.items() if len(source)}

@@ -49,6 +49,7 @@ def run_checks(
     checkpoint: str | None = None,
     max_images: int | None = None,
     seed: int = 0,
+    problems: Problems | None = None,
 ) -> Audit:
     """Checks the splits of a data set.
 
@@ -58,6 +59,7 @@ def run_checks(
       checkpoint: a workdir or checkpoint, whose features judge the labels; None: hand-made ones.
       max_images: read no more pictures than this, drawn by `seed`.
       seed: of all that is drawn.
+      problems: entries of the dataset that were left out.
 
     Raises:
       ConfigError: nothing to read, or fewer than two classes.
@@ -68,7 +70,7 @@ def run_checks(
             f"--data={data}: has the one class {first.class_names[0]!r}; an audit needs two"
         )
     pictures = read_pictures(sources, max_images, seed)
-    problems = getattr(first, "problems", Problems())
+    problems = Problems() if problems is None else problems
     balance, duplicates = count_classes(pictures), find_duplicates(pictures)
     odd = quality.find_issues(pictures.raw_quality, pictures.mode)
     features = (

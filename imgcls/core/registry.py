@@ -10,9 +10,10 @@ The modules of a kind are imported when one of its names is first looked up, not
 
 import functools
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from imgcls.core.errors import ConfigError, did_you_mean
 
@@ -26,10 +27,17 @@ class Registry(Mapping[str, Part], Generic[Part]):
       kind: what one part is called in messages, such as "model".
       package: import path of the package whose modules register the parts, or of a single module.
         Subpackages and `__main__` are left out.
+      describe: returns a part's function or class, and how many of its leading arguments are not
+        options; by default the part itself and 0.
     """
 
-    def __init__(self, kind: str, package: str):
-        self.kind, self._package = kind, package
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        describe: Callable[[Part], tuple[Callable, int]] | None = None,
+    ):
+        self.kind, self._package, self._describe = kind, package, describe
         self._parts: dict[str, Part] = {}
 
     def register(self, name: str) -> Callable[[Part], Part]:
@@ -51,12 +59,14 @@ class Registry(Mapping[str, Part], Generic[Part]):
         Raises:
           ConfigError: another part has that name.
         """
-        known = self._parts.get(name)
-        if known is not None and _origin(known) != _origin(part):
-            raise ConfigError(
-                f"{self.kind} {name!r} is registered twice: in {_origin(known)[0]} and in "
-                f"{_origin(part)[0]}; rename one of them"
-            )
+        if name in self._parts:
+            # Importing a file a second time registers the same parts again.
+            known, new = self._origin(self._parts[name]), self._origin(part)
+            if known != new:
+                raise ConfigError(
+                    f"{self.kind} {name!r} is registered twice: in {known[0]} and in {new[0]}; "
+                    "rename one of them"
+                )
         self._parts[name] = part
 
     def find(self, name: str, where: str | None = None) -> Part:
@@ -73,6 +83,31 @@ class Registry(Mapping[str, Part], Generic[Part]):
             what = f"config.{where}={name!r}: unknown" if where else f"unknown {self.kind} {name!r}"
             raise ConfigError(f"{what}{did_you_mean(name, self)}; valid: {', '.join(self)}")
         return self._parts[name]
+
+    def options(self, name: str) -> dict[str, Any]:
+        """Options of a part with their defaults; `inspect.Parameter.empty` where there is none."""
+        function, skip = self._function(self[name])
+        parameters = list(inspect.signature(function).parameters.values())[skip:]
+        return {
+            p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        }
+
+    def summary(self, name: str) -> str:
+        """First line of a part's docstring."""
+        function, _ = self._function(self[name])
+        return next(iter((inspect.getdoc(function) or "").splitlines()), "")
+
+    def _function(self, part: Part) -> tuple[Callable, int]:
+        if self._describe is not None:
+            return self._describe(part)
+        if not callable(part):
+            raise TypeError(f"{self.kind} {part!r} is not callable; the registry needs `describe`")
+        return part, 0
+
+    def _origin(self, part: Part) -> tuple[str, str]:
+        """Module and name of what was registered."""
+        function, _ = self._function(part)
+        return function.__module__, function.__qualname__
 
     def __getitem__(self, name: str) -> Part:
         self._discover()
@@ -97,9 +132,3 @@ def import_modules(package: str) -> None:
     for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
         if not found.ispkg and found.name != "__main__":
             importlib.import_module(f"{package}.{found.name}")
-
-
-def _origin(part) -> tuple[str, str]:
-    """Module and name of what was registered: importing a file twice registers the same part."""
-    part = getattr(part, "module", part)
-    return getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))

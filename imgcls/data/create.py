@@ -17,9 +17,8 @@ from imgcls.data.loading.views import PARTNERS, VIEWS, create_partners
 from imgcls.data.sources.cached import CachedSource
 from imgcls.data.sources.open import create_source
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms import batch as batch_transforms
-from imgcls.data.transforms import image as image_transforms
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
@@ -53,7 +52,7 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
         raise ConfigError("config.data.train_transform2: there is one view; set data.views='two'")
 
     def parse(key: str) -> list:
-        return spec.parse(c[key], image_transforms.TRANSFORMS, f"config.data.{key}")
+        return spec.parse(c[key], TRANSFORMS, f"config.data.{key}")
 
     if not train:
         return Reader(source, parse("eval_transform"), config.seed, False, c.on_error, c.channels)
@@ -111,7 +110,7 @@ def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
 def create_batch_transforms(config: ConfigDict) -> list:
     """The transforms that run inside the training step."""
     key = "config.data.batch_transform"
-    return spec.parse(config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, key)
+    return spec.parse(config.data.batch_transform, BATCH_TRANSFORMS, key)
 
 
 def _create_loader(config, reader: Reader, mesh: Mesh, batch_size, first, last) -> Loader:

@@ -2,5 +2,7 @@
 
 from imgcls.core.registry import Registry
 
-EVALUATORS: Registry[type] = Registry("evaluator", "imgcls.evaluate.evaluators")
+EVALUATORS: Registry[type] = Registry(
+    "evaluator", "imgcls.evaluate.evaluators", describe=lambda part: (part, 4)
+)
 register_evaluator = EVALUATORS.register

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from imgcls.data.create import create_eval_loader
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms.batch import _normalize
+from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
 
 
@@ -69,6 +69,6 @@ def make_eval_fn(fn: Callable, config: ConfigDict, mesh: Mesh) -> Callable:
     """
 
     def evaluate(params, model_state, batch):
-        return fn(params, model_state, _normalize(batch, config))
+        return fn(params, model_state, normalize_batch(batch, config))
 
     return jax.jit(evaluate, out_shardings=sharding.replicated(mesh))

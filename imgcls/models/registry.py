@@ -54,7 +54,9 @@ class ModelEntry:
         return sorted(fields - {"parent", "name", "num_classes"})
 
 
-MODELS: Registry[ModelEntry] = Registry("model", "imgcls.models")
+MODELS: Registry[ModelEntry] = Registry(
+    "model", "imgcls.models", describe=lambda entry: (entry.module, 0)
+)
 _patterns: dict[str, Callable[..., ModelEntry]] = {}
 
 

@@ -2,7 +2,9 @@
 
 from imgcls.core.registry import Registry
 
-OBJECTIVES: Registry[type] = Registry("objective", "imgcls.objectives")
+OBJECTIVES: Registry[type] = Registry(
+    "objective", "imgcls.objectives", describe=lambda part: (part, 2)
+)
 register_objective = OBJECTIVES.register
 
 

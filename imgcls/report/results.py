@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
-from imgcls.data.sources.open import FILE_KINDS
+from imgcls.data.sources.open import find_kind
 from imgcls.data.sources.source import Source, check_classes
 from imgcls.data.sources.splits import parse_split, splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
@@ -124,7 +124,8 @@ def _open(trained: Trained, split: str) -> Source:
     try:
         source = open_split(trained.config, split)
     except ConfigError as e:
-        if kind not in FILE_KINDS or os.path.exists(os.path.expanduser(path)):
+        known = find_kind(kind)
+        if known is None or not known.is_files or os.path.exists(os.path.expanduser(path)):
             raise
         raise ConfigError(
             f"{e}; where the data has moved, write --config.data.source={kind}:/new/place"

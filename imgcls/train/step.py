@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.state import TrainState
 from imgcls.data.transforms import batch as batch_transforms
-from imgcls.data.transforms.batch import _normalize
+from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
 from imgcls.train.nonfinite import keep_if_finite
 
@@ -67,7 +67,7 @@ def make_train_step(
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         batch_rng, loss_rng = jax.random.split(rng)
-        batch = _normalize(batch, config)
+        batch = normalize_batch(batch, config)
         batch = batch_transforms.apply(batch, batch_rng, transforms, objective.num_outputs)
         grads, model_state, metrics = _gradients(objective, state, batch, loss_rng, config, mesh)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

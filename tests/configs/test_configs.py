@@ -19,8 +19,8 @@ from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
 from imgcls.data.loading.views import VIEWS
 from imgcls.data.transforms import batch as batch_transforms
-from imgcls.data.transforms import image as image_transforms
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.objectives.create import create_objective
@@ -111,7 +111,7 @@ def picture(config) -> np.ndarray:
 
 def transform(config, key: str) -> np.ndarray:
     image, rng = picture(config), np.random.default_rng(1)
-    for fn in spec.parse(config.data[key], image_transforms.TRANSFORMS, f"data.{key}"):
+    for fn in spec.parse(config.data[key], TRANSFORMS, f"data.{key}"):
         image = fn(image, rng)
     return image
 
@@ -174,9 +174,7 @@ def test_model_transforms_and_optimizer_build(recipe):
 def test_batch_transform_suits_the_loss(recipe):
     config, objective, *_ = build(recipe)
     _, classes = sizes(config)
-    transforms = spec.parse(
-        config.data.batch_transform, batch_transforms.BATCH_TRANSFORMS, "data.batch_transform"
-    )
+    transforms = spec.parse(config.data.batch_transform, BATCH_TRANSFORMS, "data.batch_transform")
     shape = (2, 16, 16, config.data.channels)
     batch = {"image": jnp.zeros(shape), "label": jnp.arange(2)}
     if config.data.device_resident:

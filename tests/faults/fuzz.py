@@ -235,9 +235,9 @@ def read_labels(folder: pathlib.Path, rng: np.random.Generator) -> None:
 def read_all(spec: str, multi_label: bool | None = None) -> None:
     """Opens all splits of a source, and everything of each example."""
     from imgcls.core.errors import UserError
-    from imgcls.data.sources.open import open_data_set
+    from imgcls.data.sources.open import open_dataset
 
-    data = open_data_set(spec, on_error="skip", multi_label=multi_label)
+    data = open_dataset(spec, on_error="skip", multi_label=multi_label)
     for split in data.splits:
         source = data.open(split)
         source.labels()

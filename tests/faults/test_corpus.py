@@ -12,7 +12,7 @@ import pytest
 from imgcls.core.errors import DataError
 from imgcls.data import files
 from imgcls.data.loading.reader import Reader
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 from tests.conftest import REPO
 from tests.faults import corpus, fuzz
 
@@ -25,14 +25,14 @@ import json, logging, sys
 import jax
 from imgcls.core.defaults import default_config
 from imgcls.data.create import create_eval_loader
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 from imgcls.distributed import sharding
 from tests.faults.fuzz import most_memory
 logging.disable(logging.CRITICAL)
 config = default_config()
 config.data.eval_transform, config.data.on_error, config.data.threads = "eval_crop(32)", "skip", 2
 config.batch_size = 8
-source = open_data_set("folder:" + sys.argv[1], on_error="skip").open("train")
+source = open_dataset("folder:" + sys.argv[1], on_error="skip").open("train")
 loader = create_eval_loader(config, source, sharding.create_mesh(config), 8)
 read = {}
 for batch in loader:
@@ -107,7 +107,7 @@ def test_all_decoders_agree(broken):
 
 def test_each_is_named_in_one_line(broken):
     folder, verdicts = broken
-    source = open_data_set(f"folder:{folder}").open("train")
+    source = open_dataset(f"folder:{folder}").open("train")
     reader = Reader(source, (), seed=0, shuffle=False)
     for index in range(len(source)):
         if verdicts[source.name(index)] == corpus.REFUSED:

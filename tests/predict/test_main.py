@@ -19,7 +19,7 @@ from PIL import Image
 from scipy.special import expit
 from sklearn.datasets import load_digits
 
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 from imgcls.evaluate.calibration import Calibration, save_calibration
 from imgcls.models.create import create_model
 from imgcls.predict import __main__ as predict
@@ -252,7 +252,7 @@ def test_answers_can_be_trained_on(run, multi, tmp_path, form):
     suffix = name.partition(".")[2]
     arguments = [f"--format={suffix or kind}", f"--out={tmp_path / name}", multi.zoo]
     assert run(*arguments, checkpoint=multi.workdir)[0] == 0
-    data = open_data_set(f"{kind}:{tmp_path / name}", data_dir=str(multi.zoo), multi_label=True)
+    data = open_dataset(f"{kind}:{tmp_path / name}", data_dir=str(multi.zoo), multi_label=True)
     found = {}
     for source in map(data.open, data.splits):
         for i, row in enumerate(source.labels()):

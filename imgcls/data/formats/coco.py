@@ -6,6 +6,7 @@ Format: https://cocodataset.org/#format-data.
 import collections
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import Table
@@ -15,6 +16,7 @@ EXPECTED = "COCO: an object with the lists images, annotations and categories"
 ABOUT = ("id", "file_name", "width", "height")
 
 
+@register_format("coco", (".json",), prefix="instances_")
 def read_coco(path: str, table: Table) -> None:
     """Adds a COCO file to a table. Categories without an example stay classes.
 

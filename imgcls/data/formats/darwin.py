@@ -8,6 +8,7 @@ import os
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import walk
+from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import Table
@@ -18,6 +19,7 @@ DETAILS = ("attributes", "text", "properties")
 COMMON = ("id", "name", "slot_names", "annotators", "reviewers", "ranges", *DETAILS)
 
 
+@register_format("darwin", (".json",), reads_directory=True)
 def read_darwin(path: str, table: Table) -> None:
     """Adds a Darwin file to a table, or all that lie anywhere under a directory.
 

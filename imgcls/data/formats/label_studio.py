@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, unquote, urlparse
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import EXTENSIONS
+from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import Table
@@ -28,6 +29,7 @@ class Task(NamedTuple):
     votes: list[dict[str, tuple[str, ...]]]
 
 
+@register_format("labelstudio", (".json",))
 def read_label_studio(path: str, table: Table) -> None:
     """Adds an export to a table.
 

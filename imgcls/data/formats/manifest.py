@@ -14,6 +14,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.formats.format import register_format
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import SPLITS, Table
 
@@ -21,6 +22,7 @@ PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")
 
 
+@register_format("manifest", (".csv", ".tsv", ".jsonl"))
 def read_manifest(path: str, table: Table) -> None:
     """Adds the rows of a manifest to a table.
 

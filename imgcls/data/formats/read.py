@@ -1,17 +1,13 @@
-"""Readers of label files, one a format; each fills the same table (`imgcls.data.table`)."""
+"""Finds the label files of a source, and reads them into one table."""
 
 import os
 import re
-from collections.abc import Callable
 from typing import NamedTuple
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
-from imgcls.data.formats.coco import read_coco
-from imgcls.data.formats.darwin import read_darwin
-from imgcls.data.formats.folder import read_folder
-from imgcls.data.formats.label_studio import read_label_studio
-from imgcls.data.formats.manifest import read_manifest
+from imgcls.data.formats.format import FORMATS, LabelFormat
+from imgcls.data.sources.source import SourceOptions
 from imgcls.data.table.table import SPLITS, Table
 
 
@@ -23,49 +19,34 @@ class LabelFile(NamedTuple):
     base: str = ""
 
 
-class Format(NamedTuple):
-    """How files of a format end, and what reads one into a table."""
-
-    suffixes: tuple[str, ...]
-    read: Callable[[str, Table], None]
-
-
-FORMATS = {
-    "manifest": Format((".csv", ".tsv", ".jsonl"), read_manifest),
-    "darwin": Format((".json",), read_darwin),
-    "labelstudio": Format((".json",), read_label_studio),
-    "coco": Format((".json",), read_coco),
-}
-
-
-def read_table(
-    kind: str, path: str, data_dir: str | None, multi_label: bool | None, separator: str
-) -> tuple[Table, Files]:
-    """What the files of a source say, and its pictures.
+def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Files]:
+    """Reads the label files of a source.
 
     Args:
-      kind: 'folder' or one of `FORMATS`.
-      path: of a folder of classes, a label file, or a directory with one of them for each split
-        (`train.csv`, `instances_val2017.json`, `test/labels.csv`).
-      data_dir, multi_label, separator: as in `imgcls.data.sources.open.open_data_set`.
+      name: of a label format.
+      path: a label file, or a directory with one for each split (`train.csv`,
+        `instances_val2017.json`, `test/labels.csv`).
+      options: `data_dir`, `multi_label` and `separator` are used.
+
+    Returns:
+      The table of examples, and the files of the images.
 
     Raises:
       ConfigError: no such file, or it is not of its format.
     """
-    if kind == "folder":
-        return read_folder(path, multi_label)
-    said, path = f"{kind}:{path}", os.path.expanduser(path)
+    label_format, data_dir = FORMATS[name], options.data_dir
+    said, path = f"{name}:{path}", os.path.expanduser(path)
     if not os.path.exists(path):
         raise ConfigError(f"{said}: no such file or directory; check config.data.source")
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else said)
-    table = Table(said, os.path.join(folder, "classes.txt"), multi_label, separator)
+    table = Table(said, os.path.join(folder, "classes.txt"), options.multi_label, options.separator)
     found = [LabelFile(path)]
-    if os.path.isdir(path) and kind != "darwin":
-        found = _label_files(path, kind, said)
+    if os.path.isdir(path) and not label_format.reads_directory:
+        found = _label_files(path, label_format, said)
     for file in found:
         first = len(table.items)
-        FORMATS[kind].read(file.path, table)
+        label_format.read(file.path, table)
         if file.split:
             base = "" if data_dir else file.base
             table.items[first:] = [
@@ -75,13 +56,12 @@ def read_table(
     return table, files
 
 
-def _label_files(folder: str, kind: str, said: str) -> list[LabelFile]:
+def _label_files(folder: str, label_format: LabelFormat, said: str) -> list[LabelFile]:
     """One file for each split, by their names or those of their folders; else the only file."""
-    suffixes = FORMATS[kind].suffixes
+    suffixes = label_format.suffixes
     names = _list(folder, suffixes)
-    if kind == "coco":
-        # Beside these COCO has captions and keypoints of the same pictures.
-        names = [n for n in names if n.startswith("instances_")] or names
+    # Other files of the format may lie beside the labels, such as COCO's captions and keypoints.
+    names = [n for n in names if n.startswith(label_format.prefix)] or names
     files = [LabelFile(os.path.join(folder, name), _split_of(name)) for name in names]
     deeper = [
         LabelFile(os.path.join(folder, sub, name), SPLITS[sub], sub)

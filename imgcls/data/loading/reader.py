@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from imgcls.data.decode.image import EncodedImage
 from imgcls.data.loading.order import Balanced, example_at
 from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
+from imgcls.data.transforms.transform import EncodedTransform, Transform
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # How many neighbours of an unreadable example are tried in its place.
 MAX_REPLACEMENTS = 100
 
@@ -163,7 +163,7 @@ def _pixels(image: np.ndarray | EncodedImage) -> np.ndarray:
 
 def _transform(image, transforms: Sequence[Transform], rng: np.random.Generator) -> np.ndarray:
     """Applies transforms in turn; the first may decode only what it needs."""
-    if not (transforms and getattr(transforms[0], "takes_encoded", False)):
+    if not (transforms and isinstance(transforms[0], EncodedTransform)):
         image = _pixels(image)
     for transform in transforms:
         image = transform(image, rng)

@@ -7,9 +7,16 @@ import os
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split, stratified_slice
 
 SPLITS = {"train": ("", "80%"), "test": ("80%", "")}
+
+
+@register_source("digits", path="")
+def open_digits(path: str, options: SourceOptions) -> Dataset:
+    """scikit-learn's 1,797 handwritten digits."""
+    return Dataset(DigitsSource.splits, functools.partial(DigitsSource, seed=options.seed))
 
 
 class DigitsSource:

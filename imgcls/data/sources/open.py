@@ -1,75 +1,67 @@
-"""Opens the source that `config.data.source` names."""
+"""Opens the dataset that `config.data.source` names."""
 
 import functools
 
-from imgcls.core.errors import ConfigError
-from imgcls.data.sources.source import DataSet, Source
-
-FILE_KINDS = ("folder", "manifest", "darwin", "labelstudio", "coco")
+from imgcls.core.errors import ConfigError, did_you_mean
+from imgcls.data.formats.format import FORMATS
+from imgcls.data.formats.read import read_table
+from imgcls.data.sources.source import SOURCES, Dataset, Source, SourceKind, SourceOptions
+from imgcls.data.sources.table_source import open_table
 
 
 def create_source(spec: str, split: str, **options) -> Source:
-    """The examples of one split of the source that `spec` names.
+    """Opens one split of a source.
 
     Args:
-      spec: a kind and what it reads, as above.
-      split: a split's name with an optional slice by number or percent.
-      options: of `open_data_set`.
+      spec: kind and path of the source, `KIND:PATH`.
+      split: name of the split with an optional slice by number or percent.
+      options: fields of `SourceOptions`.
 
     Raises:
-      ConfigError: unknown kind, missing data, a split that is not there, or an empty one.
+      ConfigError: unknown kind, missing data, unknown or empty split.
     """
-    source = open_data_set(spec, **options).open(split)
+    source = open_dataset(spec, **options).open(split)
     if not len(source):
         raise ConfigError(f"config.data.source={spec}, split {split!r}: holds no examples")
     return source
 
 
-def open_data_set(
-    spec: str,
-    *,
-    data_dir: str | None = None,
-    seed: int = 0,
-    on_error: str = "fail",
-    multi_label: bool | None = None,
-    separator: str = "|",
-) -> DataSet:
-    """The data set that `spec` names, checked.
+def open_dataset(spec: str, **options) -> Dataset:
+    """Opens a dataset and checks it.
 
     Args:
-      spec: a kind and what it reads, as above.
-      data_dir: where TFDS data sets live (`None`: TFDS's own default), or the directory or zip of
-        the pictures that a file names (`None`: the file's own directory).
-      seed: of the stratified split, for a source that comes without splits of its own.
-      on_error: entries that are wrong: 'fail' names them, 'skip' leaves them out.
-      multi_label: any number of labels each; None is as the data says. Of folders and files.
-      separator: between the labels of one picture in a manifest; '' divides nothing.
+      spec: kind and path of the source, `KIND:PATH`.
+      options: fields of `SourceOptions`.
 
     Raises:
-      ConfigError: unknown kind, missing data, or entries that are wrong with `on_error='fail'`.
+      ConfigError: unknown kind, missing data, or invalid entries with `on_error='fail'`.
     """
-    kind, _, path = spec.partition(":")
-    if kind == "digits" and not path:
-        from imgcls.data.sources.digits import DigitsSource
+    name, _, path = spec.partition(":")
+    kind = find_kind(name)
+    if kind is None or bool(path) != bool(kind.path):
+        known = list_kinds()
+        written = ", ".join(f"{n}:{k.path}" if k.path else n for n, k in known.items())
+        hint = did_you_mean(name, known) if kind is None else ""
+        raise ConfigError(f"config.data.source={spec!r}: unknown{hint}; write one of {written}")
+    return kind.open(path, SourceOptions(**options))
 
-        return DataSet(DigitsSource.splits, functools.partial(DigitsSource, seed=seed))
-    if kind == "tfds" and path:
-        from imgcls.data.sources.tfds import open_tfds
 
-        return open_tfds(path, data_dir)
-    if kind == "records" and path:
-        from imgcls.data.sources.records import open_records
+def list_kinds() -> dict[str, SourceKind]:
+    """All kinds of sources by name: those of `SOURCES`, and the label formats."""
+    return {**SOURCES, **{name: _as_kind(name) for name in FORMATS}}
 
-        return open_records(path, seed)
-    if kind in FILE_KINDS and path:
-        from imgcls.data.formats.read import read_table
-        from imgcls.data.sources.table_source import divide
-        from imgcls.data.table.check import check_table
 
-        table, files = read_table(kind, path, data_dir, multi_label, separator)
-        items, *about = check_table(table, files, on_error)
-        return divide(items, files, *about, seed=seed, said=table.said)
-    raise ConfigError(
-        f"config.data.source={spec!r}: unknown; write digits, folder:PATH or tfds:NAME[:VERSION], "
-        "or manifest:, darwin:, labelstudio:, coco: or records: with a PATH"
-    )
+def find_kind(name: str) -> SourceKind | None:
+    """The kind of that name; None where there is none."""
+    if name in SOURCES:
+        return SOURCES[name]
+    return _as_kind(name) if name in FORMATS else None
+
+
+def _as_kind(name: str) -> SourceKind:
+    """A label format as a kind of source."""
+    return SourceKind(functools.partial(_open_format, name), is_files=True)
+
+
+def _open_format(name: str, path: str, options: SourceOptions) -> Dataset:
+    return open_table(*read_table(name, path, options), options)

@@ -17,7 +17,7 @@ from array_record.python.array_record_data_source import ArrayRecordDataSource
 
 from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.formats.json_file import load_json
-from imgcls.data.sources.source import DataSet
+from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import divide
 from imgcls.data.table.problems import Problems
 from imgcls.data.table.table import Item
@@ -53,7 +53,8 @@ class Records:
         return path
 
 
-def open_records(path: str, seed: int) -> DataSet:
+@register_source("records", is_files=True)
+def open_records(path: str, options: SourceOptions) -> Dataset:
     """The data set in a directory that `python -m imgcls.convert` wrote.
 
     Raises:
@@ -84,8 +85,17 @@ def open_records(path: str, seed: int) -> DataSet:
     unknown = {label for item in items for label in item.labels}.difference(names)
     if unknown or not (multi_label or all(len(item.labels) == 1 for item in items)):
         raise ConfigError(f"{said}: has labels that {MANIFEST} does not allow; {AGAIN}")
-    options = dict(seed=seed, said=said, splits=tuple(manifest["splits"]))
-    return divide(items, records, names, multi_label, Problems(), **options)
+    splits = tuple(manifest["splits"])
+    return divide(
+        items,
+        records,
+        names,
+        multi_label,
+        Problems(),
+        seed=options.seed,
+        said=said,
+        splits=splits,
+    )
 
 
 def _inside(name: str) -> str:

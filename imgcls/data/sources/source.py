@@ -1,70 +1,140 @@
-"""Where examples come from: sources with a length and random access by index.
+"""What a source of examples is, and the registry of sources.
 
-A source is named by one string in the config:
+`config.data.source` names a source as `KIND:PATH`. A kind is registered with the function that
+opens its dataset:
 
-    digits                       scikit-learn's 1,797 handwritten digits, 8x8, grey
-    folder:/path                 class folders, or a zip of them (folder.py)
-    manifest:/path/all.csv       a table of paths and labels: .csv, .tsv or .jsonl (formats/)
-    darwin:/path                 Darwin JSON 2.0 files, as V7 exports them
-    labelstudio:/path/all.json   Label Studio's JSON or JSON-MIN
-    coco:/path/all.json          COCO; a picture's classes are those of its annotations
-    records:/path                what `python -m imgcls.convert` writes (records.py)
-    tfds:imagenet2012:5.1.0      a TFDS data set prepared as ArrayRecord (tfds_source.py)
+    @register_source("numpy", "FILE.npz")
+    def open_numpy(path: str, options: SourceOptions) -> Dataset: ...
 
-and a split by a TFDS-like string: `train`, `train[:99%]`, `test[100:200]`.
+Label formats (`imgcls.data.formats`) are kinds of sources too.
 """
 
 import dataclasses
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.core.registry import Registry
+from imgcls.data.table.problems import Problems
 
 
 class Source(Protocol):
-    """Examples by index. Reading is thread-safe, and a source can be sent to worker processes.
+    """The examples of one split, by index.
 
-    Attributes:
-      class_names: of the K classes, in the order of the labels.
-      multi_label: labels are multi-hot `[K]`.
-      splits: names of the data set's splits, of which this source is one or a part of one.
+    Reading is thread-safe, and a source can be pickled to worker processes.
     """
 
-    class_names: tuple[str, ...]
-    multi_label: bool
-    splits: tuple[str, ...]
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the K classes, in the order of the labels."""
+        ...
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether labels are multi-hot `[K]`."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """Names of the dataset's splits; this source is one of them, or a slice of one."""
+        ...
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
         """`{'image': encoded bytes or uint8 [..., C], 'label': int or multi-hot uint8 [K]}`."""
+        ...
 
     def labels(self) -> np.ndarray:
-        """All labels, int `[N]` or multi-hot uint8 `[N, K]`, without decoding a picture."""
+        """All labels, int `[N]` or multi-hot uint8 `[N, K]`, without decoding an image."""
+        ...
 
     def name(self, index: int) -> str:
-        """What a person finds the example by: a path, or a record's name."""
+        """A path or record name by which a person finds the example."""
+        ...
 
     def group(self, index: int) -> str | None:
-        """What the example belongs to, such as a patient; a group is never divided."""
+        """What the example belongs to, such as a patient; groups are never divided."""
+        ...
 
-    def metadata(self, index: int) -> dict:
+    def metadata(self, index: int) -> dict[str, Any]:
         """What else is known of the example, ready for JSON."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
-class DataSet:
-    """A data set of which no split is open yet.
+class Dataset:
+    """A dataset none of whose splits is open yet.
 
     Attributes:
-      splits: their names.
-      open: the source of a split, or of a slice of one such as `train[:10%]`.
+      splits: names of the splits.
+      open: opens a split, or a slice of one such as `train[:10%]`.
+      problems: entries that were left out.
     """
 
     splits: tuple[str, ...]
     open: Callable[[str], Source]
+    problems: Problems = dataclasses.field(default_factory=Problems)
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceOptions:
+    """Options of `config.data` that a source may heed.
+
+    Attributes:
+      data_dir: directory of TFDS datasets (None: TFDS's default), or directory or zip of the images
+        that a label file names (None: the label file's own directory).
+      seed: seed of the stratified split, for sources without splits of their own.
+      on_error: what to do with invalid entries: 'fail' names them, 'skip' leaves them out.
+      multi_label: whether images may have any number of labels; None: as the data has them.
+      separator: between the labels of one image in a manifest; '' separates nothing.
+    """
+
+    data_dir: str | None = None
+    seed: int = 0
+    on_error: str = "fail"
+    multi_label: bool | None = None
+    separator: str = "|"
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceKind:
+    """An entry of the registry.
+
+    Attributes:
+      open: opens the dataset at a path; '' where the kind takes none.
+      path: how the path is written, for messages: "NAME[:VERSION]"; '' for kinds without a path.
+      is_files: whether the path is a file or directory of the user's.
+    """
+
+    open: Callable[[str, SourceOptions], Dataset]
+    path: str = "PATH"
+    is_files: bool = False
+
+
+SOURCES: Registry[SourceKind] = Registry(
+    "source", "imgcls.data.sources", describe=lambda kind: (kind.open, 2)
+)
+
+
+def register_source(
+    name: str, path: str = "PATH", *, is_files: bool = False
+) -> Callable[[Callable[[str, SourceOptions], Dataset]], Callable[[str, SourceOptions], Dataset]]:
+    """Decorator that registers the function which opens a kind of dataset.
+
+    Args:
+      name: of the kind: `config.data.source = "NAME:PATH"`.
+      path: how the path is written; '' for a kind without a path.
+      is_files: whether the path is a file or directory of the user's.
+    """
+
+    def register(open_kind: Callable[[str, SourceOptions], Dataset]):
+        SOURCES.add(name, SourceKind(open_kind, path, is_files))
+        return open_kind
+
+    return register
 
 
 def check_classes(found: tuple[str, ...], expected: tuple[str, ...], where: str) -> None:

@@ -6,10 +6,12 @@ from typing import Protocol
 import numpy as np
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.source import DataSet
+from imgcls.data.files import Files
+from imgcls.data.sources.source import Dataset, SourceOptions
 from imgcls.data.sources.splits import parse_split, stratified_slice
+from imgcls.data.table.check import check_table
 from imgcls.data.table.problems import Problems
-from imgcls.data.table.table import FRACTIONS, SPLITS, Item
+from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table
 
 
 class Pictures(Protocol):
@@ -77,6 +79,16 @@ class TableSource:
         return hot
 
 
+def open_table(table: Table, files: Files, options: SourceOptions) -> Dataset:
+    """Checks a table of examples against its files, and divides it into splits.
+
+    Raises:
+      ConfigError: invalid entries with `on_error='fail'`.
+    """
+    items, *about = check_table(table, files, options.on_error)
+    return divide(items, files, *about, seed=options.seed, said=table.said)
+
+
 def divide(
     items: list[Item],
     pictures: Pictures,
@@ -87,7 +99,7 @@ def divide(
     seed: int,
     said: str,
     splits: tuple[str, ...] | None = None,
-) -> DataSet:
+) -> Dataset:
     """The data set of items in order; without splits of its own it is divided 80/10/10.
 
     Args:
@@ -123,7 +135,7 @@ def divide(
         kept = [items[i] for i in chosen]
         return TableSource(kept, pictures, class_names, multi_label, splits, problems)
 
-    return DataSet(splits, open_split)
+    return Dataset(splits, open_split, problems)
 
 
 def _strata(items: list[Item]) -> np.ndarray:

@@ -6,16 +6,17 @@ import os
 import numpy as np
 
 from imgcls.core.errors import ConfigError, one_line
-from imgcls.data.sources.source import DataSet
+from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split
 
 
-def open_tfds(spec: str, data_dir: str | None) -> DataSet:
-    """A TFDS data set that was prepared as ArrayRecord.
+@register_source("tfds", "NAME[:VERSION]")
+def open_tfds(path: str, options: SourceOptions) -> Dataset:
+    """A TFDS dataset that was prepared as ArrayRecord.
 
     Args:
-      spec: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
-      data_dir: where prepared data sets live (`None`: `TFDS_DATA_DIR` or
+      path: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
+      options: `data_dir` is where prepared datasets are (None: `TFDS_DATA_DIR` or
         `~/tensorflow_datasets`).
 
     Raises:
@@ -24,9 +25,9 @@ def open_tfds(spec: str, data_dir: str | None) -> DataSet:
     """
     import tensorflow_datasets as tfds
 
-    root = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    builder = _find_builder(tfds, spec, os.path.expanduser(root))
-    return DataSet(tuple(builder.info.splits), functools.partial(TfdsSource, builder))
+    root = options.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    builder = _find_builder(tfds, path, os.path.expanduser(root))
+    return Dataset(tuple(builder.info.splits), functools.partial(TfdsSource, builder))
 
 
 class TfdsSource:

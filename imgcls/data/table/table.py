@@ -51,7 +51,7 @@ class Table:
       classes: declared ones, beside those that occur.
       listed: labels come as lists, so that there may be any number of them.
       by_name: a picture that is not where its path says is looked for by its file name.
-      multi_label, separator: what the user wants, see `imgcls.data.sources.open.open_data_set`.
+      multi_label, separator: what the user wants, see `imgcls.data.sources.open.open_dataset`.
     """
 
     said: str

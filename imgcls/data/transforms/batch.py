@@ -5,17 +5,16 @@
 and on global shapes alone, so the result is the same on any number of devices.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.transform import BatchTransform, register_batch_transform
 
-BatchTransform = Callable[[dict, jax.Array, int], dict]
 # Boxes tried per example by random_erasing before it leaves the example whole.
 _TRIES = 10
 
@@ -41,6 +40,15 @@ def normalize(
     return ((scaled - jnp.array(mean)) / jnp.array(std)).astype(dtype)
 
 
+def normalize_batch(batch: dict, config: ConfigDict) -> dict:
+    """The batch with all of its images normalized by `data.mean` and `data.std`."""
+    mean, std = config.data.mean, config.data.std
+    return {
+        key: normalize(value, mean, std) if key.startswith("image") else value
+        for key, value in batch.items()
+    }
+
+
 def one_hot_labels(label: jax.Array, num_classes: int) -> jax.Array:
     """Classes `[B]` -> one-hot float32 `[B, K]`; `[B, K]` passes, as float32.
 
@@ -53,6 +61,7 @@ def one_hot_labels(label: jax.Array, num_classes: int) -> jax.Array:
     return label.astype(jnp.float32)
 
 
+@register_batch_transform("mixup")
 def mixup(alpha: float, p: float = 1.0) -> BatchTransform:
     """mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412).
 
@@ -66,6 +75,7 @@ def mixup(alpha: float, p: float = 1.0) -> BatchTransform:
     return _mixing({"mixup": alpha}, switch_p=0.0, p=p)
 
 
+@register_batch_transform("cutmix")
 def cutmix(alpha: float, p: float = 1.0) -> BatchTransform:
     """CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
 
@@ -79,6 +89,7 @@ def cutmix(alpha: float, p: float = 1.0) -> BatchTransform:
     return _mixing({"cutmix": alpha}, switch_p=1.0, p=p)
 
 
+@register_batch_transform("mixup_or_cutmix")
 def mixup_or_cutmix(
     mixup_alpha: float, cutmix_alpha: float, switch_p: float = 0.5, p: float = 1.0
 ) -> BatchTransform:
@@ -93,6 +104,7 @@ def mixup_or_cutmix(
     return _mixing({"mixup": mixup_alpha, "cutmix": cutmix_alpha}, switch_p, p)
 
 
+@register_batch_transform("random_erasing")
 def random_erasing(
     p: float = 0.25,
     area: tuple[float, float] = (0.02, 1 / 3),
@@ -130,6 +142,7 @@ def random_erasing(
     return transform
 
 
+@register_batch_transform("random_flip")
 def random_flip(p: float = 0.5) -> BatchTransform:
     """Mirrors each example left to right.
 
@@ -144,6 +157,7 @@ def random_flip(p: float = 0.5) -> BatchTransform:
     return transform
 
 
+@register_batch_transform("alternating_flip")
 def alternating_flip() -> BatchTransform:
     """Mirrors an example left to right in every other epoch.
 
@@ -165,6 +179,7 @@ def alternating_flip() -> BatchTransform:
     return transform
 
 
+@register_batch_transform("random_translate")
 def random_translate(padding: int) -> BatchTransform:
     """Moves each example by up to `padding` pixels in either direction, mirrored at its edges.
 
@@ -191,6 +206,7 @@ def random_translate(padding: int) -> BatchTransform:
     return transform
 
 
+@register_batch_transform("cutout")
 def cutout(size: int) -> BatchTransform:
     """Sets a square of each example to 0, the mean colour.
 
@@ -217,6 +233,7 @@ def cutout(size: int) -> BatchTransform:
     return transform
 
 
+@register_batch_transform("label_smoothing")
 def label_smoothing(eps: float) -> BatchTransform:
     """Labels (1 - eps) y + eps / K (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, 7).
 
@@ -320,20 +337,3 @@ def _between(length: int, first: jax.Array, last: jax.Array) -> jax.Array:
     """Which of 0 ... length - 1 lie in [first, last): bool `[..., length]`."""
     index = jnp.arange(length)
     return (index >= first) & (index < last)
-
-
-BATCH_TRANSFORMS: dict[str, Callable[..., BatchTransform]] = {
-    f.__name__: f
-    for f in (
-        *(mixup, cutmix, mixup_or_cutmix, random_erasing, label_smoothing),
-        *(random_flip, alternating_flip, random_translate, cutout),
-    )
-}
-
-
-def _normalize(batch: dict, config: ConfigDict) -> dict:
-    mean, std = config.data.mean, config.data.std
-    return {
-        key: batch_transforms.normalize(value, mean, std) if key.startswith("image") else value
-        for key, value in batch.items()
-    }

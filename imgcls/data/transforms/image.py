@@ -16,12 +16,11 @@ from PIL import Image, ImageEnhance, ImageOps
 from imgcls.data.decode.image import Box, EncodedImage, crop_pixels
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.pixels import to_array, to_pil
-from imgcls.data.transforms.policies import rand_augment, trivial_augment
+from imgcls.data.transforms.transform import EncodedTransform, Transform, register_transform
 
 # The loader's threads work on different examples; OpenCV's own would only compete with them.
 cv2.setNumThreads(0)
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 Size = int | tuple[int, int]
 
 _CV2 = {
@@ -47,6 +46,7 @@ _PILLOW = {
 # ---- Resizing and cropping.
 
 
+@register_transform("random_resized_crop")
 def random_resized_crop(
     size: Size,
     scale: tuple[float, float] = (0.08, 1.0),
@@ -77,13 +77,7 @@ def random_resized_crop(
             name = ("bilinear", "bicubic")[rng.integers(2)]
         return _keep_rank(_resize_box(image, box, (height, width), name))
 
-    return takes_encoded(transform)
-
-
-def takes_encoded(transform: Transform) -> Transform:
-    """Marks a transform that decodes its `EncodedImage` itself, if it is the first of a chain."""
-    transform.takes_encoded = True
-    return transform
+    return EncodedTransform(transform)
 
 
 def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray:
@@ -125,6 +119,7 @@ def _sample_box(height, width, scale, ratio, rng) -> Box:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
+@register_transform("resize")
 def resize(size: Size, interpolation: str = "bicubic") -> Transform:
     """Resizes with Pillow, antialiased: the shorter side to `size`, or exactly to (H, W).
 
@@ -150,6 +145,7 @@ def _shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
     return max(1, int(size * height / width)), size
 
 
+@register_transform("center_crop")
 def center_crop(size: Size) -> Transform:
     """Crops the centre, with torchvision's rounding; a smaller image is padded with zeros."""
     height, width = _height_width(size)
@@ -168,6 +164,7 @@ def center_crop(size: Size) -> Transform:
     return transform
 
 
+@register_transform("eval_crop")
 def eval_crop(size: int, crop_fraction: float = 0.875, interpolation: str = "bicubic") -> Transform:
     """The usual evaluation on ImageNet: shorter side to size / crop_fraction, then the centre.
 
@@ -185,7 +182,7 @@ def eval_crop(size: int, crop_fraction: float = 0.875, interpolation: str = "bic
             return _resize_centre(image, shorter, size, _PILLOW[interpolation])
         return crop(resized(image, rng), rng)
 
-    return takes_encoded(transform)
+    return EncodedTransform(transform)
 
 
 def _resize_centre(image: EncodedImage, shorter: int, size: int, resampling) -> np.ndarray:
@@ -207,6 +204,7 @@ def _resize_centre(image: EncodedImage, shorter: int, size: int, resampling) -> 
     return to_array(pixels.resize((size, size), resampling, box=(first, upper, last, lower)))
 
 
+@register_transform("resize_random_crop")
 def resize_random_crop(size: int) -> Transform:
     """DeiT III's Simple Random Crop (Touvron et al. 2022, https://arxiv.org/abs/2204.07118, 3.2).
 
@@ -218,6 +216,7 @@ def resize_random_crop(size: int) -> Transform:
     return lambda image, rng: crop(resized(image, rng), rng)
 
 
+@register_transform("pad_crop")
 def pad_crop(size: Size, padding: int = 4, mode: str = "reflect") -> Transform:
     """Pads all sides and crops at random, as usual on CIFAR (He et al. 2015, arXiv:1512.03385).
 
@@ -243,6 +242,7 @@ def pad_crop(size: Size, padding: int = 4, mode: str = "reflect") -> Transform:
     return transform
 
 
+@register_transform("flip")
 def flip(p: float = 0.5) -> Transform:
     """Mirrors left and right with probability p."""
     spec.check_number("p", p, 0, 1)
@@ -252,6 +252,7 @@ def flip(p: float = 0.5) -> Transform:
 # ---- Colour. Grey images pass unchanged through what only acts on colour.
 
 
+@register_transform("color_jitter")
 def color_jitter(
     brightness: float = 0,
     contrast: float = 0,
@@ -305,6 +306,7 @@ def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
 
 
+@register_transform("grayscale")
 def grayscale(p: float) -> Transform:
     """Takes the colour away with probability p; C stays."""
     spec.check_number("p", p, 0, 1)
@@ -316,6 +318,7 @@ def _to_gray(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.repeat(luma[..., None], image.shape[-1], axis=-1)
 
 
+@register_transform("gaussian_blur")
 def gaussian_blur(p: float, sigma: tuple[float, float] = (0.1, 2.0)) -> Transform:
     """Blurs with probability p (SimCLR, Chen et al. 2020, https://arxiv.org/abs/2002.05709).
 
@@ -332,6 +335,7 @@ def gaussian_blur(p: float, sigma: tuple[float, float] = (0.1, 2.0)) -> Transfor
     return _with_probability(p, transform)
 
 
+@register_transform("solarize")
 def solarize(p: float, threshold: int = 128) -> Transform:
     """Inverts the values from `threshold` on, with probability p."""
     spec.check_number("p", p, 0, 1)
@@ -341,6 +345,7 @@ def solarize(p: float, threshold: int = 128) -> Transform:
     )
 
 
+@register_transform("three_augment")
 def three_augment() -> Transform:
     """DeiT III's 3-Augment (https://arxiv.org/abs/2204.07118, 3.2), without its flip and jitter.
 
@@ -366,24 +371,3 @@ def _height_width(size: Size) -> tuple[int, int]:
 def _keep_rank(image: np.ndarray) -> np.ndarray:
     """Restores the channel axis that OpenCV drops where C=1."""
     return image[..., None] if image.ndim == 2 else image
-
-
-TRANSFORMS: dict[str, Callable[..., Transform]] = {
-    f.__name__: f
-    for f in (
-        random_resized_crop,
-        resize,
-        center_crop,
-        eval_crop,
-        resize_random_crop,
-        pad_crop,
-        flip,
-        color_jitter,
-        grayscale,
-        gaussian_blur,
-        solarize,
-        three_augment,
-        rand_augment,
-        trivial_augment,
-    )
-}

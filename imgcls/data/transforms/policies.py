@@ -10,9 +10,11 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.pixels import to_array, to_pil
+from imgcls.data.transforms.transform import Transform, register_transform
 
 
-def rand_augment(num_ops: int = 2, magnitude: float = 10):
+@register_transform("rand_augment")
+def rand_augment(num_ops: int = 2, magnitude: float = 10) -> Transform:
     """RandAugment (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719).
 
     Applies `num_ops` operations drawn uniformly, with replacement, from the 16 of `RAND_OPS`. That
@@ -37,7 +39,8 @@ def rand_augment(num_ops: int = 2, magnitude: float = 10):
     return transform
 
 
-def trivial_augment():
+@register_transform("trivial_augment")
+def trivial_augment() -> Transform:
     """TrivialAugment, wide (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158, table 1).
 
     Applies one of the 14 operations of `TRIVIAL_OPS`, at one of 31 strengths, all drawn uniformly.

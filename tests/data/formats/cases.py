@@ -6,7 +6,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 
 
 def write(folder, name: str, content) -> str:
@@ -21,7 +21,7 @@ def write(folder, name: str, content) -> str:
 
 def examples(spec: str, **options) -> dict[str, list[str]]:
     """`{path from the root: labels}` of all splits."""
-    data, found = open_data_set(spec, **options), {}
+    data, found = open_dataset(spec, **options), {}
     root = options.get("data_dir") or os.path.dirname(spec.partition(":")[2])
     for split in data.splits:
         source = data.open(split)
@@ -36,6 +36,6 @@ def examples(spec: str, **options) -> dict[str, list[str]]:
 def problems(spec: str, **options):
     """What the skipping source counted, after the strict one refused."""
     with pytest.raises(ConfigError, match="mend the file or set config.data.on_error=skip"):
-        open_data_set(spec, **options)
-    data = open_data_set(spec, on_error="skip", **options)
+        open_dataset(spec, **options)
+    data = open_dataset(spec, on_error="skip", **options)
     return data.open(data.splits[0]).problems

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from imgcls.data.table import problems as kinds
 from tests.data.formats.cases import examples, problems, write
 
@@ -57,7 +57,7 @@ def test_coco_problems(pictures):
         ],
         kinds.UNLABELLED: ["3.jpg"],
     }
-    data = open_data_set(f"coco:{root / 'c.json'}", on_error="skip", multi_label=True)
+    data = open_dataset(f"coco:{root / 'c.json'}", on_error="skip", multi_label=True)
     sources = [data.open(split) for split in data.splits]
     left = {os.path.basename(s.name(i)) for s in sources for i in range(len(s))}
     assert left == {"1.jpg", "3.jpg"}
@@ -65,4 +65,4 @@ def test_coco_problems(pictures):
     with pytest.raises(
         ConfigError, match="c.json: has no list of objects 'categories'; expected COCO"
     ):
-        open_data_set(f"coco:{write(root, 'c.json', content)}")
+        open_dataset(f"coco:{write(root, 'c.json', content)}")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import open_data_set
+from imgcls.data.sources.open import open_dataset
 from imgcls.data.table import problems as kinds
 from tests.data.formats.cases import examples, problems, write
 
@@ -31,7 +31,7 @@ def test_darwin(pictures):
     write(root, "release/.v7/metadata.json", {"classes": []})
     spec, options = f"darwin:{root / 'release'}", dict(data_dir=str(root / "pics"))
     assert examples(spec, **options) == {"cats/a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": ["dog"]}
-    data = open_data_set(spec, **options)
+    data = open_dataset(spec, **options)
     sources = [data.open(split) for split in data.splits]
     assert sources[0].problems.passed_over == {"bounding_box": 2, "polygon": 1}
     found = {s.name(i): s.metadata(i) for s in sources for i in range(len(s))}
@@ -51,7 +51,7 @@ def test_darwin_in_one_file(pictures):
     assert examples(f"darwin:{file}") == {"b.jpg": ["x"]}
     file = write(root, "old.json", {"image": {"filename": "a.jpg"}, "annotations": []})
     with pytest.raises(ConfigError, match="old.json: is Darwin JSON 1.0; export the data set as"):
-        open_data_set(f"darwin:{file}")
+        open_dataset(f"darwin:{file}")
 
 
 def test_darwin_folder_with_a_bad_file(pictures):
@@ -64,4 +64,4 @@ def test_darwin_folder_with_a_bad_file(pictures):
     assert "2.json: line 1, column 2" in found.names[kinds.MALFORMED][0]
     os.mkdir(root / "empty")
     with pytest.raises(ConfigError, match="holds no .json file"):
-        open_data_set(f"darwin:{root / 'empty'}")
+        open_dataset(f"darwin:{root / 'empty'}")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from tests.data.formats.cases import examples, write
 
 
@@ -41,27 +41,27 @@ def test_a_column_says_more_than_the_name_of_its_file(pictures):
 def test_directories_that_are_unclear(pictures):
     root = pictures("a.jpg")
     with pytest.raises(ConfigError, match="holds no .csv or .tsv or .jsonl file"):
-        open_data_set(f"manifest:{root}")
+        open_dataset(f"manifest:{root}")
     write(root, "some.csv", "path,label\na.jpg,x\n")
     assert examples(f"manifest:{root}", data_dir=str(root)) == {"a.jpg": ["x"]}
     write(root, "other.csv", "path,label\na.jpg,x\n")
     with pytest.raises(ConfigError, match="some.csv is not the only file for all splits"):
-        open_data_set(f"manifest:{root}")
+        open_dataset(f"manifest:{root}")
     write(root, "train.csv", "path,label\na.jpg,x\n")
     write(root, "training.csv", "path,label\na.jpg,x\n")
     with pytest.raises(
         ConfigError, match="training.csv is not the only file for the split 'train'"
     ):
-        open_data_set(f"manifest:{root}")
+        open_dataset(f"manifest:{root}")
 
 
 @pytest.mark.parametrize("kind", ["manifest", "darwin", "labelstudio", "coco"])
 def test_missing_file(kind, tmp_path):
     with pytest.raises(ConfigError, match=f"{kind}:{tmp_path}/no: no such file or directory"):
-        open_data_set(f"{kind}:{tmp_path}/no")
+        open_dataset(f"{kind}:{tmp_path}/no")
     file = write(tmp_path, "m.csv", "path,label\n")
     with pytest.raises(ConfigError, match="config.data.dir=/no/such: no such directory or zip"):
-        open_data_set(f"{kind}:{file}", data_dir="/no/such")
+        open_dataset(f"{kind}:{file}", data_dir="/no/such")
 
 
 @pytest.mark.parametrize("kind", ["darwin", "labelstudio", "coco"])
@@ -76,5 +76,5 @@ def test_missing_file(kind, tmp_path):
 def test_malformed_json(kind, content, message, tmp_path):
     file = write(tmp_path, "all.json", content)
     with pytest.raises(ConfigError, match=message) as error:
-        open_data_set(f"{kind}:{file}", on_error="skip")
+        open_dataset(f"{kind}:{file}", on_error="skip")
     assert file in str(error.value) and "expected" in str(error.value)

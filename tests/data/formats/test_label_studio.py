@@ -5,7 +5,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from imgcls.data.table import problems as kinds
 from tests.data.formats.cases import examples, problems, write
 
@@ -35,7 +35,7 @@ def test_label_studio(pictures):
     expected = {"x/a.jpg": ["cat"], "x/b c.jpg": ["dog"], "x/d.jpg": ["dog"]}
     expected |= {"x/0123abcd-e.jpg": ["dog"], "x/f.jpg": ["dog"], "x/g.jpg": ["cat"]}
     assert examples(f"labelstudio:{file}") == expected
-    data = open_data_set(f"labelstudio:{file}")
+    data = open_dataset(f"labelstudio:{file}")
     sources = [data.open(split) for split in data.splits]
     passed_over = {"rectanglelabels": 1, "cancelled annotation": 1}
     assert sources[0].problems.passed_over == passed_over
@@ -77,7 +77,7 @@ def test_label_studio_votes(pictures):
     expected = {"a.jpg": ["y"], "b.jpg": [], "c.jpg": [], "d.jpg": ["x", "z"]}
     assert examples(f"labelstudio:{file}") == expected
     with pytest.raises(ConfigError, match="multi_label=False, but d.jpg has the labels x, z"):
-        open_data_set(f"labelstudio:{file}", multi_label=False)
+        open_dataset(f"labelstudio:{file}", multi_label=False)
 
 
 def test_label_studio_with_two_questions(pictures):
@@ -88,7 +88,7 @@ def test_label_studio_with_two_questions(pictures):
     ]
     file = write(root, "t.json", [task("a.jpg", {"result": results})])
     with pytest.raises(ConfigError, match=r"for 2 questions \(animal, quality\)"):
-        open_data_set(f"labelstudio:{file}")
+        open_dataset(f"labelstudio:{file}")
     assert examples(f"labelstudio:{file}", multi_label=True) == {"a.jpg": ["cat", "good"]}
 
 
@@ -115,4 +115,4 @@ def test_json_min(pictures):
     assert source.metadata(0) == {"title": "t"}
     file = write(root, "min.json", [row("a.jpg", 1, mood="x")])
     with pytest.raises(ConfigError, match="can't tell which of title, mood is the label"):
-        open_data_set(f"labelstudio:{file}")
+        open_dataset(f"labelstudio:{file}")

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from imgcls.data.table import problems as kinds
 from tests.data.formats.cases import examples, problems, write
 
@@ -52,7 +52,7 @@ def test_several_labels(pictures):
     expected = {"a.jpg": ["cat", "dog"], "b.jpg": [], "c.jpg": ["dog"]}
     assert examples(f"manifest:{file}") == expected
     with pytest.raises(ConfigError, match=r"multi_label=False, but a.jpg has the labels cat, dog"):
-        open_data_set(f"manifest:{file}", multi_label=False)
+        open_dataset(f"manifest:{file}", multi_label=False)
     file = write(root, "n.csv", "path,label\na.jpg,cat;dog\nb.jpg,\nc.jpg,dog\n")
     assert examples(f"manifest:{file}", separator=";") == expected
     lines = '{"path": "a.jpg", "label": ["cat", "dog"]}\n{"path": "b.jpg", "label": null}\n'
@@ -63,8 +63,8 @@ def test_several_labels(pictures):
 def test_a_list_of_one_label_is_multi_label(pictures):
     root = pictures("a.jpg", "b.jpg")
     file = write(root, "m.jsonl", '{"path":"a.jpg","label":["x"]}\n{"path":"b.jpg","label":["y"]}')
-    assert open_data_set(f"manifest:{file}").open("train").multi_label is True
-    assert open_data_set(f"manifest:{file}", multi_label=False).open("train").multi_label is False
+    assert open_dataset(f"manifest:{file}").open("train").multi_label is True
+    assert open_dataset(f"manifest:{file}", multi_label=False).open("train").multi_label is False
     assert problems(
         f"manifest:{write(root, 'e.csv', 'path,label' + chr(10) + 'a.jpg,')}"
     ).counts == {kinds.UNLABELLED: 1}
@@ -112,7 +112,7 @@ def test_malformed_manifest(pictures, name, content, message):
     file = write(pictures("a.jpg"), name, content)
     for on_error in ("fail", "skip"):
         with pytest.raises(ConfigError, match=message):
-            open_data_set(f"manifest:{file}", on_error=on_error)
+            open_dataset(f"manifest:{file}", on_error=on_error)
 
 
 def test_malformed_rows(pictures):

@@ -12,8 +12,8 @@ from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.loading.loader import Loader, _Memory
 from imgcls.data.loading.order import example_at
 from imgcls.data.loading.reader import Reader
-from imgcls.data.transforms import image as image_transforms
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.transform import TRANSFORMS
 from tests.conftest import make_mesh
 
 
@@ -75,9 +75,7 @@ def test_batches_follow_the_order_across_epochs():
 
 @pytest.mark.parametrize("options", [{}, {"threads": 1}, {"threads": 7, "prefetch": 5}])
 def test_a_later_start_and_other_threads_give_the_same_batches(options):
-    transforms = spec.parse(
-        "pad_crop(4)|flip|rand_augment(2, 10)", image_transforms.TRANSFORMS, "here"
-    )
+    transforms = spec.parse("pad_crop(4)|flip|rand_augment(2, 10)", TRANSFORMS, "here")
     whole, _ = read(Numbers(50), steps=9, transforms=transforms)
     part, _ = read(
         Numbers(50), steps=4, first=5, transforms=transforms, mesh=make_mesh(data=4), **options

@@ -16,7 +16,7 @@ from imgcls.data.loading.reader import Reader
 from imgcls.data.loading.resident import ResidentLoader
 from imgcls.data.sources.open import create_source
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.image import TRANSFORMS
+from imgcls.data.transforms.transform import TRANSFORMS
 from tests.conftest import make_mesh
 
 

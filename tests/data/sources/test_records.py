@@ -8,7 +8,7 @@ import pytest
 
 from imgcls.convert import convert
 from imgcls.core.errors import ConfigError, DataError
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from tests.data.own import write_csv
 
 
@@ -72,7 +72,7 @@ def test_nothing_there(tmp_path):
     with pytest.raises(
         ConfigError, match="holds no manifest.json; write it with `python -m imgcls"
     ):
-        open_data_set(f"records:{tmp_path}")
+        open_dataset(f"records:{tmp_path}")
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_nothing_there(tmp_path):
 def test_damaged(written, damage, message):
     damage(written[1])
     with pytest.raises(ConfigError, match=message):
-        open_data_set(f"records:{written[1]}")
+        open_dataset(f"records:{written[1]}")
 
 
 def test_a_damaged_record_is_a_data_error(written):

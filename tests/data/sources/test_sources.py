@@ -1,6 +1,7 @@
 """Digits, class folders and zips of them: splits, slices, classes, names, and what is refused."""
 
 import collections
+import importlib
 import os
 import pickle
 import zipfile
@@ -333,12 +334,50 @@ def test_a_damaged_zip_member_is_a_data_error(tmp_path):
     ],
 )
 def test_unknown_source(spec):
-    with pytest.raises(
-        ConfigError, match="unknown; write digits, folder:PATH or tfds:NAME"
-    ) as error:
+    with pytest.raises(ConfigError, match="unknown.*; write one of digits, folder:PATH") as error:
         create_source(spec, "train")
-    for kind in ("manifest:", "darwin:", "labelstudio:", "coco:", "records:"):
+    for kind in ("tfds:NAME", "manifest:", "darwin:", "labelstudio:", "coco:", "records:"):
         assert kind in str(error.value)
+
+
+def test_a_misspelled_source_names_the_nearest():
+    with pytest.raises(ConfigError, match="unknown; did you mean 'manifest'?"):
+        create_source("manifst:/x.csv", "train")
+
+
+FORMAT = """
+from imgcls.data.formats.format import register_format
+
+@register_format("lines", suffixes=(".lines",))
+def read_lines(path, table):
+    for line in open(path):
+        table.add(*line.split(":"))
+"""
+SOURCE = """
+import numpy as np
+from imgcls.data.sources.source import Dataset, register_source
+from imgcls.data.sources.digits import DigitsSource
+
+@register_source("tiny", "COUNT")
+def open_tiny(path, options):
+    return Dataset(("train",), lambda split: DigitsSource(f"train[:{path}]", options.seed))
+"""
+
+
+def test_a_new_format_and_a_new_source_are_a_file_each(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "my_format.py").write_text(FORMAT)
+    (tmp_path / "my_source.py").write_text(SOURCE)
+    importlib.import_module("my_format")
+    importlib.import_module("my_source")
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (9, 9)).save(tmp_path / name)
+    (tmp_path / "all.lines").write_text("a.png:cat\nb.png:dog\n")
+    source = create_source(f"lines:{tmp_path}", "train")
+    assert source.class_names == ("cat", "dog")
+    assert len(create_source("tiny:30", "train")) == 30
+    with pytest.raises(ConfigError, match="tiny:COUNT"):
+        create_source("tiny", "train")
 
 
 def test_splits_and_groups(make_source):

@@ -15,7 +15,7 @@ import pytest
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
-from imgcls.data.sources.open import create_source, open_data_set
+from imgcls.data.sources.open import create_source, open_dataset
 from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.problems import Problems
@@ -41,10 +41,10 @@ def names(source) -> list[str]:
 
 def skipped(spec: str, **options) -> Problems:
     """The problems of a source that leaves them out; the strict one names the same."""
-    data = open_data_set(spec, on_error="skip", **options)
+    data = open_dataset(spec, on_error="skip", **options)
     found = data.open(data.splits[0]).problems
     with pytest.raises(ConfigError) as error:
-        open_data_set(spec, **options)
+        open_dataset(spec, **options)
     assert str(error.value).startswith(f"{spec}: ") and "\n" not in str(error.value)
     assert str(error.value).endswith("; mend the file or set config.data.on_error=skip")
     for kind, count in found.counts.items():
@@ -66,7 +66,7 @@ def test_sorted_by_path(manifest, tmp_path):
     ]
     spec = manifest([*rows, ("a\\2.jpg", "x")])
     (tmp_path / "a" / "2.jpg").write_bytes(b"a/2.jpg")
-    data = open_data_set(spec)
+    data = open_dataset(spec)
     sources = [data.open(split) for split in data.splits]
     found = sorted(os.path.relpath(s.name(i), tmp_path) for s in sources for i in range(len(s)))
     assert found == ["a/10.jpg", "a/2.jpg", "a/7.jpg", "a/z.jpg", "b/1.jpg", "c/d.jpg"]
@@ -105,7 +105,7 @@ def test_pictures_in_a_zip(manifest, tmp_path):
     found = skipped(spec, **options)
     # Nothing outside of a zip is in it.
     assert found.names == {kinds.MISSING: ["../pics.zip", "/etc/hostname"]}
-    data = open_data_set(spec, on_error="skip", **options)
+    data = open_dataset(spec, on_error="skip", **options)
     sources = [data.open(split) for split in data.splits]
     images = {s.name(i): s[i]["image"] for s in sources for i in range(len(s))}
     root = tmp_path / "pics.zip"
@@ -149,7 +149,7 @@ def test_a_folder_as_multi_label(tmp_path):
     for name in ("x/1.png", "y/2.png"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
-    data = open_data_set(f"folder:{tmp_path}", multi_label=True)
+    data = open_dataset(f"folder:{tmp_path}", multi_label=True)
     labels = [data.open(split).labels() for split in data.splits]
     assert sorted(np.concatenate(labels).tolist()) == [[0, 1], [1, 0]]
 
@@ -178,7 +178,7 @@ def test_options_come_from_the_config(manifest):
 def test_divided_by_the_rarest_class(manifest):
     """80/10/10 of a class that only ever comes with a common one."""
     rows = [(f"{i:03d}.jpg", "common|rare" if i % 10 == 0 else "common") for i in range(200)]
-    data = open_data_set(manifest(rows))
+    data = open_dataset(manifest(rows))
     counts = [data.open(split).labels().sum(axis=0).tolist() for split in data.splits]
     assert counts == [[160, 16], [20, 2], [20, 2]]
 
@@ -190,7 +190,7 @@ def test_groups_stay_whole(manifest):
         label = "ab"[group % 4 == 0]
         rows += [(f"{group}_{i}.jpg", label, f"p{group}") for i in range(generator.randint(1, 5))]
     rows += [(f"alone{i}.jpg", "a", "") for i in range(40)]
-    data = open_data_set(manifest(rows, header))
+    data = open_dataset(manifest(rows, header))
     parts = {split: data.open(split) for split in data.splits}
     homes = collections.defaultdict(set)
     for split, source in parts.items():
@@ -256,12 +256,12 @@ def test_order_of_the_classes_does_not_change_the_split(manifest, tmp_path):
 def test_split_folders_divide_whatever_names_them(manifest):
     """Without a column for it, pictures under `train/` and `valid/` are divided so."""
     rows = [("d/train/1.jpg", "x"), ("d/valid/2.jpg", "x"), ("d/train/sub/3.jpg", "x")]
-    data = open_data_set(manifest(rows))
+    data = open_dataset(manifest(rows))
     assert data.splits == ("train", "val")
     assert names(data.open("train")) == ["1.jpg", "3.jpg"]
     # All in one folder, as downloads have it, is no division.
-    assert open_data_set(manifest(rows[::2])).splits == ("train", "val", "test")
-    assert open_data_set(manifest([*rows, ("d/zoo/4.jpg", "x")])).splits == (
+    assert open_dataset(manifest(rows[::2])).splits == ("train", "val", "test")
+    assert open_dataset(manifest([*rows, ("d/zoo/4.jpg", "x")])).splits == (
         "train",
         "val",
         "test",
@@ -304,10 +304,10 @@ def test_classes_file_of_folders(tmp_path):
             archive.writestr(name, b"")
     places = {"tree": "tree/classes.txt", "my.tree.zip": "my.tree.classes.txt"}
     for root, place in places.items():
-        open_data_set(f"folder:{tmp_path / root}")
+        open_dataset(f"folder:{tmp_path / root}")
         assert (tmp_path / place).read_text() == "x\ny\n"
         (tmp_path / place).write_text("z\ny\nx\n")
-        assert open_data_set(f"folder:{tmp_path / root}").open("train").class_names == (
+        assert open_dataset(f"folder:{tmp_path / root}").open("train").class_names == (
             "z",
             "y",
             "x",
@@ -319,13 +319,13 @@ def test_classes_file_of_folders(tmp_path):
 def test_classes_file_is_not_forced(manifest, tmp_path):
     """Nothing is written into a folder that is read-only, nor for data that are refused."""
     with pytest.raises(ConfigError):
-        open_data_set(manifest([("a.jpg", "x"), ("b.jpg", "")]))
+        open_dataset(manifest([("a.jpg", "x"), ("b.jpg", "")]))
     assert not (tmp_path / "classes.txt").exists()
     spec = manifest([("a.jpg", "x"), ("b.jpg", "y")])
     mode = stat.S_IMODE(os.stat(tmp_path).st_mode)
     os.chmod(tmp_path, 0o555)
     try:
-        assert open_data_set(spec).open("train").class_names == ("x", "y")
+        assert open_dataset(spec).open("train").class_names == ("x", "y")
         assert sorted(os.listdir(tmp_path)) == ["a.jpg", "b.jpg", "m.csv"]
     finally:
         os.chmod(tmp_path, mode)
@@ -357,7 +357,7 @@ def test_every_problem_is_named(manifest, tmp_path):
     }
     assert found.counts[kinds.MISSING] == 5 and len(found.lines()) == 5
     assert f"5 x {kinds.MISSING} (no0.jpg, no1.jpg, no2.jpg, ...)" in str(found)
-    data = open_data_set(spec, on_error="skip")
+    data = open_dataset(spec, on_error="skip")
     assert names(data.open("train")) == ["both.jpg", "good0.jpg", "good1.jpg", "good2.jpg"]
     assert names(data.open("test")) == ["good3.jpg"]
 
@@ -405,7 +405,7 @@ def test_refused_zip_members(tmp_path, member, message):
         archive.writestr("x/0.png", b"")
         archive.writestr(zipfile.ZipInfo(member), b"")
     with pytest.raises(ConfigError, match=f"refused, its member .* {message}"):
-        open_data_set(f"folder:{tmp_path / 'bad.zip'}")
+        open_dataset(f"folder:{tmp_path / 'bad.zip'}")
 
 
 @pytest.mark.parametrize(
@@ -421,6 +421,6 @@ def test_links_in_a_zip(tmp_path, target, leaves):
         archive.writestr(link, target)
     if leaves:
         with pytest.raises(ConfigError, match="refused, its member 'x/link.png' points outside"):
-            open_data_set(f"folder:{tmp_path / 'bad.zip'}")
+            open_dataset(f"folder:{tmp_path / 'bad.zip'}")
     else:
-        open_data_set(f"folder:{tmp_path / 'bad.zip'}")
+        open_dataset(f"folder:{tmp_path / 'bad.zip'}")

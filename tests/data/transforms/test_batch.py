@@ -12,7 +12,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.batch import BATCH_TRANSFORMS, normalize, one_hot_labels
+from imgcls.data.transforms.batch import normalize, one_hot_labels
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS
 from tests.conftest import make_mesh
 
 CHAIN = "mixup_or_cutmix(0.8, 1.0)|random_erasing(0.5)|label_smoothing(0.1)"

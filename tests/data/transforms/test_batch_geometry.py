@@ -9,7 +9,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.batch import BATCH_TRANSFORMS
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS
 from tests.conftest import make_mesh
 
 

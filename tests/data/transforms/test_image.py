@@ -9,7 +9,7 @@ from PIL import Image
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import image as image_transforms
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.image import TRANSFORMS
+from imgcls.data.transforms.transform import TRANSFORMS
 
 
 def picture(height, width, channels=3):

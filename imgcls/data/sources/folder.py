@@ -4,16 +4,19 @@ import os
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
+from imgcls.data.sources.source import Dataset, SourceOptions, register_source
+from imgcls.data.sources.table_source import open_table
 from imgcls.data.table.table import SPLITS, Table
 
 
-def read_folder(path: str, multi_label: bool | None) -> tuple[Table, Files]:
-    """The images in one folder per class; the classes are the folders.
+@register_source("folder", is_files=True)
+def open_folder(path: str, options: SourceOptions) -> Dataset:
+    """Images in one folder per class, unpacked or in a zip.
 
     Args:
-      path: a directory or a `.zip`; the folder that holds classes (or splits) may lie deeper, when
-        it is the only one on its level.
-      multi_label: as in `imgcls.data.sources.open.open_data_set`.
+      path: a directory or a `.zip`; the folder that holds classes (or splits) may be deeper, if it
+        is the only one on its level.
+      options: all but `data_dir` and `separator` are used.
 
     Raises:
       ConfigError: nothing there, or no class folders.
@@ -23,9 +26,9 @@ def read_folder(path: str, multi_label: bool | None) -> tuple[Table, Files]:
     place = f"{os.path.splitext(files.root)[0]}.classes.txt"
     if not files.is_zip:
         place = os.path.join(files.root, "classes.txt")
-    table = Table(said, place, multi_label)
+    table = Table(said, place, options.multi_label)
     _add_items(files.pictures(), table)
-    return table, files
+    return open_table(table, files, options)
 
 
 def _add_items(files: list[str], table: Table) -> None:
