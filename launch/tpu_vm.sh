@@ -74,7 +74,7 @@ if ! command -v python3.11 > /dev/null; then
   sudo apt-get update -q && sudo apt-get install -y -q python3.11-venv
 fi
 python3.11 -m venv imgcls/.venv
-imgcls/.venv/bin/pip install -q -r imgcls/requirements.txt "jax[tpu]"'
+imgcls/.venv/bin/pip install -q -r imgcls/requirements.txt -r imgcls/requirements-tpu.txt'
 }
 
 # The exit code of several machines' runs, whose output is $1: that of a mistake, else a crash's,

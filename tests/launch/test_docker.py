@@ -11,10 +11,14 @@ import pytest
 from tests.conftest import REPO
 
 FOLDER = REPO / "launch" / "docker"
-EXTRAS = {"cpu": [], "cuda": ["jax[cuda13]"], "tpu": ["jax[tpu]"]}
+FILES = {
+    "cpu": ["requirements.txt"],
+    "cuda": ["requirements.txt", "requirements-cuda.txt"],
+    "tpu": ["requirements.txt", "requirements-tpu.txt"],
+}
 
 
-@pytest.fixture(params=list(EXTRAS))
+@pytest.fixture(params=list(FILES))
 def device(request):
     return request.param
 
@@ -52,12 +56,13 @@ def test_instructions(lines, device):
     assert user.split(":")[0] not in ("root", "0")
     assert names.index("USER") > max(i for i, name in enumerate(names) if name == "RUN")
     (install,) = [value for name, value in lines if name == "RUN" and "pip install" in value]
-    assert shlex.split(install) == ["pip", "install", "-r", "requirements.txt", *EXTRAS[device]]
+    options = [option for file in FILES[device] for option in ("-r", file)]
+    assert shlex.split(install) == ["pip", "install", *options]
 
 
-def test_extras_are_those_of_the_readme():
-    named = set(re.findall(r'pip install -U "(jax\[\w+\])"', (REPO / "README.md").read_text()))
-    assert named == {extra for extras in EXTRAS.values() for extra in extras}
+def test_requirements_are_those_of_the_readme():
+    named = set(re.findall(r"`-r (requirements-\w+\.txt)`", (REPO / "README.md").read_text()))
+    assert named == {file for files in FILES.values() for file in files} - {"requirements.txt"}
 
 
 def test_copies_are_there_and_sent(lines):

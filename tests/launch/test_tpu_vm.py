@@ -45,11 +45,16 @@ def test_install(tpu, programs):
     copy, setup = programs.calls
     assert copy[3:5] == ["tpu-vm", "scp"] and copy[6:] == ["pod:imgcls.tar.gz", *AT, "--worker=all"]
     listed = subprocess.check_output(["tar", "-tf", programs.folder / "archive"], text=True)
-    assert {"requirements.txt", "imgcls/main.py", "launch/until_done.sh"} <= set(listed.split())
+    assert {
+        "requirements.txt",
+        "requirements-tpu.txt",
+        "imgcls/main.py",
+        "launch/until_done.sh",
+    } <= set(listed.split())
     assert setup[3:] == ["tpu-vm", "ssh", "pod", *AT, "--worker=all", setup[-1]]
     script = setup[-1].removeprefix("--command=")
     assert subprocess.run(["bash", "-n", "-c", script]).returncode == 0
-    assert 'requirements.txt "jax[tpu]"' in script
+    assert "-r imgcls/requirements.txt -r imgcls/requirements-tpu.txt" in script
 
 
 def test_run_keeps_the_arguments_whole(tpu, programs, tmp_path):
