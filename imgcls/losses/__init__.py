@@ -26,6 +26,7 @@ from imgcls.losses.embedding import (
     triplet_loss,
 )
 from imgcls.losses.reconstruction import masked_patch_mse, mse
+from imgcls.losses.registry import register_loss
 
 __all__ = [
     "MINING",
@@ -40,6 +41,7 @@ __all__ = [
     "mined_triplet_loss",
     "mse",
     "nt_xent",
+    "register_loss",
     "sigmoid_binary_cross_entropy",
     "sigmoid_focal_loss",
     "softmax_cross_entropy",

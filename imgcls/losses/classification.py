@@ -5,8 +5,10 @@ import jax.numpy as jnp
 
 from imgcls.core.errors import ConfigError
 from imgcls.losses.common import as_float
+from imgcls.losses.registry import register_loss
 
 
+@register_loss("softmax", task="softmax", ranges={"label_smoothing": (0, 1)})
 def softmax_cross_entropy(
     logits: jax.Array, labels: jax.Array, label_smoothing: float = 0.0
 ) -> jax.Array:
@@ -32,6 +34,8 @@ def softmax_cross_entropy(
     return -jnp.sum(targets * log_p, axis=-1)
 
 
+@register_loss("sigmoid", task="sigmoid")
+@register_loss("binary", task="binary")
 def sigmoid_binary_cross_entropy(
     logits: jax.Array,
     labels: jax.Array,
@@ -64,6 +68,7 @@ def sigmoid_binary_cross_entropy(
     return jnp.mean(loss, axis=-1)
 
 
+@register_loss("focal", task="sigmoid", ranges={"alpha": (0, 1), "gamma": (0, 100)})
 def sigmoid_focal_loss(
     logits: jax.Array,
     labels: jax.Array,
@@ -97,6 +102,11 @@ def sigmoid_focal_loss(
     return jnp.mean(_decisions(yes, no, labels, pos_weight), axis=-1)
 
 
+@register_loss(
+    "asymmetric",
+    task="sigmoid",
+    ranges={"gamma_neg": (0, 100), "gamma_pos": (0, 100), "clip": (0, 0.99)},
+)
 def asymmetric_loss(
     logits: jax.Array,
     labels: jax.Array,

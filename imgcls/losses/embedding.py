@@ -10,11 +10,13 @@ import jax.numpy as jnp
 
 from imgcls.core.errors import ConfigError
 from imgcls.losses.common import as_float
+from imgcls.losses.registry import register_loss
 
 MINING = ("all", "hard", "semi-hard")
 SIMILARITIES = ("cosine", "dot")
 
 
+@register_loss("contrastive")
 def contrastive_margin_loss(
     a: jax.Array, b: jax.Array, same: jax.Array, margin: float = 1.0
 ) -> jax.Array:
@@ -38,6 +40,7 @@ def contrastive_margin_loss(
     return 0.5 * (same * squared + (1.0 - same) * short**2)
 
 
+@register_loss("triplet")
 def triplet_loss(
     anchor: jax.Array,
     positive: jax.Array,
@@ -64,6 +67,7 @@ def triplet_loss(
     return _triplet_hinge(near, far, margin, squared)
 
 
+@register_loss("mined_triplet")
 def mined_triplet_loss(
     embeddings: jax.Array,
     labels: jax.Array,
@@ -119,10 +123,11 @@ def mined_triplet_loss(
     return jnp.where(valid, loss, 0.0), valid.astype(jnp.float32)
 
 
+@register_loss("info_nce")
 def info_nce(
     query: jax.Array,
     positive: jax.Array,
-    negatives: jax.Array,
+    negatives: jax.Array | None = None,
     temperature: float = 0.07,
     similarity: str = "cosine",
 ) -> jax.Array:
@@ -133,7 +138,8 @@ def info_nce(
 
     Args:
       query, positive: `[B, D]`.
-      negatives: `[M, D]`, shared by all queries (a queue), or `[B, M, D]`.
+      negatives: `[M, D]`, shared by all queries (a queue), or `[B, M, D]`; None takes the positives
+        of the other queries (Chen et al. 2021, MoCo v3, arXiv:2104.02057, algorithm 1).
       temperature: T; 0.07 in MoCo.
       similarity: s, 'cosine' or 'dot'.
 
@@ -146,12 +152,18 @@ def info_nce(
     if similarity not in SIMILARITIES:
         raise ConfigError(f"similarity={similarity!r}: unknown; use {' or '.join(SIMILARITIES)}")
     prepare = l2_normalize if similarity == "cosine" else as_float
-    query, positive, negatives = map(prepare, (query, positive, negatives))
+    query, positive = prepare(query), prepare(positive)
+    own = jnp.sum(query * positive, axis=-1) / temperature
+    if negatives is None:
+        others = jnp.where(jnp.eye(len(query), dtype=bool), -jnp.inf, _products(query, positive))
+        return _log_loss(own, others / temperature)
+    negatives = prepare(negatives)
     equation = "bd,md->bm" if negatives.ndim == 2 else "bd,bmd->bm"
     others = jnp.einsum(equation, query, negatives, precision="highest")
-    return _log_loss(jnp.sum(query * positive, axis=-1) / temperature, others / temperature)
+    return _log_loss(own, others / temperature)
 
 
+@register_loss("nt_xent")
 def nt_xent(z1: jax.Array, z2: jax.Array, temperature: float = 0.5) -> jax.Array:
     """SimCLR's loss: each view of an example is to find the other one in the whole batch.
 
@@ -179,6 +191,7 @@ def nt_xent(z1: jax.Array, z2: jax.Array, temperature: float = 0.5) -> jax.Array
     return 0.5 * (one_way(z1, z2) + one_way(z2, z1))
 
 
+@register_loss("supcon")
 def supcon(
     z: jax.Array, labels: jax.Array, temperature: float = 0.1
 ) -> tuple[jax.Array, jax.Array]:
@@ -204,6 +217,7 @@ def supcon(
     return _mean_where(-log_p, positive, axis=1), positive.any(axis=1).astype(jnp.float32)
 
 
+@register_loss("byol")
 def byol_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """2 - 2 cos(prediction, target), as the squared distance of the normalised vectors.
 

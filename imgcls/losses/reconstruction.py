@@ -4,14 +4,17 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.losses.common import as_float, masked_mean
+from imgcls.losses.registry import register_loss
 
 
+@register_loss("mse")
 def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
     """Mean squared error over all axes but the first: `[B, ...]`, `[B, ...]` -> float `[B]`."""
     error = (as_float(prediction) - as_float(target)) ** 2
     return jnp.mean(error, axis=tuple(range(1, error.ndim)))
 
 
+@register_loss("masked_patch_mse")
 def masked_patch_mse(
     prediction: jax.Array, target: jax.Array, mask: jax.Array, normalize: bool = True
 ) -> jax.Array:

@@ -40,7 +40,9 @@ def create_objective(config: ConfigDict, data_info):
     options = config.objective.to_dict()
     name = options.pop("name")
     objective = OBJECTIVES.find(name, "objective.name")
-    valid = list(inspect.signature(objective).parameters)[2:]
-    for option in options:
-        check_choice(f"objective.{option}", option, valid)
+    parameters = list(inspect.signature(objective).parameters.values())[2:]
+    # One that hands options on checks these itself.
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for option in options:
+            check_choice(f"objective.{option}", option, [p.name for p in parameters])
     return objective(config, data_info, **options)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
+from imgcls.core.config import check_choice
 from imgcls.objectives.joint_embedding import Embedding, JointEmbedding, check_whole_batch
 from imgcls.objectives.objective import register_objective
 
@@ -21,10 +22,12 @@ class SimCLR(JointEmbedding):
       hidden: width of the projector between its layers.
       features: width of the projections.
       layers: of the projector; 2 in the paper, 3 in its successor (arXiv:2006.10029).
+      loss: 'nt_xent' (SimCLR), or 'info_nce', whose negatives are the other examples' second views
+        alone, in both directions (MoCo v3, arXiv:2104.02057).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; or a batch in parts.
+      ConfigError: see `Pretraining`; unknown loss, or a batch in parts.
     """
 
     def __init__(
@@ -35,10 +38,13 @@ class SimCLR(JointEmbedding):
         hidden: int = 2048,
         features: int = 128,
         layers: int = 2,
+        loss: str = "nt_xent",
         probe: bool = False,
     ):
         super().__init__(config, data_info, probe, views="two")
         check_whole_batch(config)
+        check_choice("objective.loss", loss, ("nt_xent", "info_nce"))
+        self._loss = loss
         self._temperature = temperature
         projector = self.projector(hidden, features, layers, last_norm=True)
         self.network = Embedding(self.model, projector)
@@ -46,7 +52,13 @@ class SimCLR(JointEmbedding):
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
         """Also measures how often a view is nearest to its own other view."""
         features, (z1, z2), model_state = self.project(params, model_state, batch, rng)
-        loss = jnp.mean(losses.nt_xent(z1, z2, self._temperature))
+        if self._loss == "nt_xent":
+            loss = jnp.mean(losses.nt_xent(z1, z2, self._temperature))
+        else:
+            both = (
+                losses.info_nce(*pair, None, self._temperature) for pair in ((z1, z2), (z2, z1))
+            )
+            loss = jnp.mean(sum(both)) / 2
         return loss, features, model_state, {"contrast_accuracy": contrast_accuracy(z1, z2)}
 
 

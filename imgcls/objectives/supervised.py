@@ -1,7 +1,7 @@
 """Classification from labels: one of many classes, two classes, or any number at once."""
 
 import functools
-from collections.abc import Callable
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,11 @@ from imgcls import losses
 from imgcls.core.config import check_choice
 from imgcls.core.errors import ConfigError
 from imgcls.core.state import TrainState
+from imgcls.losses.registry import Loss, classification_losses
 from imgcls.objectives import metrics as objectives_metrics
 from imgcls.objectives.backbone import create_backbone, moving_average
 from imgcls.objectives.class_weights import create_class_weights
 from imgcls.objectives.objective import register_objective
-
-LOSSES = ("auto", "softmax", "sigmoid", "binary", "focal", "asymmetric")
-# Losses of K yes-or-no decisions, which may be of multi-label data.
-DECISIONS = ("sigmoid", "focal", "asymmetric")
-# Options of one loss alone, and their ranges.
-LOSS_OPTIONS = {
-    "focal": {"alpha": (0, 1), "gamma": (0, 100)},
-    "asymmetric": {"gamma_neg": (0, 100), "gamma_pos": (0, 100), "clip": (0, 0.99)},
-}
 
 
 @register_objective("supervised")
@@ -33,13 +25,10 @@ class Supervised:
     Args:
       config: `config.model` is the model, `config.ema` the decay of the average kept beside it.
       data_info: classes and image shape of the data.
-      loss: 'softmax' (one class of K), 'sigmoid' (K yes-or-no decisions: multi-label, or the
-        binary cross-entropy of DeiT III on single labels), 'focal' and 'asymmetric' (such decisions
-        again, where the easy ones count less), 'binary' (two classes, one logit), or 'auto':
-        'sigmoid' where the data is multi-label, 'softmax' where not.
-      label_smoothing: of the softmax cross-entropy.
-      alpha, gamma: see `losses.sigmoid_focal_loss`.
-      gamma_neg, gamma_pos, clip: see `losses.asymmetric_loss`.
+      loss: a registered loss of logits and labels: 'softmax' (one class), 'sigmoid' (K decisions:
+        multi-label, or the binary cross-entropy of DeiT III on single labels), 'focal'
+        and 'asymmetric' (such decisions, where easy ones count less), 'binary' (two classes, one
+        logit), or 'auto': 'sigmoid' for multi-label data, else 'softmax'.
       class_weights: None, 'auto' or `{class name: weight}`: see `create_class_weights`. They act on
         the training loss alone: on the examples of each class ('softmax', 'binary'; by the expected
         weight where labels are mixed), or on the yes of each class (the others).
@@ -47,6 +36,8 @@ class Supervised:
         Szegedy et al. 2014, section 5).
       frozen: the model runs as in evaluation, so that batch statistics stay as they are and nothing
         is dropped; with `optim.multipliers` that spare the head alone, this is linear probing.
+      **loss_options: options of the loss, such as `label_smoothing` of 'softmax', `alpha` of
+        'focal': see `python -m imgcls.list losses`.
 
     Raises:
       ConfigError: a loss that does not fit the labels, or an option of another loss.
@@ -60,38 +51,32 @@ class Supervised:
         config: ConfigDict,
         data_info,
         loss: str = "softmax",
-        label_smoothing: float = 0.0,
-        alpha: float | None = 0.25,
-        gamma: float = 2.0,
-        gamma_neg: float = 4.0,
-        gamma_pos: float = 0.0,
-        clip: float = 0.05,
         class_weights=None,
         aux_weight: float = 0.3,
         frozen: bool = False,
+        **loss_options,
     ):
-        check_choice("objective.loss", loss, LOSSES)
+        known = classification_losses()
+        check_choice("objective.loss", loss, ("auto", *known))
         if loss == "auto":
             loss = "sigmoid" if data_info.multi_label else "softmax"
-        _check_loss(loss, label_smoothing, config.objective, data_info)
+        entry = known[loss]
+        _check_labels(loss, entry, data_info)
+        _check_options(loss, loss_options, known)
         if not 0 <= config.ema < 1:
             raise ConfigError(f"config.ema={config.ema}: must be from 0 to below 1")
-        self.num_outputs = 1 if loss == "binary" else len(data_info.class_names)
-        by_itself = "sigmoid" if loss in DECISIONS else loss
-        self.task = "multi_label" if data_info.multi_label else by_itself
-        self._loss_of: Callable[..., jax.Array] = {
-            "softmax": functools.partial(
-                losses.softmax_cross_entropy, label_smoothing=label_smoothing
-            ),
-            "sigmoid": losses.sigmoid_binary_cross_entropy,
-            "binary": losses.sigmoid_binary_cross_entropy,
-            "focal": functools.partial(losses.sigmoid_focal_loss, alpha=alpha, gamma=gamma),
-            "asymmetric": functools.partial(
-                losses.asymmetric_loss, gamma_neg=gamma_neg, gamma_pos=gamma_pos, clip=clip
-            ),
-        }[loss]
-        self._weights = create_class_weights(class_weights, data_info, loss in DECISIONS)
-        self._loss, self._ema = loss, config.ema
+        self.num_outputs = 1 if entry.task == "binary" else len(data_info.class_names)
+        self.task = "multi_label" if data_info.multi_label else entry.task
+        self._loss_of = functools.partial(entry.function, **loss_options)
+        # K yes-or-no decisions, whose positives can be weighted.
+        self._decides = entry.task == "sigmoid"
+        if class_weights is not None and self._decides and not entry.takes_pos_weight:
+            raise ConfigError(
+                f"config.objective.class_weights: the loss {loss!r} has no argument pos_weight; "
+                "leave the key out"
+            )
+        self._weights = create_class_weights(class_weights, data_info, self._decides)
+        self._logits_task, self._ema = entry.task, config.ema
         self._aux_weight, self._frozen = aux_weight, frozen
         self.model = create_backbone(config, data_info, self.num_outputs)
 
@@ -143,10 +128,12 @@ class Supervised:
 
     def scores(self, logits: jax.Array) -> jax.Array:
         """Probabilities `[B, K]` (`[B, 2]` for 'binary', so that every class has one)."""
-        if self._loss == "softmax":
+        if self._logits_task == "softmax":
             return jax.nn.softmax(logits)
         scores = jax.nn.sigmoid(logits)
-        return jnp.concatenate([1 - scores, scores], -1) if self._loss == "binary" else scores
+        return (
+            jnp.concatenate([1 - scores, scores], -1) if self._logits_task == "binary" else scores
+        )
 
     def example_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
         """Loss of every example, `[B]`, as evaluation reports it: without class weights."""
@@ -165,13 +152,13 @@ class Supervised:
         if self._weights is None:
             return self.example_loss(logits, labels)
         weights = jnp.asarray(self._weights, logits.dtype)
-        if self._loss in DECISIONS:
+        if self._decides:
             return self._loss_of(logits, labels, pos_weight=weights)
         return self.example_loss(logits, labels) * self._expected(weights, labels)
 
     def _expected(self, weights: jax.Array, labels: jax.Array) -> jax.Array:
         """The weight of every example, `[B]`: expected over the classes of a soft label."""
-        if self._loss == "binary":
+        if self._logits_task == "binary":
             yes = labels.reshape(len(labels))
             return weights[0] * (1 - yes) + weights[1] * yes
         return weights[labels] if labels.ndim == 1 else labels @ weights
@@ -184,34 +171,38 @@ class Supervised:
         return "exact_match", jnp.all(right, axis=-1).astype(jnp.float32)
 
 
-def _check_loss(loss: str, label_smoothing: float, options: ConfigDict, data_info) -> None:
-    """Raises a ConfigError unless the loss fits the labels, and the options the loss."""
-    classes = len(data_info.class_names)
-    if data_info.multi_label and loss not in DECISIONS:
+def _check_labels(name: str, loss: Loss, data_info) -> None:
+    """Raises a ConfigError unless the loss fits the labels."""
+    if data_info.multi_label and loss.task != "sigmoid":
+        fit = [n for n, other in classification_losses().items() if other.task == "sigmoid"]
+        fit.sort(key=lambda n: n != "sigmoid")
         raise ConfigError(
-            f"config.objective.loss={loss!r}: the labels are multi-label; use 'sigmoid', 'focal' "
-            "or 'asymmetric'"
+            f"config.objective.loss={name!r}: the labels are multi-label; use "
+            f"{', '.join(map(repr, fit[:-1]))} or {fit[-1]!r}"
         )
-    if loss == "binary" and classes != 2:
+    classes = len(data_info.class_names)
+    if loss.task == "binary" and classes != 2:
         raise ConfigError(
-            f"config.objective.loss='binary': the data has {classes} classes, not 2; "
+            f"config.objective.loss={name!r}: the data has {classes} classes, not 2; "
             "use 'softmax' or 'sigmoid'"
         )
-    _check_range("label_smoothing", label_smoothing, 0, 1)
-    if label_smoothing and loss != "softmax":
-        raise ConfigError(
-            f"config.objective.label_smoothing: is of the softmax loss, not of {loss!r}"
-        )
-    for owner, ranges in LOSS_OPTIONS.items():
-        for name in (name for name in ranges if name in options):
-            if loss != owner:
-                raise ConfigError(
-                    f"config.objective.{name}: is of the {owner} loss, not of {loss!r}; leave it "
-                    f"out, or set objective.loss='{owner}'"
-                )
-            # Without an alpha the focal loss weights neither answer.
-            if (name, options[name]) != ("alpha", None):
-                _check_range(name, options[name], *ranges[name])
+
+
+def _check_options(name: str, options: dict, known: dict[str, Loss]) -> None:
+    """Raises a ConfigError at an option of another loss, or a value out of its range."""
+    owners = {o: n for n, other in known.items() for o in other.options}
+    own = [*inspect.signature(Supervised).parameters][2:-1]
+    for option, value in options.items():
+        check_choice(f"objective.{option}", option, [*own, *owners])
+        if option not in known[name].options:
+            owner = owners[option]
+            raise ConfigError(
+                f"config.objective.{option}: is of the {owner} loss, not of {name!r}; leave it "
+                f"out, or set objective.loss={owner!r}"
+            )
+        # None is a value of its own, such as a focal loss without alpha.
+        if option in known[name].ranges and not (value is None and option == "alpha"):
+            _check_range(option, value, *known[name].ranges[option])
 
 
 def _check_range(name: str, value, low: float, high: float) -> None:

@@ -214,7 +214,7 @@ def test_evaluators_suit_the_objective(recipe, monkeypatch):
     monkeypatch.setattr(data_lib, "create_source", lambda *_, **__: Examples(classes, 5 * classes))
     said = []
     arguments = (config, objective, make_mesh(), describe(config), examples)
-    found = create_evaluators(*arguments, log=said.append)
+    found = create_evaluators(*arguments, tell=said.append)
     assert list(found) == list(config.evaluators) and len(said) == len(found)
     total = steps(config.total, config, examples, "total")
     for name, (every, _) in found.items():

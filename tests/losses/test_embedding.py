@@ -304,3 +304,12 @@ def test_devices_share_one_global_loss(name):
 
     parts = [jax.jit(loss)(*(x[i : i + 4] for x in arrays)) for i in range(0, 16, 4)]
     assert abs(np.mean(parts) - alone) > 0.01 * alone
+
+
+def test_info_nce_against_the_batch():
+    """Without negatives given, those of a query are the positives of all others."""
+    query, positive = normal(5, 8, seed=1), normal(5, 8, seed=2)
+    found = losses.info_nce(query, positive, temperature=0.3)
+    others = np.stack([np.delete(positive, i, axis=0) for i in range(5)])
+    expected = losses.info_nce(query, positive, others, temperature=0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -351,7 +351,8 @@ from imgcls.data.formats.format import register_format
 @register_format("lines", suffixes=(".lines",))
 def read_lines(path, table):
     for line in open(path):
-        table.add(*line.split(":"))
+        path, label = line.split(":")
+        table.add(path, [label])
 """
 SOURCE = """
 import numpy as np
