@@ -1,0 +1,92 @@
+"""MkDocs hooks: the API reference is generated, and a page that loads a remote file is an error."""
+
+import ast
+import html.parser
+import pathlib
+import re
+
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+PACKAGE = pathlib.Path(__file__).parent.parent / "imgcls"
+# Attributes whose address a browser fetches when it shows the page.
+FETCHED = {
+    "script": ("src",),
+    "link": ("href",),
+    "img": ("src", "srcset"),
+    "source": ("src", "srcset"),
+    "iframe": ("src",),
+    "video": ("src", "poster"),
+    "audio": ("src",),
+    "object": ("data",),
+    "embed": ("src",),
+}
+REMOTE = re.compile(r"(?:https?:)?//")
+
+
+def on_files(files, config):
+    """Adds one page for each package of imgcls, with the modules directly inside it."""
+    pages = []
+    for init in sorted(PACKAGE.rglob("__init__.py")):
+        name = ".".join(init.parent.relative_to(PACKAGE.parent).parts)
+        # What a package only imports is described with the module that defines it.
+        sections = [f"# {name}", _reference(name, members=_definitions(init) or "false")]
+        for path in sorted(init.parent.glob("[!_]*.py")):
+            sections += [f"## {name}.{path.stem}", _reference(f"{name}.{path.stem}")]
+        content = "\n\n".join(sections) + "\n"
+        files.append(File.generated(config, f"api/{name}.md", content=content))
+        pages.append({name: f"api/{name}.md"})
+    config.nav.append({"API reference": pages})
+    return files
+
+
+def on_post_build(config):
+    """Ends the build if a page of the site fetches something from another host."""
+    remote = remote_files(pathlib.Path(config.site_dir))
+    if remote:
+        raise PluginError("the site loads files from elsewhere:\n" + "\n".join(remote))
+
+
+def _reference(name: str, **options) -> str:
+    """Lines that mkdocstrings replaces by the description of a module."""
+    options["show_root_heading"] = "false"
+    return "\n".join(
+        [f"::: {name}", "    options:"] + [f"      {key}: {x}" for key, x in options.items()]
+    )
+
+
+def _definitions(path: pathlib.Path) -> list[str]:
+    """Public functions and classes that a file itself defines."""
+    kinds = (ast.FunctionDef, ast.ClassDef)
+    nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)]
+    return [node.name for node in nodes if not node.name.startswith("_")]
+
+
+def remote_files(site: pathlib.Path) -> list[str]:
+    """What the pages and style sheets under a folder load from other hosts: `["page: address"]`."""
+    found = []
+    for path in sorted(site.rglob("*.html")):
+        parser = _Addresses()
+        parser.feed(path.read_text(encoding="utf-8"))
+        found += [f"{path.relative_to(site)}: {x}" for x in parser.found if REMOTE.match(x)]
+    for path in sorted(site.rglob("*.css")):
+        loaded = re.findall(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""", path.read_text("utf-8"))
+        found += [f"{path.relative_to(site)}: {x}" for x in loaded if REMOTE.match(x)]
+    return found
+
+
+class _Addresses(html.parser.HTMLParser):
+    """Collects the addresses of the files that a page loads."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        # A canonical link, for example, names a page and loads nothing.
+        loads = tag != "link" or "canonical" not in (values.get("rel") or "")
+        for name in FETCHED.get(tag, ()) if loads else ():
+            value = values.get(name) or ""
+            parts = value.split(",") if name == "srcset" else [value]
+            self.found += [part.strip().split(" ")[0] for part in parts if part.strip()]

@@ -1,0 +1,113 @@
+"""Requirements files, the extras of pyproject.toml and the pinned versions agree."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+import tomllib
+
+import pytest
+from packaging.markers import default_environment
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import REPO
+
+FILES = sorted(path.name for path in REPO.glob("requirements*.txt"))
+# Torch for CPUs comes from an index of its own, so nothing is pinned for it.
+UNPINNED = {"requirements-parity.txt"}
+# Imported only if the user has installed them: the messages name them.
+OPTIONAL = {"gcsfs", "torch", "wandb"}
+
+
+def requirements(name: str) -> list[Requirement]:
+    lines = [line.partition("#")[0].strip() for line in (REPO / name).read_text().splitlines()]
+    return [Requirement(line) for line in lines if line]
+
+
+def environment(python: str) -> dict[str, str]:
+    """Markers of 64-bit Linux with a version of Python."""
+    linux = {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"}
+    versions = {"python_version": python, "python_full_version": f"{python}.99"}
+    return {**default_environment(), **linux, **versions}
+
+
+def unmet(wanted: list[Requirement], pins: list[Requirement], python: str) -> list[str]:
+    """Requirements that the pins do not meet, or not with exactly one version."""
+    env = environment(python)
+    versions: dict[str, list[str]] = {}
+    for pin in pins:
+        if pin.marker is None or pin.marker.evaluate(env):
+            versions.setdefault(canonicalize_name(pin.name), []).append(
+                str(pin.specifier).removeprefix("==")
+            )
+    out = []
+    for requirement in wanted:
+        if requirement.marker is None or requirement.marker.evaluate(env):
+            found = versions.get(canonicalize_name(requirement.name), [])
+            if len(found) != 1 or found[0] not in requirement.specifier:
+                out.append(f"{requirement}: {found}")
+    return out
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
+@pytest.mark.parametrize("name", [name for name in FILES if name not in UNPINNED])
+def test_constraints_meet_the_requirements(name, python):
+    """If this fails, make constraints.txt again: CONTRIBUTING.md has the command."""
+    assert unmet(requirements(name), requirements("constraints.txt"), python) == []
+
+
+def test_unmet_requirements_are_named():
+    wanted = [Requirement("jax>=0.10,<0.13"), Requirement("einops>=0.8"), Requirement("tqdm")]
+    pins = [
+        Requirement("jax==0.10.2; python_full_version < '3.12'"),
+        Requirement("jax==0.13.0; python_full_version >= '3.12'"),
+        Requirement("tqdm==4.67"),
+    ]
+    assert unmet(wanted, pins, "3.11") == ["einops>=0.8: []"]
+    assert unmet(wanted, pins, "3.12") == ["jax<0.13,>=0.10: ['0.13.0']", "einops>=0.8: []"]
+
+
+def test_constraints_are_exact_and_come_from_the_files():
+    text = (REPO / "constraints.txt").read_text()
+    assert set(re.findall(r"requirements\S*\.txt", text)) == set(FILES) - UNPINNED
+    for pin in requirements("constraints.txt"):
+        assert re.fullmatch(r"==[^*,]+", str(pin.specifier)) and not pin.extras, pin
+
+
+def test_extras_are_the_requirements_files():
+    dynamic = tomllib.loads((REPO / "pyproject.toml").read_text())["tool"]["setuptools"]["dynamic"]
+    extras = dynamic["optional-dependencies"]
+    assert dynamic["dependencies"] == {"file": ["requirements.txt"]}
+    for name, value in extras.items():
+        assert value == {"file": [f"requirements-{name}.txt"]}
+    assert {f"requirements-{name}.txt" for name in extras} | {"requirements.txt"} == set(FILES)
+    # setuptools refuses options such as `-r` in these files.
+    for name in FILES:
+        lines = (REPO / name).read_text().splitlines()
+        assert [line for line in lines if line.startswith("-")] == []
+
+
+def imported(path) -> set[str]:
+    """Top-level packages that a file imports, inside functions too."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add((node.module or "").partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"imgcls"}
+
+
+def test_every_import_is_declared():
+    declared = {
+        canonicalize_name(requirement.name)
+        for name in ("requirements.txt", "requirements-onnx.txt", "requirements-prepare.txt")
+        for requirement in requirements(name)
+    }
+    # TensorFlow has one import name and several distributions.
+    found = {**importlib.metadata.packages_distributions(), "tensorflow": ["tensorflow-cpu"]}
+    for path in sorted((REPO / "imgcls").rglob("*.py")):
+        for name in imported(path) - OPTIONAL:
+            distributions = {canonicalize_name(x) for x in found.get(name, [name])}
+            assert distributions & declared, f"{path}: {name} is in no requirements file"
