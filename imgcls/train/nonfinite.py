@@ -18,7 +18,7 @@ from imgcls.core import log
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.core.state import TrainState
 from imgcls.runs.record import Record, Stretch
-from imgcls.train.optim import LookaheadState
+from imgcls.train.lookahead import LookaheadState
 
 # A step's metrics are read this many steps later, so that the device never waits for the host.
 METRICS_LAG = 2

@@ -1,60 +1,137 @@
-"""Learning-rate schedules."""
+"""Learning-rate schedules: a linear warm-up, then a registered curve."""
 
+import dataclasses
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from imgcls.core.config import check_choice
 from imgcls.core.durations import steps
+from imgcls.core.registry import Registry
 
-SCHEDULES = ("cosine", "linear", "step", "rsqrt", "constant")
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """What a schedule is made from.
+
+    Attributes:
+      options: `config.schedule`.
+      peak: learning rate at the end of the warm-up.
+      length: steps from the end of the warm-up to the end of training, at least 1.
+      warmup: steps of the warm-up.
+      to_steps: converts the duration of an option to steps: `to_steps("boundaries", "30 epochs")`.
+    """
+
+    options: ConfigDict
+    peak: float
+    length: int
+    warmup: int
+    to_steps: Callable[[str, str], int]
+
+
+@dataclasses.dataclass(frozen=True)
+class ScheduleEntry:
+    """An entry of the registry.
+
+    Attributes:
+      make: returns the learning rate as a function of the steps since the warm-up.
+      cools_down: whether `schedule.cooldown` ends it linearly at 0.
+    """
+
+    make: Callable[[Curve], optax.Schedule]
+    cools_down: bool = False
+
+
+SCHEDULES: Registry[ScheduleEntry] = Registry(
+    "schedule", __name__, describe=lambda entry: (entry.make, 1)
+)
+
+
+def register_schedule(
+    name: str, *, cools_down: bool = False
+) -> Callable[[Callable[[Curve], optax.Schedule]], Callable[[Curve], optax.Schedule]]:
+    """Decorator that registers a schedule.
+
+    Args:
+      name: of the schedule, for `config.schedule.name`.
+      cools_down: see `ScheduleEntry`.
+    """
+
+    def register(make: Callable[[Curve], optax.Schedule]) -> Callable[[Curve], optax.Schedule]:
+        SCHEDULES.add(name, ScheduleEntry(make, cools_down))
+        return make
+
+    return register
 
 
 def create_schedule(config: ConfigDict, num_examples: int) -> optax.Schedule:
-    """The learning rate by step: linear warm-up from 0, then the curve that `schedule.name` names.
+    """The learning rate by step: linear warm-up from 0, then the curve of `schedule.name`.
+
+    Args:
+      config: `schedule`, `optim.learning_rate`, `optim.base_batch`, `batch_size` and `total` are
+        read.
+      num_examples: size of the training split, for durations in epochs.
 
     Raises:
       ConfigError: unknown name or a bad duration.
     """
     c = config.schedule
-    check_choice("schedule.name", c.name, SCHEDULES)
+    entry = SCHEDULES.find(c.name, "schedule.name")
     peak = config.optim.learning_rate
     if config.optim.base_batch is not None:
         peak *= config.batch_size / config.optim.base_batch
 
-    def in_steps(key: str, value: str) -> int:
-        return steps(value, config, num_examples, key)
+    def to_steps(key: str, value: str) -> int:
+        return steps(value, config, num_examples, f"schedule.{key}")
 
-    total = in_steps("total", config.total)
-    warmup = in_steps("schedule.warmup", c.warmup)
+    total = steps(config.total, config, num_examples, "total")
+    warmup = to_steps("warmup", c.warmup)
+    cooldown = to_steps("cooldown", c.cooldown) * entry.cools_down
     # A run cut short, to try a recipe out, may end within its warm-up.
-    rest = max(total - warmup, 1)
-    if c.name == "cosine":
-        curve = optax.cosine_decay_schedule(peak, rest, alpha=c.final)
-    elif c.name == "linear":
-        curve = optax.linear_schedule(peak, peak * c.final, rest)
-    elif c.name == "step":
-        # Counted and not keyed by step: in a short trial run several may fall on the same one.
-        bounds = jnp.array([in_steps("schedule.boundaries", b) - warmup for b in c.boundaries])
+    curve = entry.make(Curve(c, peak, max(total - warmup, 1), warmup, to_steps))
 
-        def curve(step):
-            return peak * c.factor ** jnp.sum(step >= bounds)
-    elif c.name == "rsqrt":
-        scale = max(in_steps("schedule.timescale", c.timescale), 1)
-
-        def curve(step):
-            return peak / jnp.sqrt(1 + step / scale)
-    else:
-        curve = optax.constant_schedule(peak)
-
-    cooldown = in_steps("schedule.cooldown", c.cooldown)
-
-    def schedule(step):
+    def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         rate = curve(jnp.maximum(step - warmup, 0))
         if warmup:
             rate = jnp.where(step < warmup, peak * (step + 1) / (warmup + 1), rate)
-        if cooldown and c.name in ("rsqrt", "constant"):
+        if cooldown:
             rate = rate * jnp.clip((total - step) / cooldown, 0, 1)
         return jnp.asarray(rate, jnp.float32)
 
     return schedule
+
+
+@register_schedule("cosine")
+def cosine(curve: Curve) -> optax.Schedule:
+    """Half a cosine, from the peak to `final` times it (arXiv:1608.03983, equation 5)."""
+    return optax.cosine_decay_schedule(curve.peak, curve.length, alpha=curve.options.final)
+
+
+@register_schedule("linear")
+def linear(curve: Curve) -> optax.Schedule:
+    """A line from the peak to `final` times it."""
+    return optax.linear_schedule(curve.peak, curve.peak * curve.options.final, curve.length)
+
+
+@register_schedule("step")
+def step(curve: Curve) -> optax.Schedule:
+    """Times `factor` at each of the `boundaries`."""
+    # Counted and not keyed by step: in a short trial run several may fall on the same one.
+    at = [curve.to_steps("boundaries", b) - curve.warmup for b in curve.options.boundaries]
+    bounds = jnp.array(at)
+    return lambda step: curve.peak * curve.options.factor ** jnp.sum(step >= bounds)
+
+
+@register_schedule("rsqrt", cools_down=True)
+def rsqrt(curve: Curve) -> optax.Schedule:
+    """peak / sqrt(1 + step / timescale) (Zhai et al. 2021, arXiv:2106.04560, section 3.5)."""
+    scale = max(curve.to_steps("timescale", curve.options.timescale), 1)
+    return lambda step: curve.peak / jnp.sqrt(1 + step / scale)
+
+
+@register_schedule("constant", cools_down=True)
+def constant(curve: Curve) -> optax.Schedule:
+    """The peak."""
+    return optax.constant_schedule(curve.peak)

@@ -198,7 +198,7 @@ def test_multiplier_that_ends(config):
     [
         ({"muon": {"rest": "lamb"}}, "config.optim.muon.rest='lamb': unknown.*valid: adam, sgd"),
         ({"muon": {"steps": 0}}, "config.optim.muon.steps=0: must be 1 or more"),
-        ({"muon": {"exclude": "("}}, r"'\(' is no regular expression"),
+        ({"muon": {"exclude": "("}}, r"'\(' is not a regular expression"),
         ({"lookahead": {"every": -1}}, "config.optim.lookahead: every and power must be 0 or more"),
         ({"lookahead": {"every": 5, "decay": 1.0}}, "config.optim.lookahead: .*below 1"),
         ({"multipliers": (("head", 1.0, "soon"),)}, "config.optim.multipliers='soon': not a dur"),

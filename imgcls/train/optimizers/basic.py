@@ -1,0 +1,69 @@
+"""Optimizers that optax has, with this package's rule of weight decay.
+
+Decay joins the gradient before the momentum (L2 regularization) in all but adamw, lamb and lars.
+"""
+
+import optax
+from ml_collections import ConfigDict
+
+from imgcls.train.optim import Chain, register_optimizer
+
+
+@register_optimizer("sgd")
+def sgd(c: ConfigDict, schedule: optax.Schedule, params, mask) -> Chain:
+    """Stochastic gradient descent with (Nesterov) momentum."""
+    decay = optax.add_decayed_weights(c.weight_decay, mask)
+    return [decay, optax.sgd(schedule, c.momentum or None, c.nesterov)]
+
+
+@register_optimizer("rmsprop")
+def rmsprop(c: ConfigDict, schedule: optax.Schedule, params, mask) -> Chain:
+    """RMSProp as TensorFlow has it.
+
+    The mean square starts at 1, eps is under the root, and the momentum gathers steps that are
+    already scaled by the learning rate.
+    """
+    decay = optax.add_decayed_weights(c.weight_decay, mask)
+    scale = {"decay": c.decay, "eps": c.eps, "initial_scale": 1.0}
+    momentum = {"momentum": c.momentum or None, "nesterov": c.nesterov}
+    return [decay, optax.rmsprop(schedule, **scale, **momentum)]
+
+
+@register_optimizer("adam")
+def adam(c: ConfigDict, schedule: optax.Schedule, params, mask) -> Chain:
+    """Adam (Kingma & Ba 2014, arXiv:1412.6980)."""
+    decay = optax.add_decayed_weights(c.weight_decay, mask)
+    return [decay, optax.adam(schedule, **_moments(c))]
+
+
+@register_optimizer("adamw")
+def adamw(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay (Loshchilov & Hutter 2017, arXiv:1711.05101)."""
+    return optax.adamw(schedule, **_moments(c), weight_decay=c.weight_decay, mask=mask)
+
+
+@register_optimizer("lamb")
+def lamb(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
+    """LAMB (You et al. 2019, arXiv:1904.00962)."""
+    return optax.lamb(schedule, **_moments(c), weight_decay=c.weight_decay, mask=mask)
+
+
+@register_optimizer("lars")
+def lars(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
+    """LARS (You et al. 2017, arXiv:1708.03888).
+
+    Biases and norms keep the plain rate, as in SimCLR.
+    """
+    return optax.lars(
+        schedule,
+        c.weight_decay,
+        weight_decay_mask=mask,
+        trust_ratio_mask=mask,
+        trust_coefficient=c.trust_coefficient,
+        momentum=c.momentum,
+        nesterov=c.nesterov,
+    )
+
+
+def _moments(c: ConfigDict) -> dict[str, float]:
+    return {"b1": c.b1, "b2": c.b2, "eps": c.eps}
