@@ -1,4 +1,4 @@
-"""MkDocs hooks: the API reference is generated, and a page that loads a remote file is an error."""
+"""MkDocs hooks: pages made from the repository, and an error if a page loads a remote file."""
 
 import ast
 import html.parser
@@ -8,7 +8,14 @@ import re
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
-PACKAGE = pathlib.Path(__file__).parent.parent / "imgcls"
+ROOT = pathlib.Path(__file__).parent.parent
+PACKAGE = ROOT / "imgcls"
+# Files of the repository that are pages too.
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+}
 # Attributes whose address a browser fetches when it shows the page.
 FETCHED = {
     "script": ("src",),
@@ -25,10 +32,29 @@ REMOTE = re.compile(r"(?:https?:)?//")
 
 
 def on_files(files, config):
+    """Adds the pages that are files of the repository, and those of the API reference."""
+    for name in PAGES:
+        files.append(File.generated(config, PAGES[name], content=_page(ROOT / name)))
+    _add_reference(files, config)
+    return files
+
+
+def _page(path: pathlib.Path) -> str:
+    """A Markdown file of the repository, with its links as they are on the site."""
+
+    def link(match: re.Match) -> str:
+        text, target = match.groups()
+        target = PAGES.get(target, target.removeprefix("docs/"))
+        return f"[{text}]({target})" if target.partition("#")[0].endswith(".md") else text
+
+    return re.sub(r"\[([^\]]+)\]\(((?!https?:)[^)]+)\)", link, path.read_text(encoding="utf-8"))
+
+
+def _add_reference(files, config) -> None:
     """Adds one page for each package of imgcls, with the modules directly inside it."""
     pages = []
     for init in sorted(PACKAGE.rglob("__init__.py")):
-        name = ".".join(init.parent.relative_to(PACKAGE.parent).parts)
+        name = ".".join(init.parent.relative_to(ROOT).parts)
         # What a package only imports is described with the module that defines it.
         sections = [f"# {name}", _reference(name, members=_definitions(init) or "false")]
         for path in sorted(init.parent.glob("[!_]*.py")):
@@ -37,7 +63,6 @@ def on_files(files, config):
         files.append(File.generated(config, f"api/{name}.md", content=content))
         pages.append({name: f"api/{name}.md"})
     config.nav.append({"API reference": pages})
-    return files
 
 
 def on_post_build(config):
