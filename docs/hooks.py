@@ -5,9 +5,6 @@ import html.parser
 import pathlib
 import re
 
-from mkdocs.exceptions import PluginError
-from mkdocs.structure.files import File
-
 ROOT = pathlib.Path(__file__).parent.parent
 PACKAGE = ROOT / "imgcls"
 # Files of the repository that are pages too.
@@ -33,9 +30,15 @@ REMOTE = re.compile(r"(?:https?:)?//")
 
 def on_files(files, config):
     """Adds the pages that are files of the repository, and those of the API reference."""
-    for name in PAGES:
-        files.append(File.generated(config, PAGES[name], content=_page(ROOT / name)))
-    _add_reference(files, config)
+    # Here, so that the tests can import this file without mkdocs.
+    from mkdocs.structure.files import File
+
+    pages = {PAGES[name]: _page(ROOT / name) for name in PAGES}
+    reference = reference_pages()
+    for path, content in {**pages, **reference}.items():
+        files.append(File.generated(config, path, content=content))
+    titles = [{pathlib.PurePath(path).stem: path} for path in reference]
+    config.nav.append({"API reference": titles})
     return files
 
 
@@ -50,23 +53,23 @@ def _page(path: pathlib.Path) -> str:
     return re.sub(r"\[([^\]]+)\]\(((?!https?:)[^)]+)\)", link, path.read_text(encoding="utf-8"))
 
 
-def _add_reference(files, config) -> None:
-    """Adds one page for each package of imgcls, with the modules directly inside it."""
-    pages = []
+def reference_pages() -> dict[str, str]:
+    """One page for each package of imgcls, with the modules directly inside it, by path."""
+    pages = {}
     for init in sorted(PACKAGE.rglob("__init__.py")):
         name = ".".join(init.parent.relative_to(ROOT).parts)
         # What a package only imports is described with the module that defines it.
         sections = [f"# {name}", _reference(name, members=_definitions(init) or "false")]
         for path in sorted(init.parent.glob("[!_]*.py")):
             sections += [f"## {name}.{path.stem}", _reference(f"{name}.{path.stem}")]
-        content = "\n\n".join(sections) + "\n"
-        files.append(File.generated(config, f"api/{name}.md", content=content))
-        pages.append({name: f"api/{name}.md"})
-    config.nav.append({"API reference": pages})
+        pages[f"api/{name}.md"] = "\n\n".join(sections) + "\n"
+    return pages
 
 
 def on_post_build(config):
     """Ends the build if a page of the site fetches something from another host."""
+    from mkdocs.exceptions import PluginError
+
     remote = remote_files(pathlib.Path(config.site_dir))
     if remote:
         raise PluginError("the site loads files from elsewhere:\n" + "\n".join(remote))
