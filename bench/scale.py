@@ -110,7 +110,7 @@ def report(path: str, config: ConfigDict, devices: list, kind: str) -> None:
         f"{flops / 1e9:.1f} GFLOP an image."
     )
     for machine in (collectives.TPU_V5E, collectives.H100_NODE):
-        print_prediction(machine, path, config, images, flops, gradient)
+        print_estimate(machine, path, config, images, flops, gradient)
 
 
 def lower_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
@@ -189,7 +189,7 @@ def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
     return compiled, found
 
 
-def print_prediction(machine, path, config: ConfigDict, batch: int, flops, gradient: int) -> None:
+def print_estimate(machine, path, config: ConfigDict, batch: int, flops, gradient: int) -> None:
     """Prints how a machine should scale: with the batch per chip kept, and with the whole batch."""
     total = config.batch_size
     smallest = config.model.get("virtual_batch_size") or 1  # images that a chip must have
@@ -208,7 +208,7 @@ def print_prediction(machine, path, config: ConfigDict, batch: int, flops, gradi
             if images < smallest:
                 cells.append(f"below virtual_batch_size={smallest} | ")
                 continue
-            p = collectives.predict(machine, chips, images, flops, gradient, SHARE)
+            p = collectives.estimate_step(machine, chips, images, flops, gradient, SHARE)
             low, high = p.efficiency
             slow, fast = p.images_per_second
             cells.append(f"{low:.1%} to {high:.1%} | {slow:,.0f} to {fast:,.0f}")

@@ -1,10 +1,13 @@
-"""The check of a data set before anyone trains on it: `python -m imgcls.audit`.
+"""Checks of a dataset before training: `python -m imgcls.audit`.
 
-One pass reads and measures every picture (`reading`); the checks work on what was measured:
+`reading` reads and measures every image once. Each check works on the measurements:
 
-    balance        how many pictures each class has in each split
-    duplicates     the same picture twice, above all across splits
-    quality        dark, bright, blurry, empty, odd pictures
-    label_errors   labels that a classifier which has not seen them contradicts
+    class_counts   number of images of each class in each split
+    duplicates     equal and nearly equal images, above all across splits
+    quality        dark, bright, blurry, empty and odd images
+    label_errors   labels that contradict a classifier that was not trained on them
     shortcuts      simple properties that give the label away
+
+`checks` runs all of them, `findings` puts the results into words, and `page` and `as_json` write
+audit.html and audit.json.
 """

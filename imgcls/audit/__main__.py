@@ -1,9 +1,9 @@
-"""Check a data set before training: `python -m imgcls.audit --data=folder:/my/pictures`.
+"""Check a dataset before training: `python -m imgcls.audit --data=folder:/my/images`.
 
 Looks for shortcuts (brightness, borders, file size and other simple properties that give the label
-away), duplicates above all across splits, wrong labels, missing classes, and dark, blurry or broken
-pictures. Writes audit.html and audit.json. The exit code is 0 where all is well, 1 with findings, 2
-for a mistake in the command.
+away), duplicates (above all across splits), wrong labels, missing classes, and dark, blurry or
+unreadable images. Writes audit.html and audit.json. The exit code is 0 without findings, 1 with
+findings, and 2 for a mistake in the command.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from imgcls.data.sources.source import Dataset, Source
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> checks -> page."""
+    """Runs the checks and writes the results; returns the exit code."""
     args = _parser().parse_args(argv)
     if args.max_images is not None and args.max_images < 1:
         raise ConfigError(f"--max_images={args.max_images}: must be 1 or more")
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
     replace_text(out / "audit.html", page.write(audit))
-    _tell(audit)
+    _print_findings(audit)
     print(f"page: {out / 'audit.html'}")
     return int(any(f.level == "finding" for f in audit.findings))
 
@@ -49,16 +49,21 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = cli.create_parser("audit", __doc__)
     add = parser.add_argument
-    add("--data", required=True, metavar="SOURCE", help="as config.data.source: folder:PATH, ...")
-    add("--data_dir", metavar="DIR", help="as config.data.dir")
-    add("--checkpoint", metavar="DIR", help="a workdir, whose features judge the labels")
-    add("--out", default="audit", metavar="DIR", help="for the page (default: ./audit)")
-    add("--splits", metavar="NAMES", help="such as train,test (default: all)")
-    add("--max_images", type=int, metavar="N", help="read a sample of this size")
-    add("--seed", type=int, default=0, help="of the sample, the folds and the permutations")
-    add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
-    add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
-    add("--separator", default="|", help="as config.data.separator")
+    add(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="the dataset, as in config.data.source: folder:PATH, ...",
+    )
+    add("--data_dir", metavar="DIR", help="same as config.data.dir")
+    add("--checkpoint", metavar="DIR", help="check labels with the features of this trained model")
+    add("--out", default="audit", metavar="DIR", help="output directory (default: ./audit)")
+    add("--splits", metavar="NAMES", help="splits to check, such as train,test (default: all)")
+    add("--max_images", type=int, metavar="N", help="check a random sample of N images")
+    add("--seed", type=int, default=0, help="seed of sample, folds and permutations (default: 0)")
+    add("--split_seed", type=int, default=0, metavar="N", help="same as config.data.split_seed")
+    add("--multi_label", choices=("True", "False"), help="same as config.data.multi_label")
+    add("--separator", default="|", help="same as config.data.separator")
     return parser
 
 
@@ -79,17 +84,17 @@ def _open_splits(data: Dataset, args: argparse.Namespace) -> dict[str, Source]:
     sources = {name: data.open(name) for name in names}
     sources = {name: source for name, source in sources.items() if len(source)}
     if not sources:
-        raise ConfigError(f"--data={args.data}: holds no pictures with labels")
+        raise ConfigError(f"--data={args.data}: there are no labeled images")
     return sources
 
 
-def _tell(audit: Audit) -> None:
+def _print_findings(audit: Audit) -> None:
     for finding in audit.findings:
-        # Names come from strangers, and could hold a terminal's commands.
+        # File and class names are untrusted and could contain terminal escape sequences.
         text = "".join(c if c.isprintable() else "?" for c in finding.text)
         print(f"{finding.level}: {finding.check}: {text}")
     count = sum(f.level == "finding" for f in audit.findings)
-    print(f"{len(audit.pictures):,} pictures, {count} findings")
+    print(f"{len(audit.images):,} images, {count} {'finding' if count == 1 else 'findings'}")
 
 
 if __name__ == "__main__":

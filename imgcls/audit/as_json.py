@@ -1,4 +1,4 @@
-"""An audit as JSON: every finding and number, under keys that stay."""
+"""An audit as JSON: every finding and number. The keys are stable."""
 
 import dataclasses
 
@@ -11,26 +11,26 @@ VERSION = 1
 
 
 def to_json(audit: Audit) -> dict:
-    """A tree of plain values, for `json.dumps`."""
-    pictures, wrong, shortcuts = audit.pictures, audit.label_errors, audit.shortcuts
+    """Converts an audit to plain values, for `json.dumps`."""
+    images, shortcuts = audit.images, audit.shortcuts
     return {
         "version": VERSION,
         "data": audit.data,
         "checkpoint": audit.checkpoint,
-        "class_names": list(pictures.class_names),
-        "multi_label": pictures.multi_label,
-        "splits": list(pictures.splits),
-        "pictures": len(pictures),
+        "class_names": list(images.class_names),
+        "multi_label": images.multi_label,
+        "splits": list(images.splits),
+        "pictures": len(images),
         "findings": [dataclasses.asdict(f) for f in audit.findings],
-        "unreadable": [u._asdict() for u in pictures.unreadable],
+        "unreadable": [u._asdict() for u in images.unreadable],
         "problems": {
             "counts": dict(audit.problems.counts),
             "names": audit.problems.names,
             "passed_over": dict(audit.problems.passed_over),
         },
         "counts": {
-            split: dict(zip(pictures.class_names, map(int, row), strict=True))
-            for split, row in zip(pictures.splits, audit.balance.counts, strict=True)
+            split: dict(zip(images.class_names, map(int, row), strict=True))
+            for split, row in zip(images.splits, audit.class_counts.counts, strict=True)
         },
         "properties": {p.name: _summary(p) for p in shortcuts.properties.values()},
         "duplicates": _duplicates(audit),
@@ -41,24 +41,7 @@ def to_json(audit: Audit) -> dict:
             ]
             for issue, (indices, scores) in audit.quality.items()
         },
-        "label_errors": {
-            "accuracy": wrong.accuracy,
-            "share": wrong.share,
-            "likelihood_ratio": wrong.ratio,
-            "significant": wrong.significant,
-            "judged": wrong.judged,
-            "skipped_classes": wrong.skipped,
-            "suspects": [
-                _place(audit, s.index)
-                | {
-                    "given": pictures.class_names[s.given],
-                    "better": pictures.class_names[s.better],
-                    "missing": s.missing,
-                    "score": round(s.score, 5),
-                }
-                for s in wrong.suspects
-            ],
-        },
+        "label_errors": _label_errors(audit),
         "shortcuts": {
             "tests": [dataclasses.asdict(t) for t in shortcuts.tests],
             "skipped_classes": shortcuts.skipped,
@@ -82,26 +65,47 @@ def _duplicates(audit: Audit) -> dict:
     }
 
 
-def _place(audit: Audit, i: int) -> dict:
-    """Where a picture is, and its label."""
-    pictures = audit.pictures
-    names = [pictures.class_names[c] for c in np.flatnonzero(pictures.targets_of(i))]
+def _label_errors(audit: Audit) -> dict:
+    found, class_names = audit.label_errors, audit.images.class_names
     return {
-        "name": pictures.names[i],
-        "split": pictures.splits[pictures.split[i]],
-        "index": int(pictures.index[i]),
-        "labels": names,
+        "accuracy": found.accuracy,
+        "share": found.share,
+        "likelihood_ratio": found.ratio,
+        "significant": found.significant,
+        "judged": found.judged,
+        "skipped_classes": found.skipped,
+        "suspects": [
+            _place(audit, s.index)
+            | {
+                "given": class_names[s.given],
+                "better": class_names[s.better],
+                "missing": s.missing,
+                "score": round(s.score, 5),
+            }
+            for s in found.suspects
+        ],
+    }
+
+
+def _place(audit: Audit, i: int) -> dict:
+    """Returns where image `i` is, and its labels."""
+    images = audit.images
+    return {
+        "name": images.names[i],
+        "split": images.splits[images.split[i]],
+        "index": int(images.index[i]),
+        "labels": images.label_names(i),
     }
 
 
 def _summary(prop: Property) -> dict:
-    """Of a number its least, median and most; of a text how often each value occurs."""
+    """Returns minimum, median and maximum of numbers, or how often each value of a text occurs."""
     if prop.values.dtype.kind == "f":
-        there = prop.values[np.isfinite(prop.values)]
-        if not len(there):
+        present = prop.values[np.isfinite(prop.values)]
+        if not len(present):
             return {"pictures": 0}
-        low, middle, high = map(float, np.quantile(there, [0, 0.5, 1]))
-        return {"pictures": len(there), "min": low, "median": middle, "max": high}
+        low, median, high = map(float, np.quantile(present, [0, 0.5, 1]))
+        return {"pictures": len(present), "min": low, "median": median, "max": high}
     values, counts = np.unique(prop.values, return_counts=True)
     return {
         "pictures": len(prop.values),

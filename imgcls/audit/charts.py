@@ -1,4 +1,6 @@
-"""Charts of an audit's page: how a property is spread over the classes."""
+"""Charts of an audit: the distribution of a property in each class."""
+
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -6,37 +8,39 @@ from matplotlib.figure import Figure
 
 from imgcls.audit.shortcuts import Property
 from imgcls.report import html
+from imgcls.report.charts import ACCENT, short_name
 
-# More classes make a chart that no one reads: those at both ends are shown.
+# Of more classes, a chart shows those at both ends.
 MAX_CLASSES = 12
+# Up to this many classes are shown as histograms, more as boxes.
 _CURVES = 4
+# Largest number of values of a text.
 _MAX_VALUES = 8
-_LONGEST_NAME = 22
 
 
 def spread(prop: Property, targets: np.ndarray, class_names: tuple[str, ...]) -> str:
-    """The data URI of a chart of a property by class.
+    """Draws the distribution of a property in each class; returns the data URI of the chart.
 
-    Numbers are curves where classes are few, else boxes; hues and texts are shares.
+    Numbers are histograms for few classes and boxes for more; hues and texts are shares.
 
     Args:
-      prop: of N pictures.
-      targets: bool `[N, K]`.
-      class_names: of the K classes.
+      prop: a property of N images.
+      targets: bool `[N, K]`, the labels.
+      class_names: names of the K classes.
     """
     numbers = prop.values.dtype.kind == "f"
-    there = np.isfinite(prop.values) if numbers else np.ones(len(targets), bool)
-    classes = np.flatnonzero((targets & there[:, None]).any(0))
+    present = np.isfinite(prop.values) if numbers else np.ones(len(targets), bool)
+    classes = np.flatnonzero((targets & present[:, None]).any(0))
     if numbers:
-        middle = [np.median(prop.values[targets[:, c] & there]) for c in classes]
-        classes = classes[np.argsort(middle, kind="stable")]
+        medians = [np.median(prop.values[targets[:, c] & present]) for c in classes]
+        classes = classes[np.argsort(medians, kind="stable")]
     if len(classes) > MAX_CLASSES:
         classes = np.r_[classes[: MAX_CLASSES // 2], classes[-MAX_CLASSES // 2 :]]
     if len(classes) <= _CURVES:
-        # Every chart of the page has the same colour for the same class.
+        # A class has the same color in all charts of the page.
         classes = np.sort(classes)
-    names = [_short(class_names[c]) for c in classes]
-    groups = [prop.values[targets[:, c] & there] for c in classes]
+    names = [short_name(class_names[c]) for c in classes]
+    groups = [prop.values[targets[:, c] & present] for c in classes]
     if prop.name == "hue":
         draw = _arcs
     elif numbers:
@@ -50,7 +54,7 @@ def spread(prop: Property, targets: np.ndarray, class_names: tuple[str, ...]) ->
     draw(axes, groups, names)
     if numbers:
         axes.set_xlabel(f"{prop.name} ({prop.unit})" if prop.unit else prop.name)
-    return html.chart(figure)
+    return html.chart_uri(figure)
 
 
 def _curves(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
@@ -66,12 +70,12 @@ def _curves(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
 
 
 def _boxes(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
-    style = {"showfliers": False, "medianprops": {"color": "#1f5fbf"}}
+    style: dict[str, Any] = {"showfliers": False, "medianprops": {"color": ACCENT}}
     axes.boxplot(groups, orientation="horizontal", tick_labels=names, whis=(5, 95), **style)
 
 
 def _arcs(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
-    """A row for each class: boxes and curves would tear the circle at red."""
+    """Draws a row for each class; boxes and histograms would split the circle of hues at red."""
     edges = np.linspace(0, 360, 25)
     shares = np.stack([np.histogram(group, edges)[0] / len(group) for group in groups])
     axes.imshow(shares, aspect="auto", extent=(0, 360, len(groups) - 0.5, -0.5), cmap="Blues")
@@ -89,9 +93,5 @@ def _shares(axes: Axes, groups: list[np.ndarray], names: list[str]) -> None:
         left += share
     axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("share of the class")
-    labels = [_short(value) or "(none)" for value in values]
+    labels = [short_name(value) or "(none)" for value in values]
     axes.figure.legend(marks, labels, loc="outside upper center", ncols=2, frameon=False)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else name[: _LONGEST_NAME - 1] + "\u2026"

@@ -1,16 +1,16 @@
-"""All checks of a data set, one after the other, and their results in one place."""
+"""Runs all checks of a dataset and collects their results."""
 
 import dataclasses
 
 import numpy as np
 
 from imgcls.audit import findings, label_errors, quality
-from imgcls.audit.class_counts import Balance, count_classes
+from imgcls.audit.class_counts import ClassCounts, count_classes
 from imgcls.audit.duplicates import Duplicates, find_duplicates
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.findings import Finding
 from imgcls.audit.label_errors import LabelErrors
-from imgcls.audit.reading import Pictures, read_pictures
+from imgcls.audit.reading import ImageTable, read_images
 from imgcls.audit.shortcuts import Shortcuts, find_shortcuts
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
@@ -19,21 +19,22 @@ from imgcls.data.table.problems import Problems
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Everything that was found.
+    """Results of all checks.
 
     Attributes:
-      data: the data set in the user's words.
-      pictures: what was read.
-      problems: entries that the source left out.
-      balance, duplicates, quality, label_errors, shortcuts: of the checks.
-      findings: of all of them in words; findings before notes.
-      checkpoint: whose features the labels were judged by, or None.
+      data: the dataset as the user named it.
+      images: measured images.
+      problems: entries that the source skipped.
+      class_counts, duplicates, quality, label_errors, shortcuts: results of the checks.
+      findings: the results in words, findings before notes.
+      checkpoint: the checkpoint whose features the labels were checked with; None for hand-made
+        features.
     """
 
     data: str
-    pictures: Pictures
+    images: ImageTable
     problems: Problems
-    balance: Balance
+    class_counts: ClassCounts
     duplicates: Duplicates
     quality: dict[str, tuple[np.ndarray, np.ndarray]]
     label_errors: LabelErrors
@@ -51,42 +52,50 @@ def run_checks(
     seed: int = 0,
     problems: Problems | None = None,
 ) -> Audit:
-    """Checks the splits of a data set.
+    """Checks the splits of a dataset.
 
     Args:
-      data: what it is called.
-      sources: of the splits, by name.
-      checkpoint: a workdir or checkpoint, whose features judge the labels; None: hand-made ones.
-      max_images: read no more pictures than this, drawn by `seed`.
-      seed: of all that is drawn.
-      problems: entries of the dataset that were left out.
+      data: the dataset as the user named it.
+      sources: source of each split, by the name of the split.
+      checkpoint: a workdir or checkpoint whose features the labels are checked with; None uses
+        hand-made features.
+      max_images: check only a random sample of this many images.
+      seed: seed of the sample, the folds and the permutations.
+      problems: entries that the source skipped.
 
     Raises:
-      ConfigError: nothing to read, or fewer than two classes.
+      ConfigError: no image can be read, or there are fewer than two classes.
     """
     first = next(iter(sources.values()))
     if len(first.class_names) < 2 and not first.multi_label:
-        raise ConfigError(
-            f"--data={data}: has the one class {first.class_names[0]!r}; an audit needs two"
-        )
-    pictures = read_pictures(sources, max_images, seed)
+        only = ", ".join(map(repr, first.class_names))
+        raise ConfigError(f"--data={data}: has only one class, {only}; an audit needs two")
+    images = read_images(sources, max_images, seed)
     problems = Problems() if problems is None else problems
-    balance, duplicates = count_classes(pictures), find_duplicates(pictures)
-    odd = quality.find_issues(pictures.raw_quality, pictures.mode)
-    features = (
-        of_checkpoint(checkpoint, pictures) if checkpoint else handmade(pictures.thumbs, seed)
-    )
-    labels, names = pictures.labels, pictures.class_names
-    wrong = label_errors.find_label_errors(features, labels, names, seed)
-    shortcuts = find_shortcuts(pictures, seed)
+    counts, duplicates = count_classes(images), find_duplicates(images)
+    issues = quality.find_issues(images.raw_quality, images.mode)
+    features = of_checkpoint(checkpoint, images) if checkpoint else handmade(images.thumbs, seed)
+    labels, names = images.labels, images.class_names
+    errors = label_errors.find_label_errors(features, labels, names, seed)
+    shortcuts = find_shortcuts(images, seed)
     found = [
-        *findings.of_reading(pictures, problems),
+        *findings.of_reading(images, problems),
         *findings.of_shortcuts(shortcuts),
-        *findings.of_duplicates(duplicates, pictures),
-        *findings.of_label_errors(wrong),
-        *findings.of_balance(balance, pictures),
-        *findings.of_quality(odd, pictures),
+        *findings.of_duplicates(duplicates, images),
+        *findings.of_label_errors(errors),
+        *findings.of_class_counts(counts, images),
+        *findings.of_quality(issues, images),
     ]
     found.sort(key=lambda f: f.level)
-    parts = (balance, duplicates, odd, wrong, shortcuts, found, checkpoint)
-    return Audit(data, pictures, problems, *parts)
+    return Audit(
+        data=data,
+        images=images,
+        problems=problems,
+        class_counts=counts,
+        duplicates=duplicates,
+        quality=issues,
+        label_errors=errors,
+        shortcuts=shortcuts,
+        findings=found,
+        checkpoint=checkpoint,
+    )

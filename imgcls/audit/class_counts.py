@@ -1,27 +1,27 @@
-"""How many pictures each class has in each split."""
+"""The number of images of each class in each split."""
 
 import dataclasses
 
 import numpy as np
 
-from imgcls.audit.reading import Pictures
+from imgcls.audit.reading import ImageTable
 
-# A class with fewer pictures in all splits together can't be learnt or judged.
+# A class with fewer images in all splits together can be neither learned nor evaluated.
 FEW = 10
-# The largest class has so many times the pictures of the smallest: worth a note, and a finding.
+# From these ratios of the largest class to the smallest on, there is a note and a finding.
 UNEVEN, VERY_UNEVEN = 5.0, 20.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Balance:
+class ClassCounts:
     """Counts by split and class.
 
     Attributes:
-      counts: int `[S, K]`.
-      absent: (class, split) numbers where a class that others splits have is missing.
-      few: numbers of the classes with fewer than `FEW` pictures in all.
-      ratio: pictures of the largest class over those of the smallest that has any.
-      unlabelled: pictures without a class (multi-label).
+      counts: int `[S, K]`, images of each class in each split.
+      absent: (class, split) numbers of the classes that occur in other splits but not in this one.
+      few: numbers of the classes with fewer than `FEW` images in all splits together.
+      ratio: images of the largest class divided by those of the smallest class that has any.
+      unlabelled: number of images without a class (multi-label data).
     """
 
     counts: np.ndarray
@@ -31,14 +31,14 @@ class Balance:
     unlabelled: int
 
 
-def count_classes(pictures: Pictures) -> Balance:
-    """Counts every readable picture; in multi-label data for each of its classes."""
-    targets = pictures.targets()
-    counts = np.stack([targets[pictures.split == s].sum(0) for s in range(len(pictures.splits))])
+def count_classes(images: ImageTable) -> ClassCounts:
+    """Counts the readable images; a multi-label image counts for each of its classes."""
+    targets = images.targets()
+    counts = np.stack([targets[images.split == s].sum(0) for s in range(len(images.splits))])
     total = counts.sum(0)
     absent = [(int(c), int(s)) for s, c in np.argwhere(counts == 0) if total[c]]
     some = total[total > 0]
-    return Balance(
+    return ClassCounts(
         counts=counts,
         absent=sorted(absent),
         few=[int(c) for c in np.flatnonzero(total < FEW)],

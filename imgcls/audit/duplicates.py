@@ -1,4 +1,4 @@
-"""Pictures that are there twice: the same file, the same pixels, or nearly the same picture."""
+"""Duplicate images: the same file, the same pixels, or nearly the same image."""
 
 import dataclasses
 
@@ -7,28 +7,28 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from imgcls.audit.hashes import near_pairs, phash
-from imgcls.audit.reading import Pictures
+from imgcls.audit.reading import ImageTable
 
-# Near duplicates differ in at most so many of the 64 bits of the perceptual hash ...
+# Near duplicates differ in at most this many of the 64 bits of the perceptual hash, and their
+# color thumbnails of 16 x 16 pixels have at least this correlation. All 12 pairs of CIFAR-10's
+# test images that meet both criteria look like copies of each other.
 MAX_BITS = 8
-# ... and their small colour pictures, 16 x 16, correlate at least so much. All 12 pairs of
-# CIFAR-10's test images that do both are copies of each other, to the eye.
 MIN_CORRELATION = 0.95
-# An empty picture (standard deviation of its small grey one) looks like any other empty picture.
+# Empty images (low standard deviation of the gray thumbnail) all look alike and are not compared.
 _MIN_CONTRAST = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
 class Duplicates:
-    """Pictures that are the same or nearly, by their numbers in `Pictures`.
+    """Equal and nearly equal images, by their rows in `ImageTable`.
 
     Attributes:
-      exact: groups of at least two with equal pixels.
-      same_file: of each group, whether the files are equal too.
-      near: int `[M, 2]`, pairs of nearly the same pictures, most similar first. A group of equal
-        ones is represented by its first.
-      correlation: float `[M]`, of the pairs.
-      sets: what belongs together by either; of at least two.
+      exact: groups of two or more images with equal pixels.
+      same_file: for each group, whether the files are equal too.
+      near: int `[M, 2]`, pairs of nearly equal images, most similar first. The first image of a
+        group of `exact` stands for the group.
+      correlation: float `[M]`, correlation of each pair.
+      sets: groups of two or more images that are linked by `exact` or `near`.
     """
 
     exact: list[np.ndarray]
@@ -38,17 +38,17 @@ class Duplicates:
     sets: list[np.ndarray]
 
 
-def find_duplicates(pictures: Pictures) -> Duplicates:
-    """Compares every picture with every other."""
-    count = len(pictures)
+def find_duplicates(images: ImageTable) -> Duplicates:
+    """Compares every image with every other image."""
+    count = len(images)
     _, first, inverse = np.unique(
-        pictures.pixel_hash.astype("V16"), return_index=True, return_inverse=True
+        images.pixel_hash.astype("V16"), return_index=True, return_inverse=True
     )
     exact = _groups(inverse, count)
-    files = pictures.file_hash
+    files = images.file_hash
     same_file = [bool(files[g[0]]) and len(set(files[g])) == 1 for g in exact]
     single = np.sort(first)
-    near, correlation = _near(pictures.greys[single], pictures.thumbs[single])
+    near, correlation = _near(images.grays[single], images.thumbs[single])
     near = single[near]
     links = np.concatenate([near, *([[g[0], i] for i in g[1:]] for g in exact)]).astype(int)
     graph = coo_array((np.ones(len(links)), links.T), shape=(count, count))
@@ -56,12 +56,12 @@ def find_duplicates(pictures: Pictures) -> Duplicates:
     return Duplicates(exact, same_file, near, correlation, _groups(component, count))
 
 
-def _near(greys: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs `[M, 2]` of nearly the same pictures, of unequal pixels, and their correlations."""
-    busy = np.flatnonzero(greys.reshape(len(greys), -1).std(1) >= _MIN_CONTRAST)
+def _near(grays: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pairs `[M, 2]` of nearly equal images, and their correlations `[M]`."""
+    busy = np.flatnonzero(grays.reshape(len(grays), -1).std(1) >= _MIN_CONTRAST)
     pairs, found = [np.empty((0, 2), int)], [np.empty(0)]
     vectors = _unit_vectors(thumbs[busy])
-    for block in near_pairs(phash(greys[busy]), MAX_BITS):
+    for block in near_pairs(phash(grays[busy]), MAX_BITS):
         correlation = (vectors[block[:, 0]] * vectors[block[:, 1]]).sum(1)
         kept = correlation >= MIN_CORRELATION
         pairs.append(busy[block[kept]])
@@ -72,7 +72,7 @@ def _near(greys: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _unit_vectors(thumbs: np.ndarray) -> np.ndarray:
-    """uint8 `[N, 32, 32, 3]` -> float32 `[N, 768]`, whose dot products are correlations."""
+    """Converts uint8 `[N, 32, 32, 3]` to float32 `[N, 768]`; dot products are correlations."""
     x = thumbs.reshape(len(thumbs), 16, 2, 16, 2, 3).mean((2, 4), dtype=np.float32)
     x = x.reshape(len(x), 768)
     x -= x.mean(1, keepdims=True)
@@ -80,7 +80,7 @@ def _unit_vectors(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _groups(of: np.ndarray, count: int) -> list[np.ndarray]:
-    """Numbers 0 to count - 1 by the group `of` `[count]`; groups of at least two."""
+    """Groups the numbers 0 to count - 1 by their group id `of` `[count]`; drops single members."""
     order = np.argsort(of.reshape(-1), kind="stable")
     ends = np.flatnonzero(np.diff(of.reshape(-1)[order])) + 1
     return sorted((g for g in np.split(order, ends) if len(g) > 1), key=lambda g: g[0])

@@ -1,22 +1,29 @@
-"""What labels are checked by: a trained model's features, or a few made by hand."""
+"""Features for the check of labels: those of a trained model, or hand-made ones."""
 
 import numpy as np
 from sklearn.decomposition import PCA
 
-from imgcls.audit.reading import Pictures
+from imgcls.audit.reading import ImageTable
 from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.features import FeatureReader
 from imgcls.runs.trained import load_trained
 
-# Of PCA on the hand-made features.
+# Dimensions that PCA keeps of the hand-made features.
 _DIMENSIONS = 128
 
 
-def of_checkpoint(path: str, pictures: Pictures) -> np.ndarray:
-    """The features of a trained model, with its own preprocessing: float32 `[N, D]`.
+def of_checkpoint(path: str, images: ImageTable) -> np.ndarray:
+    """Returns the features that a trained model gives, after its own preprocessing.
+
+    Args:
+      path: a workdir or a checkpoint's directory.
+      images: the images to read again.
+
+    Returns:
+      float32 `[N, D]`.
 
     Raises:
-      ConfigError: no checkpoint there.
+      ConfigError: there is no checkpoint at `path`.
     """
     trained = load_trained(path)
     trained.config.data.workers = 0
@@ -25,23 +32,22 @@ def of_checkpoint(path: str, pictures: Pictures) -> np.ndarray:
     reader = FeatureReader(*parts)
     variables = {"": (trained.params, trained.model_state)}
     of_splits = [
-        reader.read(variables, Subset(source, pictures.index[pictures.split == s])).values[""]
-        for s, source in enumerate(pictures.sources)
-        if (pictures.split == s).any()
+        reader.read(variables, Subset(source, images.index[images.split == s])).values[""]
+        for s, source in enumerate(images.sources)
+        if (images.split == s).any()
     ]
     return np.concatenate(of_splits)
 
 
 def handmade(thumbs: np.ndarray, seed: int) -> np.ndarray:
-    """Colours, layout and edges of small pictures.
+    """Returns colors, layout and edges of thumbnails, standardized and reduced by PCA.
 
-    A colour histogram (4 x 4 x 4), the picture at 8 x 8, and histograms of 9 edge directions in
-    4 x 4 cells (Dalal & Triggs 2005, unsigned, each cell's weighted by strength), scaled and
-    reduced by PCA.
+    They are a color histogram (4 x 4 x 4), the image at 8 x 8 pixels, and histograms of 9 unsigned
+    edge directions in 4 x 4 cells, weighted by the strength of the edge (Dalal & Triggs 2005).
 
     Args:
       thumbs: uint8 `[N, 32, 32, 3]`.
-      seed: of PCA's solver.
+      seed: seed of the randomized PCA.
 
     Returns:
       float32 `[N, D]`, D at most 128.
@@ -66,8 +72,8 @@ def _layout(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _edges(thumbs: np.ndarray) -> np.ndarray:
-    grey = thumbs.mean(-1, dtype=np.float32)
-    dy, dx = np.gradient(grey, axis=(1, 2))
+    gray = thumbs.mean(-1, dtype=np.float32)
+    dy, dx = np.gradient(gray, axis=(1, 2))
     strength = np.hypot(dx, dy)
     direction = ((np.arctan2(dy, dx) % np.pi) * (9 / np.pi)).astype(int) % 9
     cell = np.arange(32) // 8

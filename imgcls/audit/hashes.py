@@ -1,26 +1,26 @@
-"""Perceptual hashes of many pictures at once, equal to those of the ImageHash library."""
+"""Perceptual hashes of many images at once, equal to those of the ImageHash library."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import scipy.fftpack
 
-# Pictures that are worked on at a time.
+# Images per block.
 _BLOCK = 256
 
 
-def phash(grey: np.ndarray) -> np.ndarray:
-    """`imagehash.phash` as 64 bits.
+def phash(gray: np.ndarray) -> np.ndarray:
+    """Returns the 64-bit DCT hash of each image, as `imagehash.phash` does.
 
     Args:
-      grey: uint8 `[N, 32, 32]`, each picture in grey, resized by Lanczos.
+      gray: uint8 `[N, 32, 32]`, gray images resized with a Lanczos filter.
 
     Returns:
       uint64 `[N]`.
     """
     found = [np.empty(0, np.uint64)]
-    for start in range(0, len(grey), _BLOCK):
-        block = grey[start : start + _BLOCK]
+    for start in range(0, len(gray), _BLOCK):
+        block = gray[start : start + _BLOCK]
         low = scipy.fftpack.dct(scipy.fftpack.dct(block, axis=1), axis=2)[:, :8, :8]
         bits = low > np.median(low, axis=(1, 2), keepdims=True)
         found.append(np.packbits(bits.reshape(len(bits), 64), axis=1).view(np.uint64)[:, 0])
@@ -28,14 +28,14 @@ def phash(grey: np.ndarray) -> np.ndarray:
 
 
 def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Number of bits in which uint64 hashes differ."""
+    """Returns the number of bits in which uint64 hashes differ."""
     return np.bitwise_count(a ^ b)
 
 
 def near_pairs(hashes: np.ndarray, most: int) -> Iterator[np.ndarray]:
-    """All pairs that differ in at most `most` bits, in blocks of int `[M, 2]`, first < second.
+    """Yields all pairs that differ in at most `most` bits, in blocks int `[M, 2]`, first < second.
 
-    Compares all with all, which takes 0.2 s for 10,000 pictures and 20 s for 100,000.
+    It compares all with all, which takes 0.2 s for 10,000 images and 20 s for 100,000.
     """
     for start in range(0, len(hashes), _BLOCK):
         rows = hashes[start : start + _BLOCK, None]

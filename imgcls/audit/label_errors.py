@@ -1,11 +1,13 @@
 """Labels that are likely wrong: confident learning on out-of-fold probabilities.
 
-Confident learning (Northcutt et al. 2021, arXiv:1911.00068, the cleanlab library) names suspects,
-and names many where the classifier is weak. Whether there is something to find is asked apart: do
-the labels contradict the classifier more often than right labels contradict a calibrated one?
+Confident learning (Northcutt et al. 2021, arXiv:1911.00068, the cleanlab library) lists suspects,
+and lists many where the classifier is weak. Whether there are label errors at all is decided by a
+separate test: do the labels contradict the classifier more often than correct labels contradict a
+calibrated classifier?
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from cleanlab.filter import find_label_issues
@@ -18,14 +20,15 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 FOLDS = 5
-# A finding needs a likelihood ratio (2 log) of this size, p < 0.0002 by chi-square, and of so much
-# for each picture, as no logistic regression is quite right: all 45 pairs of CIFAR-10's classes
-# stay below 0.014 with hand-made features ...
+# A finding needs all of the following:
+# - A likelihood ratio (2 log) of at least `_MIN_RATIO` (p < 0.0002 by chi-square), and of at least
+#   `_MIN_RATIO_EACH` per image, since no logistic regression fits perfectly: all 45 pairs of
+#   CIFAR-10's classes stay below 0.014 with hand-made features.
+# - A balanced accuracy of at least `MIN_ACCURACY[0]` on held-out images, and of at least
+#   `MIN_ACCURACY[1]` if the wrong labels are not counted.
+# - An estimated share of wrong labels of at least `MIN_SHARE`.
 _MIN_RATIO, _MIN_RATIO_EACH = 15.0, 0.015
-# ... a classifier that is right on the first share of held-out pictures (mean over classes), and on
-# the second with the wrong labels set aside ...
 MIN_ACCURACY = (0.7, 0.8)
-# ... and this share of wrong labels, at least.
 MIN_SHARE = 0.003
 
 
@@ -34,11 +37,12 @@ class Suspect:
     """A label that is likely wrong.
 
     Attributes:
-      index: of the picture.
-      given: number of the class that it has; in multi-label data of the class in question.
-      better: number of the class that it looks like; in multi-label data the same class, and
-        `missing` says whether it should be there.
-      score: probability of the given label, out of fold; the lower, the more suspect.
+      index: row of the image.
+      given: number of the given class; in multi-label data, of the class in question.
+      better: number of the class that the classifier predicts; in multi-label data the same as
+        `given`.
+      score: out-of-fold probability of the given label; the lower, the more suspect.
+      missing: in multi-label data, whether the label should be added (True) or removed (False).
     """
 
     index: int
@@ -50,16 +54,15 @@ class Suspect:
 
 @dataclasses.dataclass(frozen=True)
 class LabelErrors:
-    """What was found.
+    """Result of the check of labels.
 
     Attributes:
-      suspects: most suspect first.
-      accuracy: of the classifier out of fold, mean over classes.
-      share: of the labels that no calibrated classifier explains, an estimate of those that are
-        wrong.
+      suspects: labels that are likely wrong, most suspect first.
+      accuracy: balanced accuracy of the classifier on held-out images.
+      share: estimated share of wrong labels, those that no calibrated classifier explains.
       ratio: likelihood ratio (2 log) against a share of zero.
-      skipped: names of classes with too few examples to be judged.
-      judged: number of pictures.
+      skipped: names of the classes with too few examples to be checked.
+      judged: number of images whose labels were checked.
     """
 
     suspects: list[Suspect]
@@ -71,13 +74,13 @@ class LabelErrors:
 
     @property
     def reliable(self) -> bool:
-        """Whether the classifier is good enough to count wrong labels."""
+        """Whether the classifier is good enough to estimate the number of wrong labels."""
         alone, aside = MIN_ACCURACY
         return self.accuracy >= alone and self.accuracy + self.share >= aside
 
     @property
     def significant(self) -> bool:
-        """Whether there are label errors, beyond what a clean data set shows."""
+        """Whether there are more label errors than in a clean dataset."""
         enough = self.reliable and self.share >= MIN_SHARE
         evident = self.ratio >= max(_MIN_RATIO, _MIN_RATIO_EACH * self.judged)
         return bool(self.suspects) and enough and evident
@@ -86,13 +89,13 @@ class LabelErrors:
 def find_label_errors(
     features: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...], seed: int
 ) -> LabelErrors:
-    """Judges every label by a logistic regression that has not seen it.
+    """Checks every label against a logistic regression that was not trained on it.
 
     Args:
-      features: float `[N, D]`.
+      features: float `[N, D]`, features of the images.
       labels: int `[N]` or multi-hot `[N, K]`.
-      class_names: of the K classes.
-      seed: of the folds.
+      class_names: names of the K classes.
+      seed: seed of the cross-validation folds.
     """
     find = _find_single if labels.ndim == 1 else _find_multi
     return find(features, labels, class_names, seed)
@@ -143,21 +146,21 @@ def _find_multi(features, labels, class_names, seed) -> LabelErrors:
 
 
 def _out_of_fold(features: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
-    """Probabilities `[N, K]`, each by a classifier trained without the example."""
-    # The same weight of regularisation per example, whatever their number.
+    """Returns probabilities `[N, K]`, each by a classifier trained without the example."""
+    # Regularization per example does not depend on the number of examples.
     strength = float(np.clip(100 / len(y), 0.01, 1))
     model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=200))
     folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-    return cross_val_predict(model, features, y, cv=folds, method="predict_proba")
+    return np.asarray(cross_val_predict(model, features, y, cv=folds, method="predict_proba"))
 
 
 def unexplained_share(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """The share of labels that contradict even a calibrated classifier.
+    """Estimates the share of labels that contradict even a calibrated classifier.
 
-    Maximum likelihood of the mixture (1 - e) softmax(log(p) / T) + e / K: the temperature T takes
-    up what is uncertain in the pictures (Guo et al. 2017, arXiv:1706.04599), e what is left, labels
-    given regardless of the picture. A random label is right once in K, so that e (1 - 1 / K) are
-    wrong.
+    It fits the mixture (1 - e) softmax(log(p) / T) + e / K by maximum likelihood. The temperature T
+    (Guo et al. 2017, arXiv:1706.04599) models the uncertainty of the classifier, and e the share
+    of labels drawn at random. A random label is correct with probability 1 / K, so the share of
+    wrong labels is e (1 - 1 / K).
 
     Args:
       p: out-of-fold probabilities, `[N, K]`.
@@ -169,25 +172,22 @@ def unexplained_share(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     classes = p.shape[1]
     logits = np.log(np.maximum(p, 1e-12))
 
-    def own(log_temperature: float) -> np.ndarray:
+    def given_label(log_temperature: float) -> np.ndarray:
         z = logits / np.exp(log_temperature)
         z = np.exp(z - z.max(1, keepdims=True))
         return z[np.arange(len(y)), y] / z.sum(1)
 
     def loss(log_temperature: float, e: float = 0.0) -> float:
-        return -np.log((1 - e) * own(log_temperature) + e / classes + 1e-300).sum()
+        return -np.log((1 - e) * given_label(log_temperature) + e / classes + 1e-300).sum()
 
-    plain = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
-    mixed = min(
-        (
-            minimize(
-                lambda v: loss(v[0], 1 / (1 + np.exp(-v[1]))),
-                [plain.x, start],
-                method="Nelder-Mead",
-            )
-            for start in (-5.0, -3.0)
-        ),
-        key=lambda result: result.fun,
-    )
+    # The results' attributes are dynamic: scipy has no type for them.
+    plain: Any = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
+    mixtures: list[Any] = [
+        minimize(
+            lambda v: loss(v[0], 1 / (1 + np.exp(-v[1]))), [plain.x, start], method="Nelder-Mead"
+        )
+        for start in (-5.0, -3.0)
+    ]
+    mixed = min(mixtures, key=lambda result: result.fun)
     ratio = max(0.0, 2 * (plain.fun - mixed.fun))
     return float((1 - 1 / classes) / (1 + np.exp(-mixed.x[1]))), float(ratio)

@@ -1,4 +1,4 @@
-"""An audit as a page: findings first, then what they are seen by."""
+"""An audit as an HTML page: the findings, and below them the images and charts they rest on."""
 
 import os
 
@@ -11,19 +11,18 @@ from imgcls.core.errors import DataError
 from imgcls.report import html
 
 SIDE = 160
-# Pictures of each kind that are shown.
+# Largest number of images of each kind on the page.
 EXTREMES, PAIRS, SUSPECTS, ODD = 12, 24, 48, 12
 
 
 def write(audit: Audit) -> str:
-    """The page, as HTML."""
+    """Returns the page as HTML."""
     return html.render(
         "audit.html",
         audit=audit,
-        pictures=audit.pictures,
+        images=audit.images,
         facts=_facts(audit),
         counts=_counts(audit),
-        tests=[(test, findings.tell(test)) for test in audit.shortcuts.tests],
         shortcuts=_shortcuts(audit),
         pairs=_pairs(audit),
         suspects=[
@@ -38,14 +37,15 @@ def write(audit: Audit) -> str:
 
 
 def _facts(audit: Audit) -> dict[str, str]:
+    """Returns sizes and file formats of the images, in words."""
     properties = audit.shortcuts.properties
     facts = {}
     for name in ("width", "height", "file size", "JPEG quality"):
         values = properties[name].values
         values = values[np.isfinite(values)]
         if len(values):
-            low, middle, high = np.quantile(values, [0, 0.5, 1])
-            spread = f"{low:,.0f} to {high:,.0f}, median {middle:,.0f}"
+            low, median, high = np.quantile(values, [0, 0.5, 1])
+            spread = f"{low:,.0f} to {high:,.0f}, median {median:,.0f}"
             facts[name] = f"{low:,.0f}" if low == high else spread
             facts[name] += f" {properties[name].unit}" if properties[name].unit else ""
     kinds, numbers = np.unique(properties["file format"].values, return_counts=True)
@@ -56,13 +56,13 @@ def _facts(audit: Audit) -> dict[str, str]:
 
 
 def _counts(audit: Audit) -> list[tuple[str, list[int]]]:
-    """Class and its pictures in each split."""
-    columns = audit.balance.counts.T.tolist()
-    return list(zip(audit.pictures.class_names, columns, strict=True))
+    """Returns each class and its number of images in each split."""
+    columns = audit.class_counts.counts.T.tolist()
+    return list(zip(audit.images.class_names, columns, strict=True))
 
 
 def _shortcuts(audit: Audit) -> list[dict]:
-    """Properties with a test that is not 'none', each with a chart and its extreme pictures."""
+    """Returns the strong and weak shortcuts, each with a chart and extreme images."""
     tests = [t for t in audit.shortcuts.tests if t.level != "none"]
     shown = []
     for name in dict.fromkeys(t.property for t in tests):
@@ -72,8 +72,8 @@ def _shortcuts(audit: Audit) -> list[dict]:
             {
                 "name": name,
                 "level": of_it[0].level,
-                "texts": [findings.tell(t) for t in of_it],
-                "chart": charts.spread(prop, audit.pictures.targets(), audit.pictures.class_names),
+                "texts": [findings.describe(t) for t in of_it],
+                "chart": charts.spread(prop, audit.images.targets(), audit.images.class_names),
                 "rows": [
                     (title, [_figure(audit, i) for i in rows]) for title, rows in _extremes(prop)
                 ],
@@ -83,7 +83,7 @@ def _shortcuts(audit: Audit) -> list[dict]:
 
 
 def _extremes(prop: Property) -> list[tuple[str, np.ndarray]]:
-    """Pictures with the lowest and highest values; of hues and texts some of each kind."""
+    """Returns titles and images: the lowest and highest values, or some of each hue or text."""
     if prop.name == "hue":
         away = [np.abs((prop.values - hue + 180) % 360 - 180) for hue in (0, 120, 240)]
         kinds = zip(("Red", "Green", "Blue"), away, strict=True)
@@ -98,39 +98,38 @@ def _extremes(prop: Property) -> list[tuple[str, np.ndarray]]:
 
 
 def _pairs(audit: Audit) -> list[dict]:
-    """Pairs of duplicates, the worst first: other labels, then other splits."""
-    found, pictures = audit.duplicates, audit.pictures
+    """Returns pairs of duplicates: first those with different labels, then those in two splits."""
+    found, images = audit.duplicates, audit.images
     pairs = [(group[0], other, True) for group in found.exact for other in group[1:]]
     pairs += [(a, b, False) for a, b in found.near]
-    targets = pictures.targets_of
+    targets = images.targets_of
     rows = []
     for a, b, exact in pairs:
-        differ = bool((targets(a) != targets(b)).any())
-        rows.append((not differ, bool(pictures.split[a] == pictures.split[b]), exact, a, b))
+        same_labels = bool((targets(a) == targets(b)).all())
+        rows.append((same_labels, bool(images.split[a] == images.split[b]), exact, a, b))
     rows.sort(key=lambda row: row[:2])
     return [
         {
-            "pictures": [_figure(audit, a), _figure(audit, b)],
+            "images": [_figure(audit, a), _figure(audit, b)],
             "how": "equal" if exact else "nearly equal",
-            "differ": not alike,
-            "leaks": not together,
+            "differ": not same_labels,
+            "leaks": not same_split,
         }
-        for alike, together, exact, a, b in rows[:PAIRS]
+        for same_labels, same_split, exact, a, b in rows[:PAIRS]
     ]
 
 
 def _figure(audit: Audit, i: int) -> dict:
-    """What the template shows of a picture: `image`, `name`, `short`, `labels`, `split`."""
-    pictures = audit.pictures
+    """Returns image `i` for the template: `image`, `name`, `short_name`, `labels`, `split`."""
+    images = audit.images
     try:
-        image = html.picture(pictures.pixels(i), SIDE)
-    except DataError:  # It has gone since it was read.
+        image = html.image_uri(images.pixels(i), SIDE)
+    except DataError:  # It can no longer be read.
         image = "data:,"
-    labels = [pictures.class_names[c] for c in np.flatnonzero(pictures.targets_of(i))]
     return {
         "image": image,
-        "name": pictures.names[i],
-        "short": os.path.basename(pictures.names[i]),
-        "labels": ", ".join(labels) or "no label",
-        "split": pictures.splits[pictures.split[i]],
+        "name": images.names[i],
+        "short_name": os.path.basename(images.names[i]),
+        "labels": ", ".join(images.label_names(i)) or "no label",
+        "split": images.splits[images.split[i]],
     }

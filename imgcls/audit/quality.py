@@ -1,38 +1,41 @@
-"""Dark, bright, blurry, empty and odd pictures, by the measures and bounds of cleanvision."""
+"""Dark, bright, blurry, empty and odd images, by cleanvision's measurements and thresholds."""
+
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from cleanvision.issue_managers.image_property_issue_manager import ImagePropertyIssueManager
 from PIL import Image
 
-# What is measured on the pixels; `light` comes with `dark`, `grayscale` from the file's header.
+# Issues that need the pixels; `light` is computed with `dark`, `grayscale` from the file's header.
 _MEASURED = ("dark", "low_information", "blurry", "odd_aspect_ratio", "odd_size")
-# Larger pictures are made smaller before their light is measured, which changes it little.
+# Larger images are reduced before their brightness is measured, which hardly changes it.
 _SIDE = 256
 
-_manager = ImagePropertyIssueManager()
+# cleanvision decorates the class with a function that says it returns the base class.
+_manager: Any = ImagePropertyIssueManager()
 ISSUES = tuple(_manager.params)
 
 
 def measure(image: Image.Image) -> dict[str, float]:
-    """cleanvision's raw numbers of one picture, by its own names."""
+    """Returns cleanvision's raw measurements of one image, by cleanvision's names."""
     small = image.reduce(max(1, max(image.size) // _SIDE))
     found: dict[str, float] = {}
     for issue in _MEASURED:
-        light = issue in ("dark", "low_information")
-        found |= _manager.image_properties[issue].calculate(small if light else image)
+        brightness = issue in ("dark", "low_information")
+        found |= _manager.image_properties[issue].calculate(small if brightness else image)
     return found
 
 
 def find_issues(raw: dict[str, np.ndarray], mode: np.ndarray) -> dict[str, tuple]:
-    """Which pictures lie below cleanvision's bounds.
+    """Finds the images that cleanvision's thresholds flag.
 
     Args:
-      raw: `{name: [N]}` of `measure`.
-      mode: of the files, as Pillow names them, `[N]`.
+      raw: `{name: float [N]}`, what `measure` gives.
+      mode: text `[N]`, Pillow's names of the files' color modes.
 
     Returns:
-      `{issue: (indices, scores)}`, worst first; a score of 0 is worst, 1 best.
+      `{issue: (indices, scores)}`, worst first; 0 is the worst score and 1 the best.
     """
     table = pd.DataFrame({**raw, "color_space": mode})
     found = {}

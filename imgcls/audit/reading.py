@@ -1,4 +1,4 @@
-"""One pass over all pictures of a data set: everything the checks need, and no pictures kept."""
+"""One pass over all images of a dataset: measures what the checks need and keeps no full image."""
 
 import concurrent.futures
 import dataclasses
@@ -6,11 +6,12 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from imgcls.audit import quality
 from imgcls.audit.properties import jpeg_quality, sharpness
@@ -19,12 +20,12 @@ from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.image import decode_image
 from imgcls.data.sources.source import Source
 
-# Of the thumbnails that duplicates are verified on and hand-made features are made from.
+# Side of the thumbnails, which verify duplicates and give the hand-made features.
 THUMB = 32
 
 
 class Unreadable(NamedTuple):
-    """A picture that can't be used, and why."""
+    """An image that can't be used, and why."""
 
     split: str
     name: str
@@ -32,26 +33,27 @@ class Unreadable(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Pictures:
-    """What was measured on the N readable pictures of all splits, in their order.
+class ImageTable:
+    """Measurements of the N readable images of all splits, in the order of the splits.
 
     Attributes:
-      class_names: of the K classes.
+      class_names: names of the K classes.
       multi_label: whether labels are multi-hot.
       splits: names of the splits, in order.
       sources: the source of each split.
-      split: int `[N]`, number of the split.
-      index: int `[N]`, number in the split's source.
-      names: what a person finds each picture by.
+      split: int `[N]`, number of each image's split.
+      index: int `[N]`, index of each image in the source of its split.
+      names: name of each image for people: a path or record name.
       labels: int `[N]` or multi-hot uint8 `[N, K]`.
-      groups, metadata: what the source says of each, see `Source`.
-      file_hash, pixel_hash: bytes `[N]`, equal where files or pixels are ('' where there is none).
+      groups, metadata: group and metadata of each image, see `Source`.
+      file_hash, pixel_hash: bytes `[N]`, hashes of the encoded file and of the decoded pixels (b''
+        where there is no file).
       thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square.
-      greys: uint8 `[N, 32, 32]`, as ImageHash's phash makes them.
-      values: `{property: float64 [N]}`; NaN where a picture has no such value.
-      raw_quality: `{name: float64 [N]}`, cleanvision's numbers.
-      format, mode: of the files, as Pillow names them.
-      unreadable: pictures left out.
+      grays: uint8 `[N, 32, 32]`, resized as in ImageHash's phash.
+      values: `{property: float64 [N]}`, NaN where an image lacks the property.
+      raw_quality: `{name: float64 [N]}`, cleanvision's raw measurements.
+      format, mode: text `[N]`, Pillow's names of the file format and color mode.
+      unreadable: the images that can't be decoded.
     """
 
     class_names: tuple[str, ...]
@@ -67,7 +69,7 @@ class Pictures:
     file_hash: np.ndarray
     pixel_hash: np.ndarray
     thumbs: np.ndarray
-    greys: np.ndarray
+    grays: np.ndarray
     values: dict[str, np.ndarray]
     raw_quality: dict[str, np.ndarray]
     format: np.ndarray
@@ -78,33 +80,37 @@ class Pictures:
         return len(self.index)
 
     def pixels(self, i: int) -> np.ndarray:
-        """Reads a picture again, to be shown: uint8 `[H, W, 3]`."""
+        """Reads image `i` again, for display: uint8 `[H, W, 3]`."""
         source = self.sources[self.split[i]]
         return _pixels(source[int(self.index[i])]["image"], self.names[i])
 
     def targets_of(self, i: int) -> np.ndarray:
-        """A picture's labels as bool `[K]`."""
+        """Labels of image `i` as bool `[K]`."""
         if self.multi_label:
             return self.labels[i] > 0
         return np.arange(len(self.class_names)) == self.labels[i]
 
+    def label_names(self, i: int) -> list[str]:
+        """Names of the classes of image `i`."""
+        return [self.class_names[c] for c in np.flatnonzero(self.targets_of(i))]
+
     def targets(self) -> np.ndarray:
-        """Labels as bool `[N, K]`."""
+        """All labels as bool `[N, K]`."""
         if self.multi_label:
             return self.labels > 0
         return self.labels[:, None] == np.arange(len(self.class_names))
 
 
-def read_pictures(sources: dict[str, Source], max_images: int | None, seed: int) -> Pictures:
-    """Reads and measures every picture once, on all cores.
+def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -> ImageTable:
+    """Reads and measures every image once, on all cores.
 
     Args:
-      sources: of each split, by its name.
-      max_images: read no more than this many, drawn from all splits alike.
-      seed: of the draw.
+      sources: the source of each split, by the name of the split.
+      max_images: measure only a random sample of this many images, drawn from all splits.
+      seed: seed of the sample.
 
     Raises:
-      ConfigError: not one picture can be read.
+      ConfigError: no image can be read.
     """
     places = [(s, i) for s, source in enumerate(sources.values()) for i in range(len(source))]
     if max_images is not None and max_images < len(places):
@@ -121,15 +127,16 @@ def read_pictures(sources: dict[str, Source], max_images: int | None, seed: int)
             return Unreadable(split_names[s], name, one_line(e))
 
     found = list(_on_all_cores(measure_one, places))
-    kept = [j for j, one in enumerate(found) if not isinstance(one, Unreadable)]
+    measured = [one for one in found if not isinstance(one, Unreadable)]
     unreadable = [one for one in found if isinstance(one, Unreadable)]
-    if not kept:
+    if not measured:
         first = f": {unreadable[0].error}" if unreadable else ""
-        raise ConfigError(f"--data: not one of {len(places)} pictures can be read{first}")
-    split, index = np.array([places[j] for j in kept]).T
+        raise ConfigError(f"--data: none of the {len(places)} images can be read{first}")
+    readable = [not isinstance(one, Unreadable) for one in found]
+    split, index = np.array(places)[readable].T
     first = opened[0]
     all_labels = [source.labels() for source in opened]
-    return Pictures(
+    return ImageTable(
         class_names=tuple(first.class_names),
         multi_label=first.multi_label,
         splits=split_names,
@@ -141,50 +148,50 @@ def read_pictures(sources: dict[str, Source], max_images: int | None, seed: int)
         groups=[opened[s].group(int(i)) for s, i in zip(split, index, strict=True)],
         metadata=[opened[s].metadata(int(i)) for s, i in zip(split, index, strict=True)],
         unreadable=unreadable,
-        **_columns([found[j] for j in kept]),
+        **_columns(measured),
     )
 
 
 def measure(image: bytes | np.ndarray, name: str) -> dict:
-    """What one picture's file and pixels say: an entry for each array of `Pictures`.
+    """Measures one image: its entry in each array of `ImageTable`.
 
     Args:
-      image: a file's bytes, or uint8 `[H, W, C]`.
-      name: for messages.
+      image: an encoded file, or uint8 `[H, W, C]`.
+      name: name of the image in messages.
 
     Raises:
-      DataError: it can't be decoded.
+      DataError: the image can't be decoded.
     """
     pixels = _pixels(image, name)
-    encoded = isinstance(image, bytes)
+    file = image if isinstance(image, bytes) else None
     shape = np.array(pixels.shape, np.int32).tobytes()
-    picture = Image.fromarray(pixels)
-    grey = picture.convert("L")
+    color = Image.fromarray(pixels)
+    gray = color.convert("L")
     height, width = pixels.shape[:2]
-    header = _header(image) if encoded else {"format": "", "mode": "", "jpeg_quality": np.nan}
+    header = _header(file) if file else {"format": "", "mode": "", "jpeg_quality": np.nan}
     return {
-        "file_hash": hashlib.blake2b(image, digest_size=16).digest() if encoded else b"",
+        "file_hash": hashlib.blake2b(file, digest_size=16).digest() if file else b"",
         "pixel_hash": hashlib.blake2b(shape + pixels.tobytes(), digest_size=16).digest(),
         "thumbs": cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA),
-        "greys": np.asarray(grey.resize((THUMB, THUMB), Image.Resampling.LANCZOS)),
+        "grays": np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.LANCZOS)),
         "format": header["format"],
         "mode": header["mode"],
         "values": {
             "width": width,
             "height": height,
             "aspect ratio": width / height,
-            "file size": len(image) if encoded else np.nan,
+            "file size": len(file) if file else np.nan,
             "JPEG quality": header["jpeg_quality"],
-            "sharpness": sharpness(np.asarray(grey)),
+            "sharpness": sharpness(np.asarray(gray)),
         },
-        "raw_quality": quality.measure(picture),
+        "raw_quality": quality.measure(color),
     }
 
 
 def _header(data: bytes) -> dict:
     with Image.open(io.BytesIO(data)) as image:
-        tables = getattr(image, "quantization", None)
-        value = jpeg_quality(tables[0]) if tables and 0 in tables else np.nan
+        tables = image.quantization if isinstance(image, JpegImageFile) else {}
+        value = jpeg_quality(tables[0]) if 0 in tables else np.nan
         return {"format": image.format, "mode": image.mode, "jpeg_quality": value}
 
 
@@ -192,24 +199,27 @@ def _pixels(image: bytes | np.ndarray, name: str) -> np.ndarray:
     if isinstance(image, bytes):
         return decode_image(image, name)
     if image.ndim != 3 or image.shape[-1] not in (1, 3):
-        raise DataError(f"{name}: of shape {image.shape}; only pictures [H, W, 1 or 3] are checked")
+        raise DataError(f"{name}: shape {image.shape}; the audit takes images [H, W, 1 or 3]")
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
 
 
-def _columns(rows: list[dict]) -> dict:
-    """Rows -> arrays by column."""
-    columns = {key: [row[key] for row in rows] for key in rows[0]}
-    for key in ("values", "raw_quality"):
-        numbers = columns[key]
-        columns[key] = {name: np.array([n[name] for n in numbers], float) for name in numbers[0]}
-    # Objects: as bytes, numpy would cut the zeros off a hash's end.
-    for key in ("file_hash", "pixel_hash"):
-        columns[key] = np.array(columns[key], object)
-    return {key: np.array(c) if isinstance(c, list) else c for key, c in columns.items()}
+def _columns(rows: list[dict]) -> dict[str, Any]:
+    """Converts rows to arrays by column."""
+    columns: dict[str, Any] = {}
+    for key in rows[0]:
+        values = [row[key] for row in rows]
+        if key in ("values", "raw_quality"):
+            columns[key] = {name: np.array([v[name] for v in values], float) for name in values[0]}
+        elif key in ("file_hash", "pixel_hash"):
+            # As bytes, NumPy would strip the trailing zeros of a hash.
+            columns[key] = np.array(values, object)
+        else:
+            columns[key] = np.array(values)
+    return columns
 
 
 def _on_all_cores(function: Callable, items: list, chunk: int = 64) -> Iterable:
-    """Results in order. Threads: decoding and resizing release the GIL."""
+    """Yields results in order, computed in threads: decoding and resizing release the GIL."""
     chunks = [items[i : i + chunk] for i in range(0, len(items), chunk)]
     with (
         concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool,

@@ -1,7 +1,7 @@
-"""How well one property alone tells the classes apart: held-out balanced accuracy, tested exactly.
+"""How well one property alone separates the classes: held-out balanced accuracy and exact p-values.
 
-The classifier is the simplest there is, Bayes' rule on a histogram with all classes taken as
-equally frequent. It needs nothing but counts, so that thousands of permutations cost seconds.
+The classifier is Bayes' rule on a histogram, with equal priors for all classes. It needs only
+counts, so thousands of permutations take seconds.
 """
 
 from typing import NamedTuple
@@ -10,16 +10,16 @@ import numpy as np
 
 FOLDS = 5
 BINS = 16
-# Weight of a bin's share among all examples in the share that it has within a class, in examples.
+# Pseudo-count, in examples, that pulls a class's histogram towards that of all examples.
 _PRIOR = 2.0
 
 
 class Binned(NamedTuple):
-    """A property of N examples, cut into R bins.
+    """A property of N examples, divided into R bins.
 
     Attributes:
-      bins: int `[N]`.
-      smoother: `[R, R]`, what a bin's count takes from its neighbours' before the rule is made.
+      bins: int `[N]`, bin of each example.
+      smoother: `[R, R]`, weights by which the counts of neighboring bins are added to a bin's own.
     """
 
     bins: np.ndarray
@@ -27,11 +27,11 @@ class Binned(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Of P properties and K classes.
+    """Scores of P properties on K classes.
 
     Attributes:
-      overall: `[P]`, balanced accuracy of telling all classes apart; the baseline is 1 / K.
-      by_class: `[P, K]`, balanced accuracy of telling a class from all others; the baseline is 1/2.
+      overall: `[P]`, balanced accuracy of separating all classes; the baseline is 1 / K.
+      by_class: `[P, K]`, balanced accuracy of each class against all others; the baseline is 1/2.
     """
 
     overall: np.ndarray
@@ -42,9 +42,10 @@ class Tested(NamedTuple):
     """Scores with permutation p-values (Phipson & Smyth 2010: (b + 1) / (m + 1)).
 
     Attributes:
-      scores: of the true labels.
-      p_overall: `[P]`.
-      p_by_class: `[P, K]`, each already corrected for the K classes (Westfall & Young's maxT).
+      scores: scores on the true labels.
+      p_overall: `[P]`, p-values of `scores.overall`.
+      p_by_class: `[P, K]`, p-values of `scores.by_class`, corrected for the K classes (Westfall &
+        Young's maxT).
     """
 
     scores: Scores
@@ -53,11 +54,11 @@ class Tested(NamedTuple):
 
 
 def bin_ordered(values: np.ndarray, most: int = BINS) -> Binned:
-    """Bins of about equal counts; missing values (NaN) have one of their own.
+    """Divides values into bins of about equal counts, with an extra bin for missing values.
 
     Args:
-      values: float `[N]`.
-      most: number of bins of the values that are there.
+      values: float `[N]`; NaN is missing.
+      most: largest number of bins, without the extra one.
     """
     there = np.isfinite(values)
     distinct = np.unique(values[there])
@@ -73,10 +74,10 @@ def bin_ordered(values: np.ndarray, most: int = BINS) -> Binned:
 
 
 def bin_circular(degrees: np.ndarray, bins: int = BINS) -> Binned:
-    """Equal arcs of a circle, of which the last is the neighbour of the first, and one bin of NaN.
+    """Divides angles into equal arcs of a circle, with an extra bin for missing values.
 
     Args:
-      degrees: float `[N]`, from 0 to below 360.
+      degrees: float `[N]` in [0, 360); NaN is missing.
       bins: number of arcs.
     """
     there = np.isfinite(degrees)
@@ -87,11 +88,11 @@ def bin_circular(degrees: np.ndarray, bins: int = BINS) -> Binned:
 
 
 def bin_categories(values: np.ndarray, most: int = 2 * BINS) -> Binned:
-    """A bin for each of the most frequent values, and one for all others.
+    """Makes a bin for each of the most frequent values, and one for all others.
 
     Args:
       values: `[N]` of any sortable type.
-      most: number of bins.
+      most: largest number of bins.
     """
     _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
     rank = np.empty(len(counts), int)
@@ -103,15 +104,15 @@ def bin_categories(values: np.ndarray, most: int = 2 * BINS) -> Binned:
 def test(properties: list[Binned], targets: np.ndarray, permutations: int, seed: int) -> Tested:
     """Tests P properties against the labels of N examples.
 
-    The folds spread every class evenly. A permutation exchanges examples within folds, for all
-    properties alike, so every statistic is exact under the hypothesis that a property has nothing
-    to do with the labels, however unbalanced the classes.
+    The folds are stratified. A permutation exchanges examples within folds, in the same way for all
+    properties, so the p-values are exact under the hypothesis that a property is independent of the
+    labels, however unbalanced the classes are.
 
     Args:
-      properties: of the same N examples.
-      targets: bool `[N, K]`; every class has members and is not everything.
-      permutations: their number m; no p-value is below 1 / (m + 1).
-      seed: of folds and permutations.
+      properties: P properties of the same N examples.
+      targets: bool `[N, K]`, the labels; every class has members and non-members.
+      permutations: number of permutations m; no p-value is below 1 / (m + 1).
+      seed: seed of folds and permutations.
     """
     rng = np.random.default_rng(seed)
     table = _Tables(properties, targets, _folds(targets, rng))
@@ -129,7 +130,7 @@ def test(properties: list[Binned], targets: np.ndarray, permutations: int, seed:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """p-values `[M]` corrected for their number (Holm 1979), so that alpha is family-wise."""
+    """Corrects p-values `[M]` for the family-wise error rate (Holm 1979)."""
     order = np.argsort(p, kind="stable")
     scaled = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     corrected = np.empty(len(p))
@@ -138,21 +139,22 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def _folds(targets: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A fold `[N]` for each example: those of equal labels are dealt out in turn."""
+    """Assigns each example to a fold, int `[N]`: examples with equal labels go to folds in turn."""
     shuffled = rng.permutation(len(targets))
-    _, alike = np.unique(targets[shuffled], axis=0, return_inverse=True)
+    _, labels = np.unique(targets[shuffled], axis=0, return_inverse=True)
+    order = np.argsort(labels.reshape(-1), kind="stable")
     folds = np.empty(len(targets), int)
-    folds[shuffled[np.argsort(alike.reshape(-1), kind="stable")]] = np.arange(len(targets)) % FOLDS
+    folds[shuffled[order]] = np.arange(len(targets)) % FOLDS
     return folds
 
 
 class _Tables:
-    """Counts of (property, fold, bin, class), and the scores that follow from them."""
+    """Counts by (property, fold, bin, class), and the scores computed from them."""
 
     def __init__(self, properties: list[Binned], targets: np.ndarray, folds: np.ndarray):
         self._count, self._classes = len(properties), targets.shape[1]
         self._rows = max(len(p.smoother) for p in properties)
-        # `[P, R, R]`: bins that a property does not have stay empty.
+        # `[P, 1, R, R]`: bins that a property lacks stay empty.
         self._smoother = np.zeros((self._count, 1, self._rows, self._rows))
         for i, p in enumerate(properties):
             self._smoother[i, 0, : len(p.smoother), : len(p.smoother)] = p.smoother
@@ -164,37 +166,42 @@ class _Tables:
         self._members = targets.sum(0)
         self._total = len(targets)
         self._fold_members = [np.flatnonzero(folds == f) for f in range(FOLDS)]
-        # Examples and class members by fold and bin: the first do not change by permutation.
+        # The number of examples by fold and bin does not change in a permutation.
         self._examples = self._table(np.bincount(self._cells.ravel(), minlength=self._size()), 1)
 
     def permute(self, rng: np.random.Generator) -> np.ndarray:
-        """An order `[N]` that keeps every example in its fold."""
+        """Returns a random order `[N]` that keeps every example in its fold."""
         order = np.empty(self._total, int)
         for members in self._fold_members:
             order[members] = rng.permutation(members)
         return order
 
     def null_spread(self) -> np.ndarray:
-        """`[K]`, to which the spread of `by_class` is proportional when there is no relation."""
+        """Returns `[K]`, proportional to the standard deviation of `by_class` by chance."""
         return np.sqrt(1 / self._members + 1 / (self._total - self._members)) / 2
 
     def scores(self, order: np.ndarray) -> Scores:
-        """Scores when example i has the properties of example `order[i]`."""
+        """Returns the scores if example i had the properties of example `order[i]`."""
         cells = self._cells[:, order[self._example]] * self._classes + self._class
         counts = np.bincount(cells.ravel(), minlength=self._size() * self._classes)
         inside = self._table(counts, self._classes)
         within, others = self._shares(inside), self._shares(self._examples - inside)
         # Each class against all others.
-        yes = within > others
-        hit = (inside * yes).sum((1, 2)) / self._members
-        false = ((self._examples - inside) * yes).sum((1, 2)) / (self._total - self._members)
+        predicted = within > others
+        recall = (inside * predicted).sum((1, 2)) / self._members
+        outside = self._total - self._members
+        false_positives = ((self._examples - inside) * predicted).sum((1, 2)) / outside
         # All classes against each other.
         chosen = within.argmax(-1)[..., None] == np.arange(self._classes)
         overall = ((inside * chosen).sum((1, 2)) / self._members).mean(-1)
-        return Scores(overall, (hit + 1 - false) / 2)
+        return Scores(overall, (recall + 1 - false_positives) / 2)
 
     def _shares(self, inside: np.ndarray) -> np.ndarray:
-        """Of held-out counts `[P, F, R, K]`: each bin's share in its class in the other folds."""
+        """Returns the share of each bin in its class, estimated for a fold on the other folds.
+
+        Args:
+          inside: counts by property, fold, bin and class, `[P, F, R, K]`.
+        """
         train = inside.sum(1, keepdims=True) - inside
         prior = self._examples.sum(1, keepdims=True) / self._total
         smooth = self._smoother @ train

@@ -1,8 +1,9 @@
-"""Shortcuts: simple properties that give the label away, as the weather gave away the tanks.
+"""Shortcuts: simple properties that give the label away.
 
-Honest pictures differ in such properties too: planes hang in blue sky. So a property is reported
-when it predicts the label better than chance would (a permutation test, corrected by Holm) *and*
-better than it does for honest classes, of which the 45 pairs of CIFAR-10's classes are the measure.
+Properties differ between real classes too: photos of planes show a blue sky. So a property is
+reported if it predicts the label better than chance (a permutation test with Holm's correction)
+*and* clearly better than it predicts real classes, for which the 45 pairs of CIFAR-10's classes are
+the reference.
 """
 
 import dataclasses
@@ -11,23 +12,23 @@ import os
 import numpy as np
 
 from imgcls.audit import separability
-from imgcls.audit.properties import colours
-from imgcls.audit.reading import Pictures
+from imgcls.audit.properties import colors
+from imgcls.audit.reading import ImageTable
 from imgcls.audit.separability import Binned
 from imgcls.data.table.table import SPLITS
 
 ALPHA = 0.01  # family-wise
 PERMUTATIONS = 4999
-# Classes with fewer pictures are left out.
+# Classes with fewer images are not tested.
 MIN_EXAMPLES = 10
-# More pictures than these add nothing but time; a sample is tested.
+# Of more images, a random sample of this size is tested.
 MAX_EXAMPLES = 20_000
-# Metadata with more different values than this share of the pictures is a name, not a property.
+# Texts with more distinct values than this share of the images identify images.
 _MAX_DISTINCT = 0.2
 
-# From which skill on a property tells two classes apart suspiciously well. Skill is 0 at chance and
-# 1 without an error: (balanced accuracy - 1/K) / (1 - 1/K). Behind each the highest among the 45
-# pairs of CIFAR-10's classes, 2,000 pictures each.
+# The skill from which on a property separates two classes suspiciously well. Skill is 0 at chance
+# and 1 without errors: (balanced accuracy - 1/K) / (1 - 1/K). The comments hold the highest skill
+# among the 45 pairs of CIFAR-10's classes, 2,000 images per pair. The names are keys of audit.json.
 BOUNDS = {
     "brightness": 0.45,  # 0.39
     "saturation": 0.45,  # 0.35
@@ -40,21 +41,21 @@ BOUNDS = {
     "height": 0.4,
     "aspect ratio": 0.4,
 }
-# What has nothing to do with what a picture shows: JPEG quality, format, folder, metadata.
+# For properties that do not depend on what an image shows: JPEG quality, format, folder, metadata.
 _OTHER_BOUND = 0.25
-# A skill of this share of its bound is worth a note.
+# From this share of the bound on, a skill gives a note.
 WEAK = 0.75
 
 
 @dataclasses.dataclass(frozen=True)
 class Property:
-    """A property of N pictures.
+    """A property of N images.
 
     Attributes:
-      name: for people.
-      values: float `[N]` (NaN where there is none), or text `[N]`; to be shown.
-      binned: the same, cut into bins.
-      unit: of the values, for people.
+      name: name of the property.
+      values: float `[N]` (NaN is missing) or text `[N]`, for display.
+      binned: the same values in bins, for the test.
+      unit: unit of the values; '' if there is none.
     """
 
     name: str
@@ -68,13 +69,13 @@ class Shortcut:
     """How well one property alone predicts the label.
 
     Attributes:
-      property: its name.
-      target: the class that it tells from all others, or '' where it tells all K apart.
+      property: name of the property.
+      target: the class that is separated from all others; '' for all K classes from each other.
       score: balanced accuracy on held-out folds.
-      baseline: of a property that says nothing, 1 / K (1/2 for one class).
+      baseline: balanced accuracy by chance, 1 / K (1/2 for one class).
       skill: (score - baseline) / (1 - baseline).
-      bound: of the skill, from which on it is strong.
-      p, p_adjusted: by permutation, and corrected for the number of tests.
+      bound: the skill from which on a shortcut is strong.
+      p, p_adjusted: p-value of the permutation test, and the same with Holm's correction.
       level: 'strong', 'weak' or 'none'.
     """
 
@@ -91,16 +92,17 @@ class Shortcut:
 
 @dataclasses.dataclass(frozen=True)
 class Shortcuts:
-    """All tests, strongest first, what was tested, and what could not be.
+    """Results of all tests.
 
     Attributes:
-      tests: of every property on all classes, and on the class that it gives away most.
-      properties: by name.
-      skipped: names of classes with too few pictures to be tested.
-      constant: names of properties that are the same everywhere.
-      examples: number of pictures tested.
-      folders_are_classes: every class has a folder of its own, though not of its name, so that
-        folders can't be tested.
+      tests: for every property a test on all classes and one on the class that it predicts best,
+        strongest first.
+      properties: the properties by name.
+      skipped: names of the classes with too few images to be tested.
+      constant: names of the properties that are the same in all images.
+      examples: number of images tested.
+      folders_are_classes: whether each class has a folder of its own under a different name, so
+        that folders can't be tested.
     """
 
     tests: list[Shortcut]
@@ -111,21 +113,21 @@ class Shortcuts:
     folders_are_classes: bool
 
 
-def find_shortcuts(pictures: Pictures, seed: int, permutations: int = PERMUTATIONS) -> Shortcuts:
+def find_shortcuts(images: ImageTable, seed: int, permutations: int = PERMUTATIONS) -> Shortcuts:
     """Tests every property against the labels.
 
     Args:
-      pictures: what was read.
-      seed: of folds and permutations.
-      permutations: their number; p-values are not below 1 / (permutations + 1).
+      images: measured images.
+      seed: seed of the sample, the folds and the permutations.
+      permutations: number of permutations; no p-value is below 1 / (permutations + 1).
     """
-    all_properties = list_properties(pictures)
-    own_folders = not pictures.multi_label and _one_to_one(_folders(pictures), pictures.labels)
+    all_properties = list_properties(images)
+    own_folders = not images.multi_label and _one_to_one(_folders(images), images.labels)
     if own_folders:
         all_properties = [p for p in all_properties if p.name != "folder"]
     varying = [p for p in all_properties if len(np.unique(p.binned.bins)) > 1]
     constant = [p.name for p in all_properties if len(np.unique(p.binned.bins)) == 1]
-    targets, names = pictures.targets(), np.array(pictures.class_names, object)
+    targets, names = images.targets(), np.array(images.class_names, object)
     rows = np.arange(len(targets))
     if len(rows) > MAX_EXAMPLES:
         rng = np.random.default_rng(seed)
@@ -133,25 +135,25 @@ def find_shortcuts(pictures: Pictures, seed: int, permutations: int = PERMUTATIO
     members = targets[rows].sum(0)
     usable = (members >= MIN_EXAMPLES) & (len(rows) - members >= MIN_EXAMPLES)
     skipped = list(names[~usable & (members > 0)])
-    if not pictures.multi_label:
+    if not images.multi_label:
         rows = rows[targets[np.ix_(rows, usable)].any(1)]
-    enough = usable.sum() >= (1 if pictures.multi_label else 2)
+    enough = usable.sum() >= (1 if images.multi_label else 2)
     properties = {p.name: p for p in all_properties}
     if not enough or not varying:
         return Shortcuts([], properties, skipped, constant, 0, own_folders)
     cut = [Binned(p.binned.bins[rows], p.binned.smoother) for p in varying]
     tested = separability.test(cut, targets[np.ix_(rows, usable)], permutations, seed)
-    tests = _grade(varying, tested, names[usable], pictures.multi_label)
+    tests = _grade(varying, tested, names[usable], images.multi_label)
     return Shortcuts(tests, properties, skipped, constant, len(rows), own_folders)
 
 
-def list_properties(pictures: Pictures) -> list[Property]:
-    """All that is known of the pictures beside their labels and what they show."""
-    light = colours(pictures.thumbs)
+def list_properties(images: ImageTable) -> list[Property]:
+    """Returns all properties of the images, from pixels, files, folders and metadata."""
+    light = colors(images.thumbs)
     border = light.pop("border")
     units = {"hue": "degrees", "width": "pixels", "height": "pixels", "file size": "bytes"}
     numbers = {name: light[name] for name in ("brightness", "contrast", "saturation")}
-    numbers |= pictures.values
+    numbers |= images.values
     found = [
         Property(name, values, separability.bin_ordered(values), units.get(name, ""))
         for name, values in numbers.items()
@@ -159,34 +161,34 @@ def list_properties(pictures: Pictures) -> list[Property]:
     found.append(
         Property("hue", light["hue"], separability.bin_circular(light["hue"]), units["hue"])
     )
-    # Dark, middle and bright in each channel.
+    # Three levels in each channel.
     thirds = [np.searchsorted(np.quantile(c, [1 / 3, 2 / 3]), c) for c in border.T]
     cells = separability.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
     found.append(Property("border colour", border.mean(1), cells))
-    pairs = zip(pictures.format, pictures.mode, strict=True)
+    pairs = zip(images.format, images.mode, strict=True)
     texts = {"file format": np.array([f"{form} {mode}".strip() for form, mode in pairs])}
-    texts |= {"folder": _folders(pictures)} | _metadata(pictures)
+    texts |= {"folder": _folders(images)} | _metadata(images)
     return found + [
         Property(name, values, separability.bin_categories(values))
         for name, values in texts.items()
     ]
 
 
-def _folders(pictures: Pictures) -> np.ndarray:
-    """The folder of each picture, without those that say its class or split: text `[N]`."""
-    known = {*pictures.class_names, *SPLITS, *pictures.splits}
-    parts = [os.path.dirname(name).split("/") for name in pictures.names]
+def _folders(images: ImageTable) -> np.ndarray:
+    """Returns each image's folder without parts that name a class or split: text `[N]`."""
+    known = {*images.class_names, *SPLITS, *images.splits}
+    parts = [os.path.dirname(name).split("/") for name in images.names]
     folders = np.array(["/".join(p for p in path if p not in known) for path in parts])
     common = os.path.commonpath([f or "." for f in folders]) if len(set(folders)) > 1 else ""
     folders = np.array([f.removeprefix(common).strip("/") for f in folders])
     return folders if _is_property(folders) else np.full(len(folders), "")
 
 
-def _metadata(pictures: Pictures) -> dict[str, np.ndarray]:
-    """Group and metadata by key, where few enough values occur: text `[N]`."""
+def _metadata(images: ImageTable) -> dict[str, np.ndarray]:
+    """Returns group and metadata by key, text `[N]`, of the keys with few distinct values."""
     rows = [
         {"group": group, **metadata}
-        for group, metadata in zip(pictures.groups, pictures.metadata, strict=True)
+        for group, metadata in zip(images.groups, images.metadata, strict=True)
     ]
     keys = {key for row in rows for key, value in row.items() if np.isscalar(value)}
     texts = {key: np.array([str(row.get(key, "")) for row in rows]) for key in sorted(keys)}
@@ -205,18 +207,18 @@ def _one_to_one(folders: np.ndarray, labels: np.ndarray) -> bool:
 def _grade(
     properties: list[Property], tested: separability.Tested, names: np.ndarray, multi_label: bool
 ) -> list[Shortcut]:
-    """Scores and p-values -> levels."""
+    """Converts scores and p-values to shortcuts with levels, strongest first."""
     classes = len(names)
     rows = []
     for i, prop in enumerate(properties):
         bound = BOUNDS.get(prop.name, _OTHER_BOUND)
         if not multi_label:
-            # Among more classes honest properties tell less; CIFAR-10's ten stay below half of it.
+            # With more classes real classes give less skill; CIFAR-10's ten stay below half of it.
             all_bound = bound / np.sqrt(classes - 1)
             score, p = tested.scores.overall[i], tested.p_overall[i]
             rows.append((prop.name, "", score, 1 / classes, all_bound, p))
         if multi_label or classes > 2:
-            # The class that it gives away most.
+            # The class that the property predicts best.
             c = np.lexsort((-tested.scores.by_class[i], tested.p_by_class[i]))[0]
             score, p = tested.scores.by_class[i, c], tested.p_by_class[i, c]
             rows.append((prop.name, str(names[c]), score, 0.5, bound, p))
@@ -227,8 +229,18 @@ def _grade(
         level = "none"
         if corrected <= ALPHA and skill >= WEAK * bound:
             level = "strong" if skill >= bound else "weak"
-        numbers = map(float, (score, baseline, skill, bound, p, corrected))
-        found.append(Shortcut(name, target, *numbers, level))
-    return sorted(
-        found, key=lambda t: ({"strong": 0, "weak": 1}.get(t.level, 2), -t.skill / t.bound)
-    )
+        found.append(
+            Shortcut(
+                property=name,
+                target=target,
+                score=float(score),
+                baseline=float(baseline),
+                skill=float(skill),
+                bound=float(bound),
+                p=float(p),
+                p_adjusted=float(corrected),
+                level=level,
+            )
+        )
+    levels = ("strong", "weak", "none")
+    return sorted(found, key=lambda test: (levels.index(test.level), -test.skill / test.bound))

@@ -166,7 +166,7 @@ H100_NODE = Machine("node of 8 H100 SXM", 989e12, 25e9, {1: 18, 2: 18, 4: 18, 8:
 
 
 @dataclasses.dataclass(frozen=True)
-class Prediction:
+class StepEstimate:
     """Of one step; the pairs are (nothing overlaps, all that can overlap does).
 
     Attributes:
@@ -182,14 +182,14 @@ class Prediction:
     images_per_second: tuple[float, float]
 
 
-def predict(
+def estimate_step(
     machine: Machine,
     chips: int,
     batch: float,
     flops_per_image: float,
     gradient_bytes: int,
     share: float,
-) -> Prediction:
+) -> StepEstimate:
     """Data-parallel training from arithmetic and bytes alone: no latency, no input, no stragglers.
 
     Args:
@@ -206,7 +206,7 @@ def predict(
     # The backward pass is two thirds of the arithmetic; gradients are there only as it goes on.
     steps = compute + sync, compute / 3 + max(compute * 2 / 3, sync)
     efficiency = tuple(compute / step for step in steps)
-    return Prediction(compute, sync, efficiency, tuple(chips * batch / step for step in steps))
+    return StepEstimate(compute, sync, efficiency, tuple(chips * batch / step for step in steps))
 
 
 def _parse(hlo_text: str) -> tuple[dict[str, list[str]], str | None]:

@@ -41,7 +41,7 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
-def create_parser(name: str, description: str) -> argparse.ArgumentParser:
+def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """The parser of `python -m imgcls.NAME`; its help shows the description as it is written."""
     return argparse.ArgumentParser(
         prog=f"python -m imgcls.{name}",

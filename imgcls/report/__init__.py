@@ -1,5 +1,6 @@
 """One HTML file about a trained model: `python -m imgcls.report`.
 
-results.py reads what the model answers, tables.py and charts.py show it as numbers and curves,
-gallery.py as pictures; `templates/report.html` lays them out.
+`results` computes predictions, calibration and metrics. `tables`, `charts` and `gallery` turn them
+into rows, curves and images with heat maps, which `templates/report.html` lays out. `html` renders
+templates, also for `imgcls.audit`.
 """

@@ -1,21 +1,22 @@
-"""Write a report: `python -m imgcls.report --workdir=/tmp/digits`.
+"""Write a report about a trained model: `python -m imgcls.report --workdir=/tmp/digits`.
 
-One HTML file, `report/report.html` of the workdir, that opens from disk without a network: metrics
-with intervals, classes, confusion, curves, calibration, mistakes and doubts with heat maps of where
-the model looked. Temperature (and thresholds, for multi-label) are fitted on the validation split,
-where the data has one, and kept in the checkpoint for `predict`.
+The report is one HTML file, `report/report.html` in the workdir, that opens from disk without a
+network. It has metrics with intervals, per-class metrics, the confusion matrix, curves,
+calibration, and images with heat maps of what the model looked at. A temperature (and thresholds
+for multi-label models) is fitted on the validation split, if the data has one, and saved in the
+checkpoint for `predict`.
 
-Of other data of the same classes: `--config.data.source=folder:/new/pictures`.
+Other data with the same classes: `--config.data.source=folder:/new/images`.
 """
 
 import argparse
 import contextlib
 import datetime
 import math
-import pathlib
 
 import jax
 import numpy as np
+from etils import epath
 
 from imgcls.core import cli, errors
 from imgcls.core import config as config_lib
@@ -23,23 +24,23 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path, replace_bytes
 from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.sources.subset import Subset
-from imgcls.evaluate.calibration import PLAIN
 from imgcls.evaluate.evaluators.embedding_map import project
 from imgcls.evaluate.features import FeatureReader
-from imgcls.evaluate.summary import precision_recall, reliability, summarize
+from imgcls.evaluate.summary import precision_recall, reliability
 from imgcls.report import charts, gallery, html, tables
-from imgcls.report.results import Results, class_counts, read_results
+from imgcls.report.results import Results, count_by_split, read_results
 from imgcls.runs.load import latest_checkpoint, place_of
 from imgcls.runs.trained import Trained, check_classifies, load_trained
 
-# Dots on the map of features, and the fewest that make one.
+# Smallest and largest number of dots on the map of features.
 DOTS = (10, 1000)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> checkpoint -> page."""
+    """Evaluates the checkpoint and writes the report; returns the exit code."""
     args, overrides = _parse(argv)
-    trained, checkpoint = load_trained(args.workdir), latest_checkpoint(args.workdir)
+    checkpoint = latest_checkpoint(args.workdir)
+    trained = load_trained(str(checkpoint))
     check_classifies(trained, args.workdir)
     settings = config_lib.to_json(trained.config)
     _override(trained, overrides)
@@ -49,51 +50,75 @@ def main(argv: list[str] | None = None) -> int:
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, str(checkpoint), args.split, args.calibrate_on)
-    if chosen := results.calibration.split:
-        print(f"calibrated on {chosen}: temperature {results.calibration.temperature:.4g}")
-    values = _values(results, workdir, args.examples)
-    page = html.render("report.html", step=checkpoint.name, settings=settings, **values)
+    if split := results.calibration.split:
+        print(f"calibrated on {split}: temperature {results.calibration.temperature:.4g}")
+    groups = gallery.show(results, gallery.choose(results, args.examples))
+    page = html.render(
+        "report.html",
+        run=workdir.name,
+        step=checkpoint.name,
+        settings=settings,
+        results=results,
+        groups=groups,
+        heat_maps=any(image["heat"] for group in groups for image in group["images"]),
+        **_model_values(trained),
+        **_data_values(results),
+        **_history_values(workdir),
+        **_metric_values(results),
+    )
     with _writing(out):
-        # File names are bytes, and need not be text.
+        # File names are bytes and may not be valid text.
         replace_bytes(out, page.encode(errors="replace"))
     print(out)
     return 0
 
 
-def _values(results: Results, workdir: pathlib.Path, examples: int) -> dict:
-    """What the template shows."""
-    config, info = results.trained.config, results.trained.info
-    history, ended = tables.read_history(workdir)
-    groups = gallery.show(results, gallery.choose(results, examples))
-    counts = class_counts(config, results)
+def _model_values(trained: Trained) -> dict:
+    """Returns what the template shows of the model and its config."""
     return {
-        "results": results,
-        "run": workdir.name,
-        "model": config.model.name,
-        "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(results.trained.params)),
-        "info": info,
-        "ended": ended and datetime.datetime.fromtimestamp(ended, datetime.UTC),
-        "data": config.data,
-        "objective": config.objective.name,
+        "model": trained.config.model.name,
+        "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(trained.params)),
+        "objective": trained.config.objective.name,
+        "data": trained.config.data,
+        "info": trained.info,
+    }
+
+
+def _data_values(results: Results) -> dict:
+    """Returns what the template shows of the splits."""
+    counts = count_by_split(results)
+    return {
         "splits": tables.split_rows(results, counts),
         "counts": counts if len(results.class_names) <= tables.MATRIX else {},
+    }
+
+
+def _history_values(workdir: epath.Path) -> dict:
+    """Returns what the template shows of the training run."""
+    history, ended = tables.read_history(workdir)
+    return {
+        "history": {chart: charts.curves(found, chart) for chart, found in history.items()},
+        "ended": ended and datetime.datetime.fromtimestamp(ended, datetime.UTC),
+    }
+
+
+def _metric_values(results: Results) -> dict:
+    """Returns what the template shows of the predictions."""
+    return {
         "matrix": tables.MATRIX,
         "named": charts.NAMED,
-        "history": {what: charts.curves(found, what) for what, found in history.items()},
         "metrics": tables.metric_rows(results),
         "classes": tables.class_rows(results),
         "confusion": tables.confusion_rows(results),
         "pairs": tables.confused_pairs(results),
         "precision_recall": _precision_recall(results),
         "reliability": _reliability(results),
-        "groups": groups,
-        "heat_maps": any(picture["heat"] for group in groups for picture in group["pictures"]),
         "embedding": _embedding(results),
     }
 
 
 def _precision_recall(results: Results) -> str | None:
-    """The curves of all classes or, of many, of those with the lowest average precision."""
+    """Draws the curves of all classes, or of those with the lowest average precision."""
     found = precision_recall(results.predictions)
     rows = {row["name"]: row["average_precision"] for row in results.summary.classes}
     if len(found) > charts.NAMED:
@@ -103,28 +128,27 @@ def _precision_recall(results: Results) -> str | None:
 
 
 def _reliability(results: Results) -> list[dict]:
-    """`{title, ece, chart}` before and, where there is one, after the calibration."""
-    before = summarize(results.plain, PLAIN, bootstrap=0).metrics["ece"]
-    kinds = [("As trained", results.plain, before)]
+    """Returns `{title, ece, chart}` before calibration and, if there is one, after it."""
+    kinds = [("As trained", results.plain)]
     if results.calibration.temperature != 1:
         title = f"At temperature {results.calibration.temperature:.3f}"
-        kinds.append((title, results.predictions, results.summary.metrics["ece"]))
-    return [
-        {
-            "title": title,
-            "ece": ece,
-            "chart": charts.reliability(reliability(predictions), results.multi_label),
-        }
-        for title, predictions, ece in kinds
-    ]
+        kinds.append((title, results.predictions))
+    found = []
+    for title, predictions in kinds:
+        bins = confidence, accuracy, count = reliability(predictions)
+        # Guo et al. 2017, arXiv:1706.04599, equation 3.
+        ece = float(np.average(np.abs(accuracy - confidence), weights=count))
+        chart = charts.reliability(bins, results.multi_label)
+        found.append({"title": title, "ece": ece, "chart": chart})
+    return found
 
 
 def _embedding(results: Results) -> str | None:
-    """The map of features by t-SNE; a dot of several labels has the colour of the rarest."""
+    """Draws a t-SNE map of the features; the color of an example is that of its rarest label."""
     labels, trained, config = results.predictions.labels, results.trained, results.trained.config
     rarest = labels
     if results.multi_label:
-        # Those without a label are left out.
+        # Examples without a label are left out.
         frequency = np.where(labels > 0, labels.sum(0), np.inf)
         rarest = np.where(labels.any(1), frequency.argmin(1), -1)
     kept = np.flatnonzero(rarest >= 0)
@@ -140,36 +164,48 @@ def _embedding(results: Results) -> str | None:
 
 
 def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Returns the flags, and overrides of the config."""
     parser = cli.create_parser("report", __doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
-    parser.add_argument("--split", default="test", help="that is judged (%(default)s)")
-    parser.add_argument("--calibrate_on", metavar="SPLIT", help="another split (val, if there)")
-    parser.add_argument("--out", metavar="FILE", help="in place of DIR/report/report.html")
-    parser.add_argument(
-        "--examples", type=int, default=24, metavar="N", help="pictures of each kind (%(default)s)"
+    add = parser.add_argument
+    add("--workdir", required=True, metavar="DIR", help="a workdir, or one of its checkpoints")
+    add("--split", default="test", help="split to evaluate (default: %(default)s)")
+    add(
+        "--calibrate_on",
+        metavar="SPLIT",
+        help="split to calibrate on (default: val if the data has it)",
     )
-    parser.add_argument("--batch_size", type=int, metavar="B", help="in place of the training's")
+    add("--out", metavar="FILE", help="output file (default: DIR/report/report.html)")
+    add(
+        "--examples",
+        type=int,
+        default=24,
+        metavar="N",
+        help="images of each kind (default: %(default)s)",
+    )
+    add("--batch_size", type=int, metavar="B", help="batch size (default: that of training)")
     args, overrides = parser.parse_known_args(argv)
     for name in ("examples", "batch_size"):
-        value = getattr(args, name)
+        value = vars(args)[name]
         if value is not None and value < 1:
             raise ConfigError(f"--{name}={value}: must be 1 or more")
     return args, overrides
 
 
 def _override(trained: Trained, overrides: list[str]) -> None:
+    """Overrides keys of `config.data`; raises a ConfigError for other keys."""
     before = trained.config.copy_and_resolve_references()
     config_lib.override(trained.config, overrides)
     for key in config_lib.changed_keys(before, trained.config):
         if not key.startswith("data."):
             raise ConfigError(
-                f"config.{key}: is the checkpoint's own and can't be changed; override keys of "
-                "config.data"
+                f"config.{key}: is fixed by the checkpoint; only keys of config.data can be "
+                "overridden"
             )
 
 
 @contextlib.contextmanager
-def _writing(path: pathlib.Path):
+def _writing(path: epath.Path):
+    """Turns errors of writing the report into a ConfigError."""
     try:
         yield
     except OSError as e:

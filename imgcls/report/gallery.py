@@ -1,4 +1,4 @@
-"""Pictures of a report: mistakes, doubts and hits, each with a heat map."""
+"""Images of a report: mistakes, uncertain and correct predictions, each with a heat map."""
 
 import dataclasses
 import pathlib
@@ -15,13 +15,13 @@ SIDE = 160
 
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """Pictures that are shown together.
+    """Images that are shown together.
 
     Attributes:
-      name: of its anchor.
-      title, note: what they are.
-      rows: int `[n]`, of the predictions.
-      classes: int `[n]`, what the heat explains and the probability is of.
+      name: anchor of the section.
+      title, note: title and explanation of the section.
+      rows: int `[n]`, rows of the predictions.
+      classes: int `[n]`, the class to explain for each row.
     """
 
     name: str
@@ -32,17 +32,17 @@ class Group:
 
 
 def choose(results: Results, count: int) -> list[Group]:
-    """At most `count` pictures of each kind; kinds without any are left out."""
+    """Chooses at most `count` images of each kind; kinds without images are left out."""
     groups = _choose_multi_label(results, count) if results.multi_label else _choose(results, count)
     return [Group(*texts, *chosen) for *texts, chosen in groups if len(chosen[0])]
 
 
 def show(results: Results, groups: list[Group]) -> list[dict]:
-    """The groups for the template: `{name, title, note, pictures}`.
+    """Returns the groups for the template: `{name, title, note, images}`.
 
-    A picture has `image` and `heat` (data URIs), `name` and `short_name`, `said` (the class), its
-    `probability`, `labels`, and whether it is `right`. `heat` is None where it is the same all
-    over, as that of a model whose last map has one cell.
+    An image has `image` and `heat` (data URIs), `name` and `short_name`, `class_name` (the class
+    that is explained) with its `probability`, `labels`, and whether the decision on the class is
+    `correct`. `heat` is None if it is constant, as for a model whose last feature map has one cell.
     """
     reader = create_reader(results.trained.config, results.source, train=False)
     pairs = {pair: None for group in groups for pair in zip(group.rows, group.classes, strict=True)}
@@ -59,53 +59,58 @@ def show(results: Results, groups: list[Group]) -> list[dict]:
             "name": group.name,
             "title": group.title,
             "note": group.note,
-            "pictures": [shown[pair] for pair in zip(group.rows, group.classes, strict=True)],
+            "images": [shown[pair] for pair in zip(group.rows, group.classes, strict=True)],
         }
         for group in groups
     ]
 
 
 def _choose(results: Results, count: int) -> list[tuple]:
-    """Of examples with one class: `(name, title, note, (rows, classes))`."""
-    answers, labels = results.answers, results.predictions.labels
-    sure = results.predictions.scores[np.arange(len(answers)), answers]
-    falling = np.argsort(-sure, kind="stable")
-    right = answers == labels
-    # Of each class the surest, where there are too many classes the surest of all.
-    first_of_class = np.unique(answers[falling][right[falling]], return_index=True)[1]
-    hits = falling[right[falling]][np.sort(first_of_class)[:count]]
-    hits = hits[np.argsort(answers[hits], kind="stable")]
-    mistakes, doubts = falling[~right[falling]][:count], falling[::-1][:count]
+    """Chooses among examples of one class: `(name, title, note, (rows, classes))`."""
+    predicted, labels = results.decisions, results.predictions.labels
+    confidence = results.predictions.scores[np.arange(len(predicted)), predicted]
+    order = np.argsort(-confidence, kind="stable")
+    correct = predicted == labels
+    # The most confident image of each class; with too many classes, the most confident of these.
+    first_of_class = np.unique(predicted[order][correct[order]], return_index=True)[1]
+    hits = order[correct[order]][np.sort(first_of_class)[:count]]
+    hits = hits[np.argsort(predicted[hits], kind="stable")]
+    mistakes, doubts = order[~correct[order]][:count], order[::-1][:count]
     kinds = (
-        ("mistakes", "Most confident mistakes", "Wrong, the surest first.", mistakes),
-        ("doubts", "Least certain", "The most probable class has little probability.", doubts),
-        ("hits", "Right", "The surest of each class.", hits),
+        ("mistakes", "Most confident mistakes", "Sorted by confidence, highest first.", mistakes),
+        ("doubts", "Least confident", "Sorted by confidence, lowest first.", doubts),
+        ("hits", "Correct", "The most confident prediction of each class.", hits),
     )
-    return [(*texts, (rows, answers[rows])) for *texts, rows in kinds]
+    return [(*texts, (rows, predicted[rows])) for *texts, rows in kinds]
 
 
 def _choose_multi_label(results: Results, count: int) -> list[tuple]:
-    """As `_choose`, where an example has any number of classes."""
+    """Does the same as `_choose` for multi-label examples."""
     scores, hot = results.predictions.scores, results.predictions.labels > 0.5
-    said, thresholds = results.answers > 0, results.calibration.thresholds
+    predicted, thresholds = results.decisions > 0, results.calibration.thresholds
     distance = np.abs(scores - (0.5 if thresholds is None else thresholds))
     closest = np.argsort(np.min(distance, axis=1), kind="stable")[:count]
     doubts = closest, np.argmin(distance, axis=1)[closest]
-    false_yes = _best_of_classes(said & ~hot, scores, count)
-    false_no = _best_of_classes(hot & ~said, -scores, count)
-    hits = _best_of_classes(hot & said, scores, count)
+    false_positives = _best_of_classes(predicted & ~hot, scores, count)
+    false_negatives = _best_of_classes(hot & ~predicted, -scores, count)
+    hits = _best_of_classes(hot & predicted, scores, count)
+    falling, rising = (f"By class, {end} probability first." for end in ("highest", "lowest"))
     return [
-        ("false_yes", "Said, and wrong", "By class, the most probable first.", false_yes),
-        ("false_no", "Missed", "By class, the least probable first.", false_no),
-        ("doubts", "Least certain", "A class has a probability close to its threshold.", doubts),
-        ("hits", "Said, and right", "By class, the most probable first.", hits),
+        ("false_yes", "False positives", falling, false_positives),
+        ("false_no", "False negatives", rising, false_negatives),
+        ("doubts", "Least confident", "The probability is close to the class's threshold.", doubts),
+        ("hits", "True positives", falling, hits),
     ]
 
 
 def _best_of_classes(
     mask: np.ndarray, value: np.ndarray, count: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, classes) of a mask `[N, K]`, as many of each class, by class and falling value."""
+    """Chooses entries of a mask `[N, K]` with the highest values, equally many of each class.
+
+    Returns:
+      Rows and classes of at most `count` entries, sorted by class and decreasing value.
+    """
     share = -(-count // max(int(mask.any(0).sum()), 1))
     value = np.where(mask, value, -np.inf)
     best = np.argsort(-value, axis=0, kind="stable")[:share]
@@ -118,20 +123,21 @@ def _best_of_classes(
 
 
 def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, number: int) -> dict:
+    """Returns one image for the template, see `show`."""
     p, names = results.predictions, results.class_names
     if results.multi_label:
         labels = [names[k] for k in np.flatnonzero(p.labels[row] > 0.5)]
-        right = (p.labels[row, number] > 0.5) == (results.answers[row, number] > 0)
+        correct = (p.labels[row, number] > 0.5) == (results.decisions[row, number] > 0)
     else:
-        labels, right = [names[p.labels[row]]], p.labels[row] == number
+        labels, correct = [names[p.labels[row]]], p.labels[row] == number
     name = p.names[row]
     return {
-        "image": html.picture(image, SIDE),
-        "heat": html.picture(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
+        "image": html.image_uri(image, SIDE),
+        "heat": html.image_uri(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),
-        "said": names[number],
+        "class_name": names[number],
         "probability": float(p.scores[row, number]),
         "labels": labels,
-        "right": bool(right),
+        "correct": bool(correct),
     }

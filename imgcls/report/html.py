@@ -1,7 +1,7 @@
 """Self-contained HTML pages: one file that opens from disk without a network.
 
-Templates lie in `report/templates/` and extend `base.html`. Every value is escaped: file and class
-names come from strangers. Pictures and charts stand in the page itself, as data URIs.
+Templates are in `report/templates/` and extend `base.html`. Every value is escaped, since file and
+class names are untrusted. Images and charts are embedded as data URIs.
 """
 
 import base64
@@ -11,46 +11,52 @@ import warnings
 
 import jinja2
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
+
+# Images with sides of at most this many pixels are embedded as PNG, without loss.
+SMALL = 64
 
 
 def render(template: str, **values) -> str:
-    """The page of a template, such as `'audit.html'`."""
+    """Renders a template, such as `'audit.html'`, with the given values."""
     return _templates().get_template(template).render(**values)
 
 
-def picture(image: np.ndarray, size: int, quality: int = 85) -> str:
-    """The data URI of a picture, for `<img src>`.
+def image_uri(image: np.ndarray, size: int, quality: int = 85) -> str:
+    """Returns the data URI of an image, for `<img src>`.
 
     Args:
       image: uint8 `[H, W, 3]`, `[H, W, 1]` or `[H, W]`.
-      size: it is made smaller until both sides are at most this many pixels; never larger.
-      quality: of the JPEG. Pictures of at most 64 pixels are kept as PNG, without loss.
+      size: longest side in pixels; larger images are shrunk, smaller ones are not enlarged.
+      quality: JPEG quality, 1 to 100.
     """
     shown = Image.fromarray(
         image.squeeze(-1) if image.ndim == 3 and image.shape[-1] == 1 else image
     )
     shown.thumbnail((size, size), Image.Resampling.LANCZOS)
-    small = max(shown.size) <= 64
     data = io.BytesIO()
-    shown.save(data, "png" if small else "jpeg", **({} if small else {"quality": quality}))
-    return _data_uri("image/png" if small else "image/jpeg", data.getvalue())
+    if max(shown.size) <= SMALL:
+        shown.save(data, "png")
+        return _data_uri("image/png", data.getvalue())
+    shown.save(data, "jpeg", quality=quality)
+    return _data_uri("image/jpeg", data.getvalue())
 
 
-def chart(figure) -> str:
-    """The data URI of a matplotlib figure as SVG, for `<img src>`.
+def chart_uri(figure: Figure) -> str:
+    """Returns the data URI of a matplotlib figure as SVG, for `<img src>`.
 
-    Its texts are shown as they are, with the fonts of the reader: formulas are not read, as a class
-    may be called `$x$`, and every script has its letters. The same figure gives the same bytes.
+    Text is embedded as text and shown with the reader's fonts, which cover all scripts. Math is not
+    parsed, since a class may be called `$x$`. The same figure gives the same bytes.
     """
-    from matplotlib import rc_context
-    from matplotlib.text import Text
-
-    for text in figure.findobj(Text):
-        text.set_parse_math(False)
+    for artist in figure.findobj(Text):
+        if isinstance(artist, Text):
+            artist.set_parse_math(False)
     data = io.BytesIO()
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "imgcls"}), warnings.catch_warnings():
-        # Letters that matplotlib's font lacks are found in those of the reader.
+        # The reader's fonts have the glyphs that matplotlib's font lacks.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(data, format="svg", metadata={"Date": None})
     return _data_uri("image/svg+xml", data.getvalue())
@@ -60,12 +66,20 @@ def _data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
+def _counted(number: int, noun: str = "") -> str:
+    """Formats a number, and its noun in singular or plural: `1,234 images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}" if noun else f"{number:,}"
+
+
 @functools.cache
 def _templates() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("imgcls.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["counted"] = _counted
+    environment.filters["percent"] = lambda share: f"{100 * share:.1f}%"
+    return environment

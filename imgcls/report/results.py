@@ -1,10 +1,9 @@
-"""What a report is about: a trained model's answers on a split, calibrated on another."""
+"""What a report shows: a trained model's predictions on a split, calibrated on another split."""
 
 import dataclasses
 import os
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
@@ -22,31 +21,36 @@ VALIDATION = "val"
 
 @dataclasses.dataclass(frozen=True)
 class Results:
-    """Of a run on the N readable examples of a split.
+    """A trained model evaluated on the N readable examples of a split.
 
     Attributes:
-      trained: the run's model.
-      split: its name.
-      source: its examples.
-      plain: the predictions as the model gives them.
-      predictions: after the calibration.
-      calibration: that is applied.
-      summary: of both.
-      answers: int `[N]`; for multi-label multi-hot uint8 `[N, K]`.
+      trained: the model.
+      split: name of the evaluated split.
+      sources: the opened splits by name: the evaluated one, and the one calibrated on.
+      plain: predictions before calibration.
+      predictions: predictions after calibration.
+      calibration: temperature and thresholds.
+      summary: metrics after calibration.
+      decisions: predicted class, int `[N]`, or multi-hot uint8 `[N, K]` for multi-label models.
     """
 
     trained: Trained
     split: str
-    source: Source
+    sources: dict[str, Source]
     plain: Predictions
     predictions: Predictions
     calibration: Calibration
     summary: Summary
-    answers: np.ndarray
+    decisions: np.ndarray
 
     @property
-    def flattered(self) -> bool:
-        """Whether the calibration was chosen on examples that are judged."""
+    def source(self) -> Source:
+        """The evaluated split."""
+        return self.sources[self.split]
+
+    @property
+    def calibration_overlaps(self) -> bool:
+        """Whether the calibration was fitted on examples that are evaluated."""
         return bool(self.calibration.split) and splits_overlap(self.calibration.split, self.split)
 
     @property
@@ -61,58 +65,64 @@ class Results:
 def read_results(
     trained: Trained, checkpoint: str, split: str, calibrate_on: str | None
 ) -> Results:
-    """Reads the predictions of a split and, first, of one to calibrate on.
+    """Fits a calibration on one split, and reads the predictions of another.
 
-    The calibration is kept in the checkpoint. Without a split for it, one that lies there is
-    applied.
+    The calibration is saved in the checkpoint. Without a split to calibrate on, a calibration that
+    was saved earlier is applied.
 
     Args:
-      trained: a model that classifies, and whose `config.data` says where the examples are.
-      checkpoint: its directory.
-      split: that is judged.
-      calibrate_on: another split; None is 'val' where the data has it and it is not judged.
+      trained: a model that classifies; its `config.data` names the dataset.
+      checkpoint: the checkpoint's directory.
+      split: the split to evaluate.
+      calibrate_on: the split to calibrate on; None is 'val' if the dataset has it and it is not
+        evaluated.
 
     Raises:
-      ConfigError: data that is not there or of other classes, splits that share examples, or no
-        example that can be read.
-      DataError: a picture that can't be read, unless `data.on_error` is 'skip'.
+      ConfigError: the data is missing, has other classes or no readable example, or the two splits
+        share examples.
+      DataError: an image can't be read, unless `data.on_error` is 'skip'.
     """
-    source = _open(trained, split)
-    if calibrate_on is None and VALIDATION in source.splits:
+    sources = {split: _open(trained, split)}
+    if calibrate_on is None and VALIDATION in sources[split].splits:
         calibrate_on = None if parse_split(split)[0] == VALIDATION else VALIDATION
     if calibrate_on is not None and splits_overlap(calibrate_on, split):
         raise ConfigError(
-            f"--calibrate_on={calibrate_on}: has examples of {split}, which is judged; name "
-            "others, such as 'val'"
+            f"--calibrate_on={calibrate_on}: overlaps with {split}, which is evaluated; name "
+            "another split, such as 'val'"
         )
     if calibrate_on is None:
         calibration = calibration_lib.load_calibration(checkpoint, trained.info.class_names)
     else:
-        held_out = _read(trained, _open(trained, calibrate_on))
+        sources[calibrate_on] = _open(trained, calibrate_on)
+        held_out = _predict(trained, sources[calibrate_on])
         calibration = calibration_lib.fit(held_out, calibrate_on)
         calibration_lib.save_calibration(checkpoint, calibration, trained.info.class_names)
-    plain = _read(trained, source)
+    plain = _predict(trained, sources[split])
     predictions = calibration_lib.apply(plain, calibration)
     return Results(
         trained=trained,
         split=split,
-        source=source,
+        sources=sources,
         plain=plain,
         predictions=predictions,
         calibration=calibration,
         summary=summarize(plain, calibration),
-        answers=calibration_lib.decide(predictions.scores, calibration, plain.task),
+        decisions=calibration_lib.decide(predictions.scores, calibration, plain.task),
     )
 
 
-def class_counts(config: ConfigDict, results: Results) -> dict[str, np.ndarray]:
-    """Examples of each class, int `[K]`, in the splits that the run was made and judged with."""
-    counts = {}
+def count_by_split(results: Results) -> dict[str, np.ndarray]:
+    """Counts the examples of each class, int `[K]`, by split.
+
+    The splits are the one trained on, the one calibrated on and the evaluated one. Those that the
+    dataset lacks are left out: evaluation needs only one.
+    """
+    config, counts = results.trained.config, {}
     for split in (config.data.train_split, results.calibration.split, results.split):
         try:
-            source = results.source if split == results.split else open_split(config, split)
+            source = results.sources.get(split) or open_split(config, split)
         except ConfigError:
-            continue  # Data of one split alone is enough for a report.
+            continue
         labels, classes = source.labels(), len(results.class_names)
         single = labels.ndim == 1
         counts[split] = np.bincount(labels, minlength=classes) if single else labels.sum(0)
@@ -120,6 +130,7 @@ def class_counts(config: ConfigDict, results: Results) -> dict[str, np.ndarray]:
 
 
 def _open(trained: Trained, split: str) -> Source:
+    """Opens a split, and checks that its labels are those of the model."""
     kind, _, path = trained.config.data.source.partition(":")
     try:
         source = open_split(trained.config, split)
@@ -128,19 +139,19 @@ def _open(trained: Trained, split: str) -> Source:
         if known is None or not known.is_files or os.path.exists(os.path.expanduser(path)):
             raise
         raise ConfigError(
-            f"{e}; where the data has moved, write --config.data.source={kind}:/new/place"
+            f"{e}; if the data has moved, write --config.data.source={kind}:/new/place"
         ) from e
     check_classes(source.class_names, trained.info.class_names, f"split {split!r}")
     if source.multi_label != trained.info.multi_label:
         one, many = "one label per example", "any number of labels"
         raise ConfigError(
-            f"split {split!r} has {many if source.multi_label else one}, the model was trained on "
-            f"{many if trained.info.multi_label else one}: set data.multi_label"
+            f"split {split!r} has {many if source.multi_label else one}, but the model was trained "
+            f"on {many if trained.info.multi_label else one}: set data.multi_label"
         )
     return source
 
 
-def _read(trained: Trained, source: Source) -> Predictions:
+def _predict(trained: Trained, source: Source) -> Predictions:
     variables = {"": (trained.params, trained.model_state)}
     run = trained.config, trained.objective, trained.mesh
     return read_predictions(*run, variables, source)[""]

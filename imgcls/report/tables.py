@@ -2,59 +2,59 @@
 
 import json
 import math
-import pathlib
 
 import numpy as np
+from etils import epath
 
 from imgcls.report.results import Results
 
-# Above so many classes pairs that are mixed up say more than a matrix.
+# Above this number of classes a list of confused pairs replaces the matrix.
 MATRIX = 30
 PAIRS = 20
 
-# In the order that they are shown in.
+# Metrics in the order of the table.
 MEANINGS = {
     "accuracy": "share of examples whose most probable class is the label",
-    "balanced_accuracy": "mean over the classes of the share that is found",
-    "top5_accuracy": "the label is among the five most probable classes",
-    "precision": "share of what is said that is right",
-    "recall": "share of what there is that is said",
+    "balanced_accuracy": "mean recall over the classes",
+    "top5_accuracy": "share of examples whose label is among the five most probable classes",
+    "precision": "share of the predictions of a class that are correct",
+    "recall": "share of the examples of a class that are predicted",
     "f1": "harmonic mean of precision and recall",
-    "macro_precision": "mean of the classes' precision",
-    "macro_recall": "mean of the classes' recall",
-    "macro_f1": "mean of the classes' F1",
+    "macro_precision": "mean precision over the classes",
+    "macro_recall": "mean recall over the classes",
+    "macro_f1": "mean F1 over the classes",
     "micro_precision": "precision over all decisions",
     "micro_recall": "recall over all decisions",
     "micro_f1": "F1 over all decisions",
-    "weighted_precision": "precision, classes by their number of examples",
-    "weighted_recall": "recall, classes by their number of examples",
-    "weighted_f1": "F1, classes by their number of examples",
-    "exact_match": "share of examples with every decision right",
-    "hamming_loss": "share of wrong decisions",
-    "map": "mean average precision of the classes",
-    "roc_auc": "mean area under the classes' ROC curves",
+    "weighted_precision": "mean precision over the classes, weighted by their number of examples",
+    "weighted_recall": "mean recall over the classes, weighted by their number of examples",
+    "weighted_f1": "mean F1 over the classes, weighted by their number of examples",
+    "exact_match": "share of examples for which all decisions are correct",
+    "hamming_loss": "share of decisions that are wrong",
+    "map": "mean average precision over the classes",
+    "roc_auc": "mean area under the ROC curve over the classes",
     "micro_roc_auc": "area under the ROC curve of all decisions",
     "auroc": "area under the ROC curve",
     "average_precision": "area under the precision-recall curve",
-    "ece": "expected calibration error: how far confidence is from accuracy",
-    "brier": "mean squared error of the probabilities",
-    "nll": "negative log-likelihood of the probabilities",
-    "loss": "the training loss, of the logits as they are",
+    "ece": "expected calibration error: mean difference between confidence and accuracy",
+    "brier": "Brier score: mean squared error of the probabilities",
+    "nll": "negative log-likelihood of the labels",
+    "loss": "loss of the training objective, without calibration",
 }
 COUNTS = ("examples", "skipped")
-# Of several evaluators each, over training.
+# Metrics whose curves over training are shown, for all evaluators.
 CURVES = ("accuracy", "f1", "map")
 
 
 def metric_rows(results: Results) -> list[dict]:
-    """`{name, value, interval, meaning}` of each metric; the interval is None or `(low, high)`."""
+    """Returns `{name, value, interval, meaning}` of each metric; `interval` may be None."""
     summary = results.summary
     metrics = {name: value for name, value in summary.metrics.items() if name not in COUNTS}
     if not results.multi_label:
-        # Of one label each they are the accuracy.
+        # For single labels the micro averages equal the accuracy.
         metrics = {k: v for k, v in metrics.items() if not k.startswith("micro_")}
     if results.predictions.task != "binary":
-        # Those without a prefix are the macro ones.
+        # Names without a prefix are macro averages.
         metrics = {k: v for k, v in metrics.items() if f"macro_{k}" not in metrics}
     order = [
         *(name for name in MEANINGS if name in metrics),
@@ -72,16 +72,24 @@ def metric_rows(results: Results) -> list[dict]:
 
 
 def class_rows(results: Results) -> list[dict]:
-    """`Summary.classes`, the worst first of many; of multi-label also `wrong` and `missed`."""
+    """Returns the metrics of each class; many classes are sorted by F1, lowest first.
+
+    For multi-label models `false_positives` and `false_negatives` are added.
+    """
     rows = [dict(row) for row in results.summary.classes]
     if results.multi_label:
-        for row, ((_, wrong), (missed, _)) in zip(rows, results.summary.confusion, strict=True):
-            row |= {"wrong": int(wrong), "missed": int(missed)}
+        for row, ((_, positives), (negatives, _)) in zip(
+            rows, results.summary.confusion, strict=True
+        ):
+            row |= {"false_positives": int(positives), "false_negatives": int(negatives)}
     return rows if len(rows) <= MATRIX else sorted(rows, key=lambda row: row["f1"])
 
 
 def confusion_rows(results: Results) -> list[dict] | None:
-    """The matrix: `{name, cells}` of each label, a cell is `(number, share of the row)`."""
+    """Returns the rows of the confusion matrix, or None for multi-label models and many classes.
+
+    A row is `{name, cells}`, and a cell is `(number, share of the row)`.
+    """
     if results.multi_label or len(results.class_names) > MATRIX:
         return None
     matrix = results.summary.confusion
@@ -93,7 +101,7 @@ def confusion_rows(results: Results) -> list[dict] | None:
 
 
 def confused_pairs(results: Results) -> list[dict]:
-    """`{label, said, number, share}` of the mistakes that are made most often."""
+    """Returns `{label, predicted, number, share of the label}` of the most frequent mistakes."""
     if results.multi_label:
         return []
     matrix = results.summary.confusion
@@ -104,7 +112,7 @@ def confused_pairs(results: Results) -> list[dict]:
     return [
         {
             "label": names[i],
-            "said": names[j],
+            "predicted": names[j],
             "number": int(wrong[i, j]),
             "share": wrong[i, j] / totals[i],
         }
@@ -114,7 +122,7 @@ def confused_pairs(results: Results) -> list[dict]:
 
 
 def split_rows(results: Results, counts: dict[str, np.ndarray]) -> list[dict]:
-    """`{split, examples, least, most}` of splits; the last two are `(class, examples)`."""
+    """Returns `{split, examples, least, most}`; the last two are `(class, examples)`."""
     names = results.class_names
     return [
         {
@@ -127,10 +135,12 @@ def split_rows(results: Results, counts: dict[str, np.ndarray]) -> list[dict]:
     ]
 
 
-def read_history(workdir: pathlib.Path) -> tuple[dict[str, dict], float | None]:
-    """Training in curves, `{what: {name: (steps, values)}}`, and when it ended, in Unix seconds.
+def read_history(workdir: epath.Path) -> tuple[dict[str, dict], float | None]:
+    """Reads the metrics of a training run from `metrics.jsonl`.
 
-    Both are empty where `metrics.jsonl` is missing.
+    Returns:
+      Curves by chart, `{chart: {name: (steps [S], values [S])}}`, and the time of the last line in
+      Unix seconds. Without the file they are empty and None.
     """
     lines = []
     if (path := workdir / "metrics.jsonl").is_file():
@@ -143,7 +153,7 @@ def read_history(workdir: pathlib.Path) -> tuple[dict[str, dict], float | None]:
     for line in lines:
         for key, value in line.items():
             if key not in ("step", "time"):
-                # Numbers that are not finite are written as text.
+                # Values that are not finite are written as text.
                 number = float(value)
                 number = number if math.isfinite(number) else math.nan
                 series.setdefault(key, []).append((line["step"], number))

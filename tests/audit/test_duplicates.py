@@ -8,7 +8,7 @@ from PIL import Image
 from imgcls.audit import findings
 from imgcls.audit.duplicates import MAX_BITS, find_duplicates
 from imgcls.audit.hashes import hamming, near_pairs, phash
-from imgcls.audit.reading import read_pictures
+from imgcls.audit.reading import read_images
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg
 
 KINDS = ("re-encoded", "resized", "brighter", "darker", "all three")
@@ -56,7 +56,7 @@ def plant(shared_data, count: int, copies: int):
 
 def check_planted(shared_data, count: int, copies: int) -> None:
     sources, exact, near = plant(shared_data, count, copies)
-    pictures = read_pictures(sources, None, 0)
+    pictures = read_images(sources, None, 0)
     found = find_duplicates(pictures)
     names = np.array(pictures.names)
     assert {frozenset(names[group]) for group in found.exact} == exact
@@ -65,7 +65,7 @@ def check_planted(shared_data, count: int, copies: int) -> None:
     missed = [kind for pair, kind in near.items() if pair not in pairs]
     assert len(missed) <= 0.1 * len(near), missed
     # What the pictures show without any copy are CIFAR-10's own near duplicates.
-    plain = find_duplicates(read_pictures({"train": originals(sources)}, None, 0))
+    plain = find_duplicates(read_images({"train": originals(sources)}, None, 0))
     own = {frozenset(original(originals(sources).names[i]) for i in pair) for pair in plain.near}
     false = {
         pair
@@ -112,8 +112,8 @@ def test_other_colours_of_equal_light_are_another_picture():
     images = [128 + light[..., None] + sign * colour for sign in (1, 0)]
     images = [x.round().astype(np.uint8) for x in images]
     source = Given([*images, images[0] // 2 + 64], np.zeros(3, int), tuple(CLASSES))
-    pictures = read_pictures({"train": source}, None, 0)
-    bits = phash(pictures.greys)
+    pictures = read_images({"train": source}, None, 0)
+    bits = phash(pictures.grays)
     assert hamming(bits[0], bits[1]) <= MAX_BITS and hamming(bits[0], bits[2]) <= MAX_BITS
     assert find_duplicates(pictures).near.tolist() == [[0, 2]]
 
@@ -126,8 +126,8 @@ def test_phash_is_that_of_imagehash():
     images = [Image.fromarray(x).resize(shapes[i % 3], 3) for i, x in enumerate(small)]
     images += [Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))]
     png = [np.asarray(image) for image in images]
-    pictures = read_pictures({"train": Given(png, np.arange(21) % 2, ("a", "b"))}, None, 0)
-    bits = np.unpackbits(phash(pictures.greys).view(np.uint8).reshape(-1, 8), axis=1)
+    pictures = read_images({"train": Given(png, np.arange(21) % 2, ("a", "b"))}, None, 0)
+    bits = np.unpackbits(phash(pictures.grays).view(np.uint8).reshape(-1, 8), axis=1)
     for ours, image in zip(bits, images, strict=True):
         assert (ours == imagehash.phash(image).hash.reshape(-1)).all()
 
@@ -162,9 +162,9 @@ def noise(seed: int, side: int = 32) -> np.ndarray:
 def test_equal_pixels_in_other_files_and_other_labels():
     first = noise(0)
     data = jpeg(first, 90)
-    decoded = read_pictures({"train": make([data, data], [0, 1])}, None, 0).pixels(0)
+    decoded = read_images({"train": make([data, data], [0, 1])}, None, 0).pixels(0)
     source = make([data, decoded, jpeg(noise(1)), decoded[:, ::-1].copy()], [0, 1, 0, 0])
-    pictures = read_pictures({"train": source}, None, 0)
+    pictures = read_images({"train": source}, None, 0)
     found = find_duplicates(pictures)
     assert [g.tolist() for g in found.exact] == [[0, 1]] and found.same_file == [False]
     assert len(found.near) == 0
@@ -175,12 +175,12 @@ def test_equal_pixels_in_other_files_and_other_labels():
 def test_sets_hold_what_is_linked():
     first = noise(0, 64)
     files = [jpeg(first, 95), jpeg(first, 95), change(first, "resized"), jpeg(noise(2, 64))]
-    found = find_duplicates(read_pictures({"train": make(files, [0, 0, 0, 1])}, None, 0))
+    found = find_duplicates(read_images({"train": make(files, [0, 0, 0, 1])}, None, 0))
     assert [s.tolist() for s in found.sets] == [[0, 1, 2]]
     assert found.near.tolist() == [[0, 2]]
 
 
 def test_empty_pictures_are_no_near_duplicates():
     files = [np.full((32, 32, 3), 100 + i, np.uint8) for i in range(5)]
-    found = find_duplicates(read_pictures({"train": make(files, [0, 1, 0, 1, 0])}, None, 0))
+    found = find_duplicates(read_images({"train": make(files, [0, 1, 0, 1, 0])}, None, 0))
     assert len(found.near) == 0 and found.exact == []

@@ -8,7 +8,7 @@ from sklearn.datasets import load_digits
 from imgcls.audit import findings
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.label_errors import find_label_errors, unexplained_share
-from imgcls.audit.reading import read_pictures
+from imgcls.audit.reading import read_images
 from imgcls.data.sources.open import create_source
 from imgcls.runs.trained import load_trained
 from tests.audit.planted import CLASSES, Given, cifar10
@@ -36,7 +36,7 @@ def digits():
     data = load_digits()
     digits = data.images.astype(np.uint8) * 15
     images = [np.kron(x, np.ones((4, 4), np.uint8))[..., None] for x in digits]
-    pictures = read_pictures({"train": Given(images, data.target, DIGITS)}, None, 0)
+    pictures = read_images({"train": Given(images, data.target, DIGITS)}, None, 0)
     return handmade(pictures.thumbs, 0), pictures.labels
 
 
@@ -106,7 +106,7 @@ def test_tiny_classes_are_not_judged(digits):
 
 def test_features_of_a_checkpoint(workdir):
     sources = {split: create_source("digits", split) for split in ("train", "test")}
-    pictures = read_pictures(sources, 500, 0)
+    pictures = read_images(sources, 500, 0)
     features = of_checkpoint(str(workdir), pictures)
     trained = load_trained(str(workdir))
     rows = [3, 250, 499]

@@ -30,8 +30,8 @@ def test_the_page_shows_what_was_found(audit):
     shown = page.write(audit)
     for section in ("findings", "data", "shortcuts", "duplicates", "label_errors", "reading"):
         assert f'id="{section}"' in shown
-    assert "brightness alone tells the class" in shown
-    assert "metadata: hue&amp;cry alone tells" in shown
+    assert "brightness alone predicts the class" in shown
+    assert "metadata: hue&amp;cry alone predicts" in shown
     assert "with different labels" in shown
     assert "<script>alert" not in shown and "<i>" not in shown and "<b>home" not in shown
     # A chart and both ends of a number's values.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imgcls.audit.properties import colours, jpeg_quality, sharpness
+from imgcls.audit.properties import colors, jpeg_quality, sharpness
 from imgcls.audit.reading import measure
 
 
@@ -21,10 +21,10 @@ def test_jpeg_quality_is_what_the_encoder_was_told(quality):
 
 
 def test_colours_of_plain_pictures():
-    colors = [(200, 0, 0), (10, 220, 30), (0, 0, 255), (250, 240, 10), (30, 200, 210)]
-    plain = np.array(colors, np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
-    found = colours(plain)
-    for i, color in enumerate(colors):
+    known = [(200, 0, 0), (10, 220, 30), (0, 0, 255), (250, 240, 10), (30, 200, 210)]
+    plain = np.array(known, np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
+    found = colors(plain)
+    for i, color in enumerate(known):
         hue, saturation, _ = colorsys.rgb_to_hsv(*(c / 255 for c in color))
         # The two definitions of hue agree at the corners of the hexagon, and within 1.2 degrees.
         assert abs((found["hue"][i] - 360 * hue + 180) % 360 - 180) < 1.2
@@ -35,11 +35,11 @@ def test_colours_of_plain_pictures():
     np.testing.assert_allclose(found["contrast"], 0, atol=1e-3)
 
 
-def test_hue_goes_round_and_grey_has_none():
+def test_hue_is_circular_and_gray_has_none():
     half = np.zeros((2, 8, 8, 3), np.uint8)
     half[0, :4], half[0, 4:] = (200, 0, 20), (200, 20, 0)  # on both sides of 0 degrees
     half[1] = 77
-    hue = colours(half)["hue"]
+    hue = colors(half)["hue"]
     assert min(hue[0], 360 - hue[0]) < 1e-6
     assert np.isnan(hue[1])
 
@@ -47,7 +47,7 @@ def test_hue_goes_round_and_grey_has_none():
 def test_border_and_contrast():
     picture = np.zeros((1, 32, 32, 3), np.uint8)
     picture[0, 1:-1, 1:-1] = 100
-    found = colours(picture)
+    found = colors(picture)
     assert found["border"].tolist() == [[0, 0, 0]]
     share = 30**2 / 32**2
     np.testing.assert_allclose(found["brightness"], 100 * share, rtol=1e-5)
@@ -55,8 +55,8 @@ def test_border_and_contrast():
 
 
 def test_sharpness():
-    grey = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8)
-    p = np.pad(grey.astype(float), 1, mode="reflect")
+    gray = np.random.default_rng(0).integers(0, 256, (20, 30)).astype(np.uint8)
+    p = np.pad(gray.astype(float), 1, mode="reflect")
     laplacian = p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] - 4 * p[1:-1, 1:-1]
-    np.testing.assert_allclose(sharpness(grey), np.log1p(laplacian.var()), rtol=1e-5)
+    np.testing.assert_allclose(sharpness(gray), np.log1p(laplacian.var()), rtol=1e-5)
     assert sharpness(np.full((5, 5), 9, np.uint8)) == 0

@@ -7,7 +7,7 @@ from PIL import Image
 
 from imgcls.audit import findings
 from imgcls.audit.quality import ISSUES, find_issues, measure
-from imgcls.audit.reading import read_pictures
+from imgcls.audit.reading import read_images
 from imgcls.data.sources.open import create_source
 from tests.audit.planted import cifar10
 
@@ -23,7 +23,7 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
         picture.save(folder / f"{i:02}.png")
     lab = Imagelab(data_path=str(tmp_path))
     lab.find_issues({issue: {} for issue in ISSUES}, n_jobs=1, verbose=False)
-    read = read_pictures({"train": create_source(f"folder:{tmp_path}", "train")}, None, 0)
+    read = read_images({"train": create_source(f"folder:{tmp_path}", "train")}, None, 0)
     found = find_issues(read.raw_quality, read.mode)
     order = [next(i for i, n in enumerate(read.names) if n == str(p)) for p in lab.issues.index]
     for issue in ISSUES:
@@ -36,7 +36,7 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
     texts = findings.of_quality(found, read)
     # One of 44 is above 1 %.
     assert [f.level for f in texts if "almost black" in f.text] == ["finding"]
-    assert [f.level for f in texts if "grey among" in f.text] == ["note"]
+    assert [f.level for f in texts if "gray among" in f.text] == ["note"]
 
 
 def test_large_pictures_are_made_smaller_for_their_light_alone(shared_data):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgcls.audit import findings, separability, shortcuts
-from imgcls.audit.reading import read_pictures
+from imgcls.audit.reading import read_images
 from imgcls.audit.shortcuts import Property, find_shortcuts
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg, tanks
 
@@ -17,7 +17,7 @@ PERMUTATIONS = 1499
 
 def strong(source: Given, seed: int = 0) -> set[str]:
     """Properties of strong findings."""
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), seed, PERMUTATIONS)
+    found = find_shortcuts(read_images({"train": source}, None, 0), seed, PERMUTATIONS)
     return {test.property for test in found.tests if test.level == "strong"}
 
 
@@ -113,7 +113,7 @@ def test_where_pictures_come_from(shared_data):
     assert strong(given(pixels, labels, names=own)) == set()
     codes = tuple(f"/data/n0{y}/{i}.png" for i, y in enumerate(labels))
     source = given(pixels, labels, names=codes)
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, PERMUTATIONS)
+    found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)
     assert found.folders_are_classes and all(t.level == "none" for t in found.tests)
     assert any("folder of its own" in f.text for f in findings.of_shortcuts(found))
 
@@ -125,10 +125,10 @@ def test_one_class_of_ten(shared_data):
     pixels[bright] = np.clip(pixels[bright].astype(int) + 100, 0, 255)
     source = Given(list(pixels), labels, tuple(CLASSES))
     assert strong(dataclasses.replace(source, images=list(cifar10(shared_data)[0][::10]))) == set()
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, 1999)
+    found = find_shortcuts(read_images({"train": source}, None, 0), 0, 1999)
     first = found.tests[0]
     assert (first.property, first.target, first.level) == ("brightness", "horse", "strong")
-    assert "whether it is 'horse'" in findings.tell(first)
+    assert "predicts class 'horse'" in findings.describe(first)
 
 
 def test_several_labels_each(shared_data):
@@ -142,7 +142,7 @@ def test_several_labels_each(shared_data):
     plain = Given(list(pixels), targets, names, multi_label=True)
     assert strong(plain) == set()
     source = dataclasses.replace(plain, images=bright)
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, PERMUTATIONS)
+    found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)
     assert {t.target for t in found.tests if t.level == "strong"} == {"indoors"}
     assert found.skipped == ["rare"]
     assert all(t.target and t.baseline == 0.5 for t in found.tests)
@@ -152,18 +152,18 @@ def test_small_classes_are_left_out_with_a_note(shared_data):
     pixels, labels = cats_and_dogs(shared_data, 40)
     few = np.r_[labels, [2, 2, 2]]
     source = Given([*pixels, *pixels[:3]], few, ("cat", "dog", "emu", "never"))
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, 99)
+    found = find_shortcuts(read_images({"train": source}, None, 0), 0, 99)
     assert found.skipped == ["emu"] and found.examples == 40
     (note,) = [f for f in findings.of_shortcuts(found) if "not tested" in f.text]
     assert note.level == "note" and "emu" in note.text
     # One class is too few to tell apart.
     alone = Given(list(pixels[:20]), labels[:20], ("cat", "dog"))
-    assert find_shortcuts(read_pictures({"train": alone}, None, 0), 0, 99).tests == []
+    assert find_shortcuts(read_images({"train": alone}, None, 0), 0, 99).tests == []
 
 
 def test_more_pictures_than_needed_are_sampled(shared_data, monkeypatch):
     monkeypatch.setattr(shortcuts, "MAX_EXAMPLES", 200)
     source = tanks(shared_data, PAIRS[0], 600, 1, 0)
-    found = find_shortcuts(read_pictures({"train": source}, None, 0), 0, PERMUTATIONS)
+    found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)
     assert found.examples == 200 and found.tests[0].property == "brightness"
     assert found.tests[0].level == "strong"

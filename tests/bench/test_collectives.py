@@ -17,8 +17,8 @@ from imgcls.bench.collectives import (
     Collective,
     Machine,
     count,
+    estimate_step,
     minimum,
-    predict,
     wire_bytes,
 )
 from imgcls.core import config as config_lib
@@ -210,11 +210,11 @@ def test_prediction_by_hand():
     """30 ms of arithmetic; 15 MB sent over two links of 0.5 GB/s: 15 ms, less than the 20 ms of
     the backward pass. Over one link they are 30 ms, 10 more than it."""
     chip = Machine("test", 2e12, 0.5e9, {4: 2, 2: 1})
-    p = predict(chip, 4, 10, 3e9, 10_000_000, 0.5)
+    p = estimate_step(chip, 4, 10, 3e9, 10_000_000, 0.5)
     np.testing.assert_allclose((p.compute, p.sync), (0.030, 0.015))
     np.testing.assert_allclose(p.efficiency, (2 / 3, 1))
     np.testing.assert_allclose(p.images_per_second, (40 / 0.045, 40 / 0.030))
-    p = predict(chip, 2, 10, 3e9, 15_000_000, 0.5)
+    p = estimate_step(chip, 2, 10, 3e9, 15_000_000, 0.5)
     np.testing.assert_allclose(p.efficiency, (0.5, 0.75))
 
 

@@ -107,7 +107,7 @@ def test_digits_in_numbers(digits, workdir):
     np.testing.assert_array_equal(counts.sum(1), [int(row[1]) for row in classes])
     recall = np.diag(counts) / counts.sum(1)
     np.testing.assert_allclose([float(row[3]) for row in classes], recall, atol=6e-4)
-    pairs = page.table("label", "said")
+    pairs = page.table("label", "predicted")
     assert pairs and all(int(n) == counts[int(a), int(b)] for a, b, n, _ in pairs)
     splits = {row[0]: row[1] for row in page.table("split", "examples")}
     assert splits == {"train": "1,438", "train[:200]": "200", "test": "359"}
@@ -117,13 +117,13 @@ def test_calibration_is_kept_and_drawn(digits):
     path, page = digits
     kept = json.loads((latest_checkpoint(path.parents[1]) / "calibration.json").read_text())
     assert (kept["split"], kept["examples"], kept["thresholds"]) == ("train[:200]", 200, None)
-    assert f"Temperature {kept['temperature']:.3f}, chosen on 200 examples" in page.text
-    captions = re.findall(r"([\w. ]+): expected calibration error ([\d.]+) %", page.text)
+    assert f"Temperature {kept['temperature']:.3f}, fitted on 200 examples" in page.text
+    captions = re.findall(r"([\w. ]+): expected calibration error ([\d.]+)%", page.text)
     assert [caption for caption, _ in captions] == [
         "As trained",
         f"At temperature {kept['temperature']:.3f}",
     ]
-    assert "too good" not in page.text
+    assert "too optimistic" not in page.text
     metrics = {row[0]: row[1] for row in page.table("metric", "value")}
     assert float(captions[1][1]) == pytest.approx(100 * float(metrics["ece"]), abs=0.06)
 
@@ -155,7 +155,7 @@ def test_the_same_again(strange, tmp_path_factory, capsys):
     assert again.read_bytes() == path.read_bytes()
     arguments += ["--split=val", f"--out={again}"]
     assert exit_code(lambda: main(arguments)) == 0
-    assert "too good" in reports.Page(again).text
+    assert "too optimistic" in reports.Page(again).text
 
 
 # ---- Which pictures.
@@ -179,7 +179,7 @@ def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=Non
         predictions=found,
         class_names=kinds,
         calibration=calibration,
-        answers=decide(scores, calibration, task),
+        decisions=decide(scores, calibration, task),
         multi_label=task == "multi_label",
         summary=summarize(found, calibration, bootstrap=0),
     )
@@ -240,7 +240,7 @@ def test_choice_of_many_labels(count, thresholds):
 
 def test_no_mistakes():
     results = make_results("softmax")
-    results.predictions.labels[:] = results.answers
+    results.predictions.labels[:] = results.decisions
     assert list(groups_of(results, 5)) == ["doubts", "hits"]
 
 
@@ -291,7 +291,7 @@ def test_many_classes_make_no_matrix_but_pairs():
         ((matrix[i, j], -i, -j) for i in range(5) for j in range(5) if i != j), reverse=True
     )
     names = results.class_names
-    assert [(p["number"], p["label"], p["said"]) for p in pairs] == [
+    assert [(p["number"], p["label"], p["predicted"]) for p in pairs] == [
         (n, names[-i], names[-j]) for n, i, j in expected if n
     ][: tables.PAIRS]
     assert all(p["share"] == p["number"] / matrix[names.index(p["label"])].sum() for p in pairs)
@@ -324,12 +324,15 @@ def test_charts_of_many_classes():
     ("arguments", "messages"),
     [
         (["--split=tset"], ["has no split 'tset'; it has test, val\n"]),
-        (["--calibrate_on=test[:50%]"], ["--calibrate_on=test[:50%]: has examples of test, which"]),
+        (
+            ["--calibrate_on=test[:50%]"],
+            ["test[:50%]: overlaps with test, which is evaluated"],
+        ),
         (
             ["--config.data.source=folder:/gone"],
             ["/gone", "has moved, write --config.data.source=folder:/new/place"],
         ),
-        (["--config.model.width=16"], ["config.model.width: is the checkpoint's own"]),
+        (["--config.model.width=16"], ["config.model.width: is fixed by the checkpoint"]),
         (["--config.data.sorce=digits"], ["'source'"]),
         (["--examples=0"], ["--examples=0: must be 1 or more"]),
         (["--out=/proc/no/such.html"], ["--out=/proc/no/such.html: can't be written"]),
@@ -360,6 +363,6 @@ def test_data_of_one_label_each(strange, capsys, tmp_path_factory):
     err = capsys.readouterr().err
     assert code == 2 and err.count("\n") == 1
     assert (
-        "split 'test' has one label per example, the model was trained on any number of labels: "
-        "set data.multi_label" in err
+        "split 'test' has one label per example, but the model was trained on any number of "
+        "labels: set data.multi_label" in err
     )

@@ -22,6 +22,10 @@ class Subset:
     def multi_label(self) -> bool:
         return self.source.multi_label
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return self.source.splits
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -33,3 +37,9 @@ class Subset:
 
     def name(self, index: int) -> str:
         return self.source.name(int(self.indices[index]))
+
+    def group(self, index: int) -> str | None:
+        return self.source.group(int(self.indices[index]))
+
+    def metadata(self, index: int) -> dict:
+        return self.source.metadata(int(self.indices[index]))
