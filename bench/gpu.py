@@ -1,15 +1,15 @@
-"""One command for a machine with a GPU: the step beside timm's, the whole pipeline, CIFAR-10.
+"""Benchmark for a machine with a GPU: the step compared with timm's, the pipeline, CIFAR-10.
 
     python bench/gpu.py --images=FOLDER --cifar=FOLDER_OR_ZIP
 
-1. ResNet-50 and ViT-B/16, batch 256, 224 px, bfloat16: ours, and timm's under torch.compile,
+1. ResNet-50 and ViT-B/16, batch 256, 224 px, bfloat16: ours, and timm's with torch.compile,
    channels-last and autocast, in turns; images/s, TFLOP/s, and the share of a measured peak.
-2. configs/resnet50.py with batch 256 on the JPEGs of FOLDER/train/CLASS, decoding included, beside
-   the step alone.
-3. configs/cifar10_fast.py with three seeds: accuracy, and seconds of the whole command.
+2. configs/resnet50.py with batch 256 on the JPEGs of FOLDER/train/CLASS, decoding included,
+   compared with the step alone.
+3. configs/cifar10_fast.py with three seeds: accuracy, and seconds of the complete command.
 
-Parts whose data is not given are left out. `--tiny` makes everything small and compiles nothing of
-timm's, to try the script without a GPU.
+Parts whose data is not given are skipped. `--tiny` makes everything small and does not use
+torch.compile, to try the script without a GPU.
 """
 
 import argparse
@@ -24,24 +24,24 @@ import time
 from collections.abc import Callable
 
 import rounds
-from pictures import draw_folder
+from images import draw_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 CLASSES = 1000
 SGD = dict(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=True, weight_decay=1e-4)
 ADAMW = dict(name="adamw", learning_rate=1e-3, weight_decay=0.1)
-# name -> (our model and optimiser, timm's name)
+# name -> (our model, our optimizer, timm's name)
 MODELS = {
     "resnet50": (dict(name="resnet50", dtype="bfloat16"), SGD, "resnet50"),
     "vit_b16": (dict(name="vit_b16", dtype="bfloat16"), ADAMW, "vit_base_patch16_224"),
 }
 CONTESTANTS = ["imgcls", "timm, torch.compile"]
-# The contestants share the GPU's memory: they take what they need and not all of it.
+# The contestants share the GPU, so none may preallocate its memory.
 SHARING = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def ours(args) -> Callable:
-    """The trainer's step."""
+    """Returns the trainer's step."""
     from ours import create_step
 
     model, optim, _ = MODELS[args.model]
@@ -49,7 +49,7 @@ def ours(args) -> Callable:
 
 
 def timm(args) -> Callable:
-    """timm's network, compiled, channels-last, bfloat16 by autocast, with torch's optimiser."""
+    """Returns timm's step: compiled, channels-last, bfloat16 by autocast, torch's optimizer."""
     import timm
     import torch
 
@@ -83,7 +83,7 @@ def timm(args) -> Callable:
 
 
 def measure_arithmetic(args) -> dict:
-    """TFLOPs of our step, and TFLOP/s of a large matrix product in bfloat16."""
+    """Measures our step, and the TFLOP/s of a large matrix product in bfloat16."""
     from ours import create_config
 
     from imgcls.bench.flops import measure_peak
@@ -98,7 +98,7 @@ def measure_arithmetic(args) -> dict:
 
 
 def measure_pipeline(args) -> dict:
-    """The recipe of ResNet-50 on real pictures, as `python -m imgcls.bench` measures it."""
+    """Measures the recipe of ResNet-50 on real images, as `python -m imgcls.bench` does."""
     from ml_collections import ConfigDict
 
     from imgcls.bench.steps import measure_step
@@ -116,7 +116,7 @@ def measure_pipeline(args) -> dict:
 
 
 def train_cifar(args, seed: int, folder: str) -> tuple[float, float]:
-    """Accuracy on the test images and seconds, from the command to its end."""
+    """Returns the accuracy on the test images, and the seconds that the command took."""
     command = [sys.executable, "-m", "imgcls.main", f"--workdir={folder}/{seed}"]
     command += [f"--config={ROOT}/configs/cifar10_fast.py:data={args.cifar}"]
     command += [f"--config.seed={seed}", "--config.log.tensorboard=False"]
@@ -132,7 +132,7 @@ def train_cifar(args, seed: int, folder: str) -> tuple[float, float]:
 
 
 def print_steps(model: str, args) -> None:
-    """Part 1, for one model. The network is the same on both sides, and so are its FLOPs."""
+    """Prints part 1 for one model. Both sides have the same network, and so the same FLOPs."""
     chosen = f"--model={model}"
     title = f"{model}, batch {args.batch}, {args.size} px, bfloat16"
     results = rounds.compare(title, CONTESTANTS, args.rounds, chosen)
@@ -146,7 +146,7 @@ def print_steps(model: str, args) -> None:
 
 
 def print_pipeline(args) -> None:
-    """Part 2."""
+    """Prints part 2."""
     report = rounds.ask("pipeline")
     for part in ("step", "pipeline"):
         print(f"- configs/resnet50.py, {part}: {report[part]['images/s']:,.0f} images/s")
@@ -155,7 +155,7 @@ def print_pipeline(args) -> None:
 
 
 def print_cifar(args) -> None:
-    """Part 3."""
+    """Prints part 3."""
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(3):
             accuracy, seconds = train_cifar(args, seed, folder)
@@ -167,8 +167,8 @@ def print_cifar(args) -> None:
 
 def main() -> None:
     parser = rounds.create_parser(__doc__)
-    parser.add_argument("--images", help="FOLDER of train/CLASS/*.jpg")
-    parser.add_argument("--cifar", help="class folders of CIFAR-10, or a zip of them")
+    parser.add_argument("--images", help="directory with train/CLASS/*.jpg")
+    parser.add_argument("--cifar", help="class folders of CIFAR-10, or a zip of these")
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--size", type=int, default=224, help=argparse.SUPPRESS)
     parser.add_argument("--steps", type=int, default=50)

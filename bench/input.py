@@ -1,11 +1,11 @@
-"""The input side by side: JPEGs to batches of uint8, in images/s on this machine's CPU.
+"""Compares inputs: JPEGs to batches of uint8, in images/s on this machine's CPU.
 
     python bench/input.py --images=FOLDER
 
-FOLDER holds CLASS/*.jpg, the same files for all; ours and big_vision's keep their bytes in memory,
-timm's come from the system's file cache. `train` takes random crops of 5 to 100 % of the
-area at 224 x 224 and flips; `eval` resizes (bicubic) and takes the central crop of 87.5 %. Then
-follows how far the evaluation pictures of both sides lie apart.
+FOLDER holds CLASS/*.jpg, the same files for all. imgcls and big_vision cache the files' bytes in
+memory, timm reads them from the system's file cache. `train` takes random crops of 5 to 100% of the
+area at 224 x 224 and flips; `eval` resizes (bicubic) and takes the central crop of 87.5%. At the
+end the script compares the evaluation images of imgcls and timm.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import tempfile
 
 import numpy as np
 import rounds
-from pictures import link_folder
+from images import link_folder
 
 BATCH, SIZE, CORES = 128, 224, os.cpu_count()
 CROP = f"random_resized_crop({SIZE}, scale=(0.05, 1.0))|flip()"
@@ -25,7 +25,7 @@ CONTESTANTS = {
 
 
 def config_of(folder: str):
-    """Our config: everything else is its default."""
+    """Returns our config, with defaults for everything else."""
     from imgcls.core.defaults import default_config
 
     config = default_config()
@@ -38,7 +38,7 @@ def config_of(folder: str):
 
 
 def ours_train(folder: str):
-    """Our training batches, on the device."""
+    """Yields our training batches, on the device."""
     import jax
 
     from imgcls.data import create as data_lib
@@ -51,7 +51,7 @@ def ours_train(folder: str):
 
 
 def ours_eval(folder: str):
-    """Our evaluation batches, on the device, over and over."""
+    """Yields our evaluation batches, on the device, endlessly."""
     import jax
 
     from imgcls.data import create as data_lib
@@ -65,7 +65,7 @@ def ours_eval(folder: str):
 
 
 def big_vision_train(folder: str):
-    """Their preprocessing under tf.data, as many threads as cores."""
+    """Yields big_vision's training batches, by tf.data with a thread per core."""
     rounds.peer_path("BIG_VISION")
     import big_vision.pp.ops_general  # noqa: F401
     import big_vision.pp.ops_image  # noqa: F401
@@ -85,7 +85,10 @@ def big_vision_train(folder: str):
 
 
 def timm_loader(folder: str, train: bool):
-    """Their loader with a worker per core; `.loader` of it is without what the prefetcher does."""
+    """Returns timm's dataset and loader, with a worker per core.
+
+    The loader's attribute `loader` gives the batches of the workers, before normalization.
+    """
     import torch
     from timm.data import create_dataset, create_loader
 
@@ -104,17 +107,17 @@ def timm_loader(folder: str, train: bool):
     return dataset, loader
 
 
-def timm_batches(folder: str, train: bool, normalised: bool):
-    """Their batches, over and over: as the workers give them, or as their trainer gets them."""
+def timm_batches(folder: str, train: bool, normalized: bool):
+    """Yields timm's batches endlessly: of the workers, or normalized as in timm's trainer."""
     _, loader = timm_loader(folder, train)
-    loader = loader if normalised else loader.loader
+    loader = loader if normalized else loader.loader
     while True:
         for images, _ in loader:
             yield images
 
 
 def create(name: str, folder: str):
-    """The batches of a contestant."""
+    """Returns the batches of a contestant."""
     return {
         "imgcls": lambda: ours_train(folder),
         "big_vision, tf.data": lambda: big_vision_train(folder),
@@ -127,12 +130,12 @@ def create(name: str, folder: str):
 
 
 def class_and_file(path: str) -> str:
-    """The last two parts of a path."""
+    """Returns the last two parts of a path."""
     return "/".join(path.split("/")[-2:])
 
 
 def difference(folder: str) -> str:
-    """How far our evaluation pictures lie from timm's, file by file."""
+    """Compares our evaluation images with timm's, file by file."""
     from imgcls.data import create as data_lib
 
     config = config_of(folder)
@@ -148,15 +151,15 @@ def difference(folder: str) -> str:
             means.append(apart.mean())
             largest, number = max(largest, int(apart.max())), number + 1
     return (
-        f"evaluation pictures, ours and timm's, {number} files: mean absolute difference "
-        f"{np.mean(means):.4f}/255, the worst picture's {np.max(means):.4f}/255, the worst pixel's "
-        f"{largest}/255; {sum(m == 0 for m in means)} pictures are equal bit for bit"
+        f"evaluation images of imgcls and timm, {number} files: mean absolute difference "
+        f"{np.mean(means):.4f}/255, at most {np.max(means):.4f}/255 in an image and {largest}/255 "
+        f"in a pixel; {sum(m == 0 for m in means)} images are bitwise equal"
     )
 
 
 def main() -> None:
     parser = rounds.create_parser(__doc__)
-    parser.add_argument("--images", required=True, help="FOLDER of CLASS/*.jpg")
+    parser.add_argument("--images", required=True, help="directory with CLASS/*.jpg")
     parser.add_argument("--many", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:

@@ -1,11 +1,11 @@
-"""Our side of the comparisons: the trainer's own step on a batch that stays."""
+"""Our side of the comparisons: the trainer's step on a fixed batch."""
 
 import tempfile
 from collections.abc import Callable
 
 import jax
+from images import draw_folder
 from ml_collections import ConfigDict
-from pictures import draw_folder
 
 from imgcls.core.config import merge
 from imgcls.core.defaults import default_config
@@ -14,14 +14,14 @@ from imgcls.train.setup import set_up
 
 
 def create_config(folder: str, model: dict, batch_size: int, size: int, optim: dict) -> ConfigDict:
-    """A config that trains `model` on the training split of class folders.
+    """Returns a config that trains a model on class folders.
 
     Args:
-      folder: holds `train/CLASS/*`.
-      model: the config's section.
-      batch_size: of a step.
-      size: side of the pictures that the model gets.
-      optim: the config's section.
+      folder: directory with `train/CLASS/*`.
+      model: section `model` of the config.
+      batch_size: images per step.
+      size: side of the images in pixels.
+      optim: section `optim` of the config.
     """
     changes = ConfigDict(dict(total="100 epochs", batch_size=batch_size, model=model, optim=optim))
     changes.data = ConfigDict(dict(source=f"folder:{folder}", on_error="fail"))
@@ -32,7 +32,7 @@ def create_config(folder: str, model: dict, batch_size: int, size: int, optim: d
 
 
 def create_step(model: dict, batch_size: int, size: int, classes: int, optim: dict) -> Callable:
-    """`run(n)`: n steps of the trainer on one batch of drawn pictures, and the wait for them."""
+    """Returns `run(n)`, which runs n training steps on one synthetic batch and waits for them."""
     with tempfile.TemporaryDirectory() as folder:
         config = create_config(
             draw_folder(f"{folder}/images", classes), model, batch_size, size, optim

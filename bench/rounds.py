@@ -1,7 +1,7 @@
-"""Side by side: each contestant in a process of its own, measured in turns, round after round.
+"""Comparisons: each contestant runs in a process of its own, and they are measured in turns.
 
-What else the machine does then hits all alike. A script calls `compare` in the parent and `serve`
-in its children, which are the same script with `--child=NAME`.
+Over several rounds, other load on the machine affects all of them equally. A script calls `compare`
+in the parent and `serve` in its children, which are the same script with `--child=NAME`.
 """
 
 import argparse
@@ -14,18 +14,18 @@ import sys
 import time
 from collections.abc import Callable
 
-# The scripts run beside the package, installed or not.
+# The scripts use the package of this repository, installed or not.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-# Seconds between two turns, in which the last one's workers fill their buffers and fall asleep.
+# Seconds between two turns, until the workers of the last one have filled their buffers.
 SETTLE = 2.0
 
 
 def create_parser(description: str) -> argparse.ArgumentParser:
-    """The options that all comparisons have."""
+    """Returns a parser with the options that all comparisons have."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=5.0, help="of a turn")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of a turn")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
 
@@ -37,17 +37,17 @@ def compare(
     *arguments: str,
     env: dict[str, dict[str, str]] | None = None,
 ) -> dict[str, list[float]]:
-    """Measures the contestants in turns and prints a Markdown table; the first is ours.
+    """Measures the contestants in turns and prints a Markdown table.
 
     Args:
-      title: of the table.
-      names: of the children.
-      rounds: turns of each.
-      arguments: that the children get after this script's own.
-      env: variables that a child gets beside this process's, by its name.
+      title: title of the table.
+      names: names of the contestants; the first is ours.
+      rounds: number of turns of each contestant.
+      arguments: additional command-line arguments of the children.
+      env: additional environment variables of a child, by its name.
 
     Returns:
-      The numbers of each, by round; of those alone that could start.
+      `{name: results by round}` of the contestants that could start.
     """
     children = {}
     try:
@@ -73,7 +73,7 @@ def compare(
 
 
 def ask(name: str, *arguments: str):
-    """One answer of one child, measured by itself.
+    """Starts a child, and returns the result of one measurement.
 
     Raises:
       SystemExit: the child failed.
@@ -87,7 +87,7 @@ def ask(name: str, *arguments: str):
 
 
 def to_table(title: str, results: dict[str, list[float]], ours: str) -> str:
-    """Median and range of the rounds, and ours over theirs, as Markdown."""
+    """Formats median and range of the rounds, and the ratio of ours to theirs, as Markdown."""
     lines = [f"| {title} | images/s, median | lowest to highest | ours / theirs |"]
     lines.append("|---|---|---|---|")
     for name, values in results.items():
@@ -101,12 +101,12 @@ def to_table(title: str, results: dict[str, list[float]], ours: str) -> str:
 
 
 def serve(create: Callable[[], Callable[[], float]]) -> None:
-    """The child's part: sets up, then measures whenever the parent says so.
+    """Runs a child: sets up, then measures on each request of the parent.
 
     Args:
-      create: sets up and warms up; returns what takes a turn and gives its number.
+      create: sets up and warms up; returns a function that measures one turn.
     """
-    # Libraries may print what they like: it goes to the standard error.
+    # What libraries print goes to the standard error.
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     measure = create()
@@ -116,12 +116,12 @@ def serve(create: Callable[[], Callable[[], float]]) -> None:
 
 
 def steps_per_second(run: Callable[[int], None], images: int, seconds: float) -> Callable:
-    """Measures `run(n)`, which makes n steps and waits for them: images/s of a turn.
+    """Returns a function that measures the images/s of `run(n)`.
 
     Args:
-      run: gets a number of steps.
-      images: of a step.
-      seconds: that a turn is to last.
+      run: runs n steps and waits for them.
+      images: images per step.
+      seconds: approximate length of a turn.
     """
     run(2)
     start = time.perf_counter()
@@ -129,7 +129,7 @@ def steps_per_second(run: Callable[[int], None], images: int, seconds: float) ->
     count = max(int(seconds * 2 / (time.perf_counter() - start)), 2)
 
     def measure() -> float:
-        run(1)  # What slept between two turns has cold caches, and memory that the kernel aged.
+        run(1)  # After the pause between two turns, caches are cold.
         start = time.perf_counter()
         run(count)
         return images * count / (time.perf_counter() - start)
@@ -138,13 +138,13 @@ def steps_per_second(run: Callable[[int], None], images: int, seconds: float) ->
 
 
 def batches_per_second(batches, images: int, seconds: float, skip: int = 6) -> Callable:
-    """Measures an endless iterator of batches: images/s of a turn.
+    """Returns a function that measures the images/s of an endless iterator of batches.
 
     Args:
-      batches: each is ready to use.
-      images: of a batch.
-      seconds: that a turn is to last.
-      skip: batches that open a turn uncounted, since they may have been ready before it.
+      batches: iterator of batches.
+      images: images per batch.
+      seconds: length of a turn.
+      skip: untimed batches at the start of a turn, which may have been prefetched.
     """
     next(batches)
 
@@ -168,7 +168,7 @@ def _start(name: str, arguments: tuple[str, ...], env: dict | None = None) -> su
 
 
 def peer_path(variable: str, *parts: str) -> None:
-    """Puts the checkout that an environment variable names on Python's path."""
+    """Adds a checkout, given by an environment variable, to Python's path."""
     if variable not in os.environ:
         sys.exit(f"error: {variable} is not set: see bench/README.md")
     sys.path.insert(0, os.path.join(os.environ[variable], *parts))

@@ -1,11 +1,11 @@
-"""What the training step moves between devices, and how it should scale.
+"""Communication of the training step between devices, and how the step should scale.
 
     python bench/scale.py [--config=configs/resnet50.py ...] [--devices=8] [--topology=v5e:2x4]
         [--config.KEY=VALUE ...]
 
-Compiles the trainer's own step for virtual CPU devices and counts the collectives in the compiled
-program; nothing runs, and no memory is needed. With --topology it is compiled for these TPUs, which
-needs the package libtpu and no TPU. Predictions take the bytes and FLOPs that were counted.
+Compiles the trainer's step for virtual CPU devices and counts the collectives in the compiled
+program. Nothing is run, and no arrays are allocated. With --topology it is compiled for TPUs, which
+needs the package libtpu but no TPU. The predictions use the counted bytes and FLOPs.
 """
 
 import argparse
@@ -36,22 +36,22 @@ from imgcls.train import optim
 from imgcls.train.step import create_state, make_train_step
 
 CONFIGS = ("configs/resnet50.py", "configs/vit_b16.py")
-SIZES = {"resnet50": 224, "vit_b16": 192}  # side of the pictures that the recipe trains on
+SIZES = {"resnet50": 224, "vit_b16": 192}  # side of the training images in the recipe
 CLASSES, EXAMPLES = 1000, 1_281_167  # ImageNet
-TENSOR = 4  # devices that share a layer: divides the 12 heads of ViT-B
-# Of the peak. Hardly a ResNet-50 gets there, and slower arithmetic waits less for the links.
+TENSOR = 4  # devices that share a layer; divides the 12 heads of ViT-B
+# Share of the peak. A ResNet-50 is hardly as fast, and then waits less for the links.
 SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
 class Step:
-    """A training step, not yet compiled.
+    """A training step that is not compiled yet.
 
     Attributes:
-      lowered: for all devices of the mesh.
-      param_bytes: of all parameters.
-      split_bytes: of those that the axis `model` splits.
-      images: of a step on one device.
+      lowered: the step, lowered for all devices of the mesh.
+      param_bytes: bytes of all parameters.
+      split_bytes: bytes of the parameters that are sharded over the axis `model`.
+      images: images per step on one device.
     """
 
     lowered: jax.stages.Lowered
@@ -62,8 +62,8 @@ class Step:
 
 def main() -> None:
     args, overrides = parse_args()
-    # Read when the devices are first asked for. The partitioner is no part of the backend's passes,
-    # which take ten times as long at their own level.
+    # Read when the backend starts. The partitioner does not belong to the backend's passes, which
+    # take ten times as long at their default level.
     os.environ["XLA_FLAGS"] = (
         f"--xla_force_host_platform_device_count={args.devices} --xla_backend_optimization_level=0"
     )
@@ -77,13 +77,13 @@ def main() -> None:
 
 
 def parse_args() -> tuple[argparse.Namespace, list[str]]:
-    """The options, and overrides of the configs."""
+    """Returns the options, and overrides of the configs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config", action="append", help="may be given several times")
-    parser.add_argument("--devices", type=int, default=8)
-    parser.add_argument("--topology", help="of TPUs to compile for, such as v5e:2x4")
+    parser.add_argument("--config", action="append", help="config file; can be repeated")
+    parser.add_argument("--devices", type=int, default=8, help="number of virtual CPU devices")
+    parser.add_argument("--topology", help="TPUs to compile for, such as v5e:2x4")
     return parser.parse_known_args()
 
 
@@ -114,12 +114,12 @@ def report(path: str, config: ConfigDict, devices: list, kind: str) -> None:
 
 
 def lower_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
-    """The trainer's step of a config on ImageNet's shapes, lowered for a mesh from shapes alone.
+    """Lowers the training step of a config for a mesh, from ImageNet's shapes alone.
 
     Args:
-      config: of a supervised run.
-      mesh: of any devices, or descriptions of devices.
-      size: side of the pictures; None is the recipe's.
+      config: config of a supervised run.
+      mesh: mesh of devices, or of descriptions of devices.
+      size: side of the images in pixels; None is the recipe's.
     """
     sharding.check_batch(config, mesh)
     size = size or SIZES[config.model.name]
@@ -145,13 +145,13 @@ def lower_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
 
 
 def make_mesh(devices: list, data: int = 1, fsdp: int = 1, model: int = 1) -> Mesh:
-    """A mesh over devices, or over descriptions of devices."""
+    """Returns a mesh of devices, or of descriptions of devices."""
     axis_types = (AxisType.Auto,) * len(sharding.AXES)
     return Mesh(np.array(devices).reshape(data, fsdp, model), sharding.AXES, axis_types)
 
 
 def least(config: ConfigDict, sizes: dict, step: Step) -> list[collectives.Collective]:
-    """The minimum for the step, with activations in float32: see SCALE.md."""
+    """Returns the minimum communication of the step, with float32 activations: see SCALE.md."""
     mesh = dict.fromkeys(sharding.AXES, 1) | sizes
     options = {}
     if "model" in sizes:
@@ -163,7 +163,7 @@ def least(config: ConfigDict, sizes: dict, step: Step) -> list[collectives.Colle
 
 
 def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
-    """Prints the rows of one mesh; returns the program and what was counted."""
+    """Prints the rows of one mesh; returns the program and its collectives."""
     name = " x ".join(f"{axis}={n}" for axis, n in sizes.items())
     compiled = step.lowered.compile()
     try:
@@ -190,7 +190,7 @@ def print_counts(config: ConfigDict, sizes: dict, step: Step) -> tuple:
 
 
 def print_estimate(machine, path, config: ConfigDict, batch: int, flops, gradient: int) -> None:
-    """Prints how a machine should scale: with the batch per chip kept, and with the whole batch."""
+    """Prints how a machine should scale, for a fixed batch per chip and a fixed total batch."""
     total = config.batch_size
     smallest = config.model.get("virtual_batch_size") or 1  # images that a chip must have
     print(

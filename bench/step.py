@@ -1,11 +1,11 @@
-"""A training step side by side on the CPU, in float32: forward, backward, optimiser.
+"""Compares training steps on the CPU, in float32: forward pass, backward pass, optimizer.
 
     python bench/step.py
 
-Every contestant has its framework's own threads and a batch that stays. The same network, batch and
-kind of optimiser on all sides. A step of XLA on a CPU takes gigabytes of memory anew each time:
-all get it in huge pages, as the launchers of `launch/` set it. The peers that are in JAX compete a
-second time with "plain memory", glibc's own settings, which is how they start by themselves.
+All contestants have the same network, batch size and type of optimizer, a fixed batch, and their
+framework's default threads. A step of XLA on a CPU allocates gigabytes of memory each time, so all
+run with huge pages, as the launchers of `launch/` set them. The peers in JAX also run with "plain
+memory", the default settings of glibc, with which they start by themselves.
 """
 
 import os
@@ -17,7 +17,7 @@ import rounds
 
 CLASSES = 1000
 PLAIN = ", plain memory"
-# name -> (batch, side of the pictures, contestants)
+# name -> (batch size, side of the images, contestants)
 MODELS = {
     "resnet50": (16, 224, ("imgcls", "flax example", "flax example" + PLAIN, "timm")),
     "vit_s16": (16, 224, ("imgcls", "big_vision", "big_vision" + PLAIN, "timm")),
@@ -33,14 +33,14 @@ OURS = {
 
 
 def launcher_memory() -> str:
-    """What the launchers tell glibc for a run on a CPU; elsewhere than on Linux it is empty."""
+    """Returns the launchers' GLIBC_TUNABLES for a run on a CPU; empty except on Linux."""
     script = pathlib.Path(__file__).resolve().parents[1] / "launch" / "until_done.sh"
     line = [script, "printenv", "GLIBC_TUNABLES"]
     return subprocess.run(line, capture_output=True, text=True).stdout.strip()
 
 
 def draw_batch(batch: int, size: int):
-    """Standardised pictures float32 `[B, H, W, 3]` and labels int32 `[B]`."""
+    """Returns standardized images, float32 `[B, H, W, 3]`, and labels, int32 `[B]`."""
     import numpy as np
 
     rng = np.random.default_rng(0)
@@ -49,7 +49,7 @@ def draw_batch(batch: int, size: int):
 
 
 def ours(model: str, batch: int, size: int):
-    """The trainer's step; it also takes uint8 and normalises."""
+    """Returns the trainer's step, which also normalizes uint8 images."""
     from ours import create_step
 
     section, optim = OURS[model]
@@ -57,7 +57,7 @@ def ours(model: str, batch: int, size: int):
 
 
 def flax_example(model: str, batch: int, size: int):
-    """`train_step` of flax's ImageNet example under `pmap`, as its loop calls it."""
+    """Returns `train_step` of flax's ImageNet example under `pmap`, as its loop calls it."""
     rounds.peer_path("FLAX", "examples", "imagenet")
     import functools
 
@@ -81,7 +81,7 @@ def flax_example(model: str, batch: int, size: int):
 
 
 def big_vision(model: str, batch: int, size: int):
-    """Their ViT, optimiser and loss in a jitted, donating step of the form of their trainer's."""
+    """Returns a step with big_vision's ViT, optimizer and loss, jitted and donated as there."""
     rounds.peer_path("BIG_VISION")
     import big_vision.optax as bv_optax
     import big_vision.utils as u
@@ -114,7 +114,7 @@ def big_vision(model: str, batch: int, size: int):
 
 
 def timm(model: str, batch: int, size: int):
-    """timm's network in PyTorch, eager, channels-last, with torch's optimiser."""
+    """Returns timm's step in PyTorch: eager, channels-last, with torch's optimizer."""
     import timm
     import torch
 
@@ -146,7 +146,7 @@ def timm(model: str, batch: int, size: int):
 
 
 def repeat(step, state, batch):
-    """`run(n)` of a JAX step `(state, batch) -> (state, metrics)`."""
+    """Returns `run(n)` for a JAX step `(state, batch) -> (state, metrics)`."""
     import jax
 
     def steps(count: int) -> None:
@@ -164,10 +164,10 @@ CREATE = {"imgcls": ours, "flax example": flax_example, "big_vision": big_vision
 def main() -> None:
     parser = rounds.create_parser(__doc__)
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
-    parser.add_argument("--batch", type=int, help="in place of each model's own")
+    parser.add_argument("--batch", type=int, help="batch size (default: that of each model)")
     args = parser.parse_args()
     os.environ["JAX_PLATFORMS"] = "cpu"
-    # Read when a process starts: by the children.
+    # glibc reads it when a process starts, here in the children.
     os.environ["GLIBC_TUNABLES"] = launcher_memory()
     if args.child:
         (model,) = args.models

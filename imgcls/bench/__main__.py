@@ -1,14 +1,14 @@
-"""Measure how fast a config runs here, with the trainer's own parts.
+"""Measure how fast a config runs on this machine, with the trainer's own parts.
 
     python -m imgcls.bench --config=configs/digits.py --what=step
 
 --what=input    images/s of the training input alone, and whether its memory grows
        eval     images/s of the evaluation input
-       step     time, arithmetic and memory of the compiled step, alone and fed by the loader
+       step     time, FLOPs and memory of the compiled step, alone and fed by the loader
        startup  seconds to the first step, without and with the compile cache
-       all      one after the other
+       all      all of these (default)
 
-Nothing is written but a temporary folder, and the JSON file if one is asked for.
+It writes only to a temporary directory, and the results to the file given by --json.
 """
 
 import contextlib
@@ -18,32 +18,33 @@ import os
 import sys
 
 import jax
+from ml_collections import ConfigDict
 
-from imgcls.bench.inputs import measure_eval, measure_input
+from imgcls.bench.inputs import Section, measure_eval, measure_input
 from imgcls.bench.startup import measure_startup
 from imgcls.bench.steps import measure_step
 from imgcls.core import cli, config, errors
 from imgcls.core.errors import ConfigError
 
 WHAT = ("input", "eval", "step", "startup", "all")
-Report = dict[str, dict[str, float | str]]
+Report = dict[str, Section]
 
 
-def measure(settings, what: str, steps: int, arguments: list[str]) -> Report:
-    """The numbers by section and name, to four significant digits.
+def measure(settings: ConfigDict, what: str, steps: int, arguments: list[str]) -> Report:
+    """Measures a config; returns the results by section and name, to four significant digits.
 
     Args:
       settings: the config.
       what: one of `WHAT`.
-      steps: timed ones.
-      arguments: that gave the config, for the processes that `startup` starts.
+      steps: number of timed steps or batches.
+      arguments: command-line arguments that give the config, for the processes of `startup`.
     """
     wanted = WHAT[:-1] if what == "all" else (what,)
-    # Before this process takes an accelerator, which it would not share.
+    # First, since the processes it starts need the accelerator that this process then takes.
     startup = measure_startup(arguments) if "startup" in wanted else None
     report: Report = {"machine": describe_machine(settings)}
     if startup:
-        report["startup"] = startup
+        report["startup"] = {**startup}
     if "input" in wanted:
         report["input"] = measure_input(settings, steps)
     if "eval" in wanted:
@@ -56,12 +57,12 @@ def measure(settings, what: str, steps: int, arguments: list[str]) -> Report:
     }
 
 
-def describe_machine(settings) -> dict[str, float | str]:
-    """What the numbers hold for."""
+def describe_machine(settings: ConfigDict) -> Section:
+    """Returns the machine, the versions and the main settings that the results hold for."""
     return {
         "device": jax.devices()[0].device_kind,
         "devices": jax.device_count(),
-        "cores": os.cpu_count(),
+        "cores": os.cpu_count() or 1,
         "jax": jax.__version__,
         "model": settings.model.name,
         "dtype": settings.model.dtype,
@@ -70,14 +71,14 @@ def describe_machine(settings) -> dict[str, float | str]:
 
 
 def round_number(value):
-    """A float to four significant digits; anything else as it is."""
+    """Rounds a float to four significant digits; returns anything else unchanged."""
     if not isinstance(value, float) or not value or not math.isfinite(value):
         return value
     return round(value, 3 - math.floor(math.log10(abs(value))))
 
 
 def to_table(report: Report) -> str:
-    """A line for each number, under its section."""
+    """Formats the results as text: a line for each number, by section."""
     lines = []
     for section, numbers in report.items():
         for name, value in numbers.items():
@@ -93,12 +94,20 @@ def _text(value) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> measurements -> table and JSON."""
+    """Measures a config, and prints the results as a table and as JSON; returns the exit code."""
     parser = cli.create_parser("bench", __doc__)
-    parser.add_argument("--config", required=True, metavar="FILE[:ARG=VALUE,...]")
-    parser.add_argument("--what", default="all", metavar="|".join(WHAT))
-    parser.add_argument("--steps", type=int, default=30, help="timed ones; 30")
-    parser.add_argument("--json", metavar="FILE", help="or - for the standard output")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:ARG=VALUE,...]", help="config file"
+    )
+    parser.add_argument(
+        "--what", default="all", metavar="|".join(WHAT), help="what to measure (default: all)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=30, help="number of timed steps (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", help="write the results as JSON; - is the standard output"
+    )
     args, overrides = parser.parse_known_args(argv)
     if args.what not in WHAT:
         raise ConfigError(f"--what={args.what}: unknown; write one of {', '.join(WHAT)}")

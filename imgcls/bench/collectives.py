@@ -1,6 +1,6 @@
-"""What devices say to each other in a compiled step: counted, compared with the least, predicted.
+"""Communication of a compiled step: counts its collectives, gives the minimum, estimates scaling.
 
-`bench/scale.py` prints it for the training step.
+`bench/scale.py` prints all three for the training step.
 """
 
 import collections
@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 
-# `  ROOT %name = TYPE opcode(`; a type has no blank before a parenthesis.
+# `  ROOT %name = TYPE opcode(`; a type has no space before a parenthesis.
 _INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.\-]+) = (.+?) ([a-z][\w\-]*)\(")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{\s*$")
 _ARRAY = re.compile(r"\b(pred|[a-z]+(\d+)\w*)\[([\d,]*)\]")
@@ -23,13 +23,13 @@ _TRIPS = re.compile(r'"known_trip_count":\{"n":"(\d+)"\}')
 
 
 class Collective(NamedTuple):
-    """Operations of one kind.
+    """Collective operations of one kind.
 
     Attributes:
-      kind: of `KINDS`.
-      count: operations that one device runs.
-      bytes: of the whole arrays in them, summed: what an all-reduce sums, an all-gather puts
-        together, a reduce-scatter starts from, an all-to-all or a permute hands on.
+      kind: one of `KINDS`.
+      count: number of operations that one device runs.
+      bytes: total size of the full arrays, which are the results of all-gathers and the operands of
+        all other kinds.
     """
 
     kind: str
@@ -38,19 +38,19 @@ class Collective(NamedTuple):
 
 
 def count(hlo_text: str) -> list[Collective]:
-    """The collectives that one run of a compiled program makes, in the order of `KINDS`.
+    """Counts the collectives in one execution of a compiled program, in the order of `KINDS`.
 
-    A pair of start and done is one. The body of a `while` counts as often as it runs, every branch
-    of a conditional once. The TPU's compiler cuts an operation into parts, each in a fusion with
-    arithmetic that hides it: parts of one channel and chain are one operation. Its reduce-scatter
-    is a fusion of an all-reduce and slices. The CPU's compiler leaves such a pair as it is: an
-    all-reduce.
+    A pair of start and done is one operation. The body of a `while` is multiplied by its trip
+    count, and every branch of a conditional counts once. The TPU compiler splits an operation into
+    parts that are fused with the arithmetic that hides them: parts with the same channel and chain
+    are one operation. It makes a reduce-scatter of a fused all-reduce and slice. The CPU compiler
+    does not, so there such a pair counts as an all-reduce.
 
     Args:
-      hlo_text: `jax.stages.Compiled.as_text()`, a module after partitioning.
+      hlo_text: text of a partitioned module, `jax.stages.Compiled.as_text()`.
 
     Raises:
-      ValueError: no entry computation, or a collective in a loop of unknown length.
+      ValueError: there is no entry computation, or a collective in a loop of unknown length.
     """
     computations, entry = _parse(hlo_text)
     if entry is None:
@@ -91,7 +91,7 @@ def minimum(
     activation_bytes: int = 0,
     gathers: int = 1,
 ) -> list[Collective]:
-    """The least that a step must move with parameters placed as on this mesh.
+    """Returns the minimum communication of a step on a mesh.
 
     - `data`: one all-reduce of the gradient.
     - `fsdp`: an all-gather of the parameters, for the forward pass and with `gathers=2` again for
@@ -102,11 +102,11 @@ def minimum(
 
     Args:
       mesh: size of the axes `data`, `fsdp` and `model`.
-      param_bytes: of all parameters, and so of the gradient.
-      split_bytes: of those parameters that `model` splits.
-      blocks: transformer blocks.
-      activation_bytes: of the tokens `[B, N, D]` between blocks on one device.
-      gathers: see above.
+      param_bytes: bytes of all parameters, and so of the gradient.
+      split_bytes: bytes of the parameters that are sharded over `model`.
+      blocks: number of transformer blocks.
+      activation_bytes: bytes of the tokens `[B, N, D]` between blocks on one device.
+      gathers: number of all-gathers of the parameters under `fsdp`, 1 or 2.
     """
     held = param_bytes - split_bytes + split_bytes // mesh["model"]
     reduced, found = 0, collections.Counter()
@@ -128,10 +128,14 @@ def minimum(
 
 
 def wire_bytes(found: Iterable[Collective], devices: int) -> float:
-    """Bytes that a device sends for collectives over `devices`, by the bandwidth-optimal ring.
+    """Returns the bytes that a device sends for collectives in a bandwidth-optimal ring.
 
     An all-reduce is a reduce-scatter and an all-gather, so it costs twice as much (Patarasuk & Yuan
     2009, Bandwidth optimal all-reduce algorithms for clusters of workstations).
+
+    Args:
+      found: collectives over all `devices`.
+      devices: number of devices in the ring.
     """
     share = (devices - 1) / devices
     factors = dict.fromkeys(KINDS, share) | {"all-reduce": 2 * share, "collective-permute": 1.0}
@@ -140,13 +144,13 @@ def wire_bytes(found: Iterable[Collective], devices: int) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Chips of one kind, with published numbers.
+    """Published figures of a machine.
 
     Attributes:
-      name: for the table's title.
-      peak: bfloat16 FLOP/s of a chip, without sparsity.
-      link: bytes/s that a link carries in one direction.
-      links: `{chips: links of the chip that has fewest}`.
+      name: name of the machine.
+      peak: dense bfloat16 FLOP/s of a chip.
+      link: bytes/s of a link in one direction.
+      links: `{number of chips: links of the chip with the fewest links}`.
     """
 
     name: str
@@ -157,23 +161,26 @@ class Machine:
 
 # cloud.google.com/tpu/docs/v5e: 197 TFLOPs in bf16; interconnect of 400 GB/s per chip, both
 # directions together, on 4 ports; slices of 2x4, 4x4, 4x8, 8x8, 8x16 and 16x16. Only an axis of 16
-# closes to a ring (jax-ml.github.io/scaling-book, How to Think About TPUs): the corner of a smaller
-# slice has 2 or 3 of its links, and no all-reduce is faster than the chip that sends least.
+# wraps around to a ring (jax-ml.github.io/scaling-book, How to Think About TPUs). In smaller slices
+# a corner has only 2 or 3 links, and the slowest chip limits an all-reduce.
 TPU_V5E = Machine("TPU v5e pod", 197e12, 50e9, {8: 2, 16: 2, 32: 2, 64: 2, 128: 3, 256: 4})
 # NVIDIA H100 Tensor Core GPU datasheet, SXM: 989 TFLOPS in bf16 (1,979 with sparsity); NVLink of
-# 900 GB/s, both directions together, as 18 links that a switch joins: any number of GPUs has all.
+# 900 GB/s, both directions together, as 18 links to a switch: a GPU can always use all of them.
 H100_NODE = Machine("node of 8 H100 SXM", 989e12, 25e9, {1: 18, 2: 18, 4: 18, 8: 18})
 
 
 @dataclasses.dataclass(frozen=True)
 class StepEstimate:
-    """Of one step; the pairs are (nothing overlaps, all that can overlap does).
+    """Estimated time of a data-parallel step.
+
+    Pairs hold the value without overlap, and with the best possible overlap, of arithmetic and
+    communication.
 
     Attributes:
       compute: seconds of arithmetic.
       sync: seconds of the gradient's all-reduce.
-      efficiency: arithmetic over the whole step.
-      images_per_second: of all chips.
+      efficiency: share of the step's time that is arithmetic.
+      images_per_second: throughput of all chips together.
     """
 
     compute: float
@@ -190,27 +197,31 @@ def estimate_step(
     gradient_bytes: int,
     share: float,
 ) -> StepEstimate:
-    """Data-parallel training from arithmetic and bytes alone: no latency, no input, no stragglers.
+    """Estimates a data-parallel step from FLOPs and bytes, without latency, input or stragglers.
 
     Args:
-      machine: see `Machine`; `chips` is one of its sizes.
-      chips: that share a step.
+      machine: the chips and links.
+      chips: number of chips, a key of `machine.links`.
       batch: images per chip.
-      flops_per_image: forward and backward.
-      gradient_bytes: that are all-reduced in a step.
-      share: of the peak that the arithmetic reaches.
+      flops_per_image: FLOPs of the forward and backward pass.
+      gradient_bytes: bytes that are all-reduced in a step.
+      share: share of the peak that the arithmetic reaches.
     """
     compute = batch * flops_per_image / (machine.peak * share)
     sent = wire_bytes([Collective("all-reduce", 1, gradient_bytes)], chips)
     sync = sent / (machine.link * machine.links[chips])
-    # The backward pass is two thirds of the arithmetic; gradients are there only as it goes on.
-    steps = compute + sync, compute / 3 + max(compute * 2 / 3, sync)
-    efficiency = tuple(compute / step for step in steps)
-    return StepEstimate(compute, sync, efficiency, tuple(chips * batch / step for step in steps))
+    # The all-reduce can overlap only with the backward pass, two thirds of the arithmetic.
+    slow, fast = compute + sync, compute / 3 + max(compute * 2 / 3, sync)
+    return StepEstimate(
+        compute=compute,
+        sync=sync,
+        efficiency=(compute / slow, compute / fast),
+        images_per_second=(chips * batch / slow, chips * batch / fast),
+    )
 
 
 def _parse(hlo_text: str) -> tuple[dict[str, list[str]], str | None]:
-    """The instruction lines of every computation, and the name of the entry."""
+    """Returns the instruction lines of each computation, and the name of the entry computation."""
     computations, lines, entry = {}, None, None
     for line in hlo_text.splitlines():
         if lines is None and (header := _COMPUTATION.match(line)):
@@ -224,9 +235,9 @@ def _parse(hlo_text: str) -> tuple[dict[str, list[str]], str | None]:
 
 
 def _own_collectives(lines: list[str]) -> Iterable[tuple[str, int, str | None]]:
-    """Kind, bytes and chain of the collectives of one computation, without those that it calls."""
+    """Yields kind, bytes and chain of the collectives of one computation, without its calls."""
     sizes: dict[str, int] = {}
-    given: dict[str, int] = {}  # to the starts that are not done yet
+    started: dict[str, int] = {}  # operand bytes of the starts
     for line in lines:
         if not (match := _INSTRUCTION.match(line)):
             continue
@@ -238,17 +249,17 @@ def _own_collectives(lines: list[str]) -> Iterable[tuple[str, int, str | None]]:
         operands = _operands(line, match.end())
         taken = sum(sizes.get(o.split("%")[-1], 0) for o in operands)
         if opcode.endswith("-start"):
-            given[name] = taken
+            started[name] = taken
             continue
         if opcode.endswith("-done"):
-            taken = given[operands[0].split("%")[-1]]
-        # The whole array is what goes into a reduce-scatter and what comes out of an all-gather.
+            taken = started[operands[0].split("%")[-1]]
+        # The full array is the operand of a reduce-scatter and the result of an all-gather.
         chain = _CHAIN.search(line)
         yield kind, max(taken, sizes[name]), chain and f"{kind} {chain[1]} {chain[2]}"
 
 
 def _operands(line: str, start: int) -> list[str]:
-    """Operands of an instruction, whose list begins at `start`, as `%name` or `type %name`."""
+    """Returns the operands of an instruction, a list of `%name` or `type %name` from `start` on."""
     depth, end = 1, start
     while depth:
         depth += {"(": 1, ")": -1}.get(line[end], 0)
@@ -258,7 +269,7 @@ def _operands(line: str, start: int) -> list[str]:
 
 
 def _size(type_text: str) -> int:
-    """Bytes of an array or of all arrays of a tuple."""
+    """Returns the bytes of an array, or of all arrays of a tuple."""
     return sum(
         math.ceil(int(bits or 8) * math.prod(int(n) for n in shape.split(",") if n) / 8)
         for _, bits, shape in _ARRAY.findall(type_text)
@@ -266,7 +277,7 @@ def _size(type_text: str) -> int:
 
 
 def _calls(lines: list[str]) -> Iterable[tuple[str, int | None]]:
-    """Computations that are called, and how often; None is a loop of unknown length."""
+    """Yields the called computations and how often they run; None is a loop of unknown length."""
     for line in lines:
         match = _INSTRUCTION.match(line)
         if not match:

@@ -1,4 +1,4 @@
-"""How fast the input is by itself, and whether its memory grows."""
+"""Measures the input by itself: its speed, and whether its memory grows."""
 
 import itertools
 import os
@@ -14,48 +14,50 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, create_train_loader, open_split
 from imgcls.distributed import sharding
 
-# Batches before the clock starts: those that were made before they were asked for, and more.
+# Untimed batches at the start, among them those that were prefetched.
 WARM_UP = 8
-# Seconds after the first batch until the buffers behind it are full, as they are in a run, whose
-# first step is compiled meanwhile.
+# Seconds to wait after the first batch until the prefetch buffers are full. In a training run this
+# happens while the first step is compiled.
 FILL = 1.0
 
+# Results by name.
+Section = dict[str, float | str]
 
-def measure_input(config: ConfigDict, steps: int) -> dict[str, float]:
-    """Images/s of the training input on its way to the devices, and the memory it takes.
+
+def measure_input(config: ConfigDict, steps: int) -> Section:
+    """Measures images/s of the training input up to the devices, and its memory.
 
     Args:
-      config: of the run.
-      steps: timed batches, after `WARM_UP` more.
+      config: the config to measure.
+      steps: number of timed batches, after `WARM_UP` untimed ones.
     """
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
     source = open_split(config, config.data.train_split)
     count = WARM_UP + steps
-    # It is closed halfway, so that its threads and workers are still there at the last batch.
+    # Twice the batches, so that threads and workers are still running at the last timed batch.
     loader = create_train_loader(config, source, mesh, 0, 2 * count)
     try:
         times, memory = _consume(itertools.islice(loader, count))
     finally:
         loader.close()
     rate = config.batch_size * steps / (times[-1] - times[WARM_UP - 1])
-    result = _rates(rate) | {"skipped records": loader.skipped}
-    if memory is None:
-        return result
-    first, last = memory
-    return result | {
-        "host memory at batch 1, MB": first / 1e6,
-        f"host memory at batch {len(times)}, MB": last / 1e6,
-        "growth, percent": 100 * (last / first - 1),
-    }
+    result: Section = {**_rates(rate), "skipped records": loader.skipped}
+    if memory:
+        first, last = memory
+        result["host memory at batch 1, MB"] = first / 1e6
+        result[f"host memory at batch {len(times)}, MB"] = last / 1e6
+        result["growth, percent"] = 100 * (last / first - 1)
+    return result
 
 
-def measure_eval(config: ConfigDict, steps: int) -> dict[str, float]:
-    """Images/s of the evaluation input: of the first evaluator's split, over and over.
+def measure_eval(config: ConfigDict, steps: int) -> Section:
+    """Measures images/s of the evaluation input, which reads its split repeatedly.
 
     Args:
-      config: of the run; without evaluators its training split is read.
-      steps: timed batches, after the first.
+      config: the config to measure. The split is that of its first evaluator, or the training split
+        if there are no evaluators.
+      steps: number of timed batches.
     """
     mesh = sharding.create_mesh(config)
     section = next(iter(config.evaluators.values()), ConfigDict())
@@ -85,13 +87,18 @@ def measure_eval(config: ConfigDict, steps: int) -> dict[str, float]:
 def _rates(rate: float) -> dict[str, float]:
     return {
         "images/s": rate,
-        "images/s per core": rate / os.cpu_count(),
+        "images/s per core": rate / (os.cpu_count() or 1),
         "images/s per device": rate / jax.device_count(),
     }
 
 
 def _consume(batches: Iterator[dict]) -> tuple[list[float], tuple[int, int] | None]:
-    """When each batch was on the devices, and the host's memory at the first and the last."""
+    """Consumes all batches.
+
+    Returns:
+      The time at which each batch was on the devices, and the host memory in bytes at the first and
+      the last batch (None without /proc).
+    """
     times, first = [], None
     for batch in batches:
         jax.block_until_ready(batch)
@@ -100,11 +107,11 @@ def _consume(batches: Iterator[dict]) -> tuple[list[float], tuple[int, int] | No
             time.sleep(FILL)
             first = resident_memory()
     last = resident_memory()
-    return times, None if first is None else (first, last)
+    return times, None if first is None or last is None else (first, last)
 
 
 def resident_memory() -> int | None:
-    """Bytes of this process and its workers that are in memory; None where there is no /proc."""
+    """Returns the resident memory of this process and its workers in bytes; None without /proc."""
     if not pathlib.Path("/proc/self/statm").exists():
         return None
     pages = sum(_resident_pages(pid) for pid in ["self", *_children()])
@@ -115,7 +122,7 @@ def _resident_pages(pid: str) -> int:
     try:
         return int(pathlib.Path(f"/proc/{pid}/statm").read_text().split()[1])
     except (OSError, IndexError):
-        # It has ended.
+        # The process has ended.
         return 0
 
 

@@ -1,4 +1,4 @@
-"""How long a user waits for the first step."""
+"""Measures the time from the start of the training command to its first step."""
 
 import pathlib
 import re
@@ -10,25 +10,25 @@ import time
 from imgcls.core import errors
 from imgcls.core.errors import ConfigError, TrainingError
 
-# Seconds between two looks for the first line of the metrics.
+# Seconds between checks for the first line of the metrics.
 POLL = 0.005
 
 
 def measure_startup(arguments: list[str], timeout: float = 1800) -> dict[str, float]:
-    """Seconds from the start of the process to its first step, and to the end of that.
+    """Measures the seconds from the start of the process to the start and end of its first step.
 
-    The process is the training command itself, in a temporary workdir. It is ended once it has
-    logged the first step. The first start finds an empty compile cache, the second its programs.
-    No cache makes the step itself shorter, and it depends on the batch: it is left out of half of
-    the numbers.
+    The process is the training command, in a temporary workdir; it is killed once it has logged the
+    first step. It is started twice: with an empty compile cache, and with the programs of the first
+    start in the cache. The first step itself depends on the batch, and no cache makes it faster, so
+    the times without it are reported too.
 
     Args:
       arguments: `--config=...` and overrides.
       timeout: seconds that a start may take.
 
     Raises:
-      ConfigError: the command ends with a mistake; its line is repeated.
-      TrainingError: it ends otherwise, or takes longer.
+      ConfigError: the command ended with a mistake in the config; the message is the command's.
+      TrainingError: the command failed otherwise, or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="imgcls_bench_") as folder:
         command = [sys.executable, "-m", "imgcls.main", *arguments]
@@ -46,7 +46,7 @@ def measure_startup(arguments: list[str], timeout: float = 1800) -> dict[str, fl
 def _seconds_to_first_step(
     command: list[str], workdir: pathlib.Path, timeout: float
 ) -> tuple[float, float]:
-    """To the step's end, and how long of that the step itself took."""
+    """Returns the seconds to the end of the first step, and the seconds of the step itself."""
     log = workdir.with_suffix(".log")
     with open(log, "w") as out:
         start = time.perf_counter()
@@ -61,7 +61,7 @@ def _seconds_to_first_step(
                 time.sleep(POLL)
             return time.perf_counter() - start, _step_itself(log)
         finally:
-            # Not asked to stop, or it would evaluate and save.
+            # A signal to stop would make it evaluate and save first.
             process.kill()
             process.wait()
 
@@ -72,11 +72,14 @@ def _has_logged(workdir: pathlib.Path) -> bool:
 
 
 def _step_itself(log: pathlib.Path) -> float:
-    """The last lap of the line that tells where the seconds went."""
-    return float(re.search(r"first step after .*, step ([\d.]+)\)", log.read_text())[1])
+    """Reads the duration of the step from the line that breaks down the start-up time."""
+    match = re.search(r"first step after .*, step ([\d.]+)\)", log.read_text())
+    if match is None:
+        raise TrainingError("the training command did not log the duration of its first step")
+    return float(match[1])
 
 
 def _failure(log: pathlib.Path, code: int) -> Exception:
-    lines = log.read_text(errors="replace").splitlines() or ["nothing was printed"]
+    lines = log.read_text(errors="replace").splitlines() or ["the command printed nothing"]
     kind = ConfigError if code == ConfigError.exit_code else TrainingError
     return kind(errors.one_line(lines[-1].removeprefix("error: ")))

@@ -1,4 +1,4 @@
-"""How fast the training step is: on one batch that stays, and fed by the real loader."""
+"""Measures the training step: on one fixed batch, and fed by the loader."""
 
 import collections
 import itertools
@@ -15,22 +15,23 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls.bench.flops import count_flops, find_peak, measure_peak
+from imgcls.bench.inputs import Section
 from imgcls.data.create import create_train_loader
 from imgcls.train.nonfinite import METRICS_LAG
 from imgcls.train.setup import Run, set_up
 
-# Steps before the clock starts.
+# Untimed steps at the start.
 WARM_UP = 2
 
 
-def measure_step(config: ConfigDict, steps: int) -> dict[str, dict[str, float]]:
-    """The compiled step of a config, `step`, and the same fed by the loader, `pipeline`.
+def measure_step(config: ConfigDict, steps: int) -> dict[str, Section]:
+    """Measures the compiled step on a fixed batch (`step`) and fed by the loader (`pipeline`).
 
-    Both run as in training: the host is `METRICS_LAG` steps ahead of the devices.
+    Both run as in training, with the host `METRICS_LAG` steps ahead of the devices.
 
     Args:
-      config: of the run; no compile cache is used, so that the compilation is seen.
-      steps: timed steps of each, after `WARM_UP` more.
+      config: the config to measure; its compile cache is not used, so compilation is measured too.
+      steps: number of timed steps of each, after `WARM_UP` untimed ones.
     """
     config = config.copy_and_resolve_references()
     config.compile_cache = ""
@@ -51,45 +52,51 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, dict[str, float]]:
     speed = _speed(alone, config.batch_size)
     seconds = speed["step time median, ms"] / 1e3
     used = _arithmetic(program.pop("TFLOPs of a step"), seconds, config)
-    result = {"step": speed | used | program | _memory()}
     pipeline = _speed(fed, config.batch_size)
-    synthetic = pipeline["images/s"] / speed["images/s"]
-    result["pipeline"] = pipeline | {
-        "waiting for data, percent": 100 * fed.waiting,
-        "images/s of the step alone, percent": 100 * synthetic,
+    return {
+        "step": {**speed, **used, **program, **_memory()},
+        "pipeline": {
+            **pipeline,
+            "waiting for data, percent": 100 * fed.waiting,
+            "images/s of the step alone, percent": 100 * (pipeline["images/s"] / speed["images/s"]),
+        },
     }
-    return result
 
 
 class Timing:
-    """When steps were asked for, had their batch and were over, in seconds; int `[N]` each.
+    """Durations of steps, and the time that the devices waited for batches.
+
+    Args:
+      requested: seconds at which the batch of each step was requested from the loader.
+      fetched: seconds at which the batch was there.
+      finished: seconds at which the step was finished.
 
     Attributes:
-      durations: from the end of a step to the end of the next, without the warm-up.
-      waiting: share of the time in which the devices had nothing to do but wait for a batch.
+      durations: seconds from the end of a step to the end of the next, without the warm-up.
+      waiting: share of the time in which the devices were idle and waited for a batch.
     """
 
-    def __init__(self, asked: list[float], fetched: list[float], finished: list[float]):
-        asked, fetched, finished = map(np.array, (asked, fetched, finished))
-        self.durations = np.diff(finished)[WARM_UP - 1 :]
-        idle = fetched[1:] - np.maximum(finished[:-1], asked[1:])
+    def __init__(self, requested: list[float], fetched: list[float], finished: list[float]):
+        ends = np.array(finished)
+        self.durations = np.diff(ends)[WARM_UP - 1 :]
+        idle = np.array(fetched)[1:] - np.maximum(ends[:-1], np.array(requested)[1:])
         idle = np.maximum(idle, 0)[WARM_UP - 1 :]
         self.waiting = float(idle.sum() / self.durations.sum())
 
 
 def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, Timing]:
-    """Runs the step on every batch; returns the last state and the times.
+    """Runs a step on every batch; returns the last state and the times.
 
     Args:
-      step: `(state, batch) -> (state, metrics)`.
-      state: is donated.
-      batches: at least `WARM_UP` + 1.
+      step: function `(state, batch) -> (state, metrics)`.
+      state: state before the first step; it is donated.
+      batches: at least `WARM_UP` + 1 batches.
     """
-    asked, fetched, finished = [], [], []
+    requested, fetched, finished = [], [], []
     running, pending = queue.SimpleQueue(), collections.deque()
 
     def watch() -> None:
-        # On its own thread, since the host runs ahead of the devices.
+        # In a thread, since the host runs ahead of the devices.
         for metrics in iter(running.get, None):
             jax.block_until_ready(metrics)
             finished.append(time.perf_counter())
@@ -102,7 +109,7 @@ def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, 
             start = time.perf_counter()
             if (batch := next(iterator, None)) is None:
                 break
-            asked.append(start)
+            requested.append(start)
             fetched.append(time.perf_counter())
             state, metrics = step(state, batch)
             running.put(metrics)
@@ -112,11 +119,11 @@ def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, 
     finally:
         running.put(None)
         watcher.join()
-    return state, Timing(asked, fetched, finished)
+    return state, Timing(requested, fetched, finished)
 
 
 def _compile(run: Run, state, batch: dict) -> tuple[Callable, dict[str, float]]:
-    """The step as a program, with its size."""
+    """Compiles the step; returns it with its FLOPs, compilation time and memory."""
     start = time.perf_counter()
     traced = run.step_fn.trace(state, batch)
     step = traced.lower().compile()
@@ -137,7 +144,7 @@ def _compile(run: Run, state, batch: dict) -> tuple[Callable, dict[str, float]]:
 
 def _speed(timing: Timing, batch_size: int) -> dict[str, float]:
     low, median, high = 1e3 * np.percentile(timing.durations, (25, 50, 75))
-    # Of all steps and not of the median one, so that a loader's rare stalls count.
+    # The mean over all steps, so that rare stalls of the loader count.
     rate = batch_size * len(timing.durations) / timing.durations.sum()
     return {
         "step time median, ms": median,
@@ -149,7 +156,13 @@ def _speed(timing: Timing, batch_size: int) -> dict[str, float]:
 
 
 def _arithmetic(flops: float, seconds: float, config: ConfigDict) -> dict[str, float]:
-    """What the step computes of what the chip can; `flops` in TFLOPs of all devices."""
+    """Compares the step's arithmetic with the peak of the chip.
+
+    Args:
+      flops: TFLOPs of a step on all devices.
+      seconds: duration of a step.
+      config: the measured config.
+    """
     device = jax.devices()[0]
     dtype, peak = config.model.dtype, find_peak(device.device_kind)
     name = "peak of the chip in bfloat16, TFLOP/s"
@@ -167,7 +180,7 @@ def _arithmetic(flops: float, seconds: float, config: ConfigDict) -> dict[str, f
 
 def _memory() -> dict[str, float]:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in kB, macOS in bytes.
+    # ru_maxrss is in kB on Linux and in bytes on macOS.
     result = {"peak host memory, MB": peak / (1e6 if sys.platform == "darwin" else 1e3)}
     stats = jax.devices()[0].memory_stats()
     if stats and "peak_bytes_in_use" in stats:

@@ -1,4 +1,4 @@
-"""Collectives: counted in HLO by hand and in compiled programs, the least, the prediction."""
+"""Collectives: counts of hand-written HLO and of compiled programs, the minimum, the estimate."""
 
 import functools
 import textwrap
@@ -139,7 +139,7 @@ def test_parts_and_reduce_scatter_as_the_tpu_has_them():
     assert found == [("all-gather", 1, 256), ("reduce-scatter", 1, 32)]
 
 
-def test_text_that_is_no_module():
+def test_text_that_is_not_a_module():
     with pytest.raises(ValueError, match="not the text of an HLO module"):
         count("all-reduce(%x)")
 
@@ -206,7 +206,7 @@ def test_a_ring_sends_a_sum_twice():
     assert wire_bytes([whole], 1) == 0
 
 
-def test_prediction_by_hand():
+def test_estimate_by_hand():
     """30 ms of arithmetic; 15 MB sent over two links of 0.5 GB/s: 15 ms, less than the 20 ms of
     the backward pass. Over one link they are 30 ms, 10 more than it."""
     chip = Machine("test", 2e12, 0.5e9, {4: 2, 2: 1})
@@ -282,6 +282,6 @@ def test_vit_blocks_sum_their_activations_four_times():
     assert least <= found["all-reduce"].bytes <= 1.001 * least
 
 
-def test_batch_that_does_not_divide_is_told():
+def test_batch_that_does_not_divide_is_an_error():
     with pytest.raises(ConfigError, match="does not divide by"):
         scale.lower_step(small_config(virtual_batch_size=32), make_mesh(data=8), size=16)

@@ -1,4 +1,4 @@
-"""Pictures to measure with: drawn ones, or many names for a few real ones."""
+"""Images for the measurements: synthetic ones, or many links to a few real ones."""
 
 import os
 import pathlib
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def draw_folder(folder: str, classes: int, size: tuple[int, int] = (64, 64), each: int = 1) -> str:
-    """Draws JPEGs in class folders, and returns `folder`; for what does not look at them.
+    """Writes synthetic JPEGs to class folders; returns `folder`.
 
     Args:
-      folder: gets `train/CLASS/*.jpg`.
-      classes: how many.
-      size: height and width; of 375 x 500 a picture takes about as many bytes as one of ImageNet.
-      each: pictures of a class.
+      folder: directory in which `train/CLASS/*.jpg` are written.
+      classes: number of classes.
+      size: height and width; at 375 x 500 the files are about as large as those of ImageNet.
+      each: images per class.
     """
     rng = np.random.default_rng(0)
     for label in range(classes):
@@ -28,14 +28,12 @@ def draw_folder(folder: str, classes: int, size: tuple[int, int] = (64, 64), eac
 
 
 def link_folder(images: str, folder: str, count: int) -> str:
-    """Class folders of links to the JPEGs of class folders, each many times; returns `folder`.
-
-    So that an epoch is long, of a few pictures too, for everyone alike.
+    """Links each JPEG of class folders many times, so that an epoch is long; returns `folder`.
 
     Args:
-      images: holds `CLASS/*`, or `train/CLASS/*`.
-      folder: gets `train/CLASS/*`.
-      count: links at least.
+      images: directory with `CLASS/*` or `train/CLASS/*`.
+      folder: directory in which the links `train/CLASS/*` are made.
+      count: smallest number of links.
     """
     root = pathlib.Path(images).resolve()
     root = root / "train" if (root / "train").is_dir() else root
