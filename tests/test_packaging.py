@@ -3,10 +3,12 @@
 import ast
 import importlib.metadata
 import re
+import subprocess
 import sys
 import tomllib
 
 import pytest
+import yaml
 from packaging.markers import default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -111,3 +113,26 @@ def test_every_import_is_declared():
         for name in imported(path) - OPTIONAL:
             distributions = {canonicalize_name(x) for x in found.get(name, [name])}
             assert distributions & declared, f"{path}: {name} is in no requirements file"
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["version"]
+    citation = yaml.safe_load((REPO / "CITATION.cff").read_text())
+    newest = re.search(r"^## (\S+)", (REPO / "CHANGELOG.md").read_text(), re.M)
+    assert newest and version == citation["version"] == newest[1]
+    assert citation["license"] == "Apache-2.0"
+
+
+def test_workflow_runs_the_checks_on_the_pinned_versions():
+    workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["ci"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
+    subprocess.run(["bash", "-n", REPO / ".ci" / "run"], check=True)
+
+
+def test_hooks_are_tools_of_the_dev_requirements():
+    hooks = yaml.safe_load((REPO / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    tools = {hook["entry"].split()[0] for hook in hooks}
+    assert tools == {"ruff", "pyright"}
+    assert tools <= {requirement.name for requirement in requirements("requirements-dev.txt")}
