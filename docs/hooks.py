@@ -59,9 +59,11 @@ def reference_pages() -> dict[str, str]:
     for init in sorted(PACKAGE.rglob("__init__.py")):
         name = ".".join(init.parent.relative_to(ROOT).parts)
         # What a package only imports is described with the module that defines it.
-        sections = [f"# {name}", _reference(name, members=_definitions(init) or "false")]
+        untitled = {"show_root_heading": "false", "show_root_toc_entry": "false"}
+        members = {"members": _definitions(init) or "false"}
+        sections = [f"# {name}", _reference(name, untitled | members)]
         for path in sorted(init.parent.glob("[!_]*.py")):
-            sections += [f"## {name}.{path.stem}", _reference(f"{name}.{path.stem}")]
+            sections.append(_reference(f"{name}.{path.stem}", {"heading_level": 2}))
         pages[f"api/{name}.md"] = "\n\n".join(sections) + "\n"
     return pages
 
@@ -75,12 +77,10 @@ def on_post_build(config):
         raise PluginError("the site loads files from elsewhere:\n" + "\n".join(remote))
 
 
-def _reference(name: str, **options) -> str:
+def _reference(name: str, options: dict) -> str:
     """Lines that mkdocstrings replaces by the description of a module."""
-    options["show_root_heading"] = "false"
-    return "\n".join(
-        [f"::: {name}", "    options:"] + [f"      {key}: {x}" for key, x in options.items()]
-    )
+    lines = [f"      {key}: {value}" for key, value in options.items()]
+    return "\n".join([f"::: {name}", "    options:", *lines])
 
 
 def _definitions(path: pathlib.Path) -> list[str]:

@@ -1,10 +1,7 @@
 """Requirements files, the extras of pyproject.toml and the pinned versions agree."""
 
-import ast
-import importlib.metadata
 import re
 import subprocess
-import sys
 import tomllib
 
 import pytest
@@ -18,8 +15,6 @@ from tests.conftest import REPO
 FILES = sorted(path.name for path in REPO.glob("requirements*.txt"))
 # Torch for CPUs comes from an index of its own, so nothing is pinned for it.
 UNPINNED = {"requirements-parity.txt"}
-# Imported only if the user has installed them: the messages name them.
-OPTIONAL = {"gcsfs", "torch", "wandb"}
 
 
 def requirements(name: str) -> list[Requirement]:
@@ -88,31 +83,6 @@ def test_extras_are_the_requirements_files():
     for name in FILES:
         lines = (REPO / name).read_text().splitlines()
         assert [line for line in lines if line.startswith("-")] == []
-
-
-def imported(path) -> set[str]:
-    """Top-level packages that a file imports, inside functions too."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add((node.module or "").partition(".")[0])
-    return names - set(sys.stdlib_module_names) - {"imgcls"}
-
-
-def test_every_import_is_declared():
-    declared = {
-        canonicalize_name(requirement.name)
-        for name in ("requirements.txt", "requirements-onnx.txt", "requirements-prepare.txt")
-        for requirement in requirements(name)
-    }
-    # TensorFlow has one import name and several distributions.
-    found = {**importlib.metadata.packages_distributions(), "tensorflow": ["tensorflow-cpu"]}
-    for path in sorted((REPO / "imgcls").rglob("*.py")):
-        for name in imported(path) - OPTIONAL:
-            distributions = {canonicalize_name(x) for x in found.get(name, [name])}
-            assert distributions & declared, f"{path}: {name} is in no requirements file"
 
 
 def test_version_is_the_same_everywhere():
