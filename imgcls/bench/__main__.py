@@ -25,6 +25,7 @@ from imgcls.bench.startup import measure_startup
 from imgcls.bench.steps import measure_step
 from imgcls.core import cli, config, errors
 from imgcls.core.errors import ConfigError
+from imgcls.core.plugins import load_plugins
 
 WHAT = ("input", "eval", "step", "startup", "all")
 Report = dict[str, Section]
@@ -116,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
         raise ConfigError(f"--json={args.json}: no such directory")
     settings = config.override(config.load(args.config), overrides)
+    load_plugins(settings)
     with contextlib.redirect_stdout(sys.stderr):
         arguments = [f"--config={args.config}", *overrides]
         report = measure(settings, args.what, args.steps, arguments)

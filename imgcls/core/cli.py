@@ -17,6 +17,10 @@ REFUSED = (
 )
 
 
+# What the command is called, where it is not `python -m imgcls.NAME`.
+_program: str | None = None
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its code.
 
@@ -41,10 +45,16 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(code)
 
 
+def set_program(name: str) -> None:
+    """Sets what the help of the command calls itself, in place of `python -m imgcls.NAME`."""
+    global _program
+    _program = name
+
+
 def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """The parser of `python -m imgcls.NAME`; its help shows the description as it is written."""
+    """Returns the parser of `python -m imgcls.NAME`; its help shows the description as written."""
     return argparse.ArgumentParser(
-        prog=f"python -m imgcls.{name}",
+        prog=_program or f"python -m imgcls.{name}",
         description=description,
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -32,11 +32,12 @@ def load(path: str) -> ConfigDict:
     Raises:
       ConfigError: no such file, a file that fails, an unknown key or a wrong type.
     """
-    file, _, arguments = path.partition(":")
-    if not pathlib.Path(file).is_file():
-        raise ConfigError(f"--config={path}: no such file{_nearest_file(file)}")
+    name, _, arguments = path.partition(":")
+    file = find_recipe(name)
+    if file is None:
+        raise ConfigError(f"--config={path}: no such file or recipe{_nearest_recipe(name)}")
     try:
-        module = runpy.run_path(file)
+        module = runpy.run_path(str(file))
     except Exception as e:
         raise ConfigError(f"--config={path}: {file} fails: {type(e).__name__}: {e}") from e
     if "get_config" not in module:
@@ -191,6 +192,24 @@ def _split_argument(argument: str, path: str) -> tuple[str, object]:
         return name, text
 
 
-def _nearest_file(file: str) -> str:
-    folder = pathlib.Path(file).parent
-    return did_you_mean(file, map(str, folder.glob("*.py"))) if folder.is_dir() else ""
+def recipes() -> dict[str, pathlib.Path]:
+    """The recipes that come with the package, by name."""
+    package = pathlib.Path(__file__).parents[1]
+    # Installed, they are a package of it; a checkout has them beside it.
+    folders = (package / "recipes", package.parent / "configs")
+    folder = next((folder for folder in folders if folder.is_dir()), folders[0])
+    return {file.stem: file for file in sorted(folder.glob("*.py"))}
+
+
+def find_recipe(name: str) -> pathlib.Path | None:
+    """The config file of that path, or else the shipped recipe of that name; None if neither is."""
+    file = pathlib.Path(name)
+    return file if file.is_file() else recipes().get(name)
+
+
+def _nearest_recipe(name: str) -> str:
+    folder = pathlib.Path(name).parent
+    if folder != pathlib.Path() and folder.is_dir():
+        return did_you_mean(name, map(str, folder.glob("*.py")))
+    files = [str(file) for file in pathlib.Path().glob("*.py")]
+    return did_you_mean(name, [*recipes(), *files])

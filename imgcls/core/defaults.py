@@ -14,6 +14,7 @@ HARMLESS_KEYS = (
 def default_config() -> ConfigDict:
     """Every key with its default. Durations are strings: '90 epochs', '500 steps', '5 percent'."""
     c = ConfigDict()
+    c.plugins = ()  # files or modules that register models, losses, ...: imgcls/core/plugins.py
     c.seed = 0
     c.total = "10 epochs"  # length of training
     c.batch_size = 128  # examples per step, over all devices and accumulated parts

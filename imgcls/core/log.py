@@ -8,12 +8,13 @@ import functools
 import sys
 import time
 
-import jax
 from tqdm import tqdm
 
 
 def info(message: str) -> None:
     """Writes a line with the time to standard output, from process 0 alone."""
+    import jax  # Here, so that `imgcls --help` does not wait for it.
+
     if jax.process_index() == 0:
         tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stdout)
         sys.stdout.flush()

@@ -2,8 +2,8 @@
 
 A part registers itself where it is defined, so that a new one is one new file:
 
-    @register_loss("poly", task="softmax")
-    def poly_loss(logits, labels, epsilon=1.0): ...
+    @register_loss("poly1", task="softmax")
+    def poly1_loss(logits, labels, epsilon=1.0): ...
 
 The modules of a kind are imported when one of its names is first looked up, not before.
 """
@@ -12,12 +12,28 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from imgcls.core.errors import ConfigError, did_you_mean
 
 Part = TypeVar("Part")
+
+
+class Signature(NamedTuple):
+    """Where the options of a part are to be read.
+
+    Attributes:
+      function: the part's function or class.
+      skip: number of leading arguments that are not options.
+      defaults: defaults in place of the function's own.
+      hidden: further arguments that are not options.
+    """
+
+    function: Callable
+    skip: int = 0
+    defaults: Mapping[str, Any] = {}
+    hidden: Collection[str] = ()
 
 
 class Registry(Mapping[str, Part], Generic[Part]):
@@ -27,15 +43,11 @@ class Registry(Mapping[str, Part], Generic[Part]):
       kind: what one part is called in messages, such as "model".
       package: import path of the package whose modules register the parts, or of a single module.
         Subpackages and `__main__` are left out.
-      describe: returns a part's function or class, and how many of its leading arguments are not
-        options; by default the part itself and 0.
+      describe: returns a part's signature; by default all arguments of the part are options.
     """
 
     def __init__(
-        self,
-        kind: str,
-        package: str,
-        describe: Callable[[Part], tuple[Callable, int]] | None = None,
+        self, kind: str, package: str, describe: Callable[[Part], Signature] | None = None
     ):
         self.kind, self._package, self._describe = kind, package, describe
         self._parts: dict[str, Part] = {}
@@ -86,43 +98,40 @@ class Registry(Mapping[str, Part], Generic[Part]):
 
     def options(self, name: str) -> dict[str, Any]:
         """Options of a part with their defaults; `inspect.Parameter.empty` where there is none."""
-        function, skip = self._function(self[name])
+        function, skip, defaults, hidden = self._signature(self[name])
         parameters = list(inspect.signature(function).parameters.values())[skip:]
-        return {
-            p.name: p.default for p in parameters if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
-        }
+        variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        found = {p.name: p.default for p in parameters if p.kind not in variadic}
+        return {key: defaults.get(key, value) for key, value in found.items() if key not in hidden}
 
     def summary(self, name: str) -> str:
         """First line of a part's docstring."""
-        function, _ = self._function(self[name])
+        function = self._signature(self[name]).function
         return next(iter((inspect.getdoc(function) or "").splitlines()), "")
 
-    def _function(self, part: Part) -> tuple[Callable, int]:
+    def __getitem__(self, name: str) -> Part:
+        import_modules(self._package)
+        return self._parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        import_modules(self._package)
+        return iter(sorted(self._parts))
+
+    def __len__(self) -> int:
+        import_modules(self._package)
+        return len(self._parts)
+
+    def _signature(self, part: Part) -> Signature:
         if self._describe is not None:
             return self._describe(part)
         if not callable(part):
             raise TypeError(f"{self.kind} {part!r} is not callable; the registry needs `describe`")
-        return part, 0
+        return Signature(part)
 
     def _origin(self, part: Part) -> tuple[str, str]:
         """Module and name of what was registered."""
-        function, _ = self._function(part)
+        function = self._signature(part).function
         return function.__module__, function.__qualname__
-
-    def __getitem__(self, name: str) -> Part:
-        self._discover()
-        return self._parts[name]
-
-    def __iter__(self) -> Iterator[str]:
-        self._discover()
-        return iter(sorted(self._parts))
-
-    def __len__(self) -> int:
-        self._discover()
-        return len(self._parts)
-
-    def _discover(self) -> None:
-        import_modules(self._package)
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 
 # Arrays that the objective passes to a loss, and no options of the config.
 GIVEN = ("class_weights", "pos_weight")
@@ -47,7 +47,9 @@ class Loss:
         return "pos_weight" in inspect.signature(self.function).parameters
 
 
-LOSSES: Registry[Loss] = Registry("loss", "imgcls.losses", describe=lambda loss: (loss.function, 0))
+LOSSES: Registry[Loss] = Registry(
+    "loss", "imgcls.losses", describe=lambda loss: Signature(loss.function)
+)
 
 
 def register_loss(

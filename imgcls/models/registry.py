@@ -25,7 +25,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,11 @@ class ModelEntry:
 
 
 MODELS: Registry[ModelEntry] = Registry(
-    "model", "imgcls.models", describe=lambda entry: (entry.module, 0)
+    "model",
+    "imgcls.models",
+    describe=lambda entry: Signature(
+        entry.module, 0, entry.defaults, ("parent", "name", "num_classes")
+    ),
 )
 _patterns: dict[str, Callable[..., ModelEntry]] = {}
 

@@ -1,9 +1,9 @@
 """What an objective is, and the registry of objectives."""
 
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 
 OBJECTIVES: Registry[type] = Registry(
-    "objective", "imgcls.objectives", describe=lambda part: (part, 2)
+    "objective", "imgcls.objectives", describe=lambda part: Signature(part, 2)
 )
 register_objective = OBJECTIVES.register
 

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from imgcls.core import config as config_lib
 from imgcls.core import log
 from imgcls.core.errors import ConfigError
+from imgcls.core.plugins import load_plugins
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
 from imgcls.runs.checksums import find_damage, newest_whole
@@ -63,7 +64,9 @@ def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
     # Older checkpoints know neither.
     examples, counts = meta.get("num_examples", 0), tuple(meta.get("class_counts", ()))
     info = DataInfo(names, meta["multi_label"], shape, examples, counts)
-    return config_lib.from_json(json.dumps(meta["config"])), info
+    config = config_lib.from_json(json.dumps(meta["config"]))
+    load_plugins(config)
+    return config, info
 
 
 def load_variables(path: str, abstract: dict) -> dict:

@@ -34,6 +34,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
 from imgcls.core import log
+from imgcls.core.plugins import plugins_digest
 from imgcls.core.source_digest import source_digest
 
 # Sections that no compiled program depends on.
@@ -183,7 +184,7 @@ def _origin(config: ConfigDict, data_info, devices: list[jax.Device]) -> str:
     flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
     versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
     made_of = (settings, data_info, environment, flags, versions)
-    return repr((*made_of, _machine(devices), source_digest()))
+    return repr((*made_of, _machine(devices), source_digest(), plugins_digest(config)))
 
 
 def _machine(devices: list[jax.Device]) -> list[str]:

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.durations import steps
 from imgcls.core.errors import ConfigError
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 from imgcls.train.lookahead import lookahead
 from imgcls.train.param_paths import map_paths, matches
 from imgcls.train.schedule import create_schedule
@@ -25,7 +25,7 @@ MakeOptimizer = Callable[
 ]
 
 OPTIMIZERS: Registry[MakeOptimizer] = Registry(
-    "optimizer", "imgcls.train.optimizers", describe=lambda make: (make, 4)
+    "optimizer", "imgcls.train.optimizers", describe=lambda make: Signature(make, 4)
 )
 register_optimizer = OPTIMIZERS.register
 

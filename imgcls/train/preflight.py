@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from imgcls.core import config as config_lib
 from imgcls.core import defaults, log
 from imgcls.core.errors import ConfigError
+from imgcls.core.plugins import plugins_digest
 from imgcls.core.source_digest import source_digest
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
@@ -34,7 +35,11 @@ def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
     settings = config_lib.leaves(ConfigDict(json.loads(config_lib.to_json(config))))
     mine = {f"config.{k}": v for k, v in settings.items() if k not in LOCAL_KEYS}
     mine |= {f"version of {name}": metadata.version(name) for name in PACKAGES}
-    mine |= {"source of imgcls": source_digest()[:12], "--accept_changes": accept_changes}
+    mine |= {
+        "source of imgcls": source_digest()[:12],
+        "source of plugins": plugins_digest(config)[:12],
+        "--accept_changes": accept_changes,
+    }
     mine["newest checkpoint"] = _newest(workdir)
     check_same("command", mine)
 

@@ -9,7 +9,7 @@ import optax
 from ml_collections import ConfigDict
 
 from imgcls.core.durations import steps
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class ScheduleEntry:
 
 
 SCHEDULES: Registry[ScheduleEntry] = Registry(
-    "schedule", __name__, describe=lambda entry: (entry.make, 1)
+    "schedule", __name__, describe=lambda entry: Signature(entry.make, 1)
 )
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core import durations, log
 from imgcls.core.errors import ConfigError
+from imgcls.core.plugins import load_plugins
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
     create_batch_transforms,
@@ -66,6 +67,7 @@ def set_up(
       stretch: of bad numbers, to go back to before it and on with other data.
     """
     # Config.
+    load_plugins(config)
     preflight.check_start(config, workdir, accept_changes)
     use_compile_cache(config)
     mesh = sharding.create_mesh(config)

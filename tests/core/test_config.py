@@ -39,7 +39,7 @@ def test_defaults():
     assert set(config) == {
         *("seed", "total", "batch_size", "accumulate", "ema", "model", "objective", "data"),
         *("optim", "schedule", "mesh", "checkpoint", "guard", "evaluators", "log", "processes"),
-        *("compile_cache", "init_from", "init_head"),
+        *("compile_cache", "init_from", "init_head", "plugins"),
     }
     assert (config.batch_size, config.data.source, config.optim.name) == (128, "digits", "sgd")
     assert config.data.dir is None and config.data.mean == (0.5, 0.5, 0.5)
@@ -157,7 +157,7 @@ def test_wrong_files(config_file, text, message):
 
 def test_missing_file_names_the_nearest(config_file, tmp_path):
     config_file("")
-    with pytest.raises(ConfigError, match="no such file; did you mean '.*experiment.py'"):
+    with pytest.raises(ConfigError, match="no such file or recipe; did you mean '.*experiment.py'"):
         load(str(tmp_path / "experimnt.py"))
     with pytest.raises(ConfigError, match="no such file"):
         load(str(tmp_path / "nowhere" / "x.py"))

@@ -12,7 +12,7 @@ It is then a source: `config.data.source = "yolo:/path/of/file.yaml"`.
 import dataclasses
 from collections.abc import Callable
 
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 from imgcls.data.table.table import Table
 
 Reader = Callable[[str, Table], None]
@@ -38,7 +38,7 @@ class LabelFormat:
 
 
 FORMATS: Registry[LabelFormat] = Registry(
-    "label format", "imgcls.data.formats", describe=lambda entry: (entry.read, 2)
+    "label format", "imgcls.data.formats", describe=lambda entry: Signature(entry.read, 2)
 )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from imgcls.core.errors import ConfigError
-from imgcls.core.registry import Registry
+from imgcls.core.registry import Registry, Signature
 from imgcls.data.table.problems import Problems
 
 
@@ -115,7 +115,7 @@ class SourceKind:
 
 
 SOURCES: Registry[SourceKind] = Registry(
-    "source", "imgcls.data.sources", describe=lambda kind: (kind.open, 2)
+    "source", "imgcls.data.sources", describe=lambda kind: Signature(kind.open, 2)
 )
 
 
