@@ -1,4 +1,4 @@
-"""Pages of `python -m imgcls.report` that several tests read; made once in a process."""
+"""Reports that several tests read, made once per process."""
 
 import html.parser
 import json
@@ -29,7 +29,7 @@ def digits_page(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def strange_data(folder: pathlib.Path) -> str:
-    """A source of pictures with names of `NAMES` and any number of labels of `STRANGE`."""
+    """A source of images with names of `NAMES` and any number of labels of `STRANGE`."""
     data = folder / "strange data"
     if not data.exists():
         data.mkdir()

@@ -1,4 +1,4 @@
-"""Data sets with known faults, made from real pictures."""
+"""Datasets with known faults, made from real images."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-    """A source of pictures in memory: files as bytes, or pixels."""
+    """A source of images in memory: encoded files, or pixels."""
 
     images: list
     targets: np.ndarray
@@ -73,8 +73,8 @@ def tanks(
     Args:
       folder: of the real data.
       pair: of classes.
-      count: of pictures.
-      correlation: 1: one class is bright and the other dark; 0.9: nine in ten pictures go with
+      count: number of images.
+      correlation: 1: one class is bright and the other dark; 0.9: nine in ten images go with
         their class; 0: each is either, whatever its class.
       seed: of all that is drawn.
       share: of the first class.

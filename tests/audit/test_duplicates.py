@@ -1,4 +1,4 @@
-"""Planted duplicates among real pictures, and hashes beside those of ImageHash."""
+"""Planted duplicates among real images, and hashes compared with those of ImageHash."""
 
 import imagehash
 import numpy as np
@@ -16,17 +16,17 @@ KINDS = ("re-encoded", "resized", "brighter", "darker", "all three")
 
 def change(pixels: np.ndarray, kind: str) -> bytes:
     """A near duplicate: re-encoded, at 90 % of the size, 5 % brighter or darker, or all of it."""
-    picture = Image.fromarray(pixels)
+    image = Image.fromarray(pixels)
     if kind in ("resized", "all three"):
-        size = [round(0.9 * side) for side in picture.size]
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        size = [round(0.9 * side) for side in image.size]
+        image = image.resize(size, Image.Resampling.BICUBIC)
     gain = {"brighter": 1.05, "all three": 1.05, "darker": 0.95}.get(kind, 1)
-    changed = np.clip(np.asarray(picture) * gain, 0, 255).round().astype(np.uint8)
+    changed = np.clip(np.asarray(image) * gain, 0, 255).round().astype(np.uint8)
     return jpeg(changed, 75 if kind == "re-encoded" else 90)
 
 
 def plant(shared_data, count: int, copies: int):
-    """Real pictures with copies in the other split: sources, and pairs of names by kind."""
+    """Real images with copies in the other split: sources, and pairs of names by kind."""
     pixels, labels = cifar10(shared_data)
     pixels, labels = pixels[:: len(pixels) // count], labels[:: len(labels) // count]
     rng = np.random.default_rng(0)
@@ -56,15 +56,15 @@ def plant(shared_data, count: int, copies: int):
 
 def check_planted(shared_data, count: int, copies: int) -> None:
     sources, exact, near = plant(shared_data, count, copies)
-    pictures = read_images(sources, None, 0)
-    found = find_duplicates(pictures)
-    names = np.array(pictures.names)
+    table = read_images(sources, None, 0)
+    found = find_duplicates(table)
+    names = np.array(table.names)
     assert {frozenset(names[group]) for group in found.exact} == exact
     assert all(found.same_file)
     pairs = {frozenset(names[pair]) for pair in found.near}
     missed = [kind for pair, kind in near.items() if pair not in pairs]
     assert len(missed) <= 0.1 * len(near), missed
-    # What the pictures show without any copy are CIFAR-10's own near duplicates.
+    # What the images show without any copy are CIFAR-10's own near duplicates.
     plain = find_duplicates(read_images({"train": originals(sources)}, None, 0))
     own = {frozenset(original(originals(sources).names[i]) for i in pair) for pair in plain.near}
     false = {
@@ -73,7 +73,7 @@ def check_planted(shared_data, count: int, copies: int) -> None:
         if frozenset(map(original, pair)) not in own and len(set(map(original, pair))) > 1
     }
     assert len(false) <= 0.01 * len(pairs), false
-    texts = findings.of_duplicates(found, pictures)
+    texts = findings.of_duplicates(found, table)
     leaks = [f for f in texts if f.level == "finding" and "two splits" in f.text]
     assert leaks[0].count == copies and leaks[1].count >= 0.9 * copies
     assert not any("different labels" in f.text for f in texts)
@@ -103,31 +103,31 @@ def test_planted_copies_among_ten_thousand_are_found(shared_data):
     check_planted(shared_data, 10_000, 200)
 
 
-def test_other_colours_of_equal_light_are_another_picture():
+def test_other_colors_of_equal_brightness_are_another_image():
     """The perceptual hash sees light alone."""
     rng = np.random.default_rng(0)
     light, chroma = rng.integers(-15, 16, (2, 8, 8)).repeat(8, axis=1).repeat(8, axis=2)
     # Red against green, of no luma.
-    colour = 8 * chroma[..., None] * np.array([0.587, -0.299, 0.0])
-    images = [128 + light[..., None] + sign * colour for sign in (1, 0)]
+    color = 8 * chroma[..., None] * np.array([0.587, -0.299, 0.0])
+    images = [128 + light[..., None] + sign * color for sign in (1, 0)]
     images = [x.round().astype(np.uint8) for x in images]
     source = Given([*images, images[0] // 2 + 64], np.zeros(3, int), tuple(CLASSES))
-    pictures = read_images({"train": source}, None, 0)
-    bits = phash(pictures.grays)
+    table = read_images({"train": source}, None, 0)
+    bits = phash(table.grays)
     assert hamming(bits[0], bits[1]) <= MAX_BITS and hamming(bits[0], bits[2]) <= MAX_BITS
-    assert find_duplicates(pictures).near.tolist() == [[0, 2]]
+    assert find_duplicates(table).near.tolist() == [[0, 2]]
 
 
 def test_phash_is_that_of_imagehash():
     rng = np.random.default_rng(0)
-    # Smooth pictures of several sizes, and noise.
+    # Smooth images of several sizes, and noise.
     small = rng.integers(0, 256, (20, 5, 5, 3)).astype(np.uint8)
     shapes = [(32, 32), (50, 31), (7, 90)]
     images = [Image.fromarray(x).resize(shapes[i % 3], 3) for i, x in enumerate(small)]
     images += [Image.fromarray(rng.integers(0, 256, (40, 40, 3)).astype(np.uint8))]
     png = [np.asarray(image) for image in images]
-    pictures = read_images({"train": Given(png, np.arange(21) % 2, ("a", "b"))}, None, 0)
-    bits = np.unpackbits(phash(pictures.grays).view(np.uint8).reshape(-1, 8), axis=1)
+    table = read_images({"train": Given(png, np.arange(21) % 2, ("a", "b"))}, None, 0)
+    bits = np.unpackbits(phash(table.grays).view(np.uint8).reshape(-1, 8), axis=1)
     for ours, image in zip(bits, images, strict=True):
         assert (ours == imagehash.phash(image).hash.reshape(-1)).all()
 
@@ -164,11 +164,11 @@ def test_equal_pixels_in_other_files_and_other_labels():
     data = jpeg(first, 90)
     decoded = read_images({"train": make([data, data], [0, 1])}, None, 0).pixels(0)
     source = make([data, decoded, jpeg(noise(1)), decoded[:, ::-1].copy()], [0, 1, 0, 0])
-    pictures = read_images({"train": source}, None, 0)
-    found = find_duplicates(pictures)
+    table = read_images({"train": source}, None, 0)
+    found = find_duplicates(table)
     assert [g.tolist() for g in found.exact] == [[0, 1]] and found.same_file == [False]
     assert len(found.near) == 0
-    texts = findings.of_duplicates(found, pictures)
+    texts = findings.of_duplicates(found, table)
     assert any(f.level == "finding" and "different labels" in f.text for f in texts)
 
 
@@ -180,7 +180,7 @@ def test_sets_hold_what_is_linked():
     assert found.near.tolist() == [[0, 2]]
 
 
-def test_empty_pictures_are_no_near_duplicates():
+def test_empty_images_are_no_near_duplicates():
     files = [np.full((32, 32, 3), 100 + i, np.uint8) for i in range(5)]
     found = find_duplicates(read_images({"train": make(files, [0, 1, 0, 1, 0])}, None, 0))
     assert len(found.near) == 0 and found.exact == []

@@ -36,8 +36,8 @@ def digits():
     data = load_digits()
     digits = data.images.astype(np.uint8) * 15
     images = [np.kron(x, np.ones((4, 4), np.uint8))[..., None] for x in digits]
-    pictures = read_images({"train": Given(images, data.target, DIGITS)}, None, 0)
-    return handmade(pictures.thumbs, 0), pictures.labels
+    table = read_images({"train": Given(images, data.target, DIGITS)}, None, 0)
+    return handmade(table.thumbs, 0), table.labels
 
 
 def test_flipped_labels_are_found_and_counted(digits):
@@ -60,7 +60,7 @@ def test_clean_labels_are_no_finding(digits):
     assert all(f.level == "note" for f in findings.of_label_errors(found))
 
 
-def test_features_that_say_nothing_accuse_no_one(digits):
+def test_uninformative_features_give_no_finding(digits):
     noise = np.random.default_rng(0).normal(size=(600, 16))
     found = find_label_errors(noise, digits[1][:600], DIGITS, seed=0)
     assert found.accuracy < 0.3 and not found.significant
@@ -73,7 +73,7 @@ def test_the_share_of_wrong_labels_is_estimated():
     z = rng.normal(size=(20_000, 4))
     p = np.exp(2 * z) / np.exp(2 * z).sum(1, keepdims=True)
     y = (p.cumsum(1) > rng.random((len(p), 1))).argmax(1)
-    # What the classifier says is too bold: of the temperature, not of wrong labels.
+    # The probabilities are overconfident, which the temperature explains without wrong labels.
     bold = np.exp(5 * z) / np.exp(5 * z).sum(1, keepdims=True)
     share, ratio = unexplained_share(bold, y)
     assert share < 0.005 and ratio < 8
@@ -106,11 +106,11 @@ def test_tiny_classes_are_not_judged(digits):
 
 def test_features_of_a_checkpoint(workdir):
     sources = {split: create_source("digits", split) for split in ("train", "test")}
-    pictures = read_images(sources, 500, 0)
-    features = of_checkpoint(str(workdir), pictures)
+    table = read_images(sources, 500, 0)
+    features = of_checkpoint(str(workdir), table)
     trained = load_trained(str(workdir))
     rows = [3, 250, 499]
-    images = np.stack([pictures.pixels(i)[..., :1] for i in rows])
+    images = np.stack([table.pixels(i)[..., :1] for i in rows])
     batch = {"image": jax.numpy.asarray(images)}
     # What the step does before the model sees it.
     from imgcls.evaluate.gather import make_eval_fn
@@ -121,7 +121,7 @@ def test_features_of_a_checkpoint(workdir):
     fn = make_eval_fn(outputs, trained.config, trained.mesh)
     expected = fn(trained.params, trained.model_state, batch)["values"]
     np.testing.assert_allclose(features[rows], expected, rtol=1e-4, atol=1e-4)
-    flipped, wrong = flip(pictures.labels, 0.05)
+    flipped, wrong = flip(table.labels, 0.05)
     found = find_label_errors(features, flipped, DIGITS, seed=0)
     assert hits(found, wrong) >= 0.6
 

@@ -1,4 +1,4 @@
-"""The command: exit codes, what it prints and writes, and what strangers' names can do to it."""
+"""The command: exit codes, output and files, and names that are untrusted."""
 
 import html
 import json
@@ -21,7 +21,7 @@ def few_permutations(monkeypatch):
 
 
 def write(folder, count: int = 60, classes=("a", "b"), splits=("train", "test"), seed: int = 0):
-    """Distinct pictures in class folders, of which nothing gives away the class."""
+    """Writes distinct images to class folders; no property gives away the class."""
     for i, pixels in enumerate(noise(count, seed)):
         place = folder / splits[i // len(classes) % len(splits)] / classes[i % len(classes)]
         place.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def audit(tmp_path, *args: str, data=None) -> tuple[int, dict, str]:
     return code, json.loads((out / "audit.json").read_text()), (out / "audit.html").read_text()
 
 
-def test_a_clean_data_set(tmp_path, capsys):
+def test_a_clean_dataset(tmp_path, capsys):
     write(tmp_path / "data")
     code, found, page = audit(tmp_path)
     printed = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_a_clean_data_set(tmp_path, capsys):
     assert found["counts"] == {"train": {"a": 15, "b": 15}, "test": {"a": 15, "b": 15}}
     assert found["pictures"] == 60 and "No problems found" in page
     assert not [f for f in found["findings"] if f["level"] == "finding"]
-    # Folders that are called as the class or the split are no property.
+    # Folders named like a class or a split are no property.
     assert not any("folder" in f["text"] for f in found["findings"])
     assert f"page: {tmp_path / 'out' / 'audit.html'}" in printed
     assert set(found) == {
@@ -70,15 +70,15 @@ def test_everything_at_once(tmp_path, capsys):
     (data / "test" / "b" / "x<img src=x onerror=alert(2)>\x1b[2J.png").write_bytes(
         leak.read_bytes()
     )
-    (data / "train" / "a" / "\x1b[2Jbroken.jpg").write_bytes(b"\xff\xd8 no picture")
+    (data / "train" / "a" / "\x1b[2Jbroken.jpg").write_bytes(b"\xff\xd8 no image")
     (data / "train" / "only here").mkdir()
     (data / "train" / "only here" / "1.png").write_bytes(leak.read_bytes())
     code, found, page = audit(tmp_path)
     printed = capsys.readouterr().out
     assert code == 1
-    said = {f["check"]: f["text"] for f in found["findings"] if f["level"] == "finding"}
-    assert {"reading", "duplicates", "balance"} <= said.keys()
-    assert "broken.jpg" in said["reading"] and "broken.jpg" in printed
+    message = {f["check"]: f["text"] for f in found["findings"] if f["level"] == "finding"}
+    assert {"reading", "duplicates", "balance"} <= message.keys()
+    assert "broken.jpg" in message["reading"] and "broken.jpg" in printed
     assert [u["name"].endswith("broken.jpg") for u in found["unreadable"]] == [True]
     assert "'only here'" in "".join(f["text"] for f in found["findings"])
     assert len(found["duplicates"]["exact"]) == 1
@@ -130,7 +130,7 @@ def test_lopsided_classes(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("args", "said"),
+    ("args", "message"),
     [
         (["--data=folder:/none"], "/none"),
         (["--data=folder:{empty}"], "no images"),
@@ -143,7 +143,7 @@ def test_lopsided_classes(tmp_path, capsys):
         (["--data=folder:{two}", "--out={file}"], "--out="),
     ],
 )
-def test_mistakes(tmp_path, capsys, args, said):
+def test_mistakes(tmp_path, capsys, args, message):
     (tmp_path / "empty").mkdir()
     write(tmp_path / "one", 4, classes=("a",))
     write(tmp_path / "two", 40)
@@ -155,7 +155,7 @@ def test_mistakes(tmp_path, capsys, args, said):
     args = [f"--out={tmp_path / 'out'}", *(a.format(**places) for a in args)]
     assert exit_code(lambda: main(args)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
-    assert error.startswith("error: ") and said in error
+    assert error.startswith("error: ") and message in error
 
 
 def test_an_unknown_flag(capsys):

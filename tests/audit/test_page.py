@@ -1,6 +1,8 @@
 """The page in a browser, and what it shows."""
 
+import base64
 import dataclasses
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -8,7 +10,8 @@ import pytest
 from imgcls.audit import checks, page, shortcuts
 from imgcls.audit.charts import spread
 from tests.audit.planted import tanks
-from tests.report.test_browser import browser, check_page, pytestmark  # noqa: F401
+from tests.report.test_browser import browser, check_page  # noqa: F401
+from tests.report.test_browser import pytestmark as needs_browser
 
 NAMES = ("<script>alert(1)</script>", "_under $x^{$")
 
@@ -38,6 +41,7 @@ def test_the_page_shows_what_was_found(audit):
     assert shown.count('by class"') >= 2 and "Lowest" in shown and "Highest" in shown
 
 
+@needs_browser
 def test_in_a_browser(audit, browser, tmp_path):  # noqa: F811
     (tmp_path / "audit.html").write_text(page.write(audit), encoding="utf-8")
     check_page(browser, tmp_path / "audit.html", 60)
@@ -64,3 +68,10 @@ def test_charts(classes):
         assert chart == spread(prop, targets, names)
         drawn.add(chart)
     assert len(drawn) == 4
+
+
+def test_charts_of_names_that_xml_does_not_allow():
+    prop = shortcuts.Property("folder", np.array(["a\x07", "b"] * 4), binned=None)
+    chart = spread(prop, np.eye(2, dtype=bool)[[0, 1] * 4], ("nul\x00", "plain"))
+    text = "".join(ET.fromstring(base64.b64decode(chart.partition(",")[2])).itertext())
+    assert "nul\N{REPLACEMENT CHARACTER}" in text and "a\N{REPLACEMENT CHARACTER}" in text

@@ -1,4 +1,4 @@
-"""Properties of pictures against Pillow, colorsys and known pictures."""
+"""Properties of images compared with Pillow, colorsys and known images."""
 
 import colorsys
 import io
@@ -12,7 +12,7 @@ from imgcls.audit.reading import measure
 
 
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 51, 75, 90, 95, 99])
-def test_jpeg_quality_is_what_the_encoder_was_told(quality):
+def test_jpeg_quality_is_that_of_the_encoder(quality):
     data = io.BytesIO()
     Image.new("RGB", (16, 16)).save(data, "jpeg", quality=quality)
     table = Image.open(io.BytesIO(data.getvalue())).quantization[0]
@@ -20,7 +20,7 @@ def test_jpeg_quality_is_what_the_encoder_was_told(quality):
     assert measure(data.getvalue(), "x")["values"]["JPEG quality"] == quality
 
 
-def test_colours_of_plain_pictures():
+def test_colors_of_plain_images():
     known = [(200, 0, 0), (10, 220, 30), (0, 0, 255), (250, 240, 10), (30, 200, 210)]
     plain = np.array(known, np.uint8)[:, None, None].repeat(8, 1).repeat(8, 2)
     found = colors(plain)
@@ -45,9 +45,9 @@ def test_hue_is_circular_and_gray_has_none():
 
 
 def test_border_and_contrast():
-    picture = np.zeros((1, 32, 32, 3), np.uint8)
-    picture[0, 1:-1, 1:-1] = 100
-    found = colors(picture)
+    image = np.zeros((1, 32, 32, 3), np.uint8)
+    image[0, 1:-1, 1:-1] = 100
+    found = colors(image)
     assert found["border"].tolist() == [[0, 0, 0]]
     share = 30**2 / 32**2
     np.testing.assert_allclose(found["brightness"], 100 * share, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""Dark, bright, blurry and odd pictures: those that cleanvision itself finds."""
+"""Dark, bright, blurry and odd images: the same as cleanvision finds."""
 
 import numpy as np
 from cleanvision import Imagelab
@@ -14,13 +14,13 @@ from tests.audit.planted import cifar10
 
 def test_the_same_as_cleanvision(shared_data, tmp_path):
     pixels, _ = cifar10(shared_data)
-    pictures = [Image.fromarray(x) for x in [*pixels[:39], pixels[4113]]]
-    pictures += [Image.new("RGB", (32, 32), (9, 9, 9)), Image.new("RGB", (32, 32), (254, 254, 254))]
-    pictures += [pictures[0].resize((640, 640)), pictures[1].resize((32, 200)).convert("L")]
-    for i, picture in enumerate(pictures):
+    images = [Image.fromarray(x) for x in [*pixels[:39], pixels[4113]]]
+    images += [Image.new("RGB", (32, 32), (9, 9, 9)), Image.new("RGB", (32, 32), (254, 254, 254))]
+    images += [images[0].resize((640, 640)), images[1].resize((32, 200)).convert("L")]
+    for i, image in enumerate(images):
         folder = tmp_path / "train" / "ab"[i % 2]
         folder.mkdir(parents=True, exist_ok=True)
-        picture.save(folder / f"{i:02}.png")
+        image.save(folder / f"{i:02}.png")
     lab = Imagelab(data_path=str(tmp_path))
     lab.find_issues({issue: {} for issue in ISSUES}, n_jobs=1, verbose=False)
     read = read_images({"train": create_source(f"folder:{tmp_path}", "train")}, None, 0)
@@ -39,7 +39,7 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
     assert [f.level for f in texts if "gray among" in f.text] == ["note"]
 
 
-def test_large_pictures_are_made_smaller_for_their_light_alone(shared_data):
+def test_large_images_are_reduced_for_brightness_alone(shared_data):
     small = Image.fromarray(cifar10(shared_data)[0][0])
     large = small.resize((700, 540), Image.Resampling.BICUBIC)
     measured = measure(large)
@@ -51,7 +51,7 @@ def test_large_pictures_are_made_smaller_for_their_light_alone(shared_data):
         assert abs(measured[name] - value) < 0.01
 
 
-def test_the_nature_of_the_data_is_a_note(shared_data):
+def test_an_issue_of_most_images_is_a_note(shared_data):
     black = {"dark": (np.arange(80), np.zeros(80))}
     assert [f.level for f in findings.of_quality(black, range(100))] == ["note"]
     black = {"dark": (np.arange(8), np.zeros(8))}

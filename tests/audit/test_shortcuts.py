@@ -1,4 +1,4 @@
-"""The classifier of tanks: shortcuts in real pictures are seen, honest pictures pass."""
+"""Shortcuts planted in real images are found, and unchanged images pass."""
 
 import dataclasses
 
@@ -83,7 +83,7 @@ def nine_in_ten(labels, seed=0):
     return np.where(np.random.default_rng(seed).random(len(labels)) < 0.9, labels, 1 - labels)
 
 
-def test_how_pictures_were_saved(shared_data):
+def test_how_images_were_saved(shared_data):
     pixels, labels = cats_and_dogs(shared_data)
     kind = nine_in_ten(labels)
     files = [jpeg(x, 75 if k else 90) for x, k in zip(pixels, kind, strict=True)]
@@ -98,7 +98,7 @@ def test_how_pictures_were_saved(shared_data):
     assert "height" not in strong(given(cut, labels))
 
 
-def test_where_pictures_come_from(shared_data):
+def test_where_images_come_from(shared_data):
     pixels, labels = cats_and_dogs(shared_data)
     kind = nine_in_ten(labels)
     names = tuple(
@@ -108,7 +108,7 @@ def test_where_pictures_come_from(shared_data):
     assert strong(given(pixels, labels, names=names)) == {"folder"}
     camera = tuple({"camera": "ab"[k], "id": i} for i, k in enumerate(kind))
     assert strong(given(pixels, labels, metadatas=camera)) == {"metadata: camera"}
-    # The folders of classes and splits say nothing, whatever their names.
+    # Folders of classes and splits are no property, whatever their names.
     own = tuple(f"/data/train/{'cat' if not y else 'dog'}/{i}.png" for i, y in enumerate(labels))
     assert strong(given(pixels, labels, names=own)) == set()
     codes = tuple(f"/data/n0{y}/{i}.png" for i, y in enumerate(labels))
@@ -156,12 +156,12 @@ def test_small_classes_are_left_out_with_a_note(shared_data):
     assert found.skipped == ["emu"] and found.examples == 40
     (note,) = [f for f in findings.of_shortcuts(found) if "not tested" in f.text]
     assert note.level == "note" and "emu" in note.text
-    # One class is too few to tell apart.
+    # A single class can't be tested.
     alone = Given(list(pixels[:20]), labels[:20], ("cat", "dog"))
     assert find_shortcuts(read_images({"train": alone}, None, 0), 0, 99).tests == []
 
 
-def test_more_pictures_than_needed_are_sampled(shared_data, monkeypatch):
+def test_more_images_than_needed_are_sampled(shared_data, monkeypatch):
     monkeypatch.setattr(shortcuts, "MAX_EXAMPLES", 200)
     source = tanks(shared_data, PAIRS[0], 600, 1, 0)
     found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)

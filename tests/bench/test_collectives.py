@@ -61,7 +61,7 @@ def module(*lines: str, before: str = "") -> str:
             ],
             [("collective-permute", 1, 16)],
         ),
-        # The whole array goes into a reduce-scatter.
+        # The full array goes into a reduce-scatter.
         (
             [
                 "p = f32[32]{0} parameter(0)",
@@ -194,7 +194,7 @@ def test_least_by_hand():
     assert minimum(of(fsdp=8), 1000, gathers=2)[0] == ("all-gather", 2, 2000)
     # Between the groups, each device has its part of the gradient alone.
     assert minimum(of(data=2, fsdp=4), 1000) == [("all-reduce", 1, 250), *sharded]
-    # 400 whole bytes and a quarter of 600; 12 blocks of 4 sums.
+    # 400 bytes and a quarter of 600; 12 blocks of 4 sums.
     tensor = dict(split_bytes=600, blocks=12, activation_bytes=10)
     assert minimum(of(model=4), 1000, **tensor) == [("all-reduce", 48, 480)]
     assert minimum(of(data=2, model=4), 1000, **tensor) == [("all-reduce", 49, 550 + 480)]
@@ -252,7 +252,7 @@ def counted(name: str, **axes) -> tuple[scale.Step, dict[str, Collective]]:
 @pytest.mark.slow
 @pytest.mark.parametrize("name, params", [("resnet50", 25_557_032), ("vit_b16", 86_546_152)])
 def test_recipes_move_the_gradient_once(name, params):
-    """ResNet-50's BatchNorm statistics are 0.2 % of it; mixup hands a picture to a neighbour."""
+    """ResNet-50's BatchNorm statistics are 0.2% of it; mixup sends an image to a neighbor."""
     step, found = counted(name, data=8)
     assert step.param_bytes == 4 * params
     assert found["all-reduce"].count <= 3

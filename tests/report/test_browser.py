@@ -49,7 +49,7 @@ def open_page(browser, path: pathlib.Path, width: int) -> set[str]:
     return {url.partition(":")[0] for url in urls}
 
 
-def check_page(browser, path: pathlib.Path, pictures: int) -> None:
+def check_page(browser, path: pathlib.Path, images: int) -> None:
     """At every width."""
     for width in WIDTHS:
         schemes = open_page(browser, path, width)
@@ -61,13 +61,13 @@ def check_page(browser, path: pathlib.Path, pictures: int) -> None:
             const root = document.scrollingElement;
             const links = [...document.querySelectorAll('a[href^="#"]')];
             Promise.allSettled(images.map(i => i.decode())).then(() => done({
-              pictures: images.length,
+              images: images.length,
               broken: images.filter(i => !(i.naturalWidth > 0)).map(i => i.alt),
               width: innerWidth, needed: root.scrollWidth,
               dead: links.map(a => a.hash).filter(h => !document.getElementById(h.slice(1))),
             }));"""
         )
-        assert found["pictures"] >= pictures and found["broken"] == []
+        assert found["images"] >= images and found["broken"] == []
         assert found["width"] == width and found["needed"] <= width, found
         assert found["dead"] == []
         assert schemes <= {"file", "data"} and "file" in schemes

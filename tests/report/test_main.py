@@ -1,4 +1,4 @@
-"""The report: what stands in the page, and where its pictures and tables come from."""
+"""The report: the contents of the page, and where its images and tables come from."""
 
 import base64
 import io
@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls.data import create
 from imgcls.evaluate.calibration import PLAIN, Calibration, decide
 from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.summary import summarize
 from imgcls.report import charts, gallery, tables
+from imgcls.report import results as results_lib
 from imgcls.report.__main__ import main
 from imgcls.runs.load import latest_checkpoint
 from tests import reports
@@ -146,7 +148,7 @@ def test_thresholds_of_many_labels(strange):
 
 
 def test_the_same_again(strange, tmp_path_factory, capsys):
-    """The same bytes, in another file. Where the calibration is from is judged, that is said."""
+    """A second report has the same bytes. Calibration on evaluated examples gives a warning."""
     path, _ = strange
     again = path.with_name("again.html")
     arguments = reports.strange_run(tmp_path_factory.getbasetemp())
@@ -158,7 +160,23 @@ def test_the_same_again(strange, tmp_path_factory, capsys):
     assert "too optimistic" in reports.Page(again).text
 
 
-# ---- Which pictures.
+def test_every_split_is_opened_once(strange, tmp_path_factory, monkeypatch):
+    opened = []
+
+    def open_split(config, split):
+        opened.append(split)
+        return create.open_split(config, split)
+
+    monkeypatch.setattr(results_lib, "open_split", open_split)
+    path, _ = strange
+    arguments = reports.strange_run(tmp_path_factory.getbasetemp())
+    out = path.with_name("once.html")
+    assert exit_code(lambda: main([*arguments, f"--out={out}"])) == 0
+    # The data has no split to train on.
+    assert sorted(opened) == ["test", "train", "val"]
+
+
+# ---- Choice of images.
 
 
 def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=None):
@@ -194,18 +212,18 @@ def groups_of(results, count: int) -> dict[str, list[tuple[int, int]]]:
 def test_choice_of_single_labels(count):
     results = make_results("softmax")
     labels, scores = results.predictions.labels, results.predictions.scores
-    said = scores.argmax(1)
+    predicted = scores.argmax(1)
     groups = groups_of(results, count)
     assert list(groups) == ["mistakes", "doubts", "hits"]
     by_sureness = sorted(range(60), key=lambda i: -scores[i].max())
-    expected = [(i, said[i]) for i in by_sureness if said[i] != labels[i]][:count]
+    expected = [(i, predicted[i]) for i in by_sureness if predicted[i] != labels[i]][:count]
     assert groups["mistakes"] == expected
     doubts = [scores[i].max() for i, _ in groups["doubts"]]
     assert doubts == sorted(scores.max(1))[:count]
     # One of each class that is ever right, by class; the surest of it.
     best = {}
     for i in by_sureness:
-        if said[i] == labels[i]:
+        if predicted[i] == labels[i]:
             best.setdefault(int(labels[i]), i)
     kept = sorted(best.items(), key=lambda pair: -scores[pair[1]].max())[:count]
     assert groups["hits"] == [(i, k) for k, i in sorted(kept)]
@@ -217,12 +235,12 @@ def test_choice_of_many_labels(count, thresholds):
     results = make_results("multi_label", thresholds=thresholds)
     labels, scores = results.predictions.labels, results.predictions.scores
     limit = np.full(5, 0.5) if thresholds is None else thresholds
-    said = scores > limit if thresholds is None else scores >= limit
+    predicted = scores > limit if thresholds is None else scores >= limit
     groups = groups_of(results, count)
     for name, wanted, sign in (
-        ("false_yes", said & (labels == 0), -1),
-        ("false_no", ~said & (labels == 1), 1),
-        ("hits", said & (labels == 1), -1),
+        ("false_yes", predicted & (labels == 0), -1),
+        ("false_no", ~predicted & (labels == 1), 1),
+        ("hits", predicted & (labels == 1), -1),
     ):
         pairs = []
         share = int(np.ceil(count / wanted.any(0).sum()))
@@ -244,8 +262,8 @@ def test_no_mistakes():
     assert list(groups_of(results, 5)) == ["doubts", "hits"]
 
 
-def test_pictures_are_those_of_the_examples(strange):
-    """The picture beside a name has that file's pixels, and its heat has its size."""
+def test_images_are_those_of_the_examples(strange):
+    """The image above a name has the pixels of that file, and there is a heat map for it."""
     path, page = strange
     files = {f.name: f for f in path.with_name("strange data").glob("*.png")}
     images = [a["src"] for tag, a in page.tags if tag == "img" and "png" in a["src"][:20]]
@@ -351,10 +369,10 @@ def test_wrong_arguments(strange, tmp_path_factory, capsys, arguments, messages)
 def test_data_of_one_label_each(strange, capsys, tmp_path_factory):
     path, _ = strange
     folder = path.with_name("strange data")
-    pictures = sorted(f.name for f in folder.glob("*.png"))
+    names = sorted(f.name for f in folder.glob("*.png"))
     rows = [
         {"image": image, "label": label, "split": "test"}
-        for image, label in zip(pictures, reports.STRANGE, strict=False)
+        for image, label in zip(names, reports.STRANGE, strict=False)
     ]
     (folder / "one.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     arguments = reports.strange_run(tmp_path_factory.getbasetemp())
