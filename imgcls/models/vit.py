@@ -158,6 +158,7 @@ class ViT(ImageModel, kw_only=True):
     """
 
     compiler_options: ClassVar = {"cpu": PRODUCTS_BY_EIGEN}
+    explained_by: ClassVar = "attention"
 
     patch_size: int
     width: int

@@ -1,6 +1,7 @@
 """Heat maps: where a model looked, by Grad-CAM for convolutional nets and rollout for ViTs."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -10,8 +11,7 @@ import numpy as np
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.distributed import sharding
-from imgcls.models.layers.base import EXPLAIN
-from imgcls.models.vit import ViT
+from imgcls.models.layers.base import EXPLAIN, ImageModel
 from imgcls.runs.trained import Trained, check_classifies, model_variables
 
 # Pictures that are explained at once.
@@ -61,7 +61,7 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
 def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: dict) -> jax.Array:
     """Heat `[B, H, W]` of a batch of pictures and classes."""
     x = batch_transforms.normalize(batch["image"], mean, std)
-    if isinstance(model, ViT):
+    if isinstance(model, ImageModel) and model.explained_by == "attention":
         heat = attention_rollout(model, variables, x)
     else:
         heat = grad_cam(model, variables, x, batch["label"])
@@ -102,14 +102,14 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     return nn.relu(jnp.einsum("bhwd,bd->bhw", last.astype(jnp.float32), weights))
 
 
-def attention_rollout(model: ViT, variables: dict, x: jax.Array) -> jax.Array:
+def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, equation 1).
 
     How much of each patch reaches the class token, or the average over patches where that is what
     the model reads. Heads are averaged, and half of every layer is its residual connection.
 
     Args:
-      model: a ViT.
+      model: a model explained by attention, with the fields of `imgcls.models.vit.ViT`.
       variables: its own.
       x: normalised pictures `[B, H, W, C]`.
 

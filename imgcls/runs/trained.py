@@ -15,6 +15,7 @@ from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
 from imgcls.objectives.backbone import backbone_variables
 from imgcls.objectives.create import create_objective
+from imgcls.objectives.objective import Classifies
 from imgcls.runs.load import load_meta, load_variables
 
 
@@ -82,7 +83,7 @@ def model_variables(trained: Trained) -> dict[str, Any]:
 
 def check_classifies(trained: Trained, path: str) -> None:
     """Raises a ConfigError if what was trained has no classes to choose from."""
-    if not hasattr(trained.objective, "logits"):
+    if not isinstance(trained.objective, Classifies):
         raise ConfigError(
             f"{path}: was trained as {trained.config.objective.name} without classes: fine-tune "
             "from it with init_from, or train with objective.probe=True"

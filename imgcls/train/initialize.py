@@ -13,6 +13,7 @@ from imgcls.data.create import (
     create_reader,
 )
 from imgcls.data.sources.source import Source
+from imgcls.models.layers.base import InitializesFromData
 from imgcls.models.weights import load as weights
 from imgcls.objectives.backbone import backbone_variables, place_backbone
 from imgcls.runs.trained import load_trained
@@ -30,7 +31,7 @@ def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | No
     Raises:
       DataError: none of them can be read.
     """
-    if not hasattr(objective.model, "init_from_data"):
+    if not isinstance(objective.model, InitializesFromData):
         return None
     reader = create_reader(config, source, train=False)
     with ThreadPoolExecutor(config.data.threads or os.cpu_count()) as pool:

@@ -13,6 +13,7 @@ from imgcls.core.state import TrainState
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
+from imgcls.models.layers.base import ImageModel
 from imgcls.train.nonfinite import keep_if_finite
 
 
@@ -80,7 +81,8 @@ def make_train_step(
         new = TrainState(state.step + 1, params, model_state, opt_state, target)
         return keep_if_finite(new, state, metrics) if config.guard.skip else new, metrics
 
-    options = getattr(objective.model, "compiler_options", {})
+    model = objective.model
+    options = model.compiler_options if isinstance(model, ImageModel) else {}
     return jax.jit(
         train_step,
         in_shardings=(state_sharding, sharding.batch_sharding(mesh)),

@@ -13,6 +13,7 @@ from imgcls.evaluate.averaging import AveragedViews
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.gather import gather, make_eval_fn
 from imgcls.evaluate.predictions import Predictions, read_predictions
+from imgcls.objectives.objective import Classifies
 
 
 @register_evaluator("classification")
@@ -39,7 +40,7 @@ class Classification:
         batch_size: int | None = None,
         tta: str | None = None,
     ):
-        if not hasattr(objective, "logits"):
+        if not isinstance(objective, Classifies):
             raise ConfigError(
                 f"config.objective.name={config.objective.name!r} has no logits to classify by; "
                 "use evaluators that look at features"

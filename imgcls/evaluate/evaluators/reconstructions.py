@@ -12,6 +12,7 @@ from imgcls.data.create import open_split
 from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.gather import gather, make_eval_fn
+from imgcls.objectives.objective import Reconstructs
 
 ROWS = ("input", "masked", "output")
 # Smaller images are enlarged to this and more; then come the gap between cells and the left margin.
@@ -42,7 +43,7 @@ class Reconstructions:
         split: str = "test",
         examples: int = 8,
     ):
-        if not hasattr(objective, "reconstruct"):
+        if not isinstance(objective, Reconstructs):
             raise ConfigError(
                 f"config.objective.name={config.objective.name!r} reconstructs no images; use an "
                 "evaluator of features, such as type 'knn'"

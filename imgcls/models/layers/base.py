@@ -1,10 +1,11 @@
 """Layers that several model families share, and what every model has in common."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgcls.core.errors import ConfigError
 
@@ -29,6 +30,15 @@ def tap(module: nn.Module, x: jax.Array) -> jax.Array:
     return x
 
 
+@runtime_checkable
+class InitializesFromData(Protocol):
+    """A model some of whose arrays are computed from training images before the first step."""
+
+    def init_from_data(self, images: np.ndarray) -> dict:
+        """Returns variables of the model computed from normalized images `[N, H, W, C]`."""
+        ...
+
+
 class ImageModel(nn.Module):
     """The fields that every model has.
 
@@ -38,10 +48,13 @@ class ImageModel(nn.Module):
       drop_rate: dropout, before the head unless the family's paper puts it elsewhere.
       remat: recompute blocks in the backward pass, for less memory and about a third more time.
       dtype: of the computation. Parameters, the pooled features and the head are float32.
-      compiler_options: what XLA is to be told, by platform, when it compiles a training step.
+      compiler_options: options of XLA by platform, for the compilation of a training step.
+      explained_by: what heat maps are computed from: the gradient to the last map before pooling
+        (Grad-CAM), or the attention of every block (attention rollout).
     """
 
     compiler_options: ClassVar[dict[str, dict[str, str]]] = {}
+    explained_by: ClassVar[Literal["gradient", "attention"]] = "gradient"
 
     num_classes: int
     in_channels: int = 3
