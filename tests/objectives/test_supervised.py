@@ -377,14 +377,15 @@ def test_a_registered_loss_trains(monkeypatch, tmp_path):
     (tmp_path / "poly_loss.py").write_text(
         "import jax.numpy as jnp\n"
         "from imgcls.losses import register_loss, softmax_cross_entropy\n"
-        "@register_loss('poly1', task='softmax', ranges={'epsilon': (0, 9)})\n"
+        "@register_loss('polynomial_test', task='softmax', ranges={'epsilon': (0, 9)})\n"
         "def poly1(logits, labels, epsilon=1.0):\n"
+        "    '''A polynomial of the cross-entropy.'''\n"
         "    loss = softmax_cross_entropy(logits, labels)\n"
         "    return loss + epsilon * (1 - jnp.exp(-loss))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("poly_loss")
-    made = make_objective(loss="poly1", epsilon=2.0)
+    made = make_objective(loss="polynomial_test", epsilon=2.0)
     logits = jnp.array([[2.0, 0.0, -1.0]])
     p = np.exp(2) / (np.exp(2) + 1 + np.exp(-1))
     assert made.task == "softmax"
@@ -392,6 +393,8 @@ def test_a_registered_loss_trains(monkeypatch, tmp_path):
         made.example_loss(logits, jnp.array([0])), [-np.log(p) + 2 * (1 - p)], rtol=1e-6
     )
     with pytest.raises(ConfigError, match="epsilon=10.0: must be from 0 to 9"):
-        make_objective(loss="poly1", epsilon=10.0)
-    with pytest.raises(ConfigError, match="epsilon: is of the poly1 loss, not of 'softmax'"):
+        make_objective(loss="polynomial_test", epsilon=10.0)
+    with pytest.raises(
+        ConfigError, match="epsilon: is of the polynomial_test loss, not of 'softmax'"
+    ):
         make_objective(epsilon=1.0)

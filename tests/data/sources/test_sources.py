@@ -348,8 +348,9 @@ def test_a_misspelled_source_names_the_nearest():
 FORMAT = """
 from imgcls.data.formats.format import register_format
 
-@register_format("lines", suffixes=(".lines",))
+@register_format("lines_test", suffixes=(".lines",))
 def read_lines(path, table):
+    '''One image and label a line.'''
     for line in open(path):
         path, label = line.split(":")
         table.add(path, [label])
@@ -359,8 +360,9 @@ import numpy as np
 from imgcls.data.sources.source import Dataset, register_source
 from imgcls.data.sources.digits import DigitsSource
 
-@register_source("tiny", "COUNT")
+@register_source("tiny_test", "COUNT")
 def open_tiny(path, options):
+    '''Some digits.'''
     return Dataset(("train",), lambda split: DigitsSource(f"train[:{path}]", options.seed))
 """
 
@@ -374,11 +376,11 @@ def test_a_new_format_and_a_new_source_are_a_file_each(tmp_path, monkeypatch):
     for name in ("a.png", "b.png"):
         Image.new("RGB", (9, 9)).save(tmp_path / name)
     (tmp_path / "all.lines").write_text("a.png:cat\nb.png:dog\n")
-    source = create_source(f"lines:{tmp_path}", "train")
+    source = create_source(f"lines_test:{tmp_path}", "train")
     assert source.class_names == ("cat", "dog")
-    assert len(create_source("tiny:30", "train")) == 30
-    with pytest.raises(ConfigError, match="tiny:COUNT"):
-        create_source("tiny", "train")
+    assert len(create_source("tiny_test:30", "train")) == 30
+    with pytest.raises(ConfigError, match="tiny_test:COUNT"):
+        create_source("tiny_test", "train")
 
 
 def test_splits_and_groups(make_source):
