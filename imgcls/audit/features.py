@@ -6,6 +6,7 @@ from sklearn.decomposition import PCA
 from imgcls.audit.reading import ImageTable
 from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.features import FeatureReader
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 
 # Dimensions that PCA keeps of the hand-made features.
@@ -25,7 +26,7 @@ def of_checkpoint(path: str, images: ImageTable) -> np.ndarray:
     Raises:
       ConfigError: there is no checkpoint at `path`.
     """
-    trained = load_trained(path)
+    trained = load_trained(find_checkpoint(path))
     trained.config.data.workers = 0
     layer = trained.objective.feature_layers[0]
     parts = (trained.config, trained.objective, trained.mesh, trained.info, layer, None)

@@ -36,7 +36,7 @@ from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.evaluate.table import table_of
 from imgcls.objectives.create import create_objective
-from imgcls.runs.load import latest_checkpoint, load_meta, place_of
+from imgcls.runs.load import Checkpoint, find_checkpoint
 from imgcls.runs.metrics_log import save_pictures, split_pictures
 from imgcls.runs.trained import load_eval_variables
 
@@ -44,7 +44,8 @@ from imgcls.runs.trained import load_eval_variables
 def main(argv: list[str] | None = None) -> int:
     """Flags -> checkpoint -> metrics."""
     args, overrides = _parse(argv)
-    settings, info = load_meta(args.workdir)
+    checkpoint = find_checkpoint(args.workdir)
+    settings, info = checkpoint.read_meta()
     _override(settings, overrides)
     mesh = sharding.create_mesh(settings)
     objective = create_objective(settings, info)
@@ -57,9 +58,8 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.workdir}: its config names no evaluator; add one, for example "
             "--config.evaluators.test.split=test"
         )
-    variables = load_eval_variables(args.workdir, objective, info, mesh, settings.mesh.rules)
-    checkpoint = latest_checkpoint(args.workdir)
-    _tell(f"evaluating {checkpoint}")
+    variables = load_eval_variables(checkpoint, objective, info, mesh, settings.mesh.rules)
+    _tell(f"evaluating {checkpoint.path}")
     # What `predict` takes is calibrated, and goes to files.
     used = "ema_" if "ema_" in variables else ""
     if validation is not None:
@@ -67,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
     calibration = load_calibration(checkpoint, info.class_names)
     _tell_calibration(calibration, used, evaluators)
 
-    workdir, step = place_of(checkpoint)
     metrics = {}
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification):
@@ -75,12 +74,12 @@ def main(argv: list[str] | None = None) -> int:
             summaries = _summaries(answers, used, calibration, args.bootstrap)
             results = flatten(summaries)
             table = table_of(answers[used], calibration, settings.data.separator)
-            write_report(workdir / "report", name, table, summaries[used], used)
+            write_report(checkpoint.workdir / "report", name, table, summaries[used], used)
         else:
             results = evaluator.run(variables)
         metrics |= {f"{name}/{key}": value for key, value in results.items()}
     numbers, pictures = split_pictures(metrics)
-    for path in save_pictures(workdir, step, pictures):
+    for path in save_pictures(checkpoint.workdir, checkpoint.step, pictures):
         _tell(str(path))
     print(json.dumps(numbers, indent=2))
     return 0
@@ -94,13 +93,13 @@ def _summaries(
     return {p: summarize(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
 
 
-def calibrate(predictions: Predictions, split: str, checkpoint: pathlib.Path) -> None:
+def calibrate(predictions: Predictions, split: str, checkpoint: Checkpoint) -> None:
     """Chooses a calibration on a split's predictions, says what it does, and saves it."""
     calibration = fit(predictions, split)
     before, after = (summarize(predictions, c, bootstrap=0).metrics for c in (PLAIN, calibration))
     names = ("ece", "nll", *(("macro_f1",) if calibration.thresholds is not None else ()))
     change = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in names)
-    path = save_calibration(str(checkpoint), calibration, predictions.class_names)
+    path = save_calibration(checkpoint, calibration, predictions.class_names)
     _tell(f"calibrated on {split} ({len(predictions):,} examples): {change}; {path}")
 
 

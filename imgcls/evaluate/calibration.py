@@ -15,7 +15,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
 from imgcls.evaluate.metrics import example_nll, finite_scores
 from imgcls.evaluate.predictions import Predictions
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import Checkpoint
 
 FILE = "calibration.json"
 
@@ -144,9 +144,9 @@ def decide(scores: np.ndarray, calibration: Calibration, task: str) -> np.ndarra
     return (scores >= calibration.thresholds).astype(np.uint8)
 
 
-def save_calibration(checkpoint: str, calibration: Calibration, class_names) -> pathlib.Path:
-    """Writes it into the newest checkpoint of a workdir, or into one checkpoint."""
-    path = latest_checkpoint(checkpoint) / FILE
+def save_calibration(checkpoint: Checkpoint, calibration: Calibration, class_names) -> pathlib.Path:
+    """Writes it into a checkpoint; returns the file."""
+    path = checkpoint.path / FILE
     found = dataclasses.asdict(calibration)
     if calibration.thresholds is not None:
         values = map(float, calibration.thresholds)
@@ -155,13 +155,13 @@ def save_calibration(checkpoint: str, calibration: Calibration, class_names) -> 
     return path
 
 
-def load_calibration(checkpoint: str, class_names) -> Calibration:
-    """That of the newest checkpoint of a workdir, or of one checkpoint; the plain one without.
+def load_calibration(checkpoint: Checkpoint, class_names) -> Calibration:
+    """Reads that of a checkpoint; the plain one if it has none.
 
     Raises:
       ConfigError: a file that was edited into something else.
     """
-    path = latest_checkpoint(checkpoint) / FILE
+    path = checkpoint.path / FILE
     if not path.exists():
         return PLAIN
     try:

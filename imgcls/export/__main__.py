@@ -27,6 +27,7 @@ from imgcls.export.logits import Logits, image_shape, make_logits
 from imgcls.export.onnx import run_onnx, to_onnx
 from imgcls.export.safetensors import to_safetensors
 from imgcls.export.stablehlo import run_stablehlo, to_stablehlo
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import (
     Trained,
     check_classifies,
@@ -72,7 +73,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--format", required=True, choices=("safetensors", "stablehlo", "onnx"))
     args = parser.parse_args(argv)
     _check_installed(args.format)
-    trained = load_trained(args.checkpoint)
+    trained = load_trained(find_checkpoint(args.checkpoint))
     _check_trained(trained, args)
     file = pathlib.Path(args.to).expanduser() / f"model.{args.format}"
     _check_ours(file, args.format)

@@ -25,7 +25,7 @@ from imgcls.evaluate.predictions import read_predictions
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.pictures import Images, Pictures
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import check_classifies, load_trained
 
 Threshold = float | Mapping[str, float] | None
@@ -81,15 +81,14 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike):
-        checkpoint = latest_checkpoint(path)
-        inside = checkpoint.parent.name == "checkpoints"
-        self.name = f"{checkpoint.parents[1].name}-{checkpoint.name}" if inside else checkpoint.name
-        self._path, self._trained = str(checkpoint), load_trained(str(checkpoint))
+        checkpoint = find_checkpoint(path)
+        self.name, self._path = checkpoint.name, str(checkpoint.path)
+        self._trained = load_trained(checkpoint)
         self.config, self.info = self._trained.config, self._trained.info
         # Threads: worker processes would start anew with every call.
         self.config.data.workers = 0
         self.class_names, self.task = self.info.class_names, self._trained.objective.task
-        self.calibration = load_calibration(str(checkpoint), self.class_names)
+        self.calibration = load_calibration(checkpoint, self.class_names)
         self._scores = functools.cache(self._make_scores)
         self._features = functools.cache(self._make_features)
 

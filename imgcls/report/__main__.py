@@ -29,7 +29,7 @@ from imgcls.evaluate.features import FeatureReader
 from imgcls.evaluate.summary import precision_recall, reliability
 from imgcls.report import charts, gallery, html, tables
 from imgcls.report.results import Results, count_by_split, read_results
-from imgcls.runs.load import latest_checkpoint, place_of
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import Trained, check_classifies, load_trained
 
 # Smallest and largest number of dots on the map of features.
@@ -39,31 +39,30 @@ DOTS = (10, 1000)
 def main(argv: list[str] | None = None) -> int:
     """Evaluates the checkpoint and writes the report; returns the exit code."""
     args, overrides = _parse(argv)
-    checkpoint = latest_checkpoint(args.workdir)
-    trained = load_trained(str(checkpoint))
+    checkpoint = find_checkpoint(args.workdir)
+    trained = load_trained(checkpoint)
     check_classifies(trained, args.workdir)
     settings = config_lib.to_json(trained.config)
     _override(trained, overrides)
     trained.config.batch_size = args.batch_size or trained.config.batch_size
-    workdir, _ = place_of(checkpoint)
-    out = as_path(args.out or workdir / "report" / "report.html")
+    out = as_path(args.out or checkpoint.workdir / "report" / "report.html")
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    results = read_results(trained, str(checkpoint), args.split, args.calibrate_on)
+    results = read_results(trained, checkpoint, args.split, args.calibrate_on)
     if split := results.calibration.split:
         print(f"calibrated on {split}: temperature {results.calibration.temperature:.4g}")
     groups = gallery.show(results, gallery.choose(results, args.examples))
     page = html.render(
         "report.html",
-        run=workdir.name,
-        step=checkpoint.name,
+        run=checkpoint.workdir.name,
+        step=checkpoint.path.name,
         settings=settings,
         results=results,
         groups=groups,
         heat_maps=any(image["heat"] for group in groups for image in group["images"]),
         **_model_values(trained),
         **_data_values(results),
-        **_history_values(workdir),
+        **_history_values(checkpoint.workdir),
         **_metric_values(results),
     )
     with _writing(out):

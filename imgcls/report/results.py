@@ -14,6 +14,7 @@ from imgcls.evaluate import calibration as calibration_lib
 from imgcls.evaluate.calibration import Calibration
 from imgcls.evaluate.predictions import Predictions, read_predictions
 from imgcls.evaluate.summary import Summary, summarize
+from imgcls.runs.load import Checkpoint
 from imgcls.runs.trained import Trained
 
 VALIDATION = "val"
@@ -63,7 +64,7 @@ class Results:
 
 
 def read_results(
-    trained: Trained, checkpoint: str, split: str, calibrate_on: str | None
+    trained: Trained, checkpoint: Checkpoint, split: str, calibrate_on: str | None
 ) -> Results:
     """Fits a calibration on one split, and reads the predictions of another.
 
@@ -72,7 +73,7 @@ def read_results(
 
     Args:
       trained: a model that classifies; its `config.data` names the dataset.
-      checkpoint: the checkpoint's directory.
+      checkpoint: the model's checkpoint.
       split: the split to evaluate.
       calibrate_on: the split to calibrate on; None is 'val' if the dataset has it and it is not
         evaluated.

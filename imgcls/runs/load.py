@@ -1,12 +1,15 @@
-"""Reading Orbax checkpoints: the train state, and beside it all that inference needs.
+"""Finding and reading checkpoints: the training state, and what inference needs besides.
 
-A checkpoint is a directory `WORKDIR/checkpoints/STEP` with the items `state` and `meta` (the
-config, class names, image shape, versions). It is written in the background, renamed when whole
-and summed (imgcls/runs/save.py, imgcls/runs/checksums.py): the newest one that is listed can be
-restored, on any mesh, and one that was damaged since is noticed.
+A checkpoint is a directory `WORKDIR/checkpoints/STEP` with the items `state` and `meta` (config,
+class names, image shape, versions). It is written in the background, and renamed to its final name
+when it is complete and its checksums are written (imgcls/runs/save.py, imgcls/runs/checksums.py).
+So the newest one that is listed can be restored, on any mesh, and damage since then is detected.
 """
 
+import dataclasses
 import json
+import os
+from typing import Any
 
 from etils import epath
 from ml_collections import ConfigDict
@@ -19,71 +22,97 @@ from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
 from imgcls.runs.checksums import find_damage, newest_whole
 
-# A checkpoint or log that can't be written: the run goes on, or ends.
-ON_ERROR = ("continue", "stop")
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A complete checkpoint.
+
+    Attributes:
+      path: its directory, `WORKDIR/checkpoints/STEP`, or another one that it was copied to.
+      workdir: workdir of its run; the parent directory if it was copied elsewhere.
+      step: number of updates done; 0 if its directory is not named after the step.
+    """
+
+    path: epath.Path
+    workdir: epath.Path
+    step: int
+
+    @property
+    def name(self) -> str:
+        """Names of the workdir and the step, `digits-840`; of a copy, that of its directory."""
+        inside = self.path.parent.name == "checkpoints"
+        return f"{self.workdir.name}-{self.path.name}" if inside else self.path.name
+
+    def read_meta(self) -> tuple[ConfigDict, DataInfo]:
+        """Reads the config and the description of the data; imports the config's plugins."""
+        import orbax.checkpoint as ocp
+
+        with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+            meta = reader.restore(self.path / "meta", args=ocp.args.JsonRestore())
+        names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
+        # Older checkpoints lack these two.
+        examples, counts = meta.get("num_examples", 0), tuple(meta.get("class_counts", ()))
+        info = DataInfo(names, meta["multi_label"], shape, examples, counts)
+        config = config_lib.from_json(json.dumps(meta["config"]))
+        load_plugins(config)
+        return config, info
+
+    def read_state(self, abstract: dict[str, Any]) -> dict[str, Any]:
+        """Reads some fields of the training state, and none of the others.
+
+        Args:
+          abstract: `{field: tree of ShapeDtypeStruct with shardings}`, of fields of `TrainState`.
+        """
+        import orbax.checkpoint as ocp
+
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.restore(
+                self.path / "state",
+                args=ocp.args.PyTreeRestore(
+                    item=abstract,
+                    restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
+                    partial_restore=True,
+                ),
+            )
 
 
-def latest_checkpoint(path: str) -> epath.Path:
-    """The newest whole checkpoint under a workdir; a checkpoint's own directory is itself.
+def find_checkpoint(path: str | os.PathLike) -> Checkpoint:
+    """Finds the newest undamaged checkpoint of a workdir, or takes a checkpoint's own directory.
+
+    With many processes, all call it at the same point.
 
     Raises:
-      ConfigError: there is none.
+      ConfigError: there is none, or it is damaged.
     """
     folder = as_path(path)
     if (folder / "meta").is_dir() and (folder / "state").is_dir():
         if damage := find_damage(folder):
             raise ConfigError(f"this checkpoint is damaged: {damage}; take another one")
-        return folder
-    root = folder / "checkpoints"
-    step, damaged = newest_whole(root)
-    if step is None:
+        inside = folder.parent.name == "checkpoints"
+        step = int(folder.name) if folder.name.isdigit() else 0
+        return Checkpoint(folder, folder.parents[1] if inside else folder.parent, step)
+    checkpoint = find_newest(folder)
+    if checkpoint is None:
         raise ConfigError(
             f"{path}: no checkpoint there; give a run's --workdir, or one checkpoint's directory"
         )
+    return checkpoint
+
+
+def find_newest(workdir: str | os.PathLike) -> Checkpoint | None:
+    """Finds the newest undamaged checkpoint of a workdir; None if it has no checkpoints.
+
+    With many processes, all call it at the same point.
+
+    Raises:
+      ConfigError: all are damaged.
+    """
+    folder = as_path(workdir)
+    step, damaged = newest_whole(folder / "checkpoints")
+    if step is None:
+        return None
     for bad, found in damaged.items():
         log.warn_once(
             f"the checkpoint of step {bad} is damaged: {found}; that of step {step} is taken"
         )
-    return root / str(step)
-
-
-def place_of(checkpoint: epath.Path) -> tuple[epath.Path, int]:
-    """Workdir and step of `WORKDIR/checkpoints/STEP`; of one that was moved, its folder and 0."""
-    step = int(checkpoint.name) if checkpoint.name.isdigit() else 0
-    inside = checkpoint.parent.name == "checkpoints"
-    return checkpoint.parents[1] if inside else checkpoint.parent, step
-
-
-def load_meta(path: str) -> tuple[ConfigDict, DataInfo]:
-    """The config and data description of a workdir's newest checkpoint (or of one checkpoint)."""
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
-        meta = reader.restore(latest_checkpoint(path) / "meta", args=ocp.args.JsonRestore())
-    names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
-    # Older checkpoints know neither.
-    examples, counts = meta.get("num_examples", 0), tuple(meta.get("class_counts", ()))
-    info = DataInfo(names, meta["multi_label"], shape, examples, counts)
-    config = config_lib.from_json(json.dumps(meta["config"]))
-    load_plugins(config)
-    return config, info
-
-
-def load_variables(path: str, abstract: dict) -> dict:
-    """Some fields of a checkpoint's state, without reading the others.
-
-    Args:
-      path: a workdir or a checkpoint's directory.
-      abstract: `{field: tree of ShapeDtypeStruct with shardings}` of TrainState's fields.
-    """
-    import orbax.checkpoint as ocp
-
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-        return reader.restore(
-            latest_checkpoint(path) / "state",
-            args=ocp.args.PyTreeRestore(
-                item=abstract,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(abstract),
-                partial_restore=True,
-            ),
-        )
+    return Checkpoint(folder / "checkpoints" / str(step), folder, step)

@@ -15,15 +15,17 @@ from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
 from imgcls.objectives.backbone import backbone_variables
 from imgcls.objectives.create import create_objective
-from imgcls.objectives.objective import Classifies
-from imgcls.runs.load import load_meta, load_variables
+from imgcls.objectives.objective import Classifies, Objective
+from imgcls.runs.load import Checkpoint
 
 
-def load_eval_variables(path: str, objective, info: DataInfo, mesh: Mesh, rules=()) -> dict:
+def load_eval_variables(
+    checkpoint: Checkpoint, objective: Objective, info: DataInfo, mesh: Mesh, rules=()
+) -> dict[str, tuple]:
     """What the objective evaluates, `{prefix: (params, model_state)}`, placed on a mesh.
 
     Args:
-      path: a workdir or a checkpoint's directory.
+      checkpoint: the checkpoint to read.
       objective: of the checkpoint's config.
       info: of the checkpoint.
       mesh, rules: where the arrays go; need not be the mesh that they were trained on.
@@ -35,7 +37,7 @@ def load_eval_variables(path: str, objective, info: DataInfo, mesh: Mesh, rules=
     # Orbax stores neither None nor an empty tree.
     wanted = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
     placement = sharding.partition(wanted, mesh, rules)
-    loaded = load_variables(path, sharding.with_sharding(wanted, placement))
+    loaded = checkpoint.read_state(sharding.with_sharding(wanted, placement))
     return objective.eval_variables(TrainState(step=None, opt_state=None, **{**fields, **loaded}))
 
 
@@ -59,17 +61,13 @@ class Trained:
     model_state: Any
 
 
-def load_trained(path: str) -> Trained:
-    """The newest checkpoint of a workdir (or one checkpoint), ready to use.
-
-    Raises:
-      ConfigError: no checkpoint there.
-    """
-    config, info = load_meta(path)
+def load_trained(checkpoint: Checkpoint) -> Trained:
+    """Loads the model of a checkpoint on all devices of this machine."""
+    config, info = checkpoint.read_meta()
     config.mesh = defaults.default_config().mesh
     mesh = sharding.create_mesh(config)
     objective = create_objective(config, info)
-    variables = load_eval_variables(path, objective, info, mesh)
+    variables = load_eval_variables(checkpoint, objective, info, mesh)
     return Trained(config, info, objective, mesh, *variables.get("ema_", variables[""]))
 
 

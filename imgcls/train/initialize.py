@@ -16,6 +16,7 @@ from imgcls.data.sources.source import Source
 from imgcls.models.layers.base import InitializesFromData
 from imgcls.models.weights import load as weights
 from imgcls.objectives.backbone import backbone_variables, place_backbone
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 
 # Of the training examples, in the order of the source.
@@ -60,5 +61,5 @@ def _read_run(init_from: str) -> dict | None:
     path = os.path.expanduser(init_from)
     if not os.path.isdir(path):
         return None
-    trained = load_trained(path)
+    trained = load_trained(find_checkpoint(path))
     return backbone_variables(trained.objective, trained.params, trained.model_state)

@@ -16,8 +16,8 @@ from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.source import Source
 from imgcls.distributed.processes import check_same
-from imgcls.runs.checksums import newest_whole, steps
-from imgcls.runs.load import load_meta
+from imgcls.runs.checksums import steps
+from imgcls.runs.load import find_newest
 
 PACKAGES = ("jax", "jaxlib")
 # Keys that say how one machine works; the run does not depend on them.
@@ -74,9 +74,10 @@ def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> No
     Raises:
       ConfigError: it is not; names every key that changed.
     """
-    if newest_whole(as_path(workdir) / "checkpoints")[0] is None:
+    newest = find_newest(workdir)
+    if newest is None:
         return
-    changed = config_lib.changed_keys(load_meta(workdir)[0], config)
+    changed = config_lib.changed_keys(newest.read_meta()[0], config)
     serious = [key for key in changed if not defaults.is_harmless(key)]
     told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
     if serious and not accept_changes:

@@ -10,6 +10,7 @@ from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.label_errors import find_label_errors, unexplained_share
 from imgcls.audit.reading import read_images
 from imgcls.data.sources.open import create_source
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from tests.audit.planted import CLASSES, Given, cifar10
 
@@ -108,7 +109,7 @@ def test_features_of_a_checkpoint(workdir):
     sources = {split: create_source("digits", split) for split in ("train", "test")}
     table = read_images(sources, 500, 0)
     features = of_checkpoint(str(workdir), table)
-    trained = load_trained(str(workdir))
+    trained = load_trained(find_checkpoint(workdir))
     rows = [3, 250, 499]
     images = np.stack([table.pixels(i)[..., :1] for i in rows])
     batch = {"image": jax.numpy.asarray(images)}

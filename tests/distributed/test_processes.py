@@ -12,7 +12,7 @@ from jax._src import clusters
 from imgcls.core.errors import EXIT_AGAIN, ConfigError
 from imgcls.distributed import cluster, processes
 from imgcls.distributed.cluster import Place, find_place
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env, command_line
 from tests.distributed.pairs import RECIPE, Pair, place_flags
 
@@ -92,7 +92,7 @@ def test_a_killed_peer_ends_the_run(pair, tmp_path):
     assert time.monotonic() - began < 30
     told = run.output(0)
     assert last_line(told).startswith("error: process 1 was lost") and "Traceback" not in told
-    assert int(latest_checkpoint(str(tmp_path / "run")).name) >= 20
+    assert find_checkpoint(tmp_path / "run").step >= 20
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_sigterm_to_one_saves_on_all(pair, tmp_path):
     run.running[1].send_signal(signal.SIGTERM)
     assert run.codes() == [EXIT_AGAIN] * 2, run.output(0) + run.output(1)
     stopped = re.search(r"stopped at step (\d+) of", run.output(0))[1]
-    assert latest_checkpoint(str(tmp_path / "run")).name == stopped
+    assert find_checkpoint(tmp_path / "run").path.name == stopped
     assert "stopped" not in run.output(1)  # only the first process logs
 
 
@@ -112,7 +112,7 @@ def test_a_stopped_pair_continues(pair, tmp_path):
     run.wait_for("step 20/")
     run.running[1].send_signal(signal.SIGTERM)
     assert run.codes() == [EXIT_AGAIN] * 2
-    stopped = latest_checkpoint(str(tmp_path / "run")).name
+    stopped = find_checkpoint(tmp_path / "run").path.name
     run = pair("--config.total=400 steps")
     assert run.codes() == [0, 0], run.output(0)
     assert f"continue at step {stopped} of 400" in run.output(0)

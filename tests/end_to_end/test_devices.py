@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env, command_line
 
 # A BatchNorm model whose loss falls by a fourteenth within 20 steps. Its branches start at zero:
@@ -99,8 +99,8 @@ def test_checkpoint_of_four_devices_continues_on_two(command, one_device, tmp_pa
     done = command("main", *RECIPE, "--config.mesh.fsdp=4", *stop, devices=4)
     assert done.returncode == 0, done.stderr
     # As after a crash beyond step 10: its checkpoint is the newest.
-    (newest := latest_checkpoint(str(tmp_path))).rename(tmp_path / "crashed")
-    assert newest.name == "20" and latest_checkpoint(str(tmp_path)).name == "10"
+    (newest := find_checkpoint(tmp_path).path).rename(tmp_path / "crashed")
+    assert newest.name == "20" and find_checkpoint(tmp_path).step == 10
     done = command("main", *RECIPE, "--config.mesh.fsdp=2", *stop, devices=2)
     assert done.returncode == 0, done.stderr
     assert "continue at step 10 of 20" in done.stdout

@@ -9,6 +9,7 @@ from PIL import Image
 
 from imgcls.models.create import create_model
 from imgcls.models.weights.load import load
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from tests.models.weights.cases import CASES
 from tests.models.weights.test_recorded import write_state_dict
@@ -72,7 +73,7 @@ def test_seven_classes(train, command, pictures, hub, tmp_path):
     shapes = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 48, 48, 3), np.float32))
     file = hub / "hub" / f"models--timm--{NAME}" / "snapshots" / "0123" / "model.safetensors"
     given, _ = load(f"timm:{file}", model, shapes)
-    trained = load_trained(str(tmp_path))
+    trained = load_trained(find_checkpoint(tmp_path))
     before, after = given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
     if train == "head":
         np.testing.assert_array_equal(before, after)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from imgcls.runs.checksums import CHECKSUMS
-from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.load import find_checkpoint
 from tests.mosaics import write_mosaics
 
 # Which stripes are painted; the rarest is the one whose name has a space.
@@ -59,7 +59,7 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
     assert 0 <= measured["train/exact_match"] <= 1 and "train/accuracy" not in measured
     assert 0 < measured["val/map"] <= 1
 
-    _, info = load_meta(tmp_path)
+    _, info = find_checkpoint(tmp_path).read_meta()
     rows = [line.split(",") for line in (stripes / "labels.csv").read_text().splitlines()[1:]]
     train = [labels.split("|") for _, labels, split in rows if split == "train"]
     counts = [sum(name in labels for labels in train) for name in info.class_names]
@@ -74,12 +74,12 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
         assert evaluated[key] == pytest.approx(measured[key], rel=1e-5)
 
     # A checkpoint from before classes were counted, and files summed, is read too.
-    (latest_checkpoint(tmp_path) / CHECKSUMS).unlink()
-    file = latest_checkpoint(tmp_path) / "meta" / "metadata"
+    (find_checkpoint(tmp_path).path / CHECKSUMS).unlink()
+    file = find_checkpoint(tmp_path).path / "meta" / "metadata"
     meta = json.loads(file.read_text())
     del meta["class_counts"]
     file.write_text(json.dumps(meta))
-    assert load_meta(tmp_path)[1].class_counts == ()
+    assert find_checkpoint(tmp_path).read_meta()[1].class_counts == ()
 
 
 def test_unknown_class_is_named_with_its_neighbour(stripes, command, tmp_path):

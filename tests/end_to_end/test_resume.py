@@ -11,7 +11,7 @@ import orbax.checkpoint as ocp
 import pytest
 
 from imgcls.core.errors import EXIT_AGAIN
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env, command_line
 
 # Everything that draws random numbers or keeps state: RandAugment and a random crop on the host,
@@ -55,7 +55,7 @@ BYOL = (
 
 def final_state(workdir) -> dict:
     """Every array of the newest checkpoint, by path; whatever devices it was saved from."""
-    path = latest_checkpoint(str(workdir)) / "state"
+    path = find_checkpoint(workdir).path / "state"
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         saved = reader.metadata(path).item_metadata.tree
         wanted = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
@@ -130,7 +130,7 @@ def test_sigterm_saves_and_says_how_to_resume(uninterrupted, cache, tmp_path):
     told = "".join(process.lines)
     assert process.returncode == EXIT_AGAIN, told
     assert "type the same command again to continue" in process.lines[-1]
-    stopped = int(latest_checkpoint(str(tmp_path)).name)
+    stopped = find_checkpoint(tmp_path).step
     assert 20 <= stopped < 60 and f"stopped at step {stopped} of 60" in told
     process = run_until([], signal.SIGTERM, tmp_path, cache)
     assert process.returncode == 0

@@ -25,7 +25,7 @@ from imgcls.evaluate.calibration import (
 from imgcls.evaluate.predictions import Predictions
 from imgcls.evaluate.summary import summarize
 from imgcls.runs.checksums import NEEDED
-from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
 
 
@@ -229,12 +229,12 @@ def save_steps(workdir, *steps: int, keep: int = 2):
 
 def test_saved_beside_what_it_was_chosen_for(tmp_path):
     names = save_steps(tmp_path, 1)[1].class_names
-    assert calibration.load_calibration(str(tmp_path), names) is PLAIN
+    assert calibration.load_calibration(find_checkpoint(tmp_path), names) is PLAIN
     chosen = Calibration(1.7, np.array([0.1 + 0.2, 0.9]), "val[:50%]", 12)
-    path = calibration.save_calibration(str(tmp_path), chosen, names)
+    path = calibration.save_calibration(find_checkpoint(tmp_path), chosen, names)
     assert path == tmp_path / "checkpoints" / "1" / "calibration.json"
     for folder in (tmp_path, path.parent):
-        found = calibration.load_calibration(str(folder), names)
+        found = calibration.load_calibration(find_checkpoint(folder), names)
         assert found.thresholds.tolist() == [0.1 + 0.2, 0.9]
         assert dataclasses.replace(found, thresholds=None) == Calibration(
             1.7, None, "val[:50%]", 12
@@ -244,19 +244,21 @@ def test_saved_beside_what_it_was_chosen_for(tmp_path):
 def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
     """Orbax restores a checkpoint that holds it, and removes both when their time is up."""
     _, info, state = save_steps(tmp_path, 1)
-    first = calibration.save_calibration(str(tmp_path), Calibration(2.0), info.class_names)
+    first = calibration.save_calibration(
+        find_checkpoint(tmp_path), Calibration(2.0), info.class_names
+    )
     config = default_config()
     config.checkpoint.keep_last = 1
     checkpointer = Checkpointer(str(tmp_path), config, info)
     assert checkpointer.latest_step == 1
     restored = checkpointer.restore(state)
     np.testing.assert_array_equal(restored.params["w"], [0, 1, 2])
-    assert load_meta(str(tmp_path))[1].class_names == info.class_names
+    assert find_checkpoint(tmp_path).read_meta()[1].class_names == info.class_names
     checkpointer.save(2, state)
     checkpointer.close()
-    assert latest_checkpoint(str(tmp_path)).name == "2" and not first.parent.exists()
+    assert find_checkpoint(tmp_path).step == 2 and not first.parent.exists()
     # What was chosen for other parameters is not taken for these.
-    assert calibration.load_calibration(str(tmp_path), info.class_names) is PLAIN
+    assert calibration.load_calibration(find_checkpoint(tmp_path), info.class_names) is PLAIN
 
 
 @pytest.mark.parametrize(
@@ -276,4 +278,4 @@ def test_a_file_that_was_edited(tmp_path, text):
         (folder / name).write_text("{}")
     (folder / "calibration.json").write_text(text)
     with pytest.raises(ConfigError, match="calibration.json: not a calibration .*calibrate again"):
-        calibration.load_calibration(str(folder), ("a", "b"))
+        calibration.load_calibration(find_checkpoint(folder), ("a", "b"))

@@ -7,6 +7,7 @@ from PIL import Image
 from imgcls.data.create import open_split
 from imgcls.evaluate.evaluators.classification import Classification
 from imgcls.evaluate.predictions import read_predictions
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from tests.make import draw_pictures, save_run
 
@@ -34,7 +35,7 @@ def order(name: str) -> int:
 @pytest.mark.parametrize("batch_size", [8, 64])
 def test_every_example_in_order(run, batch_size):
     saved, pictures, data = run
-    trained = load_trained(str(saved.workdir))
+    trained = load_trained(find_checkpoint(saved.workdir))
     config = trained.config
     config.data.update({"source": f"folder:{data}", "on_error": "skip", "workers": 0})
     source = open_split(config, "test")

@@ -23,6 +23,7 @@ from imgcls.models.create import create_model
 from imgcls.models.weights import load as weights
 from imgcls.objectives import create as objectives
 from imgcls.runs import trained as runs_trained
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import exit_code
 
 CONFIG = """
@@ -111,7 +112,7 @@ def test_stablehlo_as_typed(command, workdir, tmp_path):
     assert "batches of 1 and 5: logits of up to" in done.stdout
     exported = jax.export.deserialize(bytearray((tmp_path / "a/b/model.stablehlo").read_bytes()))
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
-    trained = runs_trained.load_trained(str(workdir))
+    trained = runs_trained.load_trained(find_checkpoint(workdir))
     for batch in (1, 5):
         images = pictures(batch, (8, 8, 1))
         found = exported.call(images)
@@ -295,7 +296,7 @@ def test_onnx(run, workdir, tmp_path):
     assert code == 0, err
     assert "batches of 1 and 5: logits of up to" in out
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
-    trained = runs_trained.load_trained(str(workdir))
+    trained = runs_trained.load_trained(find_checkpoint(workdir))
     for batch in (2, 3):
         images = pictures(batch, (8, 8, 1))
         (found,) = session.run(["logits"], {"images": images})
@@ -364,7 +365,7 @@ def test_a_file_in_place_of_the_folder(run, workdir, tmp_path):
 
 def test_an_objective_without_classes(run, monkeypatch, workdir, tmp_path):
     trained = types.SimpleNamespace(config=defaults.default_config(), objective=object())
-    monkeypatch.setattr(export, "load_trained", lambda path: trained)
+    monkeypatch.setattr(export, "load_trained", lambda checkpoint: trained)
     check_mistake(
         run(workdir, tmp_path / "new", "stablehlo"), "as supervised without classes: fine-tune"
     )

@@ -10,6 +10,7 @@ from imgcls.data import create as data_lib
 from imgcls.export import __main__ as export
 from imgcls.export import safetensors
 from imgcls.runs import trained as runs_trained
+from imgcls.runs.load import find_checkpoint
 from tests.export.test_main import GAP, made, model_logits, pictures, train
 from tests.models.weights import cases
 
@@ -86,7 +87,7 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
     transform = timm.data.create_transform(**timm.data.resolve_model_data_config(theirs))
     expected = timm_logits(tmp_path / "out", torch.stack([transform(image) for image in images]))
 
-    trained = runs_trained.load_trained(str(workdir))
+    trained = runs_trained.load_trained(find_checkpoint(workdir))
     record = [{"image": np.asarray(i).reshape(43, 52, channels), "label": 0} for i in images]
     reader = data_lib.create_reader(trained.config, record, train=False)
     found = model_logits(trained, np.stack([reader.example(i)["image"] for i in range(6)]))

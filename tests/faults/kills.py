@@ -31,7 +31,7 @@ from etils import epath
 
 from imgcls.core.errors import EXIT_AGAIN
 from imgcls.runs import checksums
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env, command_line
 from tests.end_to_end.test_devices import free_port, losses
 from tests.end_to_end.test_resume import training_curve
@@ -297,7 +297,7 @@ def compare(workdir: pathlib.Path, left_alone: pathlib.Path, bits: bool) -> dict
     if not bits:
         return {"holds": differs <= TOLERANCE, "largest difference of a loss": differs}
     # The parameters, their average, the optimizer's and BatchNorm's state.
-    ours, theirs = (arrays(latest_checkpoint(str(folder))) for folder in (workdir, left_alone))
+    ours, theirs = (arrays(find_checkpoint(folder).path) for folder in (workdir, left_alone))
     unlike = [k for k in theirs if k not in ours or not np.array_equal(ours[k], theirs[k])]
     curves = training_curve(workdir) == training_curve(left_alone)
     return {"holds": not unlike and curves, "arrays": len(theirs), "unlike": unlike}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from imgcls.core.errors import EXIT_AGAIN
 from imgcls.objectives import objective
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_line, make_mesh
 from tests.distributed.pairs import RECIPE, Pair, place_flags
 from tests.end_to_end.test_resume import final_state, training_curve
@@ -88,7 +88,7 @@ def test_sigterm_during_an_evaluation(start, tmp_path):
     assert "test/" not in pair.output(0)
     assert pair.codes() == [EXIT_AGAIN] * 2, pair.output(0) + pair.output(1)
     assert "step 20/60 test/" in pair.output(0)
-    step = int(latest_checkpoint(str(tmp_path / "stopped")).name)
+    step = find_checkpoint(tmp_path / "stopped").step
     assert 20 < step < 40 and f"stopped at step {step} of 60" in pair.output(0)
 
     pair = start(stopped)

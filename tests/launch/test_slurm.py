@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env
 from tests.end_to_end.test_devices import RECIPE, losses
 from tests.end_to_end.test_resume import final_state
@@ -145,7 +145,7 @@ def test_a_preempted_job_ends_as_one_that_was_not(slurm, cache, tmp_path):
     code, printed = train(slurm, cache, tmp_path / "stopped", stop_at=8)
     assert code == 75, printed
     assert len(requeued(slurm)) == 1
-    assert 8 <= int(latest_checkpoint(str(tmp_path / "stopped")).name) < 20
+    assert 8 <= find_checkpoint(tmp_path / "stopped").step < 20
     code, printed = train(slurm, cache, tmp_path / "stopped")
     assert code == 0 and "continue at step" in printed, printed
     whole, stopped = (final_state(tmp_path / name) for name in ("whole", "stopped"))

@@ -12,6 +12,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.info import DataInfo
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import list_objectives
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from imgcls.train.loop import train
 from tests.conftest import REPO
@@ -108,7 +109,7 @@ def check_fine_tuning(config, pretrained: str, finetuned: str) -> None:
     config.data.views = "one"
     config.total, config.optim.learning_rate, config.init_from = "1 steps", 0.0, pretrained
     train(config, finetuned)
-    before, after = load_trained(pretrained), load_trained(finetuned)
+    before, after = (load_trained(find_checkpoint(path)) for path in (pretrained, finetuned))
     assert {"backbone", "probe"} < before.params.keys()
     assert after.params.keys() - before.params["backbone"].keys() == {"head"}
     for key, value in before.params["backbone"].items():

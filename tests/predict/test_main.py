@@ -25,6 +25,7 @@ from imgcls.models.create import create_model
 from imgcls.predict import __main__ as predict
 from imgcls.predict import formats
 from imgcls.predict.explain import heat_maps, overlay
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from tests.conftest import REPO, command_env, command_line, exit_code
 from tests.make import draw_pictures, save_run
@@ -182,7 +183,7 @@ def multi(tmp_path_factory):
     classes = ("=cat", "dog", "ünïcode")
     saved = save_run(root / "animals", classes, multi_label=True, loss="sigmoid")
     calibration = Calibration(1.5, np.array([0.3, 0.6, 0.8]))
-    save_calibration(str(saved.workdir), calibration, classes)
+    save_calibration(find_checkpoint(saved.workdir), calibration, classes)
     files = [root / "zoo" / name for name in ("a/1.png", "a/2.png", "b/1.png", "=b/it's\n.png")]
     images = draw_pictures(4, seed=3)
     for file, image in zip(files, images, strict=True):
@@ -235,7 +236,7 @@ def test_darwin_and_heat_maps_in_folders(run, multi, tmp_path):
     arguments = ["--format=darwin", f"--out={out}", f"--explain={heat}"]
     code, printed, _ = run(*arguments, multi.zoo, checkpoint=multi.workdir)
     assert (code, printed) == (0, "")
-    trained = load_trained(str(multi.workdir))
+    trained = load_trained(find_checkpoint(multi.workdir))
     maps = heat_maps(trained, multi.images, multi.scores.argmax(1))
     for i, name in enumerate(multi.names):
         found = json.loads((out / f"{name}.json").read_text())

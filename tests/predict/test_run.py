@@ -17,6 +17,7 @@ from imgcls.core.errors import ConfigError, DataError
 from imgcls.evaluate.calibration import Calibration, save_calibration
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.pictures import Pictures
+from imgcls.runs.load import find_checkpoint
 from tests.make import draw_pictures, save_run
 
 CLASSES = ("cat", "dog", "ant|bee", "=fox")
@@ -37,7 +38,7 @@ def single(tmp_path_factory):
 def multi(tmp_path_factory):
     """A calibrated multi-label run, and what it was made of."""
     saved = save_run(tmp_path_factory.mktemp("multi"), CLASSES, multi_label=True, loss="sigmoid")
-    save_calibration(str(saved.workdir), Calibration(TEMPERATURE, THRESHOLDS), CLASSES)
+    save_calibration(find_checkpoint(saved.workdir), Calibration(TEMPERATURE, THRESHOLDS), CLASSES)
     return imgcls.load(saved.workdir), saved
 
 
@@ -88,7 +89,7 @@ def test_flip_is_the_mean_with_the_mirror_image(single):
 
 def test_two_classes_of_one_logit(tmp_path):
     saved = save_run(tmp_path, ("no", "yes"), loss="binary")
-    save_calibration(str(tmp_path), Calibration(TEMPERATURE), ("no", "yes"))
+    save_calibration(find_checkpoint(tmp_path), Calibration(TEMPERATURE), ("no", "yes"))
     yes = expit(saved.logits(IMAGES)[:, 0] / TEMPERATURE)
     found = imgcls.load(tmp_path).predict(IMAGES)
     np.testing.assert_allclose(answers(found), np.stack([1 - yes, yes], 1), rtol=1e-4, atol=1e-6)
@@ -312,7 +313,7 @@ def test_explain(single):
 def test_evaluate(tmp_path):
     classes = ("no", "yes")
     saved = save_run(tmp_path / "work", classes)
-    save_calibration(str(saved.workdir), Calibration(3.0), classes)
+    save_calibration(find_checkpoint(saved.workdir), Calibration(3.0), classes)
     images = draw_pictures(16, seed=5)
     best = saved.logits(images).argmax(1)
     labels = np.where(np.arange(16) % 4 == 0, 1 - best, best)

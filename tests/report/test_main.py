@@ -18,7 +18,7 @@ from imgcls.evaluate.summary import summarize
 from imgcls.report import charts, gallery, tables
 from imgcls.report import results as results_lib
 from imgcls.report.__main__ import main
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests import reports
 from tests.conftest import exit_code
 
@@ -117,7 +117,7 @@ def test_digits_in_numbers(digits, workdir):
 
 def test_calibration_is_kept_and_drawn(digits):
     path, page = digits
-    kept = json.loads((latest_checkpoint(path.parents[1]) / "calibration.json").read_text())
+    kept = json.loads((find_checkpoint(path.parents[1]).path / "calibration.json").read_text())
     assert (kept["split"], kept["examples"], kept["thresholds"]) == ("train[:200]", 200, None)
     assert f"Temperature {kept['temperature']:.3f}, fitted on 200 examples" in page.text
     captions = re.findall(r"([\w. ]+): expected calibration error ([\d.]+)%", page.text)

@@ -7,7 +7,7 @@ import pytest
 
 from imgcls.core.errors import ConfigError
 from imgcls.runs import checksums
-from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
 from tests.conftest import make_mesh
 from tests.runs.test_load import INFO, assert_equal, make_config, make_state
@@ -76,15 +76,15 @@ def break_sums(checkpoint):
 def test_the_one_before_is_taken(damage, run, saved, capsys):
     path, what = damage(run / "checkpoints" / "2")
     # To read it, it stays where it is.
-    assert latest_checkpoint(str(run)) == run / "checkpoints" / "1"
+    assert find_checkpoint(run).path == run / "checkpoints" / "1"
     told = capsys.readouterr().err
     assert str(path) in told and what in told and "that of step 1 is taken" in told
     assert told.count("\n") == 1
-    assert load_meta(str(run))[1] == INFO
+    assert find_checkpoint(run).read_meta()[1] == INFO
     assert capsys.readouterr().err == ""
     if damage is not lose_all:
         with pytest.raises(ConfigError, match=what):
-            latest_checkpoint(str(run / "checkpoints" / "2"))
+            find_checkpoint(run / "checkpoints" / "2")
     # To continue, it is set aside.
     checkpointer = Checkpointer(str(run), make_config(), INFO)
     assert checkpointer.latest_step == 1
@@ -95,7 +95,7 @@ def test_the_one_before_is_taken(damage, run, saved, capsys):
     checkpointer.close()
     names = sorted(p.name for p in (run / "checkpoints").iterdir())
     assert names == ["1", "2", "2.damaged"]
-    assert latest_checkpoint(str(run)) == run / "checkpoints" / "2"
+    assert find_checkpoint(run).path == run / "checkpoints" / "2"
 
 
 def test_twice(run):
@@ -108,7 +108,7 @@ def test_twice(run):
 def test_none_is_whole(run):
     paths = [flip(run / "checkpoints" / step)[0] for step in ("1", "2")]
     for read in (
-        lambda: latest_checkpoint(str(run)),
+        lambda: find_checkpoint(run),
         lambda: Checkpointer(str(run), make_config(), INFO).latest_step,
     ):
         with pytest.raises(ConfigError) as e:
@@ -122,9 +122,9 @@ def test_without_sums(run):
     """As of older versions: what can be seen without reading the arrays."""
     for step in ("1", "2"):
         (run / "checkpoints" / step / checksums.CHECKSUMS).unlink()
-    assert latest_checkpoint(str(run)).name == "2"
+    assert find_checkpoint(run).step == 2
     empty(run / "checkpoints" / "2")
-    assert latest_checkpoint(str(run)).name == "1"
+    assert find_checkpoint(run).step == 1
 
 
 def test_files_beside_the_items_may_change(run):
@@ -136,5 +136,5 @@ def test_files_beside_the_items_may_change(run):
 
 def test_moved_checkpoint_is_sound(run, tmp_path):
     moved = shutil.copytree(run / "checkpoints" / "2", tmp_path / "best")
-    assert latest_checkpoint(str(moved)) == moved
+    assert find_checkpoint(moved).path == moved
     np.testing.assert_equal(checksums.steps(run / "checkpoints"), [1, 2])

@@ -14,7 +14,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
 from imgcls.objectives.create import create_objective
-from imgcls.runs.load import latest_checkpoint, load_meta
+from imgcls.runs.load import Checkpoint, find_checkpoint
 from imgcls.runs.save import Checkpointer
 from imgcls.runs.trained import load_eval_variables
 from imgcls.train.optim import create_optimizer
@@ -102,7 +102,7 @@ def test_meta_carries_what_inference_needs(tmp_path):
     checkpointer = Checkpointer(str(tmp_path), config, INFO)
     checkpointer.save(1, make_state(config, make_mesh())[0])
     checkpointer.close()
-    ours, info = load_meta(str(tmp_path))
+    ours, info = find_checkpoint(tmp_path).read_meta()
     assert config_lib.changed_keys(ours, config) == {} and info == INFO
     meta = json.loads((tmp_path / "checkpoints" / "1" / "meta" / "metadata").read_text())
     assert meta["class_names"] == ["ant", "bee", "cat"] and meta["model"] == "vit_ti4"
@@ -124,7 +124,7 @@ def test_variables_for_inference_are_those_of_the_state(tmp_path):
     checkpointer.close()
     objective = create_objective(config, INFO)
     mesh = make_mesh(model=2)
-    variables = load_eval_variables(str(tmp_path), objective, INFO, mesh)
+    variables = load_eval_variables(find_checkpoint(tmp_path), objective, INFO, mesh)
     assert_equal(variables[""][0], state.params)
     assert_equal(variables["ema_"][0], state.target["params"])
     kernel = variables[""][0]["block0"]["mlp"]["fc1"]["kernel"]
@@ -140,16 +140,29 @@ def test_only_whole_checkpoints_count(tmp_path):
     checkpointer.close()
     root = tmp_path / "checkpoints"
     shutil.copytree(root / "1", root / "2.orbax-checkpoint-tmp-17")
-    assert latest_checkpoint(str(tmp_path)) == root / "1"
+    assert find_checkpoint(tmp_path).path == root / "1"
     again = Checkpointer(str(tmp_path), config, INFO)
     assert again.latest_step == 1
     again.save(2, state)
     assert_equal(again.restore(abstract), state)
     again.close()
-    assert latest_checkpoint(str(tmp_path)) == root / "2"
-    assert latest_checkpoint(str(root / "1")) == root / "1"
+    assert find_checkpoint(tmp_path).path == root / "2"
+    assert find_checkpoint(root / "1").path == root / "1"
+
+
+def test_a_checkpoint_knows_its_place(tmp_path):
+    config = make_config()
+    checkpointer = Checkpointer(str(tmp_path / "digits"), config, INFO)
+    checkpointer.save(3, make_state(config, make_mesh())[0])
+    checkpointer.close()
+    path = tmp_path / "digits" / "checkpoints" / "3"
+    for given in (tmp_path / "digits", path):
+        found = find_checkpoint(given)
+        assert found == Checkpoint(path, tmp_path / "digits", 3) and found.name == "digits-3"
+    copy = find_checkpoint(shutil.copytree(path, tmp_path / "best"))
+    assert copy == Checkpoint(tmp_path / "best", tmp_path, 0) and copy.name == "best"
 
 
 def test_no_checkpoint_is_one_line(tmp_path):
     with pytest.raises(ConfigError, match="no checkpoint there"):
-        latest_checkpoint(str(tmp_path))
+        find_checkpoint(tmp_path)

@@ -15,7 +15,7 @@ from etils import epath
 
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.runs import checksums
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
 from tests.conftest import REPO, command_env, command_line, make_mesh
 from tests.disks import fill
@@ -64,7 +64,7 @@ def test_full_disk(small_disk, capfd, known):
         assert re.search(rf"it takes {size} MB, [12]\.\d MB are free; earlier ones are kept", line)
         assert "Traceback" not in err
         assert kept(disk) == ["1", "2"]
-        assert latest_checkpoint(str(disk)).name == "2"
+        assert find_checkpoint(disk).step == 2
         assert_equal(checkpointer.restore(abstract), state)
         (disk / "fill").unlink()
         checkpointer.save(4, state)
@@ -177,7 +177,7 @@ def test_what_one_process_cannot_write_none_has(tmp_path, monkeypatch, capsys):
     assert "another process failed" in capsys.readouterr().out
     with pytest.raises(TrainingError, match="step 2"):
         checkpointer.finish()
-    assert latest_checkpoint(str(tmp_path)).name == "1"
+    assert find_checkpoint(tmp_path).step == 1
     checkpointer.close()
 
 
@@ -244,13 +244,13 @@ def test_run_on_a_disk_that_fills_up(small_disk, start):
         fill_between_saves(disk)
         line = read_until(process, "checkpoint, of step 400, could not be written")
         assert "No space left on device" in line and "MB are free" in line
-        assert latest_checkpoint(str(disk / "run")).name == "200"
+        assert find_checkpoint(disk / "run").step == 200
         (disk / "fill").unlink()
         told = process.communicate(timeout=120)[0]
         assert process.returncode == 0 and "done: 800 steps" in told, told
         lines = map(json.loads, (disk / "run" / "metrics.jsonl").read_text().splitlines())
         assert {5 * i for i in range(1, 161)} <= {line["step"] for line in lines}
-        assert latest_checkpoint(str(disk / "run")).name == "800"
+        assert find_checkpoint(disk / "run").step == 800
 
 
 @pytest.mark.slow
@@ -266,7 +266,7 @@ def test_run_whose_last_checkpoint_finds_no_room(sigterm, small_disk, start):
         assert "error: the run's last checkpoint, of step" in told.splitlines()[-1], told
         assert "Traceback" not in told
         assert ("of step 800" in told) is not sigterm
-        assert latest_checkpoint(str(disk / "run")).name == "200"
+        assert find_checkpoint(disk / "run").step == 200
 
 
 @pytest.mark.slow

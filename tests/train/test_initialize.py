@@ -13,6 +13,7 @@ from imgcls.core.state import TrainState
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.open import create_source
 from imgcls.objectives.create import create_objective
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from imgcls.train.initialize import arrays_from_data, import_weights
 
@@ -97,7 +98,7 @@ def test_weights_of_another_run(workdir, capsys):
     given = import_weights(config, objective, shapes)
     assert "left out: head (10 classes); new: head (4 classes)\n" in capsys.readouterr().out
     assert "head" not in given["params"]
-    trained = load_trained(str(workdir))
+    trained = load_trained(find_checkpoint(workdir))
     np.testing.assert_array_equal(
         given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
     )

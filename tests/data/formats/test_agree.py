@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from imgcls.convert import convert
 from imgcls.core import defaults
 from imgcls.data.sources.open import create_source
+from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from imgcls.train.loop import train
 from tests.data.own import unpack_cifar10, write_coco, write_csv, write_darwin, write_label_studio
@@ -81,4 +82,4 @@ def trained_parameters(spec, workdir, split_seed: int = SEED) -> dict:
     config.data.split_seed = split_seed
     config.data.train_transform = "flip"
     train(config, str(workdir))
-    return jax.device_get(load_trained(str(workdir)).params)
+    return jax.device_get(load_trained(find_checkpoint(workdir)).params)

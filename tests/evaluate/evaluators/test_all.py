@@ -10,7 +10,7 @@ from PIL import Image
 from imgcls.core.errors import ConfigError
 from imgcls.evaluate.create import create_evaluators
 from imgcls.main import main
-from imgcls.runs.load import latest_checkpoint
+from imgcls.runs.load import find_checkpoint
 from tests.conftest import make_mesh
 from tests.evaluate.cases import INFO, Linear, draw_variables, make_config
 
@@ -135,7 +135,7 @@ def test_in_training(tmp_path, capsys):
     pictures = {name: (tmp_path / "report" / name).read_bytes() for name in found}
     assert {Image.open(tmp_path / "report" / name).size for name in found} == {(900, 700)}
     assert all(f"step {step}/6 " in out for step in (2, 3, 4, 6)) and found[-1] in out
-    assert latest_checkpoint(str(tmp_path)).name == "6"
+    assert find_checkpoint(tmp_path).step == 6
     # The same command again finds the run complete, and leaves the pictures alone.
     assert main(command) == 0
     assert {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()} == pictures
