@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from imgcls.models.layers.base import ImageModel, tap
 from imgcls.models.layers.conv import conv
@@ -58,7 +59,9 @@ def whitening_kernel(images: np.ndarray) -> np.ndarray:
     # In parts: the patches are four times as large as the images.
     for part in np.array_split(images, max(len(images) // 500, 1)):
         windows = np.lib.stride_tricks.sliding_window_view(part, (_PATCH, _PATCH), axis=(1, 2))
-        patches = windows.transpose(0, 1, 2, 4, 5, 3).reshape(-1, size).astype(np.float64)
+        patches = rearrange(windows, "n rows columns c h w -> (n rows columns) (h w c)").astype(
+            np.float64
+        )
         total += patches.T @ patches
         count += len(patches)
     values, vectors = np.linalg.eigh(total / count)

@@ -3,11 +3,11 @@ section 4.1: a stem of three 3x3 convolutions, and average pooling in place of s
 """
 
 import functools
-import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import conv
@@ -149,24 +149,23 @@ class SplitAttention(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
-        splits = (self.radix, self.features)
+        total = self.radix * self.features
         # A quarter of the channels, but not too few, and a multiple of eight.
-        squeezed = max(32, (self.features * self.radix // 4 + 4) // 8 * 8)
+        squeezed = max(32, (total // 4 + 4) // 8 * 8)
 
         def norm(x: jax.Array, name: str) -> jax.Array:
             layer = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=name)
             return nn.relu(layer(x, train=train))
 
-        x = conv(
-            math.prod(splits), 3, self.stride, groups=self.radix, dtype=self.dtype, name="conv"
-        )(x)
+        x = conv(total, 3, self.stride, groups=self.radix, dtype=self.dtype, name="conv")(x)
         x = norm(x, "bn0")
-        x = x.reshape(*x.shape[:-1], *splits)
+        x = rearrange(x, "b h w (radix c) -> b h w radix c", radix=self.radix)
         gap = jnp.mean(jnp.sum(x, axis=-2, dtype=jnp.float32), axis=(1, 2), keepdims=True)
         gate = conv(squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(
             gap.astype(self.dtype)
         )
         gate = norm(gate, "bn1")
-        gate = conv(math.prod(splits), 1, use_bias=True, dtype=self.dtype, name="fc2")(gate)
-        gate = nn.softmax(gate.reshape(*gate.shape[:-1], *splits).astype(jnp.float32), axis=-2)
+        gate = conv(total, 1, use_bias=True, dtype=self.dtype, name="fc2")(gate)
+        gate = rearrange(gate, "b h w (radix c) -> b h w radix c", radix=self.radix)
+        gate = nn.softmax(gate.astype(jnp.float32), axis=-2)
         return jnp.sum(x * gate.astype(self.dtype), axis=-2)

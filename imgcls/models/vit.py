@@ -16,6 +16,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.layers.attention import attend
@@ -278,7 +279,7 @@ class ViT(ImageModel, kw_only=True):
             self.width, patch, strides=patch, padding="VALID", dtype=self.dtype, name="patch_embed"
         )(x)
         batch, rows, columns, _ = x.shape
-        x = x.reshape(batch, rows * columns, self.width)
+        x = rearrange(x, "b h w d -> b (h w) d")
         prefix = self._prefix_tokens()
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1).astype(self.dtype)
@@ -327,9 +328,10 @@ def resample_positions(positions: jax.Array, grid: tuple[int, int], prefix: int)
             f"ViT: pos_embed has {tokens} tokens, of which {prefix} are no patches: the rest is no "
             "square grid and can't be resampled; use the image size that it was made for"
         )
-    table = positions[:, prefix:].reshape(1, side, side, width)
+    table = rearrange(positions[:, prefix:], "1 (h w) d -> 1 h w d", h=side)
     table = jax.image.resize(table, (1, *grid, width), "cubic")
-    return jnp.concatenate([positions[:, :prefix], table.reshape(1, -1, width)], axis=1)
+    table = rearrange(table, "1 h w d -> 1 (h w) d")
+    return jnp.concatenate([positions[:, :prefix], table], axis=1)
 
 
 def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
@@ -63,14 +64,18 @@ class Denoise(Reconstruction):
 
 def shuffle_patches(x: jax.Array, count: int, rng: jax.Array) -> jax.Array:
     """Puts the count x count patches of each picture `[B, H, W, C]` in an order of its own."""
-    batch, height, width, channels = x.shape
-    rows, columns = height // count, width // count
-    patches = x.reshape(batch, count, rows, count, columns, channels)
-    patches = patches.transpose(0, 1, 3, 2, 4, 5).reshape(batch, count * count, -1)
+    batch, height, width, _ = x.shape
+    grid = {"rows": count, "columns": count}
+    patches = rearrange(x, "b (rows h) (columns w) c -> b (rows columns) (h w c)", **grid)
     order = jnp.argsort(jax.random.uniform(rng, (batch, count * count)), axis=1)
     patches = jnp.take_along_axis(patches, order[:, :, None], axis=1)
-    patches = patches.reshape(batch, count, count, rows, columns, channels)
-    return patches.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape)
+    return rearrange(
+        patches,
+        "b (rows columns) (h w c) -> b (rows h) (columns w) c",
+        **grid,
+        h=height // count,
+        w=width // count,
+    )
 
 
 def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:

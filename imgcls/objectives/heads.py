@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange, repeat
 
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -69,10 +70,10 @@ class ConvDecoder(nn.Module):
             doublings += 1
         rows, columns = -(-height // 2**doublings), -(-width // 2**doublings)
         x = nn.Dense(rows * columns * self.width, dtype=self.dtype, name="fc")(x)
-        x = x.reshape(-1, rows, columns, self.width)
+        x = rearrange(x, "b (h w c) -> b h w c", h=rows, w=columns)
         for index in range(doublings + 1):
             if index:
-                x = jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)
+                x = repeat(x, "b h w c -> b (h 2) (w 2) c")
             maps = max(self.width // 2**index, 32)
             x = conv(maps, 3, dtype=self.dtype, name=f"conv{index}")(x)
             norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"bn{index}")

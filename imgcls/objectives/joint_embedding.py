@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
+from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
@@ -88,14 +88,14 @@ def interleave(views: Sequence[jax.Array], group: int | None) -> jax.Array:
     So each group has statistics of its own view, and every row stays on its device. Without
     groups, one row of each in turn.
     """
-    parts = [view.reshape(-1, group or 1, *view.shape[1:]) for view in views]
-    return jnp.stack(parts, axis=1).reshape(-1, *views[0].shape[1:])
+    pattern = "view (group example) ... -> (group view example) ..."
+    return rearrange(list(views), pattern, example=group or 1)
 
 
 def separate(x: jax.Array, count: int, group: int | None) -> list[jax.Array]:
     """The inverse of `interleave` for `count` arrays."""
-    parts = x.reshape(-1, count, group or 1, *x.shape[1:])
-    return [parts[:, i].reshape(-1, *x.shape[1:]) for i in range(count)]
+    pattern = "(group view example) ... -> view (group example) ..."
+    return list(rearrange(x, pattern, view=count, example=group or 1))
 
 
 def check_whole_batch(config: ConfigDict) -> None:

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls import losses
@@ -143,13 +144,10 @@ class MAE(Pretraining):
 
 def to_patches(x: jax.Array, side: int) -> jax.Array:
     """`[B, H, W, C]` -> `[B, H / side * W / side, side * side * C]`, row by row."""
-    batch, height, width, channels = x.shape
-    x = x.reshape(batch, height // side, side, width // side, side, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(batch, -1, side * side * channels)
+    return rearrange(x, "b (rows h) (columns w) c -> b (rows columns) (h w c)", h=side, w=side)
 
 
 def from_patches(patches: jax.Array, side: int, shape: tuple[int, ...]) -> jax.Array:
     """The inverse of `to_patches` for pictures of that shape."""
-    batch, height, width, channels = shape
-    x = patches.reshape(batch, height // side, width // side, side, side, channels)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(shape)
+    pattern = "b (rows columns) (h w c) -> b (rows h) (columns w) c"
+    return rearrange(patches, pattern, rows=shape[1] // side, h=side, w=side)

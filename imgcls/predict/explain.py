@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
@@ -124,8 +125,8 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     # From the last layer to the first: a row times a matrix, in place of a product of matrices.
     for attention in reversed(layers):
         row = 0.5 * jnp.einsum("bq,bqk->bk", row, jnp.mean(attention, axis=1)) + 0.5 * row
-    grid = (side // model.patch_size for side in x.shape[1:3])
-    return row[:, model.prefix_tokens :].reshape(len(x), *grid)
+    rows = x.shape[1] // model.patch_size
+    return rearrange(row[:, model.prefix_tokens :], "b (h w) -> b h w", h=rows)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

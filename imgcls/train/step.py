@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
+from einops import rearrange
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
@@ -131,8 +132,8 @@ def _split(batch: dict, count: int, group: int, mesh: Mesh) -> dict:
     part_sharding = NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
 
     def split(x):
-        groups = x.reshape(-1, count, group, *x.shape[1:])
-        parts = jnp.moveaxis(groups, 1, 0).reshape(count, -1, *x.shape[1:])
+        pattern = "(groups part example) ... -> part (groups example) ..."
+        parts = rearrange(x, pattern, part=count, example=group)
         return jax.lax.with_sharding_constraint(parts, part_sharding)
 
     return jax.tree.map(split, batch)

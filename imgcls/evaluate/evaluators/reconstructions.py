@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from einops import rearrange, repeat
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
@@ -91,11 +92,10 @@ def draw_grid(rows: dict[str, np.ndarray]) -> np.ndarray:
     images = np.stack(list(rows.values()))
     images = np.broadcast_to(images, (*images.shape[:-1], 3))
     factor = -(-SIDE // max(images.shape[2:4]))
-    images = images.repeat(factor, 2).repeat(factor, 3)
+    images = repeat(images, "r n h w c -> r n (h fh) (w fw) c", fh=factor, fw=factor)
     cells = np.pad(images, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
-    r, n, h, w, c = cells.shape
-    sheet = cells.transpose(0, 2, 1, 3, 4).reshape(r * h, n * w, c)
+    sheet = rearrange(cells, "r n h w c -> (r h) (n w) c")
     canvas = Image.fromarray(np.pad(sheet, ((0, 0), (MARGIN, 0), (0, 0)), constant_values=255))
     for number, name in enumerate(rows):
-        ImageDraw.Draw(canvas).text((4, (number + 0.5) * h - 6), name, fill=(0, 0, 0))
+        ImageDraw.Draw(canvas).text((4, (number + 0.5) * cells.shape[2] - 6), name, fill=(0, 0, 0))
     return np.asarray(canvas)

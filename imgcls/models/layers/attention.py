@@ -8,6 +8,7 @@ import itertools
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.layers.operations import is_fast
@@ -87,24 +88,29 @@ def _split(x: jax.Array, groups: int) -> list[jax.Array]:
     return [x[start:stop] for start, stop in itertools.pairwise(bounds)]
 
 
+def _swap_heads(x: jax.Array) -> jax.Array:
+    """`[B, N, H, D]` -> `[B, H, N, D]`, and the reverse."""
+    return rearrange(x, "b n h d -> b h n d")
+
+
 def _forward(qkv):
-    query, key, value = (qkv[:, :, index].transpose(0, 2, 1, 3) for index in range(3))
+    query, key, value = (_swap_heads(qkv[:, :, index]) for index in range(3))
     query = query * query.shape[-1] ** -0.5
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key)
     # Normalised after the product with V: a pass over [N, d] in place of one over [N, N].
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     scale = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) * scale
-    return out.transpose(0, 2, 1, 3), (query, key, value, weights, scale, out)
+    return _swap_heads(out), (query, key, value, weights, scale, out)
 
 
 def _backward(kept, grad):
     """The softmax's by the rows' sums of grad * out (Dao et al. 2022, arXiv:2205.14135, B.2)."""
     query, key, value, weights, scale, out = kept
-    grad = grad.transpose(0, 2, 1, 3) * scale
+    grad = _swap_heads(grad) * scale
     d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, grad)
     d_weights = jnp.einsum("bhqd,bhkd->bhqk", grad, value)
     d_scores = weights * (d_weights - jnp.sum(grad * out, axis=-1, keepdims=True))
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_scores, key) * query.shape[-1] ** -0.5
     d_key = jnp.einsum("bhqk,bhqd->bhkd", d_scores, query)
-    return jnp.stack([x.transpose(0, 2, 1, 3) for x in (d_query, d_key, d_value)], axis=2)
+    return jnp.stack([_swap_heads(x) for x in (d_query, d_key, d_value)], axis=2)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 
@@ -70,7 +71,7 @@ class BatchNorm(nn.Module):
                 f"BatchNorm: batch of {x.shape[0]} does not divide into groups of "
                 f"virtual_batch_size={size}: make the batch size a multiple of it"
             )
-        return x.reshape(x.shape[0] // size, size, *x.shape[1:])
+        return rearrange(x, "(groups example) ... -> groups example ...", example=size)
 
     def _affine(
         self, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
