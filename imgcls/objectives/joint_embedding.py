@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 from einops import rearrange
 from ml_collections import ConfigDict
 
@@ -88,14 +89,17 @@ def interleave(views: Sequence[jax.Array], group: int | None) -> jax.Array:
     So each group has statistics of its own view, and every row stays on its device. Without
     groups, one row of each in turn.
     """
-    pattern = "view (group example) ... -> (group view example) ..."
-    return rearrange(list(views), pattern, example=group or 1)
+    split = "(group example) ... -> group example ..."
+    parts = [rearrange(view, split, example=group or 1) for view in views]
+    return rearrange(jnp.stack(parts, axis=1), "group view example ... -> (group view example) ...")
 
 
 def separate(x: jax.Array, count: int, group: int | None) -> list[jax.Array]:
     """The inverse of `interleave` for `count` arrays."""
-    pattern = "(group view example) ... -> view (group example) ..."
-    return list(rearrange(x, pattern, view=count, example=group or 1))
+    split = "(group view example) ... -> group view example ..."
+    parts = rearrange(x, split, view=count, example=group or 1)
+    join = "group example ... -> (group example) ..."
+    return [rearrange(parts[:, i], join) for i in range(count)]
 
 
 def check_whole_batch(config: ConfigDict) -> None:
