@@ -27,6 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from imgcls.bench import collectives
 from imgcls.core import config as config_lib
 from imgcls.core import errors
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_batch_transforms
 from imgcls.data.info import DataInfo
@@ -127,7 +128,7 @@ def lower_step(config: ConfigDict, mesh: Mesh, size: int | None = None) -> Step:
     objective = create_objective(config, info)
     spec = {"image": jax.ShapeDtypeStruct((config.batch_size, size, size, 3), jnp.uint8)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
-    optimizer, schedule = optim.create_optimizer(config, EXAMPLES, params)
+    optimizer, schedule = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
     shapes = jax.eval_shape(
         functools.partial(create_state, objective, optimizer, config.seed, spec)
     )

@@ -18,7 +18,7 @@ from imgcls.bench.flops import count_flops, find_peak, measure_peak
 from imgcls.bench.inputs import Section
 from imgcls.data.create import create_train_loader
 from imgcls.train.nonfinite import METRICS_LAG
-from imgcls.train.setup import Run, set_up
+from imgcls.train.setup import Training, set_up
 
 # Untimed steps at the start.
 WARM_UP = 2
@@ -122,7 +122,7 @@ def time_steps(step: Callable, state, batches: Iterable[dict]) -> tuple[object, 
     return state, Timing(requested, fetched, finished)
 
 
-def _compile(run: Run, state, batch: dict) -> tuple[Callable, dict[str, float]]:
+def _compile(run: Training, state, batch: dict) -> tuple[Callable, dict[str, float]]:
     """Compiles the step; returns it with its FLOPs, compilation time and memory."""
     start = time.perf_counter()
     traced = run.step_fn.trace(state, batch)

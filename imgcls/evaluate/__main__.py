@@ -19,6 +19,7 @@ import jax
 from ml_collections import ConfigDict
 
 from imgcls.core import cli, config
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_bytes, replace_text
 from imgcls.data.sources.splits import splits_overlap
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     validation = None
     if args.calibrate is not None:
         validation = _open_validation(settings, objective, mesh, info, args.calibrate)
-    evaluators = create_evaluators(settings, objective, mesh, info, num_examples=1, tell=_tell)
+    evaluators = create_evaluators(settings, objective, mesh, info, Durations(settings, 1), _tell)
     if not evaluators:
         raise ConfigError(
             f"{args.workdir}: its config names no evaluator; add one, for example "

@@ -26,7 +26,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core import log
 from imgcls.core.config import check_choice
-from imgcls.core.durations import steps
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.evaluate.evaluator import EVALUATORS
 
@@ -36,14 +36,14 @@ def create_evaluators(
     objective,
     mesh: Mesh,
     data_info,
-    num_examples: int,
+    durations: Durations,
     tell: Callable[[str], None] = log.info,
 ) -> dict[str, tuple[int, object]]:
     """`{name: (every so many steps, evaluator)}` for the sections of `config.evaluators`.
 
     Args:
       config, objective, mesh, data_info: of the run.
-      num_examples: of the training split.
+      durations: durations of the config, for `every`.
       tell: called with the protocol of each.
 
     Raises:
@@ -53,7 +53,7 @@ def create_evaluators(
     for name, section in config.evaluators.items():
         kind, options = _read_section(name, section)
         every = options.pop("every", "1 epochs")
-        every = max(steps(every, config, num_examples, f"evaluators.{name}.every"), 1)
+        every = max(durations.to_steps(every, f"evaluators.{name}.every"), 1)
         try:
             evaluator = EVALUATORS[kind](config, objective, mesh, data_info, **options)
         except ConfigError as e:

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from imgcls import losses
 from imgcls.core.config import check_choice
-from imgcls.core.durations import steps
+from imgcls.core.durations import to_steps
 from imgcls.core.errors import ConfigError
 from imgcls.objectives.backbone import moving_average
 from imgcls.objectives.joint_embedding import Embedding, JointEmbedding
@@ -76,7 +76,7 @@ class BYOL(JointEmbedding):
         if not 0 <= tau <= 1:
             raise ConfigError(f"config.objective.tau={tau}: must be from 0 to 1")
         self._tau, self._loss = tau, LOSSES[loss]
-        self._total = max(steps(config.total, config, data_info.num_examples, "total"), 1)
+        self._total = max(to_steps(config.total, config, data_info.num_examples, "total"), 1)
         heads = [self.projector(hidden, features, layers=2, last_norm=False) for _ in range(2)]
         self.network = Student(self.model, *heads)
 

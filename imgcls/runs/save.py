@@ -145,23 +145,21 @@ class Checkpointer:
                 return
         self._fail(step, problem)
 
-    def restore(self, abstract_state: TrainState) -> TrainState:
-        """The newest state, laid out as the shardings of `abstract_state` say."""
+    def restore(self, abstract_state: TrainState, step: int) -> TrainState:
+        """The state of the checkpoint of a step, laid out as the shardings of `abstract_state`."""
         import orbax.checkpoint as ocp
 
-        step = self.latest_step
         restored = self._manager.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract_state))
         )
         return restored["state"]
 
-    def record(self) -> Record:
-        """What the newest checkpoint tells of the run; a fresh one where there is no checkpoint."""
-        import orbax.checkpoint as ocp
-
-        step = self.latest_step
+    def record(self, step: int) -> Record:
+        """The record in the checkpoint of a step; a new one for step 0."""
         if not step:
             return Record()
+        import orbax.checkpoint as ocp
+
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
         # Older checkpoints tell nothing.
         return Record(**self._manager.restore(step, args=args)["meta"].get("record", {}))

@@ -18,7 +18,7 @@ from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
 from imgcls.runs.profile import Profile
 from imgcls.train.nonfinite import PendingMetrics, WentBad
-from imgcls.train.setup import Run, set_up
+from imgcls.train.setup import Training, set_up
 from imgcls.train.start_clock import StartClock
 
 
@@ -56,7 +56,7 @@ def train(
 
 
 def run_steps(
-    config: ConfigDict, workdir: str, run: Run, clock: StartClock, goodput: Goodput
+    config: ConfigDict, workdir: str, run: Training, clock: StartClock, goodput: Goodput
 ) -> dict[str, float] | None:
     """The loop itself: steps from `run.first` to the last; arguments and results as of `train`.
 

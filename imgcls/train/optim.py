@@ -1,6 +1,5 @@
 """The optimizer of a config: gradient clipping, the update rule, multipliers, lookahead."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from imgcls.core.durations import steps
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry, Signature
 from imgcls.train.lookahead import lookahead
@@ -31,13 +30,13 @@ register_optimizer = OPTIMIZERS.register
 
 
 def create_optimizer(
-    config: ConfigDict, num_examples: int, params
+    config: ConfigDict, durations: Durations, params
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The gradient transformation of `config.optim`, and its learning rate as `step -> float`.
 
     Args:
-      config: the whole config; `optim`, `schedule`, `batch_size` and `total` are read.
-      num_examples: of the training split, for durations in epochs.
+      config: the config; `optim`, `schedule` and `batch_size` are read.
+      durations: durations of the config.
       params: parameters or their shapes; masks and multipliers go by their paths.
 
     Raises:
@@ -45,22 +44,21 @@ def create_optimizer(
     """
     c = config.optim
     make = OPTIMIZERS.find(c.name, "optim.name")
-    schedule = create_schedule(config, num_examples)
+    schedule = create_schedule(config, durations)
     mask = map_paths(params, lambda name: not (c.decay_exclude and matches(c.decay_exclude, name)))
-    to_steps = functools.partial(steps, config=config, num_examples=num_examples)
     chain: Chain = [] if c.clip_norm is None else [optax.clip_by_global_norm(c.clip_norm)]
     made = make(c, schedule, params, mask)
     # One flat chain: checkpoints hold its state.
     chain += made if isinstance(made, list) else [made]
     if c.multipliers:
-        chain.append(_multiply(c.multipliers, params, to_steps))
+        chain.append(_multiply(c.multipliers, params, durations))
     optimizer = optax.chain(*chain)
     if c.lookahead.every:
-        optimizer = lookahead(optimizer, c.lookahead, to_steps(config.total, where="total"))
+        optimizer = lookahead(optimizer, c.lookahead, durations.total)
     return optimizer, schedule
 
 
-def _multiply(multipliers: tuple, params, in_steps: Callable) -> optax.GradientTransformation:
+def _multiply(multipliers: tuple, params, durations: Durations) -> optax.GradientTransformation:
     """Scales every update by the factor of the first regex that its path matches."""
     for entry in multipliers:
         if not _is_multiplier(entry):
@@ -82,7 +80,7 @@ def _multiply(multipliers: tuple, params, in_steps: Callable) -> optax.GradientT
     factors = map_paths(params, lambda name: float(entry_of(name)[1]))
     chain = [optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))]
     where = "optim.multipliers"
-    lasts = {d: in_steps(d, where=where) for _, _, *rest in multipliers for d in rest}
+    lasts = {d: durations.to_steps(d, where) for _, _, *rest in multipliers for d in rest}
     for duration, last in lasts.items():
         ending = map_paths(params, lambda name, d=duration: d in entry_of(name)[2:])
         until = optax.scale_by_schedule(lambda step, last=last: jnp.float32(step < last))

@@ -1,10 +1,14 @@
-"""Whether all processes of a run were started alike; otherwise they would wait for ever."""
+"""Checks at the start of a run: its config, its workdir, and that all processes are the same.
+
+Processes that were started differently would wait for each other forever.
+"""
 
 import hashlib
 import json
 from importlib import metadata
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
@@ -15,9 +19,13 @@ from imgcls.core.source_digest import source_digest
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.source import Source
+from imgcls.distributed import sharding
 from imgcls.distributed.processes import check_same
 from imgcls.runs.checksums import steps
 from imgcls.runs.load import find_newest
+from imgcls.runs.metrics_log import check_wandb
+from imgcls.runs.profile import check_profile
+from imgcls.train.nonfinite import check_guard
 
 PACKAGES = ("jax", "jaxlib")
 # Keys that say how one machine works; the run does not depend on them.
@@ -26,8 +34,27 @@ LOCAL_KEYS = ("data.dir", "data.threads", "data.workers", "data.cache_gb", "comp
 SAMPLE = 1000
 
 
-def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
-    """Checks command, code and the place in the run.
+def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> Mesh:
+    """Checks all that can be checked without the data; returns the mesh of the config.
+
+    Args:
+      config, workdir, accept_changes: arguments of `train`.
+
+    Raises:
+      ConfigError: a setting that can't work, another run's workdir, or processes that differ.
+    """
+    check_same_command(config, workdir, accept_changes)
+    mesh = sharding.create_mesh(config)
+    sharding.check_batch(config, mesh)
+    check_wandb(config)
+    check_guard(config)
+    check_profile(config)
+    check_same_run(config, workdir, accept_changes)
+    return mesh
+
+
+def check_same_command(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
+    """Checks that all processes have the same command, code and newest checkpoint.
 
     Raises:
       ConfigError: on every process, if one differs.
@@ -40,12 +67,13 @@ def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
         "source of plugins": plugins_digest(config)[:12],
         "--accept_changes": accept_changes,
     }
-    mine["newest checkpoint"] = _newest(workdir)
+    # If processes do not share the workdir, only some of them see the checkpoints.
+    mine["newest checkpoint"] = max(steps(as_path(workdir) / "checkpoints"), default=0)
     check_same("command", mine)
 
 
-def check_data(source: Source, info: DataInfo) -> None:
-    """Checks the training split by its length, its classes and a sample of its names.
+def check_same_data(source: Source, info: DataInfo) -> None:
+    """Checks that all processes have the same training split: length, classes, a sample of names.
 
     Raises:
       ConfigError: on every process, if one differs.
@@ -63,16 +91,11 @@ def check_data(source: Source, info: DataInfo) -> None:
     check_same("training data", mine)
 
 
-def _newest(workdir: str) -> int:
-    """Of a workdir that processes do not share, only some would see it."""
-    return max(steps(as_path(workdir) / "checkpoints"), default=0)
-
-
 def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:
-    """Checks that a workdir's checkpoint is of this config.
+    """Checks that the newest checkpoint of a workdir has this config.
 
     Raises:
-      ConfigError: it is not; names every key that changed.
+      ConfigError: it has another one; names every key that changed.
     """
     newest = find_newest(workdir)
     if newest is None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from imgcls.core.durations import steps
+from imgcls.core.durations import Durations
 from imgcls.core.registry import Registry, Signature
 
 
@@ -66,13 +66,13 @@ def register_schedule(
     return register
 
 
-def create_schedule(config: ConfigDict, num_examples: int) -> optax.Schedule:
+def create_schedule(config: ConfigDict, durations: Durations) -> optax.Schedule:
     """The learning rate by step: linear warm-up from 0, then the curve of `schedule.name`.
 
     Args:
-      config: `schedule`, `optim.learning_rate`, `optim.base_batch`, `batch_size` and `total` are
+      config: the config; `schedule`, `optim.learning_rate`, `optim.base_batch` and `batch_size` are
         read.
-      num_examples: size of the training split, for durations in epochs.
+      durations: durations of the config.
 
     Raises:
       ConfigError: unknown name or a bad duration.
@@ -84,9 +84,9 @@ def create_schedule(config: ConfigDict, num_examples: int) -> optax.Schedule:
         peak *= config.batch_size / config.optim.base_batch
 
     def to_steps(key: str, value: str) -> int:
-        return steps(value, config, num_examples, f"schedule.{key}")
+        return durations.to_steps(value, f"schedule.{key}")
 
-    total = steps(config.total, config, num_examples, "total")
+    total = durations.total
     warmup = to_steps("warmup", c.warmup)
     cooldown = to_steps("cooldown", c.cooldown) * entry.cools_down
     # A run cut short, to try a recipe out, may end within its warm-up.

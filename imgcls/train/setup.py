@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from imgcls.core import durations, log
-from imgcls.core.errors import ConfigError
+from imgcls.core import log
+from imgcls.core.durations import Durations
 from imgcls.core.plugins import load_plugins
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
@@ -25,33 +25,48 @@ from imgcls.data.sources.source import Source
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.objectives.create import create_objective
-from imgcls.runs.metrics_log import check_wandb
-from imgcls.runs.profile import check_profile
+from imgcls.objectives.objective import Objective
 from imgcls.runs.record import Record, Stretch
 from imgcls.runs.save import Checkpointer
-from imgcls.train import optim, preflight
+from imgcls.train import preflight
 from imgcls.train.compile_cache import Programs, in_background, use_compile_cache
 from imgcls.train.initialize import arrays_from_data, import_weights
-from imgcls.train.nonfinite import check_guard
-from imgcls.train.preflight import check_same_run
+from imgcls.train.optim import create_optimizer
 from imgcls.train.step import create_state, make_train_step
 
 
-@dataclasses.dataclass
-class Run:
-    """What `set_up` makes of a config, and `train` runs."""
+@dataclasses.dataclass(kw_only=True)
+class Training:
+    """What `set_up` makes from a config, and `train` runs.
+
+    Attributes:
+      mesh: device mesh.
+      source: training split.
+      objective: objective with its model.
+      evaluators: `{name: (interval in steps, evaluator)}`.
+      checkpointer: checkpoints of the workdir; holds its lock.
+      programs: compiled programs.
+      shapes: shapes of the state, with shardings.
+      state: initial state; a new one is made while the training step is compiled.
+      step_fn: training step, jitted but not compiled.
+      first: step to continue from; 0 for a new run.
+      record: record of the run up to `first`.
+      total: number of training steps.
+      log_every: interval between two logs, in steps.
+      checkpoint_every: interval between two checkpoints, in steps.
+    """
 
     mesh: Mesh
     source: Source
-    objective: Any
+    objective: Objective
     evaluators: dict[str, tuple[int, Any]]
     checkpointer: Checkpointer
     programs: Programs
-    shapes: TrainState  # of the state, with its shardings
-    state: Future[TrainState]  # a fresh one is made while the training step is compiled
+    shapes: TrainState
+    state: Future[TrainState]
     step_fn: Callable
-    first: int  # the step to continue from; 0 is a fresh start
-    record: Record  # of that step
+    first: int
+    record: Record
     total: int
     log_every: int
     checkpoint_every: int
@@ -59,70 +74,88 @@ class Run:
 
 def set_up(
     config: ConfigDict, workdir: str, accept_changes: bool, stretch: Stretch | None = None
-) -> Run:
+) -> Training:
     """Config -> data -> model -> state; every mistake in the config shows here.
 
     Args:
-      config, workdir, accept_changes: of `train`.
-      stretch: of bad numbers, to go back to before it and on with other data.
+      config, workdir, accept_changes: arguments of `train`.
+      stretch: steps with values that are not finite; training goes back to before them and
+        continues with other data.
     """
     # Config.
     load_plugins(config)
-    preflight.check_start(config, workdir, accept_changes)
+    mesh = preflight.check_start(config, workdir, accept_changes)
     use_compile_cache(config)
-    mesh = sharding.create_mesh(config)
-    sharding.check_batch(config, mesh)
-    check_wandb(config)
-    check_guard(config)
-    check_profile(config)
-    check_same_run(config, workdir, accept_changes)
 
     # Data.
     source = open_split(config, config.data.train_split)
     info = describe(config, source, create_reader(config, source, train=True))
-    preflight.check_data(source, info)
+    preflight.check_same_data(source, info)
     transforms = create_batch_transforms(config)
-    to_steps = functools.partial(durations.steps, config=config, num_examples=len(source))
-    total = to_steps(config.total, where="total")
-    if total < 1:
-        raise ConfigError(f"config.total={config.total!r}: training takes at least a step")
+    durations = Durations(config, len(source))
 
     # Model.
     objective = create_objective(config, info)
     batch_spec = {"image": jax.ShapeDtypeStruct((config.batch_size, *info.image_shape), jnp.uint8)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch_spec))
-    optimizer, schedule = optim.create_optimizer(config, len(source), params)
-    evaluators = create_evaluators(config, objective, mesh, info, len(source))
+    optimizer, schedule = create_optimizer(config, durations, params)
+    evaluators = create_evaluators(config, objective, mesh, info, durations)
 
     # State.
-    fresh = functools.partial(create_state, objective, optimizer, config.seed, batch_spec)
-    shapes = jax.eval_shape(fresh)
+    create = functools.partial(create_state, objective, optimizer, config.seed, batch_spec)
+    shapes = jax.eval_shape(create)
     placement = sharding.partition(shapes, mesh, config.mesh.rules)
     shapes = sharding.with_sharding(shapes, placement)
-    log_every = max(to_steps(config.log.every, where="log.every"), 1)
-    checkpoint_every = max(to_steps(config.checkpoint.every, where="checkpoint.every"), 1)
+    log_every = max(durations.to_steps(config.log.every, "log.every"), 1)
+    checkpoint_every = max(durations.to_steps(config.checkpoint.every, "checkpoint.every"), 1)
     checkpointer = Checkpointer(workdir, config, info)
     programs = Programs(config, info, objective, mesh)
-    if stretch is not None:
-        checkpointer.go_back(stretch)
-    first, record = checkpointer.latest_step or 0, checkpointer.record()
-    if stretch is not None:
-        record.shift = stretch.last - first
-    state = Future()
+    first, record = _find_start(checkpointer, stretch)
     if first:
-        state.set_result(checkpointer.restore(shapes))
-        log.info(f"continue at step {first} of {total} from {workdir}")
+        state = Future()
+        state.set_result(checkpointer.restore(shapes, first))
+        log.info(f"continue at step {first} of {durations.total} from {workdir}")
     else:
         if config.init_from:
             given = import_weights(config, objective, shapes)
         else:
             given = arrays_from_data(config, objective, source)
-        create = jax.jit(fresh, out_shardings=placement)
-        state = in_background(lambda: programs.compile("create_state", create, given)(given))
-    describe_run(config, shapes, source, mesh, total)
-    step_fn = make_train_step(objective, optimizer, schedule, transforms, config, mesh, placement)
-    parts = (mesh, source, objective, evaluators, checkpointer, programs, shapes, state, step_fn)
-    return Run(*parts, first, record, total, log_every, checkpoint_every)
+        jitted = jax.jit(create, out_shardings=placement)
+        state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
+    describe_run(config, shapes, source, mesh, durations.total)
+    return Training(
+        mesh=mesh,
+        source=source,
+        objective=objective,
+        evaluators=evaluators,
+        checkpointer=checkpointer,
+        programs=programs,
+        shapes=shapes,
+        state=state,
+        step_fn=make_train_step(
+            objective, optimizer, schedule, transforms, config, mesh, placement
+        ),
+        first=first,
+        record=record,
+        total=durations.total,
+        log_every=log_every,
+        checkpoint_every=checkpoint_every,
+    )
+
+
+def _find_start(checkpointer: Checkpointer, stretch: Stretch | None) -> tuple[int, Record]:
+    """The step to continue from (0: none) and its record, after going back where asked to.
+
+    This is decided once, and only here, where the workdir is locked: until then another run may
+    have saved checkpoints.
+    """
+    if stretch is not None:
+        checkpointer.go_back(stretch)
+    first = checkpointer.latest_step or 0
+    record = checkpointer.record(first)
+    if stretch is not None:
+        record.shift = stretch.last - first
+    return first, record
 
 
 def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, total: int) -> None:

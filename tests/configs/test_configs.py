@@ -13,7 +13,7 @@ import optax
 import pytest
 
 from imgcls.core.config import from_json, load, to_json
-from imgcls.core.durations import steps
+from imgcls.core.durations import Durations, to_steps
 from imgcls.core.errors import ConfigError
 from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
@@ -164,7 +164,7 @@ def test_model_transforms_and_optimizer_build(recipe):
     if hasattr(objective, "logits"):
         assert params[classifier]["kernel"].shape[-1] == classes
 
-    optimizer, _ = optim.create_optimizer(config, examples, params)
+    optimizer, _ = optim.create_optimizer(config, Durations(config, examples), params)
     state = jax.eval_shape(optimizer.init, params)
     updates, _ = jax.eval_shape(optimizer.update, params, state, params)
     assert shapes(jax.eval_shape(optax.apply_updates, params, updates)) == shapes(params)
@@ -213,10 +213,10 @@ def test_evaluators_suit_the_objective(recipe, monkeypatch):
     examples, classes = sizes(config)
     monkeypatch.setattr(data_lib, "create_source", lambda *_, **__: Examples(classes, 5 * classes))
     said = []
-    arguments = (config, objective, make_mesh(), describe(config), examples)
+    arguments = (config, objective, make_mesh(), describe(config), Durations(config, examples))
     found = create_evaluators(*arguments, tell=said.append)
     assert list(found) == list(config.evaluators) and len(said) == len(found)
-    total = steps(config.total, config, examples, "total")
+    total = to_steps(config.total, config, examples, "total")
     for name, (every, _) in found.items():
         # For the end: a probe that takes long, and the test split where validation is on another.
         kind = config.evaluators[name].get("type")
@@ -227,9 +227,9 @@ def test_evaluators_suit_the_objective(recipe, monkeypatch):
 def test_schedule_and_durations(config):
     """The rate is at its peak after the warm-up and far lower at the end."""
     examples, _ = sizes(config)
-    schedule = train_schedule.create_schedule(config, examples)
-    total = steps(config.total, config, examples, "total")
-    warmup = steps(config.schedule.warmup, config, examples, "schedule.warmup")
+    schedule = train_schedule.create_schedule(config, Durations(config, examples))
+    total = to_steps(config.total, config, examples, "total")
+    warmup = to_steps(config.schedule.warmup, config, examples, "schedule.warmup")
     assert 0 <= warmup < total
     batches = config.batch_size / (config.optim.base_batch or config.batch_size)
     peak = config.optim.learning_rate * batches
@@ -239,11 +239,11 @@ def test_schedule_and_durations(config):
     end = {"inception_v2": 0.013, "inception_v3": 0.05}.get(config.model.name, 0.0101)
     assert 0 <= float(schedule(total)) < end * peak
     for boundary in config.schedule.boundaries:
-        assert warmup < steps(boundary, config, examples, "schedule.boundaries") < total
+        assert warmup < to_steps(boundary, config, examples, "schedule.boundaries") < total
     if config.model.get("virtual_batch_size"):
         assert config.batch_size % config.model.virtual_batch_size == 0
     for section in (*config.evaluators.values(), config.checkpoint, config.log):
-        assert steps(section.every, config, examples, "every") > 0
+        assert to_steps(section.every, config, examples, "every") > 0
     evaluator, _, metric = config.checkpoint.keep_best.partition("/")
     assert evaluator in config.evaluators
     # Pictures of one's own may have several labels each, and then no accuracy.
@@ -272,7 +272,7 @@ def test_json_round_trip(config):
 )
 def test_lengths(recipe, total):
     config = read(recipe)
-    assert steps(config.total, config, sizes(config)[0], "total") == total
+    assert to_steps(config.total, config, sizes(config)[0], "total") == total
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_lengths(recipe, total):
 )
 def test_rates(recipe, rates):
     config = read(recipe)
-    schedule = train_schedule.create_schedule(config, sizes(config)[0])
+    schedule = train_schedule.create_schedule(config, Durations(config, sizes(config)[0]))
     for step, rate in rates.items():
         assert float(schedule(step)) == pytest.approx(rate, rel=1e-5, abs=1e-12)
 
@@ -330,7 +330,7 @@ def test_byol_slows_its_teacher(recipe, start):
     """Grill et al. 2020: from its base to 1 along half a cosine."""
     config = read(recipe)
     objective = create_objective(config, describe(config))
-    total = steps(config.total, config, sizes(config)[0], "total")
+    total = to_steps(config.total, config, sizes(config)[0], "total")
     taus = {0: start, total / 2: (start + 1) / 2, total: 1.0, total + 9: 1.0}
     for step, tau in taus.items():
         assert float(objective.decay(jnp.asarray(step))) == pytest.approx(tau, abs=1e-6)

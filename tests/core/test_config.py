@@ -10,7 +10,7 @@ from imgcls.core import config as config_lib
 from imgcls.core import defaults
 from imgcls.core.config import load, merge, override
 from imgcls.core.defaults import default_config
-from imgcls.core.durations import steps
+from imgcls.core.durations import Durations, to_steps
 from imgcls.core.errors import ConfigError
 from tests.conftest import REPO
 
@@ -49,9 +49,9 @@ def test_defaults():
 
 def test_defaults_are_valid_durations():
     config = default_config()
-    assert steps(config.total, config, 1280, "total") == 100
+    assert to_steps(config.total, config, 1280, "total") == 100
     for text in (config.checkpoint.every, config.log.every, config.schedule.warmup):
-        assert steps(text, config, 1280, "key") >= 0
+        assert to_steps(text, config, 1280, "key") >= 0
 
 
 def test_json_round_trip():
@@ -308,7 +308,7 @@ def test_override_of_a_section_keeps_its_other_keys():
 def test_durations(duration, expected):
     config = default_config()
     config.total, config.batch_size = "100 epochs", 100
-    found = steps(duration, config, 1000, "key")
+    found = to_steps(duration, config, 1000, "key")
     assert found == expected and type(found) is int
 
 
@@ -316,8 +316,8 @@ def test_an_epoch_need_not_be_whole_steps():
     config = default_config()
     config.batch_size, config.total = 64, "3 epochs"
     examples = 1437  # 22.45 steps
-    assert [steps(f"{n} epochs", config, examples, "x") for n in (1, 2, 3)] == [22, 45, 67]
-    assert steps("50 percent", config, examples, "x") == round(0.5 * 67)
+    assert [to_steps(f"{n} epochs", config, examples, "x") for n in (1, 2, 3)] == [22, 45, 67]
+    assert to_steps("50 percent", config, examples, "x") == round(0.5 * 67)
 
 
 @pytest.mark.parametrize(
@@ -327,12 +327,12 @@ def test_an_epoch_need_not_be_whole_steps():
 def test_not_a_duration(duration):
     message = rf"config.log.every={re.escape(repr(duration))}: not a duration; write '90 epochs'"
     with pytest.raises(ConfigError, match=message):
-        steps(duration, default_config(), 1000, "log.every")
+        to_steps(duration, default_config(), 1000, "log.every")
 
 
 def test_a_number_is_not_a_duration():
     with pytest.raises(ConfigError, match="config.log.every=5: not a duration"):
-        steps(5, default_config(), 1000, "log.every")
+        to_steps(5, default_config(), 1000, "log.every")
 
 
 def test_percent_is_of_total():
@@ -340,7 +340,20 @@ def test_percent_is_of_total():
     config.total = "10 percent"
     for where, duration in (("total", "10 percent"), ("schedule.warmup", "5 percent")):
         with pytest.raises(ConfigError, match="config.total='10 percent': percent is of total"):
-            steps(duration, config, 1000, where)
+            to_steps(duration, config, 1000, where)
+
+
+def test_durations_of_a_config():
+    config = default_config()
+    config.total, config.batch_size = "3 epochs", 64
+    durations = Durations(config, 1437)
+    assert durations.total == 67
+    assert durations.to_steps("50 percent", "x") == to_steps("50 percent", config, 1437, "x")
+    with pytest.raises(ConfigError, match="config.log.every='5': not a duration"):
+        durations.to_steps("5", "log.every")
+    config.total = "0 epochs"
+    with pytest.raises(ConfigError, match="config.total='0 epochs': .* at least one step"):
+        Durations(config, 1437)
 
 
 # ---- Comparison.

@@ -64,7 +64,7 @@ WRONG_CONFIGS = {
     "negative workers": (["--config.data.workers=-1"], ["config.data.workers=-1", "0 or more"]),
     "no accumulation": (["--config.accumulate=0"], ["config.accumulate=0", "1 or more"]),
     "average of one": (["--config.ema=1.0"], ["config.ema=1.0", "below 1"]),
-    "zero steps": (["--config.total=0 steps"], ["config.total", "at least a step"]),
+    "zero steps": (["--config.total=0 steps"], ["config.total", "at least one step"]),
 }
 
 

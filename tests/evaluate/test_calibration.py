@@ -251,7 +251,7 @@ def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
     config.checkpoint.keep_last = 1
     checkpointer = Checkpointer(str(tmp_path), config, info)
     assert checkpointer.latest_step == 1
-    restored = checkpointer.restore(state)
+    restored = checkpointer.restore(state, 1)
     np.testing.assert_array_equal(restored.params["w"], [0, 1, 2])
     assert find_checkpoint(tmp_path).read_meta()[1].class_names == info.class_names
     checkpointer.save(2, state)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgcls.core.durations import Durations
 from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
 from imgcls.objectives.create import create_objective
@@ -35,7 +36,8 @@ def test_tau_by_hand(config):
     batch = make_batch(views=2)
     spec = {"image": jax.ShapeDtypeStruct((32, 8, 8, 1), jnp.uint8)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
-    optimizer, schedule = optim.create_optimizer(config, INFO.num_examples, params)
+    durations = Durations(config, INFO.num_examples)
+    optimizer, schedule = optim.create_optimizer(config, durations, params)
     state = jax.jit(lambda: create_state(objective, optimizer, 0, spec))()
     placement = sharding.partition(jax.eval_shape(lambda: state), mesh)
     step_fn = make_train_step(objective, optimizer, schedule, [], config, mesh, placement)

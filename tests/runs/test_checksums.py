@@ -90,7 +90,7 @@ def test_the_one_before_is_taken(damage, run, saved, capsys):
     assert checkpointer.latest_step == 1
     (line,) = capsys.readouterr().out.splitlines()
     assert str(path) in line and what in line and line.endswith("2.damaged")
-    assert_equal(checkpointer.restore(saved[2]), saved[1])
+    assert_equal(checkpointer.restore(saved[2], 1), saved[1])
     checkpointer.save(2, saved[1])
     checkpointer.close()
     names = sorted(p.name for p in (run / "checkpoints").iterdir())

@@ -10,6 +10,7 @@ import pytest
 
 from imgcls.core import config as config_lib
 from imgcls.core import defaults
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
@@ -43,7 +44,7 @@ def make_state(config, mesh, seed=0):
     objective = create_objective(config, INFO)
     spec = {"image": jax.ShapeDtypeStruct((2, *INFO.image_shape), np.uint8)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
-    optimizer, _ = create_optimizer(config, 100, params)
+    optimizer, _ = create_optimizer(config, Durations(config, 100), params)
     fresh = functools.partial(create_state, objective, optimizer, seed, spec)
     shapes = jax.eval_shape(fresh)
     placement = sharding.partition(shapes, mesh)
@@ -67,7 +68,7 @@ def test_state_of_four_devices_is_the_same_on_others(target, tmp_path):
     _, abstract = make_state(config, make_mesh(**target), seed=1)
     other = Checkpointer(str(tmp_path), config, INFO)
     assert other.latest_step == 3
-    restored = other.restore(abstract)
+    restored = other.restore(abstract, 3)
     other.close()
     assert_equal(restored, state)
     for array, wanted in zip(jax.tree.leaves(restored), jax.tree.leaves(abstract), strict=True):
@@ -144,7 +145,7 @@ def test_only_whole_checkpoints_count(tmp_path):
     again = Checkpointer(str(tmp_path), config, INFO)
     assert again.latest_step == 1
     again.save(2, state)
-    assert_equal(again.restore(abstract), state)
+    assert_equal(again.restore(abstract, 2), state)
     again.close()
     assert find_checkpoint(tmp_path).path == root / "2"
     assert find_checkpoint(root / "1").path == root / "1"

@@ -65,7 +65,7 @@ def test_full_disk(small_disk, capfd, known):
         assert "Traceback" not in err
         assert kept(disk) == ["1", "2"]
         assert find_checkpoint(disk).step == 2
-        assert_equal(checkpointer.restore(abstract), state)
+        assert_equal(checkpointer.restore(abstract, 2), state)
         (disk / "fill").unlink()
         checkpointer.save(4, state)
         checkpointer.finish()

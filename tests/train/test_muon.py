@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from imgcls.core.defaults import default_config
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.train import optim
 
@@ -48,7 +49,7 @@ def draw(seed: int) -> dict[str, np.ndarray]:
 def run(config, num_steps: int) -> list[dict]:
     """The parameters before and after each step, from random gradients."""
     params = jax.tree.map(jnp.asarray, draw(0))
-    optimizer, _ = optim.create_optimizer(config, EXAMPLES, params)
+    optimizer, _ = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     path = [params]
     for step in range(1, num_steps + 1):
@@ -209,5 +210,5 @@ def test_multiplier_that_ends(config):
 def test_mistakes(config, changes, message):
     config.optim.update(changes)
     with pytest.raises(ConfigError, match=message) as error:
-        optim.create_optimizer(config, EXAMPLES, draw(0))
+        optim.create_optimizer(config, Durations(config, EXAMPLES), draw(0))
     assert "\n" not in str(error.value)

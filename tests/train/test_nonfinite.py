@@ -20,6 +20,7 @@ import imgcls.train.loop
 import imgcls.train.setup
 from imgcls.core import config as config_lib
 from imgcls.core import defaults
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
@@ -104,7 +105,7 @@ class Loop:
         objective = create_objective(config, self.info)
         spec = {"image": jax.ShapeDtypeStruct((BATCH, 8, 8, 1), jnp.uint8)}
         params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
-        optimizer, schedule = optim.create_optimizer(config, EXAMPLES, params)
+        optimizer, schedule = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
         fresh = functools.partial(create_state, objective, optimizer, config.seed, spec)
         placement = sharding.partition(jax.eval_shape(fresh), self.mesh, config.mesh.rules)
         self.state = jax.jit(fresh, out_shardings=placement)()
@@ -137,7 +138,8 @@ class Loop:
         """The newest checkpoint holds this state, bit for bit."""
         checkpointer = Checkpointer(str(workdir), self.config, self.info)
         with contextlib.closing(checkpointer):
-            found = checkpointer.restore(jax.tree.map(jnp.zeros_like, self.state))
+            zeros = jax.tree.map(jnp.zeros_like, self.state)
+            found = checkpointer.restore(zeros, checkpointer.latest_step)
         jax.tree.map(np.testing.assert_array_equal, found, self.state)
 
 
@@ -306,7 +308,7 @@ def test_goes_back_and_on_with_other_data(resident, tmp_path, monkeypatch, capsy
     told = capsys.readouterr().out
     assert "step 13: loss is nan" in told and "continue at step 5 of 24" in told
     checkpointer = Checkpointer(str(tmp_path), make_config(), DataInfo((), False, (8, 8, 1)))
-    assert checkpointer.record().shift == 8
+    assert checkpointer.record(checkpointer.latest_step).shift == 8
     checkpointer.close()
 
 

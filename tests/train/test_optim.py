@@ -9,6 +9,7 @@ import optax
 import pytest
 
 from imgcls.core.defaults import default_config
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.train import optim
 from imgcls.train import schedule as train_schedule
@@ -51,7 +52,7 @@ def names_of(tree) -> list[str]:
 
 def run_ours(config, num_steps: int = NUM_STEPS) -> dict[str, np.ndarray]:
     params = jax.tree.map(jnp.asarray, make_params())
-    optimizer, _ = optim.create_optimizer(config, EXAMPLES, params)
+    optimizer, _ = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     for step in range(num_steps):
         updates, state = update(make_grads(step), state, params)
@@ -210,7 +211,7 @@ def test_what_decays(config, name, exclude, kept):
     """With zero gradients, weight decay is all that moves a parameter."""
     config.optim.update({"name": name, "weight_decay": 0.1, "decay_exclude": exclude})
     params = jax.tree.map(jnp.asarray, make_params())
-    optimizer, _ = optim.create_optimizer(config, EXAMPLES, params)
+    optimizer, _ = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
     zeros = jax.tree.map(jnp.zeros_like, params)
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     moved = [np.any(np.asarray(u) != 0) for u in jax.tree.leaves(updates)]
@@ -220,7 +221,7 @@ def test_what_decays(config, name, exclude, kept):
 def test_masks_need_only_shapes(config):
     config.optim.update({"name": "adamw", "weight_decay": 0.1, "multipliers": (("head", 0.5),)})
     shapes = jax.eval_shape(lambda: jax.tree.map(jnp.asarray, make_params()))
-    optimizer, _ = optim.create_optimizer(config, EXAMPLES, shapes)
+    optimizer, _ = optim.create_optimizer(config, Durations(config, EXAMPLES), shapes)
     state = jax.eval_shape(optimizer.init, shapes)
     updates, _ = jax.eval_shape(optimizer.update, shapes, state, shapes)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), updates) == jax.tree.map(
@@ -265,7 +266,7 @@ def test_frozen_parameters_never_move(config):
 
 
 def rates(config, at) -> list[float]:
-    schedule = train_schedule.create_schedule(config, EXAMPLES)
+    schedule = train_schedule.create_schedule(config, Durations(config, EXAMPLES))
     return [float(schedule(step)) for step in at]
 
 
@@ -356,7 +357,7 @@ def test_base_batch(config):
 @pytest.mark.parametrize("name", train_schedule.SCHEDULES)
 def test_schedule_under_jit(config, name):
     config.schedule.update({"name": name, "warmup": "10 steps", "boundaries": ("30 steps",)})
-    schedule = train_schedule.create_schedule(config, EXAMPLES)
+    schedule = train_schedule.create_schedule(config, Durations(config, EXAMPLES))
     at = jnp.arange(0, 101, 5)
     traced = jax.jit(jax.vmap(schedule))(at)
     assert traced.dtype == jnp.float32
@@ -368,7 +369,7 @@ def test_the_schedule_drives_the_optimizer(config):
     """Each step of plain SGD moves by the schedule's rate times the gradient."""
     config.optim.update({"name": "sgd", "momentum": 0.0, "nesterov": False})
     params = {"kernel": jnp.zeros(3)}
-    optimizer, schedule = optim.create_optimizer(config, EXAMPLES, params)
+    optimizer, schedule = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
     state = optimizer.init(params)
     for step in range(5):
         updates, state = optimizer.update({"kernel": jnp.ones(3)}, state, params)
@@ -398,4 +399,4 @@ def test_mistakes(config, section, key, value, message):
     config.schedule.name = {"boundaries": "step", "timescale": "rsqrt"}.get(key, "cosine")
     config[section][key] = value
     with pytest.raises(ConfigError, match=message):
-        optim.create_optimizer(config, EXAMPLES, make_params())
+        optim.create_optimizer(config, Durations(config, EXAMPLES), make_params())

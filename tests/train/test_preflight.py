@@ -60,7 +60,7 @@ def test_different_data(names, classes, counts, told, compared):
 
     def check(names, classes, counts):
         return compared(
-            preflight.check_data, Names(names), DataInfo(classes, False, (8, 8, 3), 0, counts)
+            preflight.check_same_data, Names(names), DataInfo(classes, False, (8, 8, 3), 0, counts)
         )
 
     found = differing(check(NAMES, ("cat", "dog"), (1200, 1300)), check(names, classes, counts))
@@ -71,14 +71,14 @@ def test_different_data(names, classes, counts, told, compared):
 def test_different_commands(compared, tmp_path):
     """Keys of one machine's own do not count; a checkpoint that only some see does."""
     config = default_config()
-    mine = compared(preflight.check_start, config, str(tmp_path), False)
+    mine = compared(preflight.check_same_command, config, str(tmp_path), False)
     local = override(default_config(), ["--config.data.threads=3", "--config.data.dir=/here"])
-    assert compared(preflight.check_start, local, str(tmp_path), False) == mine
+    assert compared(preflight.check_same_command, local, str(tmp_path), False) == mine
     other = override(default_config(), ["--config.evaluators.test.split=test", "--config.seed=1"])
-    found = compared(preflight.check_start, other, str(tmp_path), True)
+    found = compared(preflight.check_same_command, other, str(tmp_path), True)
     assert {k for k in {**mine, **found} if mine.get(k) != found.get(k)} == {
         *("config.evaluators.test.split", "config.evaluators", "config.seed", "--accept_changes")
     }
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
-    found = compared(preflight.check_start, config, str(tmp_path), False)
+    found = compared(preflight.check_same_command, config, str(tmp_path), False)
     assert differing(mine, found) == {"newest checkpoint"}

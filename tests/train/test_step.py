@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
 from imgcls.core import defaults
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
@@ -56,7 +57,7 @@ def start(config, mesh, shape=(8, 8, 3), objective=None):
     objective = objective or create_objective(config, info)
     spec = {"image": jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.uint8)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
-    optimizer, schedule = optim.create_optimizer(config, 1000, params)
+    optimizer, schedule = optim.create_optimizer(config, Durations(config, 1000), params)
     fresh = functools.partial(create_state, objective, optimizer, config.seed, spec)
     placement = sharding.partition(jax.eval_shape(fresh), mesh, config.mesh.rules)
     state = jax.jit(fresh, out_shardings=placement)()

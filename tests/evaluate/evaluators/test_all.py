@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.evaluate.create import create_evaluators
 from imgcls.main import main
@@ -25,7 +26,8 @@ SECTIONS = {
 
 
 def create(log=print, **sections):
-    return create_evaluators(make_config(**sections), Linear(), make_mesh(), INFO, 1000, log)
+    config = make_config(**sections)
+    return create_evaluators(config, Linear(), make_mesh(), INFO, Durations(config, 1000), log)
 
 
 @pytest.mark.parametrize("kind", SECTIONS)

@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from imgcls.core.defaults import default_config
+from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.core.state import TrainState
 from imgcls.data.info import DataInfo
@@ -377,7 +378,7 @@ def test_create_evaluators(objective):
         }
     )
     config.checkpoint.keep_best = "val/accuracy"
-    created = create_evaluators(config, objective, make_mesh(data=4), info, 640)
+    created = create_evaluators(config, objective, make_mesh(data=4), info, Durations(config, 640))
     assert {name: every for name, (every, _) in created.items()} == {"val": 20, "test": 1}
     assert all(isinstance(evaluator, Classification) for _, evaluator in created.values())
 
@@ -398,4 +399,4 @@ def test_wrong_evaluators(objective, evaluators, best, message):
     config.evaluators.update(evaluators)
     config.checkpoint.keep_best = best
     with pytest.raises(ConfigError, match=message):
-        create_evaluators(config, objective, make_mesh(), info, 640)
+        create_evaluators(config, objective, make_mesh(), info, Durations(config, 640))
