@@ -46,7 +46,8 @@ def ours_train(folder: str):
 
     config = config_of(folder)
     source, mesh = data_lib.open_split(config, "train"), sharding.create_mesh(config)
-    for batch in data_lib.create_train_loader(config, source, mesh, 0, 1_000_000):
+    reader = data_lib.create_reader(config, source, train=True)
+    for batch in data_lib.create_train_loader(config, reader, mesh, 0, 1_000_000):
         yield jax.block_until_ready(batch)["image"]
 
 

@@ -38,7 +38,7 @@ def create_step(model: dict, batch_size: int, size: int, classes: int, optim: di
             draw_folder(f"{folder}/images", classes), model, batch_size, size, optim
         )
         run = set_up(config, f"{folder}/run", accept_changes=False)
-        loader = create_train_loader(config, run.source, run.mesh, 0, 1)
+        loader = create_train_loader(config, run.reader, run.mesh, 0, 1)
         (batch,) = loader
         loader.close()
         run.checkpointer.close()

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.create import create_eval_loader, create_train_loader, open_split
+from imgcls.data.create import create_eval_loader, create_reader, create_train_loader, open_split
 from imgcls.distributed import sharding
 
 # Untimed batches at the start, among them those that were prefetched.
@@ -33,10 +33,10 @@ def measure_input(config: ConfigDict, steps: int) -> Section:
     """
     mesh = sharding.create_mesh(config)
     sharding.check_batch(config, mesh)
-    source = open_split(config, config.data.train_split)
+    reader = create_reader(config, open_split(config, config.data.train_split), train=True)
     count = WARM_UP + steps
     # Twice the batches, so that threads and workers are still running at the last timed batch.
-    loader = create_train_loader(config, source, mesh, 0, 2 * count)
+    loader = create_train_loader(config, reader, mesh, 0, 2 * count)
     try:
         times, memory = _consume(itertools.islice(loader, count))
     finally:

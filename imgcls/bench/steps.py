@@ -37,7 +37,7 @@ def measure_step(config: ConfigDict, steps: int) -> dict[str, Section]:
     config.compile_cache = ""
     with tempfile.TemporaryDirectory(prefix="imgcls_bench_") as workdir:
         run = set_up(config, workdir, accept_changes=False)
-        loader = create_train_loader(config, run.source, run.mesh, 0, 1 + WARM_UP + steps)
+        loader = create_train_loader(config, run.reader, run.mesh, 0, 1 + WARM_UP + steps)
         try:
             batches = iter(loader)
             batch = next(batches)

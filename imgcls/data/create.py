@@ -66,13 +66,19 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
 
 
 def create_train_loader(
-    config: ConfigDict, source: Source, mesh: Mesh, first: int, last: int
+    config: ConfigDict, reader: Reader, mesh: Mesh, first: int, last: int
 ) -> Loader | resident.ResidentLoader:
-    """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`."""
-    reader = create_reader(config, source, train=True)
+    """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`.
+
+    Args:
+      config: training config.
+      reader: training reader built by `create_reader`.
+      mesh: device mesh.
+      first, last: range of steps.
+    """
     if config.data.sampling == "balanced":
-        # Here alone, because it reads every label.
-        balanced = create_balanced(source.labels(), config.seed)
+        # Only here, because it reads every label.
+        balanced = create_balanced(reader.source.labels(), config.seed)
         reader = dataclasses.replace(reader, balanced=balanced)
     if config.data.device_resident:
         options = {"threads": config.data.threads, "prefetch": config.data.prefetch}

@@ -66,7 +66,7 @@ def run_steps(
     total, shift = run.total, run.record.shift
     results: dict[str, float] = {}
     skipped = 0
-    loader = create_train_loader(config, run.source, run.mesh, run.first + shift, total + shift)
+    loader = create_train_loader(config, run.reader, run.mesh, run.first + shift, total + shift)
     writer = Writer(workdir, config, run.first, total)
     pending, profile = PendingMetrics(config, run.record), Profile(config, workdir)
     if run.first < total:

@@ -21,7 +21,7 @@ from imgcls.data.create import (
     describe,
     open_split,
 )
-from imgcls.data.sources.source import Source
+from imgcls.data.loading.reader import Reader
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.objectives.create import create_objective
@@ -41,7 +41,7 @@ class Training:
 
     Attributes:
       mesh: device mesh.
-      source: training split.
+      reader: reader of the training split, `reader.source`.
       objective: objective with its model.
       evaluators: `{name: (interval in steps, evaluator)}`.
       checkpointer: checkpoints of the workdir; holds its lock.
@@ -57,7 +57,7 @@ class Training:
     """
 
     mesh: Mesh
-    source: Source
+    reader: Reader
     objective: Objective
     evaluators: dict[str, tuple[int, Any]]
     checkpointer: Checkpointer
@@ -89,7 +89,8 @@ def set_up(
 
     # Data.
     source = open_split(config, config.data.train_split)
-    info = describe(config, source, create_reader(config, source, train=True))
+    reader = create_reader(config, source, train=True)
+    info = describe(config, source, reader)
     preflight.check_same_data(source, info)
     transforms = create_batch_transforms(config)
     durations = Durations(config, len(source))
@@ -125,7 +126,7 @@ def set_up(
     describe_run(config, shapes, source, mesh, durations.total)
     return Training(
         mesh=mesh,
-        source=source,
+        reader=reader,
         objective=objective,
         evaluators=evaluators,
         checkpointer=checkpointer,

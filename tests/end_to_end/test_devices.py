@@ -122,8 +122,8 @@ if __name__ == "__main__":
     c.batch_size, c.data.workers = 48, int(workers)
     c.data.train_transform = "pad_crop(8, padding=1)|flip|rand_augment(2, 10)"
     mesh = sharding.create_mesh(c)
-    source = data.open_split(c, "train")
-    loader = data.create_train_loader(c, source, mesh, 25, 35)
+    reader = data.create_reader(c, data.open_split(c, "train"), train=True)
+    loader = data.create_train_loader(c, reader, mesh, 25, 35)
     rows = {}
     for step, batch in enumerate(loader, start=25):
         for key, value in batch.items():

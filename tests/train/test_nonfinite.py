@@ -100,8 +100,9 @@ class Loop:
 
     def __init__(self, config: ConfigDict, mesh=None):
         self.config, self.mesh = config, mesh or make_mesh(data=8)
-        self.source = data_lib.open_split(config, "train")
-        self.info = DataInfo(tuple(self.source.class_names), False, (8, 8, 1))
+        source = data_lib.open_split(config, "train")
+        self.reader = data_lib.create_reader(config, source, train=True)
+        self.info = DataInfo(tuple(source.class_names), False, (8, 8, 1))
         objective = create_objective(config, self.info)
         spec = {"image": jax.ShapeDtypeStruct((BATCH, 8, 8, 1), jnp.uint8)}
         params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
@@ -115,7 +116,7 @@ class Loop:
     def run(self, first: int, last: int) -> list[dict]:
         """Trains on the batches from `first` to `last - 1`; returns the metrics."""
         found = []
-        loader = data_lib.create_train_loader(self.config, self.source, self.mesh, first, last)
+        loader = data_lib.create_train_loader(self.config, self.reader, self.mesh, first, last)
         with contextlib.closing(loader):
             for batch in loader:
                 self.state, metrics = self.step(self.state, batch)
@@ -234,7 +235,7 @@ def test_step_without_guard_has_nothing_of_it():
     def operations(skip: int) -> set:
         loop = Loop(make_config(3, **{"guard.skip": skip}))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), loop.state)
-        loader = data_lib.create_train_loader(loop.config, loop.source, loop.mesh, 0, 1)
+        loader = data_lib.create_train_loader(loop.config, loop.reader, loop.mesh, 0, 1)
         with contextlib.closing(loader):
             (batch,) = loader
         text = loop.step.lower(shapes, batch).as_text()
@@ -290,9 +291,9 @@ def test_goes_back_and_on_with_other_data(resident, tmp_path, monkeypatch, capsy
     is the newest good one: after that of 10 no step was finite."""
     asked, create = [], imgcls.train.loop.create_train_loader
 
-    def recording(config, source, mesh, first, last):
+    def recording(config, reader, mesh, first, last):
         asked.append((first, last))
-        return create(config, source, mesh, first, last)
+        return create(config, reader, mesh, first, last)
 
     monkeypatch.setattr(imgcls.train.loop, "create_train_loader", recording)
     changes = {"guard.skip": 2, "guard.rollback": True, "data.device_resident": resident}

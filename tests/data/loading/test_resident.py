@@ -8,7 +8,7 @@ import pytest
 
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, DataError
-from imgcls.data.create import create_train_loader
+from imgcls.data.create import create_reader, create_train_loader
 from imgcls.data.loading import resident
 from imgcls.data.loading.loader import Loader
 from imgcls.data.loading.order import create_balanced
@@ -140,12 +140,16 @@ def make_config(**options):
     return config
 
 
+def create_loader(config):
+    reader = create_reader(config, create_source("digits", "train[:30]"), train=True)
+    return create_train_loader(config, reader, make_mesh(), 0, 2)
+
+
 def test_config_chooses_the_loader():
-    source = create_source("digits", "train[:30]")
-    loader = create_train_loader(make_config(), source, make_mesh(), 0, 2)
+    loader = create_loader(make_config())
     assert isinstance(loader, ResidentLoader)
     loader.close()
-    loader = create_train_loader(make_config(device_resident=False), source, make_mesh(), 0, 2)
+    loader = create_loader(make_config(device_resident=False))
     assert isinstance(loader, Loader)
     loader.close()
 
@@ -160,7 +164,6 @@ def test_config_chooses_the_loader():
     ],
 )
 def test_refuses_what_it_cannot_do(options, message):
-    source = create_source("digits", "train[:30]")
     with pytest.raises(ConfigError, match=message) as error:
-        create_train_loader(make_config(**options), source, make_mesh(), 0, 2)
+        create_loader(make_config(**options))
     assert "\n" not in str(error.value) and "config.data.device_resident=True" in str(error.value)

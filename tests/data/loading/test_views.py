@@ -134,9 +134,10 @@ def test_batches_are_the_same_on_any_mesh():
     config = defaults.default_config()
     config.data.update(source="digits", channels=1, views="pairs", train_transform="flip")
     config.batch_size = 8
-    source, batches = open_split(config, "train"), []
+    reader = create_reader(config, open_split(config, "train"), train=True)
+    batches = []
     for mesh in (make_mesh(), make_mesh(data=4)):
-        loader = create_train_loader(config, source, mesh, 3, 5)
+        loader = create_train_loader(config, reader, mesh, 3, 5)
         batches.append([{k: np.asarray(v) for k, v in batch.items()} for batch in loader])
         loader.close()
     assert batches[0][0].keys() == {"image", "image2", "same", "label", "index", "mask"}
