@@ -9,10 +9,10 @@ from imgcls.core.config import check_choice
 from imgcls.core.errors import ConfigError
 from imgcls.data.info import DataInfo
 from imgcls.data.loading import resident
+from imgcls.data.loading.batch_loader import BatchLoader, BatchPlan
 from imgcls.data.loading.loader import Loader
 from imgcls.data.loading.order import SAMPLINGS, count_classes, create_balanced
 from imgcls.data.loading.reader import Reader
-from imgcls.data.loading.skipped import check_skipped as check_skipped
 from imgcls.data.loading.views import PARTNERS, VIEWS, create_partners
 from imgcls.data.sources.cached import CachedSource
 from imgcls.data.sources.open import create_source
@@ -67,7 +67,7 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
 
 def create_train_loader(
     config: ConfigDict, reader: Reader, mesh: Mesh, first: int, last: int
-) -> Loader | resident.ResidentLoader:
+) -> BatchLoader:
     """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`.
 
     Args:
@@ -80,17 +80,20 @@ def create_train_loader(
         # Only here, because it reads every label.
         balanced = create_balanced(reader.source.labels(), config.seed)
         reader = dataclasses.replace(reader, balanced=balanced)
+    plan = BatchPlan(reader, mesh, config.batch_size, first, last)
     if config.data.device_resident:
-        options = {"threads": config.data.threads, "prefetch": config.data.prefetch}
-        return resident.ResidentLoader(reader, mesh, config.batch_size, first, last, **options)
-    return _create_loader(config, reader, mesh, config.batch_size, first, last)
+        c = config.data
+        return resident.ResidentLoader(plan, threads=c.threads, prefetch=c.prefetch)
+    return _create_loader(config, plan)
 
 
-def create_eval_loader(config: ConfigDict, source: Source, mesh: Mesh, batch_size: int) -> Loader:
+def create_eval_loader(
+    config: ConfigDict, source: Source, mesh: Mesh, batch_size: int
+) -> BatchLoader:
     """Every example once, in the source's order; the last batch is padded with mask 0."""
     reader = create_reader(config, source, train=False)
     steps = -(-len(source) // batch_size)
-    return _create_loader(config, reader, mesh, batch_size, 0, steps)
+    return _create_loader(config, BatchPlan(reader, mesh, batch_size, 0, steps))
 
 
 def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
@@ -119,7 +122,6 @@ def create_batch_transforms(config: ConfigDict) -> list:
     return spec.parse(config.data.batch_transform, BATCH_TRANSFORMS, key)
 
 
-def _create_loader(config, reader: Reader, mesh: Mesh, batch_size, first, last) -> Loader:
+def _create_loader(config: ConfigDict, plan: BatchPlan) -> Loader:
     c = config.data
-    options = {"threads": c.threads, "workers": c.workers, "prefetch": c.prefetch}
-    return Loader(reader, mesh, batch_size, first, last, **options)
+    return Loader(plan, threads=c.threads, workers=c.workers, prefetch=c.prefetch)

@@ -2,8 +2,6 @@
 
 import dataclasses
 
-from imgcls.data.loading.skipped import check_skipped as check_skipped
-
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:

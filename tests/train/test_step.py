@@ -17,6 +17,7 @@ from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
+from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.loader import Loader
 from imgcls.data.loading.reader import Reader
 from imgcls.distributed import sharding
@@ -240,7 +241,7 @@ def test_video_trains_as_images_do():
     objective = create_objective(config, info)
     objective.model = VideoNet(CLASSES)
     state, step = start(config, mesh, shape, objective)
-    loader = Loader(Reader(Clips(), [], 0, True), mesh, 8, 0, 3)
+    loader = Loader(BatchPlan(Reader(Clips(), [], 0, True), mesh, 8, 0, 3))
     before = jax.device_get(state.params)
     for batch in loader:
         assert batch["image"].shape == (8, *shape)

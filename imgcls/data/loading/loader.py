@@ -18,10 +18,8 @@ import grain
 import jax
 import numpy as np
 from absl import flags
-from jax.sharding import Mesh
 
-from imgcls.data.loading.reader import Reader
-from imgcls.distributed import sharding
+from imgcls.data.loading.batch_loader import BatchPlan
 
 # Examples that a thread makes at a time: enough that handing them over costs nothing.
 CHUNK = 8
@@ -30,17 +28,17 @@ _ALIGNMENT = 64
 
 
 class _LocalRows:
-    """What workers read: this process's share of a stretch of batches, example by example."""
+    """What workers read: this process's rows of all batches, example by example."""
 
-    def __init__(self, reader: Reader, rows: np.ndarray, batch_size: int, first: int, last: int):
-        self._reader, self._rows, self._batch_size = reader, rows, batch_size
-        self._first, self._last = first, last
+    def __init__(self, plan: BatchPlan):
+        self._reader, self._rows = plan.reader, plan.local_rows
+        self._batch_size, self._first, self._last = plan.batch_size, plan.first, plan.last
 
     def __len__(self) -> int:
         return (self._last - self._first) * len(self._rows)
 
-    def __getitem__(self, item: int) -> dict[str, np.ndarray]:
-        step, row = divmod(item, len(self._rows))
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        step, row = divmod(index, len(self._rows))
         position = (self._first + step) * self._batch_size + int(self._rows[row])
         return self._reader.example(position)
 
@@ -66,9 +64,9 @@ class _Memory:
             memory = self._free[size].pop()
         except IndexError:
             memory = np.empty(size + _ALIGNMENT, np.uint8)
-        # By way of a memoryview: views of an array's view would hold the first array alone.
+        # Through a memoryview: views of an array's view would hold the first array alone.
         start = -memory.ctypes.data % _ALIGNMENT
-        array = np.frombuffer(memoryview(memory)[start : start + size], dtype)
+        array = np.frombuffer(memory.data[start : start + size], dtype)
         weakref.finalize(array, self._free[size].append, memory).atexit = False
         return array.reshape(shape)
 
@@ -89,8 +87,8 @@ class _LocalChunks:
     def __len__(self) -> int:
         return len(self._rows) // self._batch_rows * self.per_batch
 
-    def __getitem__(self, item: int) -> int:
-        number, chunk = divmod(item, self.per_batch)
+    def __getitem__(self, index: int) -> int:
+        number, chunk = divmod(index, self.per_batch)
         batch = self._batch(number)
         for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._batch_rows)):
             for key, value in self._rows[number * self._batch_rows + row].items():
@@ -113,67 +111,32 @@ class _LocalChunks:
 
 
 class Loader:
-    """Global batches for the steps `first` to `last - 1`, ready on the devices before they are due.
-
-    A batch holds `image` uint8 `[B, ..., C]` (and `image2` and so on, see
-    `imgcls.data.loading.views`), `label` int32 `[B]` or uint8 `[B, K]`, `index` int32 `[B]` and
-    `mask` float32 `[B]`, each sharded over the mesh's batch axes.
+    """A `BatchLoader` that reads every example when its turn comes.
 
     Args:
-      reader: gives the examples.
-      mesh: of the run.
-      batch_size: B, over all processes.
-      first, last: range of steps.
-      threads: that read and transform; None is one per core.
-      workers: processes that do so instead, each with one batch in hand.
-      prefetch: batches kept ready on the device.
-
-    Attributes:
-      skipped: unreadable records of this process's share that were passed over so far;
-        a row that several processes hold counts in one.
-      positions: of the order that were given out so far, by all processes.
+      plan: batches to make.
+      threads: number of threads that read and transform; None is one per core.
+      workers: number of processes that do so instead, each making one batch at a time.
+      prefetch: number of batches kept ready on the devices.
     """
 
     def __init__(
-        self,
-        reader: Reader,
-        mesh: Mesh,
-        batch_size: int,
-        first: int,
-        last: int,
-        *,
-        threads: int | None = None,
-        workers: int = 0,
-        prefetch: int = 2,
+        self, plan: BatchPlan, *, threads: int | None = None, workers: int = 0, prefetch: int = 2
     ):
         self.skipped = self.positions = 0
-        self._mesh, self._batch_size = mesh, batch_size
-        rows = sharding.local_rows(mesh, batch_size)
-        self._counted = sharding.counted_rows(mesh, batch_size)
-        examples = _LocalRows(reader, rows, batch_size, first, last)
-        threads = os.cpu_count() if threads is None else threads
+        self._plan = plan
         # Workers give batches in shared memory. On a CPU, JAX would not copy but keep it, and some
         # would not be given back before the process ends.
         self._copies = bool(workers) and jax.default_backend() == "cpu"
+        examples = _LocalRows(plan)
         if workers:
-            # Grain reads absl flags in its workers, and our commands do without absl's parser.
-            if not flags.FLAGS.is_parsed():
-                flags.FLAGS.mark_as_parsed()
-            # Batched before the workers divide the work: a worker makes every n-th batch whole, so
-            # that their number does not change what a batch holds.
-            options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-            batches = grain.MapDataset.source(examples).batch(len(rows)).to_iter_dataset(options)
-            batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+            batches = _read_by_workers(examples, len(plan.local_rows), workers)
         else:
-            chunks = _LocalChunks(examples, len(rows))
-            ahead = max(2 * threads, chunks.per_batch)
-            options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
-            batches = grain.MapDataset.source(chunks).to_iter_dataset(options)
-            batches = batches.batch(chunks.per_batch).map(chunks.take)
-        batches = batches.map(self._to_device)
-        # A thread copies to the device, so that the step finds its batch there.
+            threads = (os.cpu_count() or 1) if threads is None else threads
+            batches = _read_by_threads(examples, len(plan.local_rows), threads)
+        # A thread copies to the devices, so that the step finds its batch there.
         self._batches = grain.experimental.ThreadPrefetchIterDataset(
-            batches, prefetch_buffer_size=max(prefetch, 1)
+            batches.map(self._to_device), prefetch_buffer_size=max(prefetch, 1)
         )
         self._iterator = None
 
@@ -181,7 +144,7 @@ class Loader:
         self._iterator = iter(self._batches)
         for batch, skipped in self._iterator:
             self.skipped += skipped
-            self.positions += self._batch_size
+            self.positions += self._plan.batch_size
             yield batch
 
     def close(self) -> None:
@@ -189,8 +152,29 @@ class Loader:
         if self._iterator is not None:
             self._iterator.close()
 
-    def _to_device(self, batch: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
-        skipped = int(batch.pop("skipped")[self._counted].sum())
+    def _to_device(self, rows: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
+        skipped = rows.pop("skipped")
         if self._copies:
-            batch = {key: np.array(value) for key, value in batch.items()}
-        return sharding.to_global(self._mesh, batch, self._batch_size), skipped
+            rows = {key: np.array(value) for key, value in rows.items()}
+        return self._plan.to_global(rows, skipped)
+
+
+def _read_by_workers(examples: _LocalRows, batch_rows: int, workers: int) -> grain.IterDataset:
+    """Local batches that processes make."""
+    # Grain reads absl flags in its workers, and our commands do without absl's parser.
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    # Batched before the workers divide the work: a worker makes every n-th batch completely, so
+    # that their number does not change what a batch holds.
+    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    batches = grain.MapDataset.source(examples).batch(batch_rows).to_iter_dataset(options)
+    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+
+
+def _read_by_threads(examples: _LocalRows, batch_rows: int, threads: int) -> grain.IterDataset:
+    """Local batches that threads write into."""
+    chunks = _LocalChunks(examples, batch_rows)
+    ahead = max(2 * threads, chunks.per_batch)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    batches = grain.MapDataset.source(chunks).to_iter_dataset(options)
+    return batches.batch(chunks.per_batch).map(chunks.take)

@@ -15,10 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.reader import MAX_REPLACEMENTS, Reader
 from imgcls.distributed import sharding
 
@@ -47,54 +47,33 @@ def check(config: ConfigDict) -> None:
 
 
 class ResidentLoader:
-    """As `imgcls.data.loading.loader.Loader`, of the same batches, and `epoch` int32 `[B]` besides.
+    """A `BatchLoader` that decodes all images once; batches also hold `epoch` int32 `[B]`.
 
     Args:
-      reader: gives the examples; its transforms are fixed ones.
-      mesh: of the run.
-      batch_size: B, over all processes.
-      first, last: range of steps.
-      threads: that decode the pictures; None is one per core.
-      prefetch: batches gathered ahead.
-
-    Attributes:
-      skipped: unreadable records of this process's share that were passed over so far;
-        a row that several processes hold counts in one.
-      positions: of the order that were given out so far, by all processes.
+      plan: batches to make; the transforms of their reader draw nothing.
+      threads: number of threads that decode the images; None is one per core.
+      prefetch: number of batches gathered ahead.
 
     Raises:
-      ConfigError: more pictures than a device should hold.
-      DataError: an unreadable record, where these are not to be skipped.
+      ConfigError: the images need more than `MAX_BYTES`.
+      DataError: a record is unreadable, with `data.on_error='fail'`.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        mesh: Mesh,
-        batch_size: int,
-        first: int,
-        last: int,
-        *,
-        threads: int | None = None,
-        prefetch: int = 2,
-    ):
+    def __init__(self, plan: BatchPlan, *, threads: int | None = None, prefetch: int = 2):
         self.skipped = self.positions = 0
-        self._reader, self._mesh, self._batch_size = reader, mesh, batch_size
-        self._steps, self._prefetch = range(first, last), max(prefetch, 1)
-        self._rows = sharding.local_rows(mesh, batch_size)
-        self._counted = sharding.counted_rows(mesh, batch_size)
-        images, labels, self._readable = _read_all(reader, threads or os.cpu_count())
-        whole = sharding.replicated(mesh)
+        self._plan, self._prefetch = plan, max(prefetch, 1)
+        images, labels, self._readable = _read_all(plan.reader, threads or os.cpu_count() or 1)
+        replicated = sharding.replicated(plan.mesh)
         self._images, self._labels = (
-            jax.make_array_from_process_local_data(whole, array, array.shape)
+            jax.make_array_from_process_local_data(replicated, array, array.shape)
             for array in (images, labels)
         )
-        self._gather = jax.jit(_gather, out_shardings=sharding.batch_sharding(mesh))
+        self._gather = jax.jit(_gather, out_shardings=sharding.batch_sharding(plan.mesh))
         self._thread = ThreadPoolExecutor(1)
 
     def __iter__(self) -> Iterator[dict[str, jax.Array]]:
         ahead: collections.deque[Future] = collections.deque()
-        for step in self._steps:
+        for step in range(self._plan.first, self._plan.last):
             ahead.append(self._thread.submit(self._batch, step))
             if len(ahead) > self._prefetch:
                 yield self._take(ahead.popleft())
@@ -109,23 +88,21 @@ class ResidentLoader:
     def _take(self, future: Future) -> dict[str, jax.Array]:
         batch, skipped = future.result()
         self.skipped += skipped
-        self.positions += self._batch_size
+        self.positions += self._plan.batch_size
         return batch
 
     def _batch(self, step: int) -> tuple[dict[str, jax.Array], int]:
-        positions = step * self._batch_size + self._rows
+        positions = step * self._plan.batch_size + self._plan.local_rows
         chosen = [self._index_at(position) for position in positions.tolist()]
         index, skipped = np.array(chosen, np.int32).T
         numbers = {"index": index, "epoch": np.int32(positions // len(self._readable))}
-        numbers = sharding.to_global(self._mesh, numbers, self._batch_size)
-        return self._gather(self._images, self._labels, **numbers), int(
-            skipped[self._counted].sum()
-        )
+        numbers, counted = self._plan.to_global(numbers, skipped)
+        return self._gather(self._images, self._labels, **numbers), counted
 
     def _index_at(self, position: int) -> tuple[int, int]:
         """The example at a position, and how many unreadable ones were passed over there."""
         for skipped in range(MAX_REPLACEMENTS + 1):
-            index = self._reader.index_at(position, skipped)
+            index = self._plan.reader.index_at(position, skipped)
             if self._readable[index]:
                 return index, skipped
         raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")

@@ -8,12 +8,13 @@ from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import DataError
+from imgcls.data.loading.batch_loader import BatchLoader
 
 # A few broken records at the very start are no share.
 LEAST = 10
 
 
-def check_skipped(config: ConfigDict, loader) -> int:
+def check_skipped(config: ConfigDict, loader: BatchLoader) -> int:
     """Unreadable records that all processes have passed over since the run was started.
 
     The share `data.max_skipped` is judged over the positions of the training order that were read
@@ -23,8 +24,8 @@ def check_skipped(config: ConfigDict, loader) -> int:
     `data.on_error='skip'` all processes must call this at the same steps.
 
     Args:
-      config: the run's.
-      loader: with the counts `skipped`, of this process, and `positions`, of all.
+      config: config of the run.
+      loader: loader that made the batches since then.
 
     Raises:
       DataError: more were passed over.

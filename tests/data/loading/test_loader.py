@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.loader import Loader, _Memory
 from imgcls.data.loading.order import example_at
 from imgcls.data.loading.reader import Reader
@@ -48,7 +49,9 @@ def read(source, steps=None, *, batch_size=8, mesh=None, first=0, train=True, **
     reader_options = {k: options.pop(k) for k in ("on_error", "transforms") if k in options}
     reader = Reader(source, reader_options.pop("transforms", []), 3, train, **reader_options)
     steps = -(-len(source) // batch_size) if steps is None else steps
-    loader = Loader(reader, mesh or make_mesh(), batch_size, first, first + steps, **options)
+    loader = Loader(
+        BatchPlan(reader, mesh or make_mesh(), batch_size, first, first + steps), **options
+    )
     batches = [{k: np.asarray(v) for k, v in batch.items()} for batch in loader]
     loader.close()
     return batches, loader.skipped
@@ -136,7 +139,7 @@ def test_images_of_several_shapes_are_named():
 def test_close_leaves_no_thread_behind():
     before = threading.active_count()
     reader = Reader(Numbers(1000), [], 0, True)
-    loader = Loader(reader, make_mesh(), 8, 0, 1000)
+    loader = Loader(BatchPlan(reader, make_mesh(), 8, 0, 1000))
     next(iter(loader))
     loader.close()
     for thread in threading.enumerate():
@@ -183,7 +186,7 @@ def test_memory_is_used_again_only_when_nobody_holds_it():
 def test_batches_keep_their_values_while_later_ones_are_made():
     """Though on a CPU, JAX's arrays may lie in the memory that they were made from."""
     reader = Reader(Numbers(64, size=64), [], 3, True)
-    loader = Loader(reader, make_mesh(), 8, 0, 24, threads=2)
+    loader = Loader(BatchPlan(reader, make_mesh(), 8, 0, 24), threads=2)
     kept = []
     for step, batch in enumerate(loader):
         if step % 3 == 0:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls.core.errors import DataError
+from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.loader import Loader
 from imgcls.data.loading.order import count_classes, create_balanced, example_at
 from imgcls.data.loading.reader import Reader
@@ -158,7 +159,7 @@ class Pictures:
 
 def read(first=0, steps=6, unreadable=(), devices=1, **options):
     reader = Reader(Pictures(unreadable), [], 3, True, "skip", balanced=create_balanced(SINGLE, 3))
-    loader = Loader(reader, make_mesh(data=devices), 8, first, first + steps, **options)
+    loader = Loader(BatchPlan(reader, make_mesh(data=devices), 8, first, first + steps), **options)
     batches = [np.asarray(batch["index"]) for batch in loader]
     loader.close()
     return np.concatenate(batches), loader.skipped

@@ -10,6 +10,7 @@ from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.create import create_reader, create_train_loader
 from imgcls.data.loading import resident
+from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.loader import Loader
 from imgcls.data.loading.order import create_balanced
 from imgcls.data.loading.reader import Reader
@@ -50,7 +51,7 @@ def make_reader(source, recipe="", **options) -> Reader:
 
 def read(kind, reader, first, last, mesh=None, **options):
     """The batches of some steps as NumPy arrays, and the loader's count of unreadable records."""
-    loader = kind(reader, mesh or make_mesh(), 8, first, last, **options)
+    loader = kind(BatchPlan(reader, mesh or make_mesh(), 8, first, last), **options)
     batches = [{key: np.asarray(value) for key, value in batch.items()} for batch in loader]
     loader.close()
     return batches, loader.skipped
@@ -109,8 +110,8 @@ def test_nothing_readable_ends():
 
 def test_batches_live_where_the_step_wants_them():
     mesh = make_mesh(data=4)
-    loader = ResidentLoader(make_reader(Pictures(20)), mesh, 8, 0, 1)
-    expected = next(iter(Loader(make_reader(Pictures(20)), mesh, 8, 0, 1)))
+    plan = BatchPlan(make_reader(Pictures(20)), mesh, 8, 0, 1)
+    loader, expected = ResidentLoader(plan), next(iter(Loader(plan)))
     for key, value in next(iter(loader)).items():
         sharding = expected.get(key, expected["index"]).sharding
         assert value.sharding.is_equivalent_to(sharding, value.ndim)
@@ -119,7 +120,7 @@ def test_batches_live_where_the_step_wants_them():
 
 def test_close_leaves_no_thread_behind():
     before = threading.active_count()
-    loader = ResidentLoader(make_reader(Pictures(20)), make_mesh(), 8, 0, 1000)
+    loader = ResidentLoader(BatchPlan(make_reader(Pictures(20)), make_mesh(), 8, 0, 1000))
     next(iter(loader))
     loader.close()
     assert threading.active_count() <= before
