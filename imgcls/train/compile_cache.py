@@ -85,7 +85,7 @@ class Programs:
         self._folder = self._origin = None
         if config.compile_cache and ours and jax.process_count() == 1:
             self._folder = _cache_folder(config) / "programs"
-            self._origin = _origin(config, data_info, self._devices)
+            self._origin = _origin(config, data_info, mesh)
 
     def compile(self, name: str, fn: Callable, *args) -> Callable:
         """The program of a jitted function for arguments like these.
@@ -134,7 +134,7 @@ class Programs:
             partial.chmod(0o600)
             os.replace(partial, path)
             # Another run, or this one's other thread, may be writing too.
-            whole = (p for p in self._folder.iterdir() if p.suffix != ".partial")
+            whole = (p for p in path.parent.iterdir() if p.suffix != ".partial")
             for old in sorted(whole, key=lambda p: p.stat().st_mtime)[:-KEEP]:
                 old.unlink(missing_ok=True)
         except Exception as e:  # A full disk, or a backend that can't: the run goes on without.
@@ -177,18 +177,19 @@ def in_background(fn: Callable[[], Any]) -> Future:
         pool.shutdown(wait=False)
 
 
-def _origin(config: ConfigDict, data_info, devices: list[jax.Device]) -> str:
+def _origin(config: ConfigDict, data_info, mesh: Mesh) -> str:
     """All that a run's programs are made from, except the shapes of their arguments."""
     settings = {k: v for k, v in json.loads(config_lib.to_json(config)).items() if k not in OUTSIDE}
     environment = [os.environ.get(key) for key in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")]
     flags = sorted((k, repr(v)) for k, v in jax.config.values.items() if k not in PLACES)
     versions = [platform.python_version(), *map(metadata.version, PACKAGES)]
     made_of = (settings, data_info, environment, flags, versions)
-    return repr((*made_of, _machine(devices), source_digest(), plugins_digest(config)))
+    return repr((*made_of, _machine(mesh), source_digest(), plugins_digest(config)))
 
 
-def _machine(devices: list[jax.Device]) -> list[str]:
+def _machine(mesh: Mesh) -> list[str]:
     """The devices, and the instructions that this machine's processor knows."""
+    devices = list(mesh.devices.flat)
     found = [f"{d.id} {d.device_kind}" for d in devices]
     found += [devices[0].client.platform_version, platform.machine(), platform.processor()]
     try:

@@ -40,9 +40,9 @@ def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | No
         images = [example["image"] for example in examples if example["mask"]]
     if not images:
         raise DataError(f"none of the first {NUM_EXAMPLES:,} training examples can be read")
-    mean, std = np.float32(config.data.mean), np.float32(config.data.std)
-    images = (np.float32(images) / 255 - mean) / std
-    return place_backbone(objective, objective.model.init_from_data(images))
+    mean, std = (np.asarray(x, np.float32) for x in (config.data.mean, config.data.std))
+    normalized = (np.asarray(images, np.float32) / 255 - mean) / std
+    return place_backbone(objective, objective.model.init_from_data(normalized))
 
 
 def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:

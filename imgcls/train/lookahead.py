@@ -31,8 +31,8 @@ def lookahead(
     def init(params):
         return LookaheadState(jnp.zeros((), jnp.int32), params, inner.init(params))
 
-    def update(grads, state, params):
-        updates, inner_state = inner.update(grads, state.inner, params)
+    def update(updates, state, params=None):
+        updates, inner_state = inner.update(updates, state.inner, params)
         step = state.step + 1
         meet = (step % options.every == 0) | (step == total)
         share = 1 - options.decay * (step / total) ** options.power

@@ -83,7 +83,7 @@ def _multiply(multipliers: tuple, params, durations: Durations) -> optax.Gradien
     lasts = {d: durations.to_steps(d, where) for _, _, *rest in multipliers for d in rest}
     for duration, last in lasts.items():
         ending = map_paths(params, lambda name, d=duration: d in entry_of(name)[2:])
-        until = optax.scale_by_schedule(lambda step, last=last: jnp.float32(step < last))
+        until = optax.scale_by_schedule(lambda step, last=last: jnp.float32(jnp.less(step, last)))
         chain.append(optax.masked(until, ending))
     return optax.chain(*chain) if lasts else chain[0]
 

@@ -95,7 +95,7 @@ def create_schedule(config: ConfigDict, durations: Durations) -> optax.Schedule:
     def schedule(step: jax.typing.ArrayLike) -> jax.Array:
         rate = curve(jnp.maximum(step - warmup, 0))
         if warmup:
-            rate = jnp.where(step < warmup, peak * (step + 1) / (warmup + 1), rate)
+            rate = jnp.where(jnp.less(step, warmup), peak * (step + 1) / (warmup + 1), rate)
         if cooldown:
             rate = rate * jnp.clip((total - step) / cooldown, 0, 1)
         return jnp.asarray(rate, jnp.float32)

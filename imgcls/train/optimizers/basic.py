@@ -3,6 +3,8 @@
 Decay joins the gradient before the momentum (L2 regularization) in all but adamw, lamb and lars.
 """
 
+from typing import TypedDict
+
 import optax
 from ml_collections import ConfigDict
 
@@ -65,5 +67,11 @@ def lars(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
     )
 
 
-def _moments(c: ConfigDict) -> dict[str, float]:
+class _Moments(TypedDict):
+    b1: float
+    b2: float
+    eps: float
+
+
+def _moments(c: ConfigDict) -> _Moments:
     return {"b1": c.b1, "b2": c.b2, "eps": c.eps}

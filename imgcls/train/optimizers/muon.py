@@ -32,7 +32,7 @@ def muon(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
         ns_steps=m.steps,
         beta=m.momentum,
         nesterov=c.nesterov,
-        weight_dimension_numbers=lambda updates: map_arrays(_matrix_axes, updates),
+        weight_dimension_numbers=lambda updates: map_arrays(_muon_axes, updates),
     )
     matrices = [orthogonal, optax.stateless(lambda u, _: map_arrays(_scale_by_shape, u))]
     if m.fixed_norm:
@@ -50,16 +50,23 @@ def muon(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
     return optax.partition({"muon": optax.chain(*matrices), "rest": rest}, groups)
 
 
-def _matrix_axes(name: str, x) -> optax.contrib.MuonDimensionNumbers:
-    """A parameter as a matrix: outputs are the last axis; of queries, keys, values all but one."""
+def _matrix_axes(name: str, x: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The axes of a parameter's inputs and outputs, which make it a matrix.
+
+    The outputs are the last axis; for queries, keys and values they are all axes but the first.
+    """
     inputs = 1 if name.endswith("qkv/kernel") else x.ndim - 1
-    return optax.contrib.MuonDimensionNumbers(tuple(range(inputs)), tuple(range(inputs, x.ndim)))
+    return tuple(range(inputs)), tuple(range(inputs, x.ndim))
+
+
+def _muon_axes(name: str, x: jax.Array) -> optax.contrib.MuonDimensionNumbers:
+    return optax.contrib.MuonDimensionNumbers(*_matrix_axes(name, x))
 
 
 def _scale_by_shape(name: str, update: jax.Array) -> jax.Array:
     """Times sqrt(max(1, outputs / inputs)), so that one rate suits all shapes."""
-    axes = _matrix_axes(name, update)
-    inputs, outputs = (math.prod(update.shape[i] for i in side) for side in axes)
+    sides = _matrix_axes(name, update)
+    inputs, outputs = (math.prod(update.shape[i] for i in axes) for axes in sides)
     return update * max(1, outputs / inputs) ** 0.5
 
 
@@ -67,7 +74,8 @@ def _fix_norms(updates, params):
     """As if each matrix had, before its update, been scaled to the norm sqrt(outputs)."""
 
     def add(name, update, param):
-        outputs = math.prod(param.shape[i] for i in _matrix_axes(name, param).output_axis)
+        _, output_axes = _matrix_axes(name, param)
+        outputs = math.prod(param.shape[i] for i in output_axes)
         return update + (outputs**0.5 / jnp.linalg.norm(param.ravel()) - 1) * param
 
     return map_arrays(add, updates, params)
