@@ -33,7 +33,7 @@ def of_checkpoint(path: str, images: ImageTable) -> np.ndarray:
     reader = FeatureReader(*parts)
     variables = {"": (trained.params, trained.model_state)}
     of_splits = [
-        reader.read(variables, Subset(source, images.index[images.split == s])).values[""]
+        reader.read(variables, Subset(source, images.index[images.split == s]))[""].values
         for s, source in enumerate(images.sources)
         if (images.split == s).any()
     ]

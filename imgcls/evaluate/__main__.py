@@ -12,10 +12,10 @@ and keeps them in the checkpoint: later evaluations and `predict` apply them.
 
 import argparse
 import json
-import pathlib
 import sys
 
 import jax
+from etils import epath
 from ml_collections import ConfigDict
 
 from imgcls.core import cli, config
@@ -64,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
     # What `predict` takes is calibrated, and goes to files.
     used = "ema_" if "ema_" in variables else ""
     if validation is not None:
-        calibrate(validation.predictions({used: variables[used]})[used], args.calibrate, checkpoint)
+        calibrate(
+            validation.predictions({used: variables[used]})[used], validation.split, checkpoint
+        )
     calibration = load_calibration(checkpoint, info.class_names)
     _tell_calibration(calibration, used, evaluators)
 
@@ -80,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             results = evaluator.run(variables)
         metrics |= {f"{name}/{key}": value for key, value in results.items()}
     numbers, pictures = split_pictures(metrics)
-    for path in save_pictures(checkpoint.workdir, checkpoint.step, pictures):
+    for path in save_pictures(str(checkpoint.workdir), checkpoint.step, pictures):
         _tell(str(path))
     print(json.dumps(numbers, indent=2))
     return 0
@@ -114,7 +116,7 @@ def flatten(summaries: dict[str, Summary]) -> dict[str, float | list[float]]:
     return flat
 
 
-def write_report(folder: pathlib.Path, name: str, table: str, summary: Summary, used: str) -> None:
+def write_report(folder: epath.Path, name: str, table: str, summary: Summary, used: str) -> None:
     """Saves the files of an evaluator, whole or not at all, from process 0."""
     if jax.process_index() != 0:
         return

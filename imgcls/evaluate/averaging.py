@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from imgcls.core.config import check_choice
+from imgcls.objectives.objective import Classifies
 
 TTA = ("flip", "flip+translate")
 
@@ -18,7 +19,7 @@ class AveragedViews:
         right (Jordan 2024, arXiv:2404.00498, section 3.5).
     """
 
-    def __init__(self, objective, tta: str):
+    def __init__(self, objective: Classifies, tta: str):
         check_choice("tta", tta, TTA)
         self.task, self.scores = objective.task, objective.scores
         self.example_loss = objective.example_loss
@@ -27,9 +28,11 @@ class AveragedViews:
     def logits(self, params, model_state, batch) -> jax.Array:
         """Float32 logits `[B, K]`."""
 
-        def both(image):
-            views = (image, jnp.flip(image, -2))
-            return sum(self._logits(params, model_state, {**batch, "image": v}) for v in views) / 2
+        def one(image) -> jax.Array:
+            return self._logits(params, model_state, {**batch, "image": image})
+
+        def both(image) -> jax.Array:
+            return (one(image) + one(jnp.flip(image, -2))) / 2
 
         image = batch["image"]
         if self._tta == "flip":
@@ -37,5 +40,5 @@ class AveragedViews:
         height, width = image.shape[-3:-1]
         pads = [(0, 0)] * (image.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
         padded = jnp.pad(image, pads, mode="reflect")
-        moved = [padded[..., i : i + height, i : i + width, :] for i in (0, 2)]
-        return both(image) / 2 + sum(map(both, moved)) / 4
+        first, second = (padded[..., i : i + height, i : i + width, :] for i in (0, 2))
+        return both(image) / 2 + (both(first) + both(second)) / 4

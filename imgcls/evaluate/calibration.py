@@ -5,11 +5,11 @@ It is kept in the checkpoint that it was chosen for, as `calibration.json`; `pre
 
 import dataclasses
 import json
-import pathlib
 
 import numpy as np
 import scipy.optimize
 import scipy.special
+from etils import epath
 
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
@@ -144,7 +144,7 @@ def decide(scores: np.ndarray, calibration: Calibration, task: str) -> np.ndarra
     return (scores >= calibration.thresholds).astype(np.uint8)
 
 
-def save_calibration(checkpoint: Checkpoint, calibration: Calibration, class_names) -> pathlib.Path:
+def save_calibration(checkpoint: Checkpoint, calibration: Calibration, class_names) -> epath.Path:
     """Writes it into a checkpoint; returns the file."""
     path = checkpoint.path / FILE
     found = dataclasses.asdict(calibration)

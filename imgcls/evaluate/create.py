@@ -2,11 +2,8 @@
 
 A config names its evaluators: `config.evaluators.test = {'type': 'classification', 'split':
 'test', 'every': '5 epochs'}`; their metrics are logged as `test/accuracy` and so on. A class is
-registered by type and takes `(config, objective, mesh, data_info, **options)`. It has
-
-- `protocol`: a line that says what is measured, on which examples; logged before training;
-- `run(variables) -> {metric: float or picture}`: gets `{prefix: (params, model_state)}` and
-  prefixes its metrics. A picture is uint8 `[H, W, 3]` and goes to `WORKDIR/report`.
+registered by type; `evaluator.Evaluator` says what it has. Images among its results go to
+`WORKDIR/report`.
 
 `evaluate` and `report` need more than numbers of a classifier: its answers, example by example, are
 `predictions.Predictions`.
@@ -28,7 +25,7 @@ from imgcls.core import log
 from imgcls.core.config import check_choice
 from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
-from imgcls.evaluate.evaluator import EVALUATORS
+from imgcls.evaluate.evaluator import EVALUATORS, Evaluator
 
 
 def create_evaluators(
@@ -38,7 +35,7 @@ def create_evaluators(
     data_info,
     durations: Durations,
     tell: Callable[[str], None] = log.info,
-) -> dict[str, tuple[int, object]]:
+) -> dict[str, tuple[int, Evaluator]]:
     """`{name: (every so many steps, evaluator)}` for the sections of `config.evaluators`.
 
     Args:

@@ -1,8 +1,53 @@
-"""What an evaluator is, and the registry of evaluators."""
+"""What an evaluator is, as a protocol, and the registry of evaluators."""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, TypeVar
+
+import numpy as np
 
 from imgcls.core.registry import Registry, Signature
 
-EVALUATORS: Registry[type] = Registry(
+
+class Evaluator(Protocol):
+    """Measures variables during and after training.
+
+    A new evaluator registers its class by name; the class takes
+    `(config, objective, mesh, data_info, **options)` with the options of its section of the config.
+
+    Attributes:
+      protocol: one line that says what is measured and on which examples; logged before training.
+    """
+
+    protocol: str
+
+    def run(self, variables: dict[str, tuple]) -> Mapping[str, float | np.ndarray]:
+        """Returns the metrics of each set of variables, prefixed by its key.
+
+        Args:
+          variables: `{prefix: (params, model_state)}`.
+
+        Returns:
+          `{metric: number or image}`; an image is uint8 `[H, W, 3]`.
+        """
+        ...
+
+
+EVALUATORS: Registry[Callable[..., Evaluator]] = Registry(
     "evaluator", "imgcls.evaluate.evaluators", describe=lambda part: Signature(part, 4)
 )
-register_evaluator = EVALUATORS.register
+
+Class = TypeVar("Class", bound=Evaluator)
+
+
+def register_evaluator(name: str) -> Callable[[type[Class]], type[Class]]:
+    """Class decorator that registers an evaluator, whose class keeps its type for pyright.
+
+    Raises:
+      ConfigError: another evaluator has that name.
+    """
+
+    def register(evaluator: type[Class]) -> type[Class]:
+        EVALUATORS.add(name, evaluator)
+        return evaluator
+
+    return register

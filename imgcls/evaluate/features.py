@@ -1,4 +1,4 @@
-"""Features of whole splits, and what evaluators that probe them have in common."""
+"""Features of the examples of a split, for evaluators, reports and audits."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,15 @@ from imgcls.evaluate.gather import gather, make_eval_fn
 
 
 class Features(NamedTuple):
-    """Of the N examples of a source that could be read, in its order.
+    """Features of the N readable examples of a source, in its order.
 
     Attributes:
-      values: `{prefix: float32 [N, D]}`.
+      values: float32 `[N, D]`.
       labels: int `[N]`.
-      index: int `[N]`, each example's number in the source.
+      index: int `[N]`, position of each example in the source.
     """
 
-    values: dict[str, np.ndarray]
+    values: np.ndarray
     labels: np.ndarray
     index: np.ndarray
 
@@ -72,10 +72,10 @@ class FeatureReader:
         check_classes(source.class_names, self._class_names, f"split {split!r}")
         return source
 
-    def read(self, variables: dict[str, tuple], source: Source) -> Features:
-        """The source's features for each set of variables, in one pass; on every process.
+    def read(self, variables: dict[str, tuple], source: Source) -> dict[str, Features]:
+        """Returns `{prefix: features}` of each set of variables; one pass over the source.
 
-        All N x D of them are held in memory: 10.5 GB for ImageNet's training images at D = 2,048.
+        Every process holds all N x D of them: 10.5 GB for ImageNet's training images at D = 2,048.
 
         Raises:
           ConfigError: no example could be read.
@@ -84,13 +84,15 @@ class FeatureReader:
         collected, _ = gather(
             self._outputs, variables, self._config, source, self._mesh, self._batch_size
         )
-        first = next(iter(collected.values()))
-        if not len(first["label"]):
+        found = {
+            prefix: Features(outputs["values"], outputs["label"], outputs["index"])
+            for prefix, outputs in collected.items()
+        }
+        if not all(len(features.labels) for features in found.values()):
             raise ConfigError("evaluation: no example of the split can be read; name another split")
-        values = {prefix: outputs["values"] for prefix, outputs in collected.items()}
-        if not all(np.isfinite(x).all() for x in values.values()):
+        if not all(np.isfinite(features.values).all() for features in found.values()):
             raise TrainingError(
                 "evaluation: the model's features are not finite; lower the learning rate, or "
                 "evaluate an earlier checkpoint"
             )
-        return Features(values, first["label"], first["index"])
+        return found

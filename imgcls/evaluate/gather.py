@@ -37,9 +37,9 @@ def gather(
       found unreadable.
     """
     shards = sharding.num_shards(mesh)
-    batch_size = -(-(batch_size or config.batch_size) // shards) * shards
+    rows = -(-(batch_size or config.batch_size) // shards) * shards
     collected = {prefix: [] for prefix in variables}
-    with contextlib.closing(create_eval_loader(config, source, mesh, batch_size)) as loader:
+    with contextlib.closing(create_eval_loader(config, source, mesh, rows)) as loader:
         for batch in loader:
             for prefix, (params, model_state) in variables.items():
                 collected[prefix].append(outputs(params, model_state, batch))

@@ -50,9 +50,8 @@ class Probe:
         train = self.reader.read(variables, self.train_source)
         test = self.reader.read(variables, self.source)
         results = {}
-        for prefix in variables:
-            of_train = train._replace(values=train.values[prefix])
-            found = self.judge(of_train, test.values[prefix], test.labels)
+        for prefix, judged in test.items():
+            found = self.judge(train[prefix], judged.values, judged.labels)
             results |= {f"{prefix}{name}": value for name, value in found.items()}
         return results
 
@@ -60,7 +59,7 @@ class Probe:
         """Metrics of one set of variables.
 
         Args:
-          train: of the training split, with `values` float32 `[N, D]`.
+          train: features of the training split.
           values, labels: float32 `[M, D]` and int `[M]` of the split that is judged.
         """
         raise NotImplementedError
@@ -73,9 +72,10 @@ def class_members(source: Source, least: int, where: str) -> list[np.ndarray]:
       ConfigError: a class has fewer than `least`, or there is only one class.
     """
     names, labels = source.class_names, source.labels()
-    if len(names) < 2:
+    num_classes = len(names)
+    if num_classes < 2:
         raise ConfigError(f"{where}: class {names[0]!r} is the only one; give data of two or more")
-    members = [np.flatnonzero(labels == c) for c in range(len(names))]
+    members = [np.flatnonzero(labels == c) for c in range(num_classes)]
     for name, found in zip(names, members, strict=True):
         if len(found) < least:
             raise ConfigError(

@@ -157,7 +157,7 @@ def _embedding(results: Results) -> str | None:
     reader = FeatureReader(config, trained.objective, trained.mesh, trained.info, "backbone", None)
     source = Subset(results.source, results.predictions.index[chosen])
     variables = {"": (trained.params, trained.model_state)}
-    features = reader.read(variables, source).values[""]
+    features = reader.read(variables, source)[""].values
     points = project(features, "tsne", config.data.split_seed)
     return charts.embedding(points, rarest[chosen], results.class_names)
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
@@ -14,6 +14,7 @@ from imgcls.data.create import (
 )
 from imgcls.data.loading.skipped import check_skipped
 from imgcls.distributed import processes
+from imgcls.evaluate.evaluator import Evaluator
 from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
 from imgcls.runs.profile import Profile
@@ -139,7 +140,9 @@ def run_steps(
     return results
 
 
-def evaluate(objective, state: TrainState, evaluators: dict) -> dict[str, Any]:
+def evaluate(
+    objective, state: TrainState, evaluators: dict[str, Evaluator]
+) -> dict[str, float | np.ndarray]:
     """`{'name/metric': number or picture}` of the evaluators on the state's variables."""
     variables = objective.eval_variables(state)
     return {

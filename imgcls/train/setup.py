@@ -4,7 +4,6 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +23,7 @@ from imgcls.data.create import (
 from imgcls.data.loading.reader import Reader
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
+from imgcls.evaluate.evaluator import Evaluator
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Objective
 from imgcls.runs.record import Record, Stretch
@@ -59,7 +59,7 @@ class Training:
     mesh: Mesh
     reader: Reader
     objective: Objective
-    evaluators: dict[str, tuple[int, Any]]
+    evaluators: dict[str, tuple[int, Evaluator]]
     checkpointer: Checkpointer
     programs: Programs
     shapes: TrainState

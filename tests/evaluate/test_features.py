@@ -46,10 +46,10 @@ def test_every_example_once_in_order(batch_size, axes, layer):
     reader = make_reader(None, layer, batch_size, **axes)
     found = reader.read(VARIABLES, reader.open(SPLIT))
     images, labels = read_digits(SPLIT)
-    np.testing.assert_array_equal(found.labels, labels)
-    np.testing.assert_array_equal(found.index, np.arange(101))
-    assert found.values.keys() == {"", "ema_"}
-    for prefix, values in found.values.items():
+    assert found.keys() == {"", "ema_"}
+    for prefix, (values, found_labels, index) in found.items():
+        np.testing.assert_array_equal(found_labels, labels)
+        np.testing.assert_array_equal(index, np.arange(101))
         assert values.dtype == np.float32
         np.testing.assert_allclose(
             values, features_of(VARIABLES[prefix], images, layer), rtol=1e-4, atol=1e-5
@@ -60,12 +60,12 @@ def test_part_of_a_source():
     reader = make_reader(data=2)
     source = reader.open("train")
     part = Subset(source, np.array([70, 3, 1400]))
-    found = reader.read(VARIABLES, part)
+    found = reader.read(VARIABLES, part)[""]
     images, labels = read_digits("train")
     np.testing.assert_array_equal(found.labels, labels[[70, 3, 1400]])
     np.testing.assert_array_equal(part.labels(), found.labels)
     expected = features_of(VARIABLES[""], images[[70, 3, 1400]])
-    np.testing.assert_allclose(found.values[""], expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found.values, expected, rtol=1e-4, atol=1e-5)
     assert part.name(0) == source.name(70) and part.class_names == DIGITS
 
 
@@ -104,13 +104,13 @@ def test_unreadable_records_are_left_out(pictures):
     with pytest.raises(DataError, match="-first.png"):
         reader.read(VARIABLES, reader.open("test"))
     config.data.on_error = "skip"
-    found = reader.read(VARIABLES, reader.open("test"))
+    found = reader.read(VARIABLES, reader.open("test"))[""]
     images, labels = read_digits("test")
     expected = np.concatenate([images[labels == c][:4] for c in range(10)])
     expected = np.delete(expected, 4 * 4 + 2, 0)
     assert len(found.labels) == 39 and 0 not in found.index
     np.testing.assert_allclose(
-        found.values[""], features_of(VARIABLES[""], expected), rtol=1e-4, atol=1e-5
+        found.values, features_of(VARIABLES[""], expected), rtol=1e-4, atol=1e-5
     )
     with pytest.raises(ConfigError, match="no example of the split can be read"):
         reader.read(VARIABLES, Subset(reader.open("test"), np.array([0])))

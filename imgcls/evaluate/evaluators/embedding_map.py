@@ -64,9 +64,11 @@ class EmbeddingMap:
         features = self._reader.read(variables, self._source)
         return {
             f"{prefix}{self._method}": draw_map(
-                project(values, self._method, self._seed), features.labels, self._class_names
+                project(of_variables.values, self._method, self._seed),
+                of_variables.labels,
+                self._class_names,
             )
-            for prefix, values in features.values.items()
+            for prefix, of_variables in features.items()
         }
 
 

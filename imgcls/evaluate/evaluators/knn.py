@@ -67,7 +67,7 @@ class KNN(Probe):
         gallery, queries = normalize(train.values), normalize(values)
         ranked = self._rank_all(queries, gallery, train.labels)
         found = accuracies(ranked, labels, len(self.class_names))
-        return found | {"feature_std": float(objectives_metrics.feature_std(queries))}
+        return found | {"feature_std": float(objectives_metrics.feature_std(jnp.asarray(queries)))}
 
     def _rank_all(self, queries: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> np.ndarray:
         """`rank_classes` in chunks of one shape, the last of them padded."""
@@ -76,12 +76,12 @@ class KNN(Probe):
             whole = sharding.replicated(self._mesh)
             return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
 
-        gallery, labels = put(gallery), put(labels)
+        everywhere = put(gallery), put(labels)
         ranked = []
         for start in range(0, len(queries), self._chunk):
             chunk = queries[start : start + self._chunk]
             padded = np.pad(chunk, ((0, self._chunk - len(chunk)), (0, 0)))
-            classes = self._rank(padded, gallery, labels, min(self._k, len(gallery)))
+            classes = self._rank(padded, *everywhere, min(self._k, len(gallery)))
             ranked.append(np.asarray(classes)[: len(chunk)])
         return np.concatenate(ranked)
 

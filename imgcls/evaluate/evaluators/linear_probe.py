@@ -78,9 +78,10 @@ class LinearProbe(Probe):
         """The best C and its accuracy on a held-out part; of equals the smallest."""
         from sklearn.model_selection import train_test_split
 
-        fitted, held_out, fitted_labels, held_out_labels = train_test_split(
+        parts = train_test_split(
             features, labels, test_size=HOLDOUT, stratify=labels, random_state=self._seed
         )
+        fitted, held_out, fitted_labels, held_out_labels = map(np.asarray, parts)
         scores = [
             self._fit(fitted, fitted_labels, c)[0].score(held_out, held_out_labels)
             for c in self._grid
