@@ -34,7 +34,7 @@ def build(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Pa
     tfds = _import_tfds()
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
-    except (tfds.core.registered.DatasetNotFoundError, AssertionError, ValueError) as e:
+    except (AssertionError, ValueError) as e:  # An unknown name is a ValueError.
         raise ConfigError(f"--name={name}: TFDS has no such data set ({errors.one_line(e)})") from e
     download = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
@@ -64,6 +64,10 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
             "dataset_info.json, such as .../imagenet2012/5.1.0"
         )
     info = tfds.builder_from_directory(source).info
+    if info.file_format is None:
+        raise ConfigError(
+            f"--convert={version_dir}: dataset_info.json has no fileFormat; use --name to build it"
+        )
     if info.file_format is file_adapters.FileFormat.ARRAY_RECORD:
         raise ConfigError(f"--convert={version_dir}: is array_record already; use it as it is")
     target = pathlib.Path(to) / info.full_name
@@ -79,7 +83,8 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
         for path in map(pathlib.Path, split.filepaths):
             records = reader.make_tf_data(str(path)).as_numpy_iterator()
             name = path.name.replace(f".{reader.FILE_SUFFIX}-", f".{writer.FILE_SUFFIX}-")
-            writer.write_examples(str(partial / name), enumerate(records))
+            examples = ((key, bytes(record)) for key, record in enumerate(records))
+            writer.write_examples(str(partial / name), examples)
     described = json.loads((partial / "dataset_info.json").read_text())
     described["fileFormat"] = writer.FILE_SUFFIX
     (partial / "dataset_info.json").write_text(json.dumps(described, indent=2))

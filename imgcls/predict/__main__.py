@@ -22,8 +22,9 @@ from tqdm import tqdm
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
 from imgcls.predict import formats
-from imgcls.predict.pictures import common_folder, find_files
-from imgcls.predict.run import Prediction, Run
+from imgcls.predict.images import common_folder, find_files
+from imgcls.predict.prediction import Prediction
+from imgcls.predict.run import BATCH_SIZE, TOP_K, Run
 
 LOCAL_FILES = "/data/local-files/?d="
 
@@ -34,13 +35,18 @@ def main(argv: list[str] | None = None) -> int:
     threshold = _parse_threshold(args.threshold)
     files = find_files(args.paths)
     run = Run(args.checkpoint)
-    options = dict(batch_size=args.batch_size, top_k=args.top_k, flip=args.flip)
-    answers = run.stream(
-        files, **options, threshold=threshold, on_error="skip", explain=args.explain is not None
+    predictions = run.stream(
+        files,
+        batch_size=args.batch_size,
+        top_k=args.top_k,
+        flip=args.flip,
+        threshold=threshold,
+        on_error="skip",
+        explain=args.explain is not None,
     )
     unreadable = []
     root = common_folder(args.paths)
-    readable = _readable(_with_bar(answers, len(files), args.out), files, unreadable)
+    readable = _readable(_with_bar(predictions, len(files), args.out), files, unreadable)
     if args.explain is not None:
         readable = _save_overlays(readable, args.explain, root)
     _writer(args, run, root)(readable)
@@ -53,10 +59,10 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.create_parser("predict", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="a workdir, or one checkpoint of it")
-    add("--format", choices=("jsonl", "csv", "labelstudio", "darwin"), default="jsonl")
+    add("--format", choices=formats.OUTPUT_FORMATS, default="jsonl")
     add("--out", metavar="FILE", help="in place of the terminal; for darwin a folder")
-    add("--top_k", type=int, default=5, help="classes per picture whose scores are told")
-    add("--batch_size", type=int, default=64, help="pictures at once, over all devices")
+    add("--top_k", type=int, default=TOP_K, help="classes per picture whose scores are told")
+    add("--batch_size", type=int, default=BATCH_SIZE, help="pictures at once, over all devices")
     add("--flip", action="store_true", help="mean of each picture and its mirror image")
     add(
         "--threshold",
@@ -108,10 +114,11 @@ def _save_overlays(
 ) -> Iterator[Prediction]:
     """The same, each one's heat map saved as `FOLDER/RELATIVE/PATH.png`."""
     for prediction in predictions:
-        encoded = io.BytesIO()
-        Image.fromarray(prediction.overlay).save(encoded, "png")
-        name = os.path.relpath(prediction.path, root) + ".png"
-        formats.write_beside(folder, name, encoded.getvalue())
+        if prediction.overlay is not None:
+            encoded = io.BytesIO()
+            Image.fromarray(prediction.overlay).save(encoded, "png")
+            name = prediction.relative_path(root) + ".png"
+            formats.write_beside(folder, name, encoded.getvalue())
         yield prediction
 
 

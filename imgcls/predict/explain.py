@@ -1,6 +1,7 @@
 """Heat maps: where a model looked, by Grad-CAM for convolutional nets and rollout for ViTs."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -89,7 +90,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     if EXPLAIN not in shown:
         raise ConfigError(f"{type(model).__name__} shows no map before its pooling: no heat maps")
 
-    def score(offset: dict) -> tuple[jax.Array, dict]:
+    def score(offset: Mapping) -> tuple[jax.Array, Mapping]:
         logits, state = model.apply({**variables, EXPLAIN: offset}, x, mutable=[EXPLAIN])
         if logits.shape[-1] == 1:
             logits = jnp.concatenate([-logits, logits], axis=-1)

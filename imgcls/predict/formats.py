@@ -12,7 +12,10 @@ from urllib.parse import quote
 from imgcls.core import errors
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_bytes
-from imgcls.predict.run import Prediction
+from imgcls.predict.prediction import Prediction
+
+# Values of `--format`.
+OUTPUT_FORMATS = ("jsonl", "csv", "labelstudio", "darwin")
 
 
 def write_jsonl(out: TextIO, predictions: Iterable[Prediction]) -> None:
@@ -79,7 +82,7 @@ def write_labelstudio(
             "score": float(prediction.probabilities.max()),
             "result": [choices] if prediction.labels else [],
         }
-        url = image_prefix + quote(os.fsencode(os.path.relpath(prediction.path, root)))
+        url = image_prefix + quote(os.fsencode(prediction.relative_path(root)))
         out.write(separator + json.dumps({"data": {"image": url}, "predictions": [found]}))
         separator = ",\n"
     out.write("[]\n" if separator == "[\n" else "\n]\n")
@@ -99,7 +102,7 @@ def write_darwin(folder: str, predictions: Iterable[Prediction], root: str) -> N
       ConfigError: a file that can't be written.
     """
     for prediction in predictions:
-        file = os.path.relpath(prediction.path, root)
+        file = prediction.relative_path(root)
         path, name = os.path.split(file)
         item = {"name": name, "path": f"/{path}"}
         annotations = [

@@ -1,19 +1,20 @@
-"""A trained model in Python, for notebooks and scripts; the command `predict` uses it too.
+"""A trained model in Python, for notebooks and scripts; `python -m imgcls.predict` uses it too.
 
 run = imgcls.load("/runs/mine")
-for answer in run.predict(["cat.jpg", "holidays/", "old/*.png"]):
-    print(answer.path, answer.labels, answer.scores)
+for prediction in run.predict(["cat.jpg", "holidays/", "old/*.png"]):
+    print(prediction.path, prediction.labels, prediction.scores)
 """
 
 import contextlib
-import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, open_split
@@ -24,60 +25,58 @@ from imgcls.evaluate.gather import make_eval_fn
 from imgcls.evaluate.predictions import read_predictions
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.predict.explain import heat_maps, overlay
-from imgcls.predict.pictures import Images, Pictures
+from imgcls.predict.images import ImageInputs, Images
+from imgcls.predict.prediction import Prediction
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import check_classifies, load_trained
 
 Threshold = float | Mapping[str, float] | None
 
+# Defaults of the methods below and of the flags of `python -m imgcls.predict`.
+BATCH_SIZE = 64
+TOP_K = 5
 
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Prediction:
-    """What a model says of one picture.
+
+class _Batch(NamedTuple):
+    """Outputs for one batch of B images, without padding.
 
     Attributes:
-      path: of the file; None for a picture that was given itself.
-      labels: the classes that are said: the most probable one or, of a multi-label model, all from
-        their threshold on, the most probable first; empty where none reaches its threshold.
-      scores: the `top_k` most probable classes with their probabilities, the best first.
-      probabilities: of all classes, float32 `[K]`.
-      overlay: uint8 `[H, W, 3]`, where the model looked, if that was asked for.
+      index: positions of the images in the input, int `[B]`.
+      readable: whether each image could be read, bool `[B]`.
+      outputs: what was computed of each image, `[B, ...]`.
+      image: preprocessed images with their padding, uint8 `[B or more, H, W, C]`.
     """
 
-    path: str | None
-    labels: list[str]
-    scores: dict[str, float]
-    probabilities: np.ndarray
-    overlay: np.ndarray | None = None
-
-    def __repr__(self) -> str:
-        scores = ", ".join(f"{name!r}: {score:.3f}" for name, score in self.scores.items())
-        return f"Prediction({self.path!r}, labels={self.labels!r}, scores={{{scores}}})"
+    index: np.ndarray
+    readable: np.ndarray
+    outputs: np.ndarray
+    image: jax.Array
 
 
 class Run:
-    """A trained model, on all devices of this machine. `imgcls.load(path)` makes one.
+    """A trained model on all devices of this machine, as returned by `imgcls.load(path)`.
 
-    Where a run kept averaged (EMA) parameters, those are used. A calibration that lies in the
-    checkpoint is applied: logits are divided by its temperature, and its thresholds hold.
+    If the run kept averaged (EMA) parameters, these are used. If the checkpoint was calibrated, its
+    calibration is applied: logits are divided by the temperature, and the thresholds are used.
 
-    `images` of the methods is one picture or a list of them: the path of a file, a folder (searched
-    deeply) or a glob; the bytes of a file; a PIL image; or a uint8 array `[H, W, C]` or `[H, W]`
-    (also `[N, H, W, C]`: N of them). All go through the preprocessing of evaluation.
+    The methods take `images`: one image or a list of them. An image is the path of a file, a folder
+    (searched recursively) or a glob; the bytes of a file; a PIL image; or a uint8 array
+    `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. All are preprocessed as in
+    evaluation.
 
     Args:
-      path: a workdir (its newest checkpoint), or one checkpoint's directory.
+      path: a workdir (its newest checkpoint is loaded) or the directory of one checkpoint.
 
     Attributes:
-      name: of the workdir and the step, such as `digits-840`.
-      config: of the run.
-      info: `DataInfo`: the data's classes and shape.
-      class_names: of the K classes, in the order of `probabilities`.
+      name: name of the workdir and step, such as `digits-840`.
+      config: config of the run.
+      info: classes and image shape of the training data (`DataInfo`).
+      class_names: names of the K classes, in the order of `probabilities`.
       task: 'softmax', 'sigmoid', 'binary' or 'multi_label'.
-      calibration: what was chosen on validation, see `imgcls.evaluate.calibration`.
+      calibration: temperature and thresholds, see `imgcls.evaluate.calibration`.
 
     Raises:
-      ConfigError: no checkpoint there, or a broken calibration.
+      ConfigError: there is no checkpoint at `path`, or its calibration is invalid.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -85,7 +84,7 @@ class Run:
         self.name, self._path = checkpoint.name, str(checkpoint.path)
         self._trained = load_trained(checkpoint)
         self.config, self.info = self._trained.config, self._trained.info
-        # Threads: worker processes would start anew with every call.
+        # Read by threads: worker processes would be started again for every call.
         self.config.data.workers = 0
         self.class_names, self.task = self.info.class_names, self._trained.objective.task
         self.calibration = load_calibration(checkpoint, self.class_names)
@@ -99,13 +98,13 @@ class Run:
         self,
         images: Images,
         *,
-        batch_size: int = 64,
-        top_k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        top_k: int = TOP_K,
         flip: bool = False,
         threshold: Threshold = None,
         on_error: str = "fail",
-    ) -> list[Prediction]:
-        """What the model says of each picture, in order.
+    ) -> list[Prediction | None]:
+        """Predicts the classes of each image, in order.
 
         >>> run.predict("cat.jpg")
         [Prediction('cat.jpg', labels=['cat'], scores={'cat': 0.973, 'dog': 0.027})]
@@ -113,92 +112,105 @@ class Run:
         [Prediction(None, labels=[], scores={'dog': 0.512})]
 
         Args:
-          images: see the class.
-          batch_size: at most so many at once, over all devices.
-          top_k: how many classes `scores` has.
-          flip: takes the mean of the probabilities of the picture and its mirror image.
-          threshold: in place of the calibrated ones (or 0.5) in multi-label; otherwise a best class
-            below it is not said. One number, or `{class: number}` for some classes.
-          on_error: 'fail' raises at an unreadable picture, 'skip' leaves None in its place.
+          images: see the class docstring.
+          batch_size: maximum number of images per batch, over all devices.
+          top_k: number of classes in `scores`.
+          flip: whether to average the probabilities of each image and its mirror image.
+          threshold: one number, or `{class: number}` for some classes. For a multi-label model it
+            replaces the calibrated thresholds (or 0.5); for any other, `labels` is empty if the
+            most probable class is below it.
+          on_error: 'fail' raises an error at an unreadable image, 'skip' returns None for it.
 
         Raises:
-          ConfigError: a model without classes, a folder or glob without pictures, or a wrong value.
-          DataError: a picture that can't be read.
+          ConfigError: the model has no classes, a folder or glob has no images, or an argument is
+            invalid.
+          DataError: an image can't be read and `on_error` is 'fail'.
         """
-        options = dict(batch_size=batch_size, top_k=top_k, flip=flip, threshold=threshold)
-        return list(self.stream(images, on_error=on_error, **options))
+        return list(
+            self.stream(
+                images,
+                batch_size=batch_size,
+                top_k=top_k,
+                flip=flip,
+                threshold=threshold,
+                on_error=on_error,
+            )
+        )
 
     def stream(
         self,
         images: Images,
         *,
-        batch_size: int = 64,
-        top_k: int = 5,
+        batch_size: int = BATCH_SIZE,
+        top_k: int = TOP_K,
         flip: bool = False,
         threshold: Threshold = None,
         on_error: str = "fail",
         explain: bool | str = False,
     ) -> Iterator[Prediction | None]:
-        """As `predict`, one after another: of any number of files only a few batches are in memory.
+        """Yields what `predict` returns, with only a few batches in memory at any time.
 
         Args:
-          images, batch_size, top_k, flip, threshold, on_error: as of `predict`.
-          explain: adds an `overlay` for the best class (True) or for the class of that name.
+          images, batch_size, top_k, flip, threshold, on_error: see `predict`.
+          explain: whether to add an `overlay` for the most probable class; the name of a class adds
+            one for that class.
         """
         check_classifies(self._trained, self._path)
         if top_k < 1:
             raise ConfigError(f"top_k={top_k}: must be 1 or more")
-        least = self._least(threshold)
-        chosen = None if isinstance(explain, bool) else self._class_number(explain)
-        pictures = Pictures(images, self.class_names)
-        batches = self._batches(self._scores(flip), pictures, batch_size, on_error)
+        minimum = self._minimum(threshold)
+        explained = None if isinstance(explain, bool) else self._class_number(explain)
+        inputs = ImageInputs(images, self.class_names)
+        batches = self._batches(self._scores(flip), inputs, batch_size, on_error)
 
         def predictions() -> Iterator[Prediction | None]:
-            for index, readable, scores, image in batches:
-                overlays = [None] * len(index)
+            for batch in batches:
+                overlays = [None] * len(batch.index)
                 if explain is not False:
-                    pixels = np.asarray(image)[: len(index)]
-                    classes = scores.argmax(1) if chosen is None else np.full(len(index), chosen)
-                    overlays = map(overlay, pixels, heat_maps(self._trained, pixels, classes))
-                for i, ok, row, shown in zip(index, readable, scores, overlays, strict=True):
-                    path = pictures.path(i)
-                    yield self._prediction(path, row, least, top_k, shown) if ok else None
+                    overlays = self._overlays(batch, explained)
+                rows = zip(batch.index, batch.readable, batch.outputs, overlays, strict=True)
+                for i, readable, row, shown in rows:
+                    path = inputs.path(i)
+                    yield self._prediction(path, row, minimum, top_k, shown) if readable else None
 
         return predictions()
 
-    def features(self, images: Images, *, batch_size: int = 64) -> np.ndarray:
-        """The backbone's features of each picture, float32 `[N, D]`; also of runs without classes.
+    def features(self, images: Images, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+        """Computes the backbone's features of each image, float32 `[N, D]`.
+
+        Works for runs without classes too.
 
         >>> run.features(["a.jpg", "b.jpg"]).shape
         (2, 512)
 
         Raises:
-          DataError: a picture that can't be read.
+          DataError: an image can't be read.
         """
-        pictures = Pictures(images, self.class_names)
-        batches = self._batches(self._features(), pictures, batch_size, "fail")
-        found = [values for _, _, values, _ in batches]
+        inputs = ImageInputs(images, self.class_names)
+        found = [b.outputs for b in self._batches(self._features(), inputs, batch_size, "fail")]
         return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
 
     def explain(
-        self, images: Images, class_name: str | None = None, *, batch_size: int = 64
+        self, images: Images, class_name: str | None = None, *, batch_size: int = BATCH_SIZE
     ) -> list[np.ndarray]:
-        """Each picture, as the model sees it, under a heat map: uint8 `[H, W, 3]`.
+        """Draws a heat map over each preprocessed image: uint8 `[H, W, 3]`.
 
         >>> PIL.Image.fromarray(run.explain("cat.jpg", "cat")[0])
 
         Args:
-          images: see the class.
-          class_name: what the model looked at to say that; None is the most probable class.
-          batch_size: at most so many at once, over all devices.
+          images: see the class docstring.
+          class_name: class whose evidence the map shows; None is the most probable class.
+          batch_size: maximum number of images per batch, over all devices.
 
         Raises:
-          ConfigError: no such class, or a model that can't be explained.
-          DataError: a picture that can't be read.
+          ConfigError: the model has no such class, or can't be explained.
+          DataError: an image can't be read.
         """
-        explain = True if class_name is None else class_name
-        found = self.stream(images, batch_size=batch_size, explain=explain)
-        return [prediction.overlay for prediction in found]
+        check_classifies(self._trained, self._path)
+        explained = None if class_name is None else self._class_number(class_name)
+        inputs = ImageInputs(images, self.class_names)
+        batches = self._batches(self._scores(False), inputs, batch_size, "fail")
+        return [shown for batch in batches for shown in self._overlays(batch, explained)]
 
     def evaluate(
         self,
@@ -208,21 +220,22 @@ class Run:
         data_dir: str | None = None,
         bootstrap: int = 1000,
     ) -> Summary:
-        """Metrics of the calibrated model on labelled examples, see `evaluate.summary.summarize`.
+        """Evaluates the calibrated model on labeled examples, see `evaluate.summary.summarize`.
 
         >>> run.evaluate("test").metrics["accuracy"]
         0.9972
-        >>> run.evaluate("test[:50%]", source="folder:/new/pictures").classes
+        >>> run.evaluate("test[:50%]", source="folder:/new/images").classes
 
         Args:
-          split: with an optional slice.
-          source: as of `config.data.source`, of the same classes; None is the run's own data.
-          data_dir: of that source, as of `config.data.dir`.
-          bootstrap: replicates for the intervals; 0 for none.
+          split: name of a split, with an optional slice.
+          source: dataset with the same classes, in the form of `config.data.source`; None is the
+            dataset that the run was trained on.
+          data_dir: directory of `source`, in the form of `config.data.dir`.
+          bootstrap: number of bootstrap replicates for confidence intervals; 0 for no intervals.
 
         Raises:
-          ConfigError: a model without classes, no such data, or data of other classes.
-          DataError: a picture that can't be read, unless the run's `data.on_error` is 'skip'.
+          ConfigError: the model has no classes, or the data does not exist or has other classes.
+          DataError: an image can't be read and the run's `data.on_error` is not 'skip'.
         """
         check_classifies(self._trained, self._path)
         config = self.config.copy_and_resolve_references()
@@ -236,27 +249,28 @@ class Run:
         return summarize(found[""], self.calibration, bootstrap=bootstrap)
 
     def _batches(
-        self, outputs: Callable, pictures: Pictures, batch_size: int, on_error: str
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, jax.Array]]:
-        """Batch by batch: index, readable or not, outputs, and uint8 `image` with its padding."""
+        self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str
+    ) -> Iterator[_Batch]:
         if batch_size < 1:
             raise ConfigError(f"batch_size={batch_size}: must be 1 or more")
         config = self.config.copy_and_resolve_references()
         config.data.on_error = on_error
-        return self._read(outputs, pictures, batch_size, config) if len(pictures) else iter(())
+        return self._read(outputs, inputs, batch_size, config) if len(inputs) else iter(())
 
-    def _read(self, outputs: Callable, pictures: Pictures, batch_size: int, config):
+    def _read(
+        self, outputs: Callable, inputs: ImageInputs, batch_size: int, config: ConfigDict
+    ) -> Iterator[_Batch]:
         mesh, shards = self._trained.mesh, sharding.num_shards(self._trained.mesh)
-        # Powers of two: calls with a few pictures more or less share a compiled program.
-        batch_size = min(batch_size, 1 << (len(pictures) - 1).bit_length())
+        # Powers of two: calls with a few images more or fewer share a compiled program.
+        batch_size = min(batch_size, 1 << (len(inputs) - 1).bit_length())
         batch_size = -(-batch_size // shards) * shards
         variables = (self._trained.params, self._trained.model_state)
-        with contextlib.closing(create_eval_loader(config, pictures, mesh, batch_size)) as loader:
+        with contextlib.closing(create_eval_loader(config, inputs, mesh, batch_size)) as loader:
             for batch in loader:
                 found = outputs(*variables, batch)
                 index, mask, found = jax.device_get((batch["index"], batch["mask"], found))
                 count = int((index >= 0).sum())  # The last batch ends in padding.
-                yield index[:count], mask[:count] > 0, found[:count], batch["image"]
+                yield _Batch(index[:count], mask[:count] > 0, found[:count], batch["image"])
 
     def _make_scores(self, flip: bool) -> Callable:
         objective, temperature = self._trained.objective, self.calibration.temperature
@@ -276,44 +290,58 @@ class Run:
     def _make_features(self) -> Callable:
         return make_eval_fn(self._trained.objective.features, self.config, self._trained.mesh)
 
-    def _least(self, threshold: Threshold) -> np.ndarray:
-        """From which probability on a class is said, float `[K]`."""
-        least = self.calibration.thresholds
-        if least is None:
-            # Above 0.5, as evaluation counts.
+    def _overlays(self, batch: _Batch, explained: int | None) -> list[np.ndarray]:
+        """Draws the images under their heat maps, of one class or of the most probable ones."""
+        pixels = np.asarray(batch.image)[: len(batch.index)]
+        classes = batch.outputs.argmax(1)
+        if explained is not None:
+            classes = np.full_like(classes, explained)
+        maps = heat_maps(self._trained, pixels, classes)
+        return [overlay(*pair) for pair in zip(pixels, maps, strict=True)]
+
+    def _minimum(self, threshold: Threshold) -> np.ndarray:
+        """Returns the minimum probability at which each class is predicted, float `[K]`."""
+        minimum = self.calibration.thresholds
+        if minimum is None:
+            # Above 0.5, as in evaluation.
             default = np.nextafter(np.float32(0.5), 1) if self.task == "multi_label" else 0.0
-            least = np.full(len(self.class_names), default)
+            minimum = np.full(len(self.class_names), default)
         if threshold is None:
-            return least
-        given = threshold
-        if not isinstance(threshold, Mapping):
-            given = dict.fromkeys(self.class_names, threshold)
-        least = least.copy()
-        for name, value in given.items():
-            number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not number or not 0 <= value <= 1:
+            return minimum
+        by_class = threshold
+        if not isinstance(by_class, Mapping):
+            by_class = dict.fromkeys(self.class_names, by_class)
+        minimum = minimum.copy()
+        for name, value in by_class.items():
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if not is_number or not 0 <= value <= 1:
                 raise ConfigError(
-                    f"threshold={threshold!r}: must be a number from 0 to 1, or one for some "
+                    f"threshold={threshold!r}: must be a number from 0 to 1, or a number for some "
                     'classes: {"cat": 0.3}'
                 )
-            least[self._class_number(name)] = value
-        return least
+            minimum[self._class_number(name)] = value
+        return minimum
 
     def _class_number(self, name: str) -> int:
         if name not in self.class_names:
             shown = ", ".join(self.class_names[:10]) + (", ..." * (len(self.class_names) > 10))
-            raise ConfigError(f"{name!r} is no class of {self._path}; it has {shown}")
+            raise ConfigError(f"{name!r} is not a class of {self._path}; choose one of {shown}")
         return self.class_names.index(name)
 
     def _prediction(
-        self, path: str | None, scores: np.ndarray, least: np.ndarray, top_k: int, shown
+        self,
+        path: str | None,
+        scores: np.ndarray,
+        minimum: np.ndarray,
+        top_k: int,
+        shown: np.ndarray | None,
     ) -> Prediction:
         order = np.argsort(-scores, kind="stable")
-        said = order if self.task == "multi_label" else order[:1]
+        candidates = order if self.task == "multi_label" else order[:1]
         names = self.class_names
         return Prediction(
             path=path,
-            labels=[names[i] for i in said if scores[i] >= least[i]],
+            labels=[names[i] for i in candidates if scores[i] >= minimum[i]],
             scores={names[i]: float(scores[i]) for i in order[:top_k]},
             probabilities=scores,
             overlay=shown,

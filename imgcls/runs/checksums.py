@@ -26,7 +26,7 @@ CHUNK = 1 << 22
 NEEDED = ("meta/metadata", "state/_METADATA", "state/manifest.ocdbt")
 
 
-def steps(root: epath.Path) -> list[int]:
+def checkpoint_steps(root: epath.Path) -> list[int]:
     """The steps of the complete checkpoints in a folder, in rising order."""
     if not root.is_dir():
         return []
@@ -46,7 +46,7 @@ def newest_whole(root: epath.Path) -> tuple[int | None, dict[int, str]]:
     """
     step, damaged = None, {}
     if jax.process_index() == 0:
-        for step in reversed(steps(root)):
+        for step in reversed(checkpoint_steps(root)):
             if (found := find_damage(root / str(step))) is None:
                 break
             damaged[step] = found

@@ -35,7 +35,7 @@ class Goodput:
 
     def __init__(self, workdir: str, began: float):
         self._path, self._began = as_path(workdir) / "goodput.json", began
-        self._before = self._restarts = None
+        self._begun, self._before, self._restarts = False, 0.0, 0
         self.useful = 0.0
 
     def begin(self, step: int, record: Record) -> None:
@@ -45,7 +45,8 @@ class Goodput:
           step: of the checkpoint, or 0.
           record: of that step.
         """
-        if self._before is None:
+        if not self._begun:
+            self._begun = True
             self._before, self._restarts = self._read()
         self.useful = record.useful_seconds
         self._step, self._skipped = step, record.skipped
@@ -83,7 +84,7 @@ class Goodput:
 
     def told(self) -> str:
         """The end of a run's last line; keeps the record."""
-        if self._before is None:
+        if not self._begun:
             return ""
         self.keep()
         return f", goodput {100 * self.useful / self._wall():.0f} % of {self._wall():.0f} s"

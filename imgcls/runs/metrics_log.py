@@ -229,7 +229,7 @@ def check_wandb(config: ConfigDict) -> None:
 
 
 def _start_wandb(workdir: str, config: ConfigDict):
-    import wandb
+    import wandb  # pyright: ignore[reportMissingImports]  # not a requirement
 
     # It writes to a folder of its own where the workdir is on no disk.
     name, folder = as_path(workdir).name, workdir if is_local(workdir) else None

@@ -74,7 +74,9 @@ class Checkpointer:
         from orbax.checkpoint import checkpoint_managers
 
         _hush_orbax()
-        keep = [checkpoint_managers.LatestN(max(self._keep.keep_last, 1))]
+        keep: list[checkpoint_managers.PreservationPolicy] = [
+            checkpoint_managers.LatestN(max(self._keep.keep_last, 1))
+        ]
         best = self._keep.keep_best
         if best is not None:
             # Saves between evaluations have no metric, and must not displace the best.
@@ -243,7 +245,7 @@ class Checkpointer:
 
     def _write_sums(self) -> None:
         """Called by Orbax, on the first process, when all is there but the checkpoint's name."""
-        if is_local(self._folder):
+        if self._saving is not None and is_local(self._folder):
             (partial,) = self._partial(self._saving)
             self._size = write_sums(partial)
 

@@ -12,7 +12,9 @@ import time
 import numpy as np
 from etils import epath
 from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+# The names of a generated protobuf module appear only at run time.
+from tensorboardX.proto.event_pb2 import Event, SessionLog  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboardX.record_writer import masked_crc32c
 
 from imgcls.core.storage import GrowingFile

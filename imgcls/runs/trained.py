@@ -38,7 +38,8 @@ def load_eval_variables(
     wanted = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
     placement = sharding.partition(wanted, mesh, rules)
     loaded = checkpoint.read_state(sharding.with_sharding(wanted, placement))
-    return objective.eval_variables(TrainState(step=None, opt_state=None, **{**fields, **loaded}))
+    step = jnp.asarray(checkpoint.step, jnp.int32)
+    return objective.eval_variables(TrainState(step=step, opt_state=None, **{**fields, **loaded}))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,7 @@ from imgcls.data.info import DataInfo
 from imgcls.data.sources.source import Source
 from imgcls.distributed import sharding
 from imgcls.distributed.processes import check_same
-from imgcls.runs.checksums import steps
+from imgcls.runs.checksums import checkpoint_steps
 from imgcls.runs.load import find_newest
 from imgcls.runs.metrics_log import check_wandb
 from imgcls.runs.profile import check_profile
@@ -68,7 +68,7 @@ def check_same_command(config: ConfigDict, workdir: str, accept_changes: bool) -
         "--accept_changes": accept_changes,
     }
     # If processes do not share the workdir, only some of them see the checkpoints.
-    mine["newest checkpoint"] = max(steps(as_path(workdir) / "checkpoints"), default=0)
+    mine["newest checkpoint"] = max(checkpoint_steps(as_path(workdir) / "checkpoints"), default=0)
     check_same("command", mine)
 
 

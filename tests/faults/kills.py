@@ -218,7 +218,7 @@ def arrays(checkpoint: epath.Path) -> dict[str, np.ndarray]:
 def check_checkpoints(workdir: pathlib.Path) -> tuple[int, list[str]]:
     """The newest that is listed, and what is wrong with any."""
     root, wrong = epath.Path(workdir) / "checkpoints", []
-    steps = checksums.steps(root)
+    steps = checksums.checkpoint_steps(root)
     for step in steps:
         if not (root / str(step) / checksums.CHECKSUMS).exists():
             wrong.append(f"{step} has no sums")

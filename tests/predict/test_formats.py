@@ -12,7 +12,7 @@ import pytest
 
 from imgcls.core.errors import ConfigError
 from imgcls.predict import formats
-from imgcls.predict.run import Prediction
+from imgcls.predict.prediction import Prediction
 
 # Relative paths: Unicode, quotes, a line's end, a formula, one name in two folders, a path's parts.
 PATHS = (

@@ -370,7 +370,7 @@ def test_darwin_needs_a_folder(run, folder):
     [
         ("high", "--threshold=high: write a number such as 0.5"),
         ("2", "threshold=2: must be a number from 0 to 1"),
-        ('{"11": 0.5}', "'11' is no class of"),
+        ('{"11": 0.5}', "'11' is not a class of"),
     ],
 )
 def test_wrong_thresholds(run, folder, threshold, message):

@@ -16,7 +16,7 @@ import imgcls
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.evaluate.calibration import Calibration, save_calibration
 from imgcls.predict.explain import heat_maps, overlay
-from imgcls.predict.pictures import Pictures
+from imgcls.predict.images import ImageInputs
 from imgcls.runs.load import find_checkpoint
 from tests.make import draw_pictures, save_run
 
@@ -213,7 +213,7 @@ def test_an_open_image_is_treated_as_its_file(single, tmp_path, mode, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6  # A quarter turn.
     image.convert(mode).save(path, **({"exif": exif} if suffix == "jpg" else {}))
-    pixels = [Pictures(each, CLASSES)[0]["image"] for each in (path, Image.open(path))]
+    pixels = [ImageInputs(each, CLASSES)[0]["image"] for each in (path, Image.open(path))]
     assert pixels[0] != pixels[1]
     run, _ = single
     of_file, of_image = answers(run.predict([path, Image.open(path)]))
@@ -237,7 +237,7 @@ def test_unreadable_pictures(single, files):
     images.append(Image.open(cut))
     with pytest.raises(DataError, match="broken.png: "):
         run.predict(images)
-    with pytest.raises(DataError, match="picture 1: "):
+    with pytest.raises(DataError, match="image 1: "):
         run.predict([IMAGES[0], broken])
     with pytest.raises(DataError, match="gone.png: can't be read"):
         run.features(files / "gone.png")
@@ -254,11 +254,11 @@ def test_unreadable_pictures(single, files):
         ([[]], dict(batch_size=0), "batch_size=0: must be 1 or more"),
         ([[]], dict(threshold=1.5), "threshold=1.5: must be a number from 0 to 1"),
         ([[]], dict(threshold={"cat": True}), "must be a number from 0 to 1"),
-        ([[]], dict(threshold={"cow": 0.5}), "'cow' is no class of .*; it has cat, dog"),
+        ([[]], dict(threshold={"cow": 0.5}), "'cow' is not a class of .*; choose one of cat, dog"),
         ([IMAGES[0]], dict(on_error="ignore"), "on_error='ignore': unknown"),
-        ([np.zeros((8, 8, 3))], {}, "picture 0 is a float64 array .*; give uint8"),
-        ([[IMAGES[0], np.zeros((8, 8, 2), np.uint8)]], {}, "picture 1 is a uint8 array"),
-        ([[3]], {}, "picture 0 is a int; give a path"),
+        ([np.zeros((8, 8, 3))], {}, "image 0 is a float64 array .*; give uint8"),
+        ([[IMAGES[0], np.zeros((8, 8, 2), np.uint8)]], {}, "image 1 is a uint8 array"),
+        ([[3]], {}, "image 0 has the type int; give a path"),
         (["/no/such/*.png"], {}, "no image there"),
     ],
 )
@@ -280,9 +280,9 @@ def test_any_number_of_pictures_at_constant_memory(single, monkeypatch):
     """Only a few batches are read ahead of the one that is asked for."""
     run, _ = single
     read = []
-    original = Pictures.__getitem__
+    original = ImageInputs.__getitem__
     monkeypatch.setattr(
-        Pictures, "__getitem__", lambda self, index: read.append(index) or original(self, index)
+        ImageInputs, "__getitem__", lambda self, index: read.append(index) or original(self, index)
     )
     stream = run.stream([IMAGES[0]] * 4000, batch_size=8)
     next(stream)
@@ -306,7 +306,7 @@ def test_explain(single):
         maps = heat_maps(run._trained, IMAGES, classes)
         expected = [overlay(*pair) for pair in zip(IMAGES, maps, strict=True)]
         np.testing.assert_array_equal(run.explain(IMAGES, name), expected)
-    with pytest.raises(ConfigError, match="'cow' is no class"):
+    with pytest.raises(ConfigError, match="'cow' is not a class"):
         run.explain(IMAGES, "cow")
 
 

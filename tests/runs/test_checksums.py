@@ -137,4 +137,4 @@ def test_files_beside_the_items_may_change(run):
 def test_moved_checkpoint_is_sound(run, tmp_path):
     moved = shutil.copytree(run / "checkpoints" / "2", tmp_path / "best")
     assert find_checkpoint(moved).path == moved
-    np.testing.assert_equal(checksums.steps(run / "checkpoints"), [1, 2])
+    np.testing.assert_equal(checksums.checkpoint_steps(run / "checkpoints"), [1, 2])

@@ -108,7 +108,7 @@ def test_half_a_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
         for step in (1, 2):
             checkpointer.save(step, state)
         checkpointer.finish()
-        assert checksums.steps(epath.Path(tmp_path) / "checkpoints") == [2]
+        assert checksums.checkpoint_steps(epath.Path(tmp_path) / "checkpoints") == [2]
     checkpointer.close()
     assert kept(tmp_path) == ["2"]
 

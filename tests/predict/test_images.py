@@ -1,11 +1,11 @@
-"""Files, folders and globs: which pictures they name."""
+"""Files, folders and globs: which images they name."""
 
 import pathlib
 
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.predict.pictures import common_folder, find_files
+from imgcls.predict.images import common_folder, find_files
 
 
 def test_find_files(tmp_path):
@@ -31,7 +31,7 @@ def test_find_files(tmp_path):
             find("a.png", nothing)
 
 
-def test_a_folder_named_like_a_picture_is_a_folder(tmp_path):
+def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
     (tmp_path / "album.png").mkdir()
     (tmp_path / "album.png" / "1.png").write_bytes(b"x")
     expected = [str(tmp_path / "album.png" / "1.png")]

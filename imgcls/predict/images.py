@@ -1,0 +1,155 @@
+"""Images in the forms that callers have them: files, folders, globs, bytes, PIL images, arrays."""
+
+import glob
+import io
+import os
+import pathlib
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.files import is_picture, read_file
+
+ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
+Images = ImageInput | Iterable[ImageInput]
+
+# Modes of image files that PNG can't store.
+_CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "PA")
+
+
+class ImageInputs:
+    """Unlabeled images as a `Source`; all reach the decoder as the bytes of an image file.
+
+    Args:
+      images: one image or several; folders and globs become the files that they name.
+      class_names: class names of the model that classifies them.
+
+    Raises:
+      ConfigError: a folder or glob without images, or an object that is not an image.
+    """
+
+    multi_label = False
+    splits = ()
+
+    def __init__(self, images: Images, class_names: tuple[str, ...]):
+        if isinstance(images, np.ndarray) and images.ndim == 4:
+            images = list(images)
+        given = [images] if isinstance(images, ImageInput) else list(images)
+        self._images = [
+            image for number, each in enumerate(given) for image in _expand(each, number)
+        ]
+        self.class_names = class_names
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
+        image, name = self._images[index], self.name(index)
+        try:
+            if isinstance(image, str):
+                image = read_file(image)
+            elif isinstance(image, Image.Image):
+                with self._lock:  # An image that Pillow has yet to read may be listed twice.
+                    image.load()
+                image = _encode(image)
+        except (OSError, ValueError, SyntaxError) as e:
+            raise DataError(f"{name}: can't be read: {one_line(e)}") from e
+        return {"image": image, "label": 0}
+
+    def path(self, index: int) -> str | None:
+        """Returns the path of an image file; None for bytes, a PIL image or an array."""
+        image = self._images[index]
+        return image if isinstance(image, str) else None
+
+    def labels(self) -> np.ndarray:
+        """Returns the placeholder label 0 of every image, int `[N]`."""
+        return np.zeros(len(self), np.int64)
+
+    def name(self, index: int) -> str:
+        return self.path(index) or f"image {index}"
+
+    def group(self, index: int) -> str | None:
+        return None
+
+    def metadata(self, index: int) -> dict[str, Any]:
+        return {}
+
+
+def find_files(paths: Iterable[str]) -> list[str]:
+    """Finds the image files that paths, folders and globs name, each once, in order.
+
+    Raises:
+      ConfigError: a path that matches no image file.
+    """
+    found: dict[str, None] = {}
+    for path in paths:
+        matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
+        files = [f for match in matches for f in _files_in(match)]
+        if not files:
+            raise ConfigError(f"{path}: no image there; give files, folders or globs")
+        found |= dict.fromkeys(files)
+    return list(found)
+
+
+def common_folder(paths: Iterable[str]) -> str:
+    """Finds the deepest folder above all files, folders and globs, as an absolute path."""
+
+    def folder(path: str) -> str:
+        path = os.path.abspath(path)
+        while not os.path.isdir(path):
+            path = os.path.dirname(path)
+        return path
+
+    return os.path.commonpath([folder(path) for path in paths])
+
+
+def _expand(image: ImageInput, number: int) -> list[str | bytes | Image.Image]:
+    """Returns the files that a path names; an array as a PIL image; anything else unchanged."""
+    if isinstance(image, str | os.PathLike):
+        path = os.fspath(image)
+        # A path that is neither a folder nor a glob is a file, and may not exist.
+        is_file = os.path.lexists(path) or not glob.has_magic(path)
+        if is_file and not os.path.isdir(path):
+            return [path]
+        return list(find_files([path]))
+    if isinstance(image, np.ndarray):
+        return [_to_image(image, number)]
+    if not isinstance(image, bytes | Image.Image):
+        raise ConfigError(
+            f"image {number} has the type {type(image).__name__}; give a path, the bytes of a "
+            "file, a PIL image or a uint8 array [H, W, C]"
+        )
+    return [image]
+
+
+def _to_image(array: np.ndarray, number: int) -> Image.Image:
+    shape = array.shape
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    if array.dtype != np.uint8 or not fits or not array.size:
+        raise ConfigError(
+            f"image {number} is a {array.dtype} array {list(shape)}; give uint8 [H, W] or "
+            "[H, W, C] with 1, 3 or 4 channels"
+        )
+    return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
+
+
+def _encode(image: Image.Image) -> bytes:
+    """Encodes an image upright as PNG, so that it is decoded in the same way as files."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode in _CONVERTED:
+        image = image.convert("RGB")
+    encoded = io.BytesIO()
+    image.save(encoded, "png", compress_level=0)
+    return encoded.getvalue()
+
+
+def _files_in(path: str) -> list[str]:
+    if not os.path.isdir(path):
+        return [path]
+    files = (p for p in pathlib.Path(path).rglob("*") if is_picture(p.relative_to(path).as_posix()))
+    return sorted(str(p) for p in files if not p.is_dir())
