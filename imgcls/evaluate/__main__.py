@@ -33,7 +33,7 @@ from imgcls.evaluate.calibration import (
 )
 from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluators.classification import Classification
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.evaluate.table import table_of
 from imgcls.objectives.create import create_objective
@@ -64,16 +64,14 @@ def main(argv: list[str] | None = None) -> int:
     # What `predict` takes is calibrated, and goes to files.
     used = "ema_" if "ema_" in variables else ""
     if validation is not None:
-        calibrate(
-            validation.predictions({used: variables[used]})[used], validation.split, checkpoint
-        )
+        calibrate(validation.outcomes({used: variables[used]})[used], validation.split, checkpoint)
     calibration = load_calibration(checkpoint, info.class_names)
     _tell_calibration(calibration, used, evaluators)
 
     metrics = {}
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification):
-            answers = evaluator.predictions(variables)
+            answers = evaluator.outcomes(variables)
             summaries = _summaries(answers, used, calibration, args.bootstrap)
             results = flatten(summaries)
             table = table_of(answers[used], calibration, settings.data.separator)
@@ -89,21 +87,21 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _summaries(
-    answers: dict[str, Predictions], used: str, calibration: Calibration, bootstrap: int
+    answers: dict[str, Outcomes], used: str, calibration: Calibration, bootstrap: int
 ) -> dict[str, Summary]:
     """By prefix; the variables that `predict` uses are calibrated."""
     chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
     return {p: summarize(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
 
 
-def calibrate(predictions: Predictions, split: str, checkpoint: Checkpoint) -> None:
+def calibrate(outcomes: Outcomes, split: str, checkpoint: Checkpoint) -> None:
     """Chooses a calibration on a split's predictions, says what it does, and saves it."""
-    calibration = fit(predictions, split)
-    before, after = (summarize(predictions, c, bootstrap=0).metrics for c in (PLAIN, calibration))
+    calibration = fit(outcomes, split)
+    before, after = (summarize(outcomes, c, bootstrap=0).metrics for c in (PLAIN, calibration))
     names = ("ece", "nll", *(("macro_f1",) if calibration.thresholds is not None else ()))
     change = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in names)
-    path = save_calibration(checkpoint, calibration, predictions.class_names)
-    _tell(f"calibrated on {split} ({len(predictions):,} examples): {change}; {path}")
+    path = save_calibration(checkpoint, calibration, outcomes.class_names)
+    _tell(f"calibrated on {split} ({len(outcomes):,} examples): {change}; {path}")
 
 
 def flatten(summaries: dict[str, Summary]) -> dict[str, float | list[float]]:

@@ -14,7 +14,7 @@ from etils import epath
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
 from imgcls.evaluate.metrics import example_nll, finite_scores
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.runs.load import Checkpoint
 
 FILE = "calibration.json"
@@ -48,7 +48,7 @@ class Calibration:
 PLAIN = Calibration()
 
 
-def fit(predictions: Predictions, split: str = "") -> Calibration:
+def fit(outcomes: Outcomes, split: str = "") -> Calibration:
     """The temperature and, for multi-label, the thresholds that fit a split best.
 
     The temperature minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599,
@@ -62,24 +62,24 @@ def fit(predictions: Predictions, split: str = "") -> Calibration:
     threshold is a sign of that.
 
     Args:
-      predictions: on examples that the model was not trained on, and is not judged on later.
+      outcomes: on examples that the model was not trained on, and is not judged on later.
       split: their name, to be kept beside.
 
     Raises:
       ConfigError: no examples.
       TrainingError: a logit is not finite.
     """
-    if not len(predictions):
+    if not len(outcomes):
         raise ConfigError(
             f"calibration: no example of split {split!r} can be read; name a split that has some"
         )
-    temperature = _fit_temperature(predictions)
+    temperature = _fit_temperature(outcomes)
     thresholds = None
-    if predictions.task == "multi_label":
-        scores = apply(predictions, Calibration(temperature)).scores
-        classes = zip(scores.T, predictions.labels.T > 0.5, strict=True)
+    if outcomes.task == "multi_label":
+        scores = apply(outcomes, Calibration(temperature)).scores
+        classes = zip(scores.T, outcomes.labels.T > 0.5, strict=True)
         thresholds = np.array([best_threshold(*of_class) for of_class in classes])
-    return Calibration(temperature, thresholds, split, len(predictions))
+    return Calibration(temperature, thresholds, split, len(outcomes))
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
@@ -100,16 +100,16 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((values[best] + below) / 2)
 
 
-def apply(predictions: Predictions, calibration: Calibration) -> Predictions:
-    """The predictions with the probabilities of `logits / temperature`; the logits stay.
+def apply(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
+    """The outcomes with the probabilities of `logits / temperature`; the logits stay.
 
     So it may be applied again without harm. At temperature 1 nothing changes.
     """
     if calibration.temperature == 1:
-        return predictions
-    logits = predictions.logits.astype(np.float64) / calibration.temperature
-    scores = to_scores(logits, predictions.task).astype(np.float32)
-    return dataclasses.replace(predictions, scores=scores)
+        return outcomes
+    logits = outcomes.logits.astype(np.float64) / calibration.temperature
+    scores = to_scores(logits, outcomes.task).astype(np.float32)
+    return dataclasses.replace(outcomes, scores=scores)
 
 
 def to_scores(logits: np.ndarray, task: str) -> np.ndarray:
@@ -117,7 +117,7 @@ def to_scores(logits: np.ndarray, task: str) -> np.ndarray:
 
     Args:
       logits: `[N, K]`, or `[N, 1]` where the task is 'binary'.
-      task: see `Predictions`.
+      task: see `Outcomes`.
     """
     if task == "softmax":
         return scipy.special.softmax(logits, axis=-1)
@@ -131,7 +131,7 @@ def decide(scores: np.ndarray, calibration: Calibration, task: str) -> np.ndarra
     Args:
       scores: probabilities `[N, K]`, after the temperature.
       calibration: its thresholds; without any, a probability above 0.5 is a yes.
-      task: see `Predictions`.
+      task: see `Outcomes`.
 
     Returns:
       int `[N]`, the most probable class (the first of equal ones); for 'multi_label' multi-hot
@@ -176,12 +176,12 @@ def load_calibration(checkpoint: Checkpoint, class_names) -> Calibration:
     return calibration
 
 
-def _fit_temperature(predictions: Predictions) -> float:
-    logits, task = finite_scores(predictions.logits), predictions.task
+def _fit_temperature(outcomes: Outcomes) -> float:
+    logits, task = finite_scores(outcomes.logits), outcomes.task
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
-        return float(np.mean(example_nll(scaled, predictions.labels, task)))
+        return float(np.mean(example_nll(scaled, outcomes.labels, task)))
 
     found = scipy.optimize.minimize_scalar(
         loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5}

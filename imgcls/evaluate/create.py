@@ -6,7 +6,7 @@ registered by type; `evaluator.Evaluator` says what it has. Images among its res
 `WORKDIR/report`.
 
 `evaluate` and `report` need more than numbers of a classifier: its answers, example by example, are
-`predictions.Predictions`.
+`outcomes.Outcomes`.
 
 Of the objective an evaluator takes `logits` (classification), `reconstruct` (reconstructions) or
 `features(params, model_state, batch, layer) -> float32 [B, D]` with `layer` one of

@@ -1,4 +1,4 @@
-"""What predictions on a split are worth: metrics with intervals, by class, and as curves.
+"""Metrics of a split's outcomes: metrics with intervals, by class, and as curves.
 
 `evaluate` writes it and `report` draws it.
 """
@@ -25,7 +25,7 @@ from imgcls.evaluate.metrics import (
     confidence_bins,
     rates,
 )
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 
 # Scores times replicates that the intervals of ranked metrics may cost (about 15 s), and the fewest
 # replicates that give one.
@@ -35,10 +35,10 @@ FEWEST = 200
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Of one set of predictions.
+    """Of one set of outcomes.
 
     Attributes:
-      task: the objective's, see `Predictions`.
+      task: the objective's, see `Outcomes`.
       temperature: that the probabilities are made with.
       metrics: see `summarize`.
       intervals: `{metric: (low, high)}`, between which 95 % of the bootstrap's values lie.
@@ -64,13 +64,13 @@ class Summary:
 
 
 def summarize(
-    predictions: Predictions,
+    outcomes: Outcomes,
     calibration: Calibration = PLAIN,
     *,
     bootstrap: int = 1000,
     seed: int = 0,
 ) -> Summary:
-    """Metrics of predictions after a calibration, with bootstrap intervals.
+    """Metrics of outcomes after a calibration, with bootstrap intervals.
 
     Names that the evaluator `classification` has too are the same numbers. A metric that is not
     defined on the data is left out. Ratios 0/0 count as 0, as scikit-learn's do by zero_division=0.
@@ -97,7 +97,7 @@ def summarize(
     classes take about 2 s, 50,000 of 1,000 about 35 s, all but 8 s of them for the 1,000 curves.
 
     Args:
-      predictions: as the model gave them.
+      outcomes: as the model gave them.
       calibration: its temperature and thresholds are applied here.
       bootstrap: replicates; 0 for no intervals.
       seed: of the bootstrap.
@@ -106,44 +106,44 @@ def summarize(
       ConfigError: no examples.
       TrainingError: a logit or a score is not finite.
     """
-    metrics_lib.check_examples(len(predictions))
-    metrics_lib.finite_scores(predictions.logits)
-    predictions = apply(predictions, calibration)
-    metrics_lib.finite_scores(predictions.scores)
-    answers = _Answers(predictions, calibration)
-    once = np.ones((len(predictions), 1), np.int32)
+    metrics_lib.check_examples(len(outcomes))
+    metrics_lib.finite_scores(outcomes.logits)
+    outcomes = apply(outcomes, calibration)
+    metrics_lib.finite_scores(outcomes.scores)
+    answers = _Answers(outcomes, calibration)
+    once = np.ones((len(outcomes), 1), np.int32)
     measured = {name: float(value[0]) for name, value in answers.measure(once).items()}
     classes = _by_class(answers)
     measured |= _ranked(answers, classes)
     intervals = _intervals(answers, measured, bootstrap, seed) if bootstrap else {}
-    measured["examples"] = len(predictions)
-    if predictions.skipped:
-        measured["skipped"] = predictions.skipped
-    task, temperature = predictions.task, calibration.temperature
+    measured["examples"] = len(outcomes)
+    if outcomes.skipped:
+        measured["skipped"] = outcomes.skipped
+    task, temperature = outcomes.task, calibration.temperature
     return Summary(task, temperature, measured, intervals, classes, _confusion(answers))
 
 
-def precision_recall(predictions: Predictions) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def precision_recall(outcomes: Outcomes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """`{class name: (precision, recall)}` by falling threshold, of the classes that occur.
 
     Args:
-      predictions: after their calibration, see `calibration.apply`.
+      outcomes: after their calibration, see `calibration.apply`.
     """
     from sklearn.metrics import precision_recall_curve
 
-    hot = _hot(predictions)
+    hot = _hot(outcomes)
     curves = {}
     for number in np.flatnonzero(hot.any(0)):
-        precision, recall, _ = precision_recall_curve(hot[:, number], predictions.scores[:, number])
-        curves[predictions.class_names[number]] = precision[::-1], recall[::-1]
+        precision, recall, _ = precision_recall_curve(hot[:, number], outcomes.scores[:, number])
+        curves[outcomes.class_names[number]] = precision[::-1], recall[::-1]
     return curves
 
 
-def reliability(predictions: Predictions, bins: int = BINS) -> tuple:
+def reliability(outcomes: Outcomes, bins: int = BINS) -> tuple:
     """How often the model is right, by how sure it is: the bins that the `ece` is made of.
 
     Args:
-      predictions: after their calibration, see `calibration.apply`.
+      outcomes: after their calibration, see `calibration.apply`.
       bins: of equal width.
 
     Returns:
@@ -151,7 +151,7 @@ def reliability(predictions: Predictions, bins: int = BINS) -> tuple:
       their number int `[b]`. For multi-label the probability of each decision, and how often it is
       a yes.
     """
-    confidence, correct = _confidence(predictions, _hot(predictions))
+    confidence, correct = _confidence(outcomes, _hot(outcomes))
     bins_of = confidence_bins(confidence.ravel(), bins)
     count = np.bincount(bins_of, minlength=bins)
     sums = [np.bincount(bins_of, x.ravel(), bins) for x in (confidence, correct)]
@@ -160,10 +160,10 @@ def reliability(predictions: Predictions, bins: int = BINS) -> tuple:
 
 
 class _Answers:
-    """Predictions as decisions, and what a weighted sum over the examples needs of them.
+    """Outcomes as decisions, and what a weighted sum over the examples needs of them.
 
     Args:
-      predictions: after their calibration.
+      outcomes: after their calibration.
       calibration: for its thresholds.
 
     Attributes:
@@ -172,15 +172,15 @@ class _Answers:
       hits, predicted, actual: int `[K]`, counts of each class.
     """
 
-    def __init__(self, predictions: Predictions, calibration: Calibration):
-        self.predictions, self.thresholds = predictions, calibration.thresholds
-        self.multi_label = predictions.task == "multi_label"
-        answers = decide(predictions.scores, calibration, predictions.task)
-        self.hot = _hot(predictions)
+    def __init__(self, outcomes: Outcomes, calibration: Calibration):
+        self.outcomes, self.thresholds = outcomes, calibration.thresholds
+        self.multi_label = outcomes.task == "multi_label"
+        answers = decide(outcomes.scores, calibration, outcomes.task)
+        self.hot = _hot(outcomes)
         classes = np.arange(self.hot.shape[1])
         self.said = answers > 0 if self.multi_label else answers[:, None] == classes
         self._means = self._per_example(calibration)
-        confidence, correct = _confidence(predictions, self.hot)
+        confidence, correct = _confidence(outcomes, self.hot)
         self._decisions = confidence.size
         tallies = (
             self.hot & self.said,
@@ -209,7 +209,7 @@ class _Answers:
             recall, present = hits / np.maximum(actual, 1), actual > 0
             found["balanced_accuracy"] = np.sum(recall, 1) / np.sum(present, 1)
             found |= {name: found[f"macro_{name}"] for name in RATES}
-        if self.predictions.task == "binary":
+        if self.outcomes.task == "binary":
             of_yes = rates(hits[:, 1], predicted[:, 1], actual[:, 1])
             found |= dict(zip(RATES, of_yes, strict=True))
         found["ece"] = np.sum(np.abs(gaps), axis=1) / self._decisions
@@ -217,7 +217,7 @@ class _Answers:
 
     def _per_example(self, calibration: Calibration) -> dict[str, np.ndarray]:
         """What a metric is the mean of, `{name: [N]}`."""
-        p, right = self.predictions, self.hot == self.said
+        p, right = self.outcomes, self.hot == self.said
         logits = np.asarray(p.logits, np.float64) / calibration.temperature
         found = {
             "nll": metrics_lib.example_nll(logits, p.labels, p.task),
@@ -234,17 +234,17 @@ class _Answers:
         return found
 
 
-def _hot(predictions: Predictions) -> np.ndarray:
+def _hot(outcomes: Outcomes) -> np.ndarray:
     """The labels as bool `[N, K]`."""
-    if predictions.task == "multi_label":
-        return predictions.labels > 0.5
-    return predictions.labels[:, None] == np.arange(predictions.scores.shape[1])
+    if outcomes.task == "multi_label":
+        return outcomes.labels > 0.5
+    return outcomes.labels[:, None] == np.arange(outcomes.scores.shape[1])
 
 
-def _confidence(predictions: Predictions, hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _confidence(outcomes: Outcomes, hot: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What the `ece` compares: probabilities and whether they were right, `[N, decisions]`."""
-    scores = predictions.scores.astype(np.float64)
-    if predictions.task == "multi_label":
+    scores = outcomes.scores.astype(np.float64)
+    if outcomes.task == "multi_label":
         return scores, hot
     answers = np.argmax(scores, axis=1)[:, None]
     return (np.take_along_axis(x, answers, axis=1) for x in (scores, hot))
@@ -265,9 +265,9 @@ def _by_class(answers: _Answers) -> list[dict]:
     counts = answers.hits, answers.predicted, answers.actual
     of_classes = dict(zip(RATES, rates(*counts), strict=True))
     found = []
-    for number, name in enumerate(answers.predictions.class_names):
+    for number, name in enumerate(answers.outcomes.class_names):
         labels, support = answers.hot[:, number], int(answers.actual[number])
-        scores = answers.predictions.scores[:, number]
+        scores = answers.outcomes.scores[:, number]
         row = {"name": name, "support": support}
         row |= {rate: float(values[number]) for rate, values in of_classes.items()}
         row["average_precision"] = row["roc_auc"] = None
@@ -290,18 +290,18 @@ def _ranked(answers: _Answers, classes: list[dict]) -> dict[str, float]:
         values = [of_class[key] for of_class in classes if of_class[key] is not None]
         if values:
             found[name] = float(np.mean(values))
-    if answers.predictions.task == "binary" and "roc_auc" in found:
+    if answers.outcomes.task == "binary" and "roc_auc" in found:
         found["auroc"] = classes[1]["roc_auc"]
         found["average_precision"] = classes[1]["average_precision"]
     if answers.multi_label and 0 < answers.hot.sum() < answers.hot.size:
-        scores = answers.predictions.scores
+        scores = answers.outcomes.scores
         found["micro_roc_auc"] = float(roc_auc_score(answers.hot.ravel(), scores.ravel()))
     return found
 
 
 def _intervals(answers: _Answers, measured: dict, replicates: int, seed: int) -> dict:
     """See `Summary.intervals`."""
-    found, scores, hot = collections.defaultdict(list), answers.predictions.scores, answers.hot
+    found, scores, hot = collections.defaultdict(list), answers.outcomes.scores, answers.hot
     left = min(replicates, RANKED // hot.size)
     left = left if left >= min(replicates, FEWEST) else 0
     rankings = [bootstrap_lib.rank(*pair) for pair in zip(scores.T, hot.T, strict=True) if left]
@@ -322,12 +322,12 @@ def _intervals(answers: _Answers, measured: dict, replicates: int, seed: int) ->
 def _replicate_ranked(answers: _Answers, rankings: list, weights: np.ndarray) -> dict:
     """The metrics of `_ranked` where each example counts several times, `{name: [R]}`."""
     precision, roc = np.stack([bootstrap_lib.areas(r, weights) for r in rankings], axis=1)
-    number = len(answers.predictions.class_names)
+    number = len(answers.outcomes.class_names)
     found = {
         "map": bootstrap_lib.defined_mean(precision[:number]),
         "roc_auc": bootstrap_lib.defined_mean(roc[:number]),
     }
-    if answers.predictions.task == "binary":
+    if answers.outcomes.task == "binary":
         found |= {"auroc": roc[1], "average_precision": precision[1]}
     if answers.multi_label:
         found["micro_roc_auc"] = roc[number]
@@ -339,7 +339,7 @@ def _confusion(answers: _Answers) -> np.ndarray:
     if not answers.multi_label:
         from sklearn.metrics import confusion_matrix
 
-        labels, said = answers.predictions.labels, np.argmax(answers.said, axis=1)
+        labels, said = answers.outcomes.labels, np.argmax(answers.said, axis=1)
         return confusion_matrix(labels, said, labels=np.arange(answers.said.shape[1]))
     hits, missed = answers.hits, answers.actual - answers.hits
     false = answers.predicted - hits

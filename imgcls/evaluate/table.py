@@ -9,10 +9,10 @@ from imgcls.evaluate.calibration import (
     apply,
     decide,
 )
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 
 
-def table_of(predictions: Predictions, calibration: Calibration, separator: str) -> str:
+def table_of(outcomes: Outcomes, calibration: Calibration, separator: str) -> str:
     """A line of CSV for every example.
 
     Its columns are `id` (`Source.name`), `label`, `prediction` and `probability` (of the
@@ -22,24 +22,24 @@ def table_of(predictions: Predictions, calibration: Calibration, separator: str)
     starts with = + - or @ as a formula, unless the column is imported as text.
 
     Args:
-      predictions: as the model gave them.
+      outcomes: before calibration.
       calibration: is applied.
       separator: between the labels of an example.
     """
-    predictions, names = apply(predictions, calibration), predictions.class_names
-    answers = decide(predictions.scores, calibration, predictions.task)
+    outcomes, names = apply(outcomes, calibration), outcomes.class_names
+    answers = decide(outcomes.scores, calibration, outcomes.task)
     out = io.StringIO()
     table = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n")
     head = ["id", "label", "prediction"]
-    if predictions.task != "multi_label":
+    if outcomes.task != "multi_label":
         table.writerow([*head, "probability"])
-        columns = (predictions.names, predictions.labels, answers, predictions.scores)
+        columns = (outcomes.names, outcomes.labels, answers, outcomes.scores)
         for name, label, answer, scores in zip(*columns, strict=True):
             table.writerow([name, names[label], names[answer], _rounded(scores[answer])])
         return out.getvalue()
     table.writerow([*head, *(f"probability {name}" for name in names)])
     escaped = [re.sub(rf"(\\|{re.escape(separator)})", r"\\\1", name) for name in names]
-    columns = (predictions.names, predictions.labels, answers, predictions.scores)
+    columns = (outcomes.names, outcomes.labels, answers, outcomes.scores)
     for name, *hot, scores in zip(*columns, strict=True):
         said = [separator.join(escaped[i] for i in row.nonzero()[0]) for row in hot]
         table.writerow([name, *said, *map(_rounded, scores)])

@@ -22,7 +22,7 @@ from imgcls.data.sources.source import check_classes
 from imgcls.distributed import sharding
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
-from imgcls.evaluate.predictions import read_predictions
+from imgcls.evaluate.outcomes import OutcomeReader
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.images import ImageInputs, Images
@@ -245,8 +245,10 @@ class Run:
         check_classes(examples.class_names, self.class_names, f"split {split!r}")
         trained = self._trained
         variables = {"": (trained.params, trained.model_state)}
-        found = read_predictions(config, trained.objective, trained.mesh, variables, examples)
-        return summarize(found[""], self.calibration, bootstrap=bootstrap)
+        reader = OutcomeReader(config, trained.objective, trained.mesh)
+        return summarize(
+            reader.read(variables, examples)[""], self.calibration, bootstrap=bootstrap
+        )
 
     def _batches(
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str

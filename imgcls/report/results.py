@@ -12,7 +12,7 @@ from imgcls.data.sources.source import Source, check_classes
 from imgcls.data.sources.splits import parse_split, splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
 from imgcls.evaluate.calibration import Calibration
-from imgcls.evaluate.predictions import Predictions, read_predictions
+from imgcls.evaluate.outcomes import OutcomeReader, Outcomes
 from imgcls.evaluate.summary import Summary, summarize
 from imgcls.runs.load import Checkpoint
 from imgcls.runs.trained import Trained
@@ -38,8 +38,8 @@ class Results:
     trained: Trained
     split: str
     sources: dict[str, Source]
-    plain: Predictions
-    predictions: Predictions
+    plain: Outcomes
+    predictions: Outcomes
     calibration: Calibration
     summary: Summary
     decisions: np.ndarray
@@ -152,7 +152,7 @@ def _open(trained: Trained, split: str) -> Source:
     return source
 
 
-def _predict(trained: Trained, source: Source) -> Predictions:
+def _predict(trained: Trained, source: Source) -> Outcomes:
     variables = {"": (trained.params, trained.model_state)}
-    run = trained.config, trained.objective, trained.mesh
-    return read_predictions(*run, variables, source)[""]
+    reader = OutcomeReader(trained.config, trained.objective, trained.mesh)
+    return reader.read(variables, source)[""]

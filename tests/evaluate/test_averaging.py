@@ -85,7 +85,7 @@ def test_metrics_and_predictions_are_of_the_mean(objective, variables, digits):
     log_p = expected - np.logaddexp.reduce(expected, axis=1, keepdims=True)
     loss = -log_p[np.arange(len(labels)), labels].mean()
     assert result["loss"] == pytest.approx(loss, rel=1e-4)
-    found = evaluator.predictions({"": variables[""]})[""]
+    found = evaluator.outcomes({"": variables[""]})[""]
     np.testing.assert_allclose(found.logits, expected, atol=1e-3)
 
 

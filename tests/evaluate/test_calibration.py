@@ -22,7 +22,7 @@ from imgcls.evaluate.calibration import (
     decide,
     fit,
 )
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.summary import summarize
 from imgcls.runs.checksums import NEEDED
 from imgcls.runs.load import find_checkpoint
@@ -38,7 +38,7 @@ def softmax(x):
     return e / e.sum(axis=1, keepdims=True)
 
 
-def make(logits, labels, task: str = "softmax") -> Predictions:
+def make(logits, labels, task: str = "softmax") -> Outcomes:
     logits = np.asarray(logits, np.float32)
     scores = softmax(logits) if task == "softmax" else sigmoid(logits)
     if task == "binary":
@@ -47,10 +47,10 @@ def make(logits, labels, task: str = "softmax") -> Predictions:
     names = tuple(f"class {i}" for i in range(classes))
     examples = [f"{i}.png" for i in range(count)]
     scores = scores.astype(np.float32)
-    return Predictions(names, task, examples, np.arange(count), np.array(labels), logits, scores)
+    return Outcomes(names, task, examples, np.arange(count), np.array(labels), logits, scores)
 
 
-def draw(task: str, factor: float, count: int = 20_000) -> Predictions:
+def draw(task: str, factor: float, count: int = 20_000) -> Outcomes:
     """Labels drawn with the very probabilities that `logits / factor` mean."""
     rng = np.random.default_rng(0)
     true = rng.normal(0, 2, (count, 1 if task == "binary" else 4))
@@ -70,22 +70,22 @@ def draw(task: str, factor: float, count: int = 20_000) -> Predictions:
     ("task", "factor"), [("softmax", 2.5), ("softmax", 0.4), ("binary", 3.0), ("multi_label", 0.5)]
 )
 def test_the_temperature_of_drawn_labels_is_found(task, factor):
-    predictions = draw(task, factor)
-    found = fit(predictions, "val")
+    outcomes = draw(task, factor)
+    found = fit(outcomes, "val")
     assert found.temperature == pytest.approx(factor, rel=0.05)
     assert (found.split, found.examples) == ("val", 20_000)
-    before, after = (summarize(predictions, c, bootstrap=0).metrics for c in (PLAIN, found))
+    before, after = (summarize(outcomes, c, bootstrap=0).metrics for c in (PLAIN, found))
     assert after["nll"] < before["nll"] and after["ece"] < before["ece"] / 5
 
 
 def test_the_temperature_is_the_best_of_a_grid():
     """By scikit-learn's log loss, on few examples."""
     rng = np.random.default_rng(3)
-    predictions = make(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
-    logits = predictions.logits.astype(np.float64)
+    outcomes = make(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
+    logits = outcomes.logits.astype(np.float64)
     grid = np.exp(np.linspace(np.log(0.05), np.log(20), 301))
-    losses = [sk.log_loss(predictions.labels, softmax(logits / t)) for t in grid]
-    assert fit(predictions).temperature == pytest.approx(grid[np.argmin(losses)], rel=0.011)
+    losses = [sk.log_loss(outcomes.labels, softmax(logits / t)) for t in grid]
+    assert fit(outcomes).temperature == pytest.approx(grid[np.argmin(losses)], rel=0.011)
 
 
 def test_a_temperature_by_hand():
@@ -101,9 +101,9 @@ def test_a_temperature_by_hand():
 def test_a_sigmoid_of_single_labels():
     """K yes-or-no decisions: of 8 at a distance of 2 from 0, 6 are right."""
     logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]]
-    predictions = make(logits, [0, 0, 1, 1], "sigmoid")
-    assert fit(predictions).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
-    scores = apply(predictions, fit(predictions)).scores
+    outcomes = make(logits, [0, 0, 1, 1], "sigmoid")
+    assert fit(outcomes).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
+    scores = apply(outcomes, fit(outcomes)).scores
     np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-4)
 
 
@@ -115,15 +115,15 @@ def test_the_temperature_stays_within_bounds():
 
 
 def test_apply():
-    predictions = draw("softmax", 2.0, count=5)
-    cooler = apply(predictions, Calibration(temperature=2.0))
-    expected = softmax(predictions.logits.astype(np.float64) / 2)
+    outcomes = draw("softmax", 2.0, count=5)
+    cooler = apply(outcomes, Calibration(temperature=2.0))
+    expected = softmax(outcomes.logits.astype(np.float64) / 2)
     np.testing.assert_allclose(cooler.scores, expected, rtol=1e-6)
     assert cooler.scores.dtype == np.float32
-    np.testing.assert_array_equal(cooler.logits, predictions.logits)
+    np.testing.assert_array_equal(cooler.logits, outcomes.logits)
     # Twice is once, and the plain one changes nothing.
     np.testing.assert_array_equal(apply(cooler, Calibration(2.0)).scores, cooler.scores)
-    assert apply(predictions, PLAIN) is predictions
+    assert apply(outcomes, PLAIN) is outcomes
     yes = make([[3.0], [-1.0]], [1, 0], "binary")
     np.testing.assert_allclose(
         apply(yes, Calibration(2.0)).scores,
@@ -148,9 +148,9 @@ def test_thresholds_against_every_cut(seed):
     logits = np.round(rng.normal(0, 2, (50, 4)), seed % 2)
     labels = (rng.uniform(size=(50, 4)) < sigmoid(logits - 1)).astype(np.uint8)
     labels[:5] = 1
-    predictions = make(logits, labels, "multi_label")
-    found = fit(predictions)
-    scores = apply(predictions, found).scores
+    outcomes = make(logits, labels, "multi_label")
+    found = fit(outcomes)
+    scores = apply(outcomes, found).scores
     said = decide(scores, found, "multi_label")
     for c in range(4):
         best = best_f1(scores[:, c], labels[:, c])

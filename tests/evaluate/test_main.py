@@ -16,7 +16,7 @@ from imgcls.data.sources.open import create_source
 from imgcls.evaluate import __main__ as evaluate
 from imgcls.evaluate import table as evaluate_table
 from imgcls.evaluate.calibration import PLAIN
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.summary import summarize
 from tests.conftest import exit_code
 from tests.disks import fill
@@ -289,9 +289,9 @@ def test_a_file_name_that_is_no_utf8(tmp_path):
     name = b"caf\xe9\r\n.png".decode(errors="surrogateescape")
     scores = np.array([[0.25, 0.75]], np.float32)
     given = ("a", "b"), "softmax", [name], np.arange(1), np.array([0]), np.log(scores), scores
-    table = evaluate_table.table_of(Predictions(*given), PLAIN, "|")
+    table = evaluate_table.table_of(Outcomes(*given), PLAIN, "|")
     assert table == f'"id","label","prediction","probability"\n"{name}","a","b",0.75\n'
-    evaluate.write_report(tmp_path, "x", table, summarize(Predictions(*given), bootstrap=0), "")
+    evaluate.write_report(tmp_path, "x", table, summarize(Outcomes(*given), bootstrap=0), "")
     assert b'"caf\xe9\r\n.png","a"' in (tmp_path / "x_predictions.csv").read_bytes()
 
 

@@ -10,7 +10,7 @@ import sklearn.metrics as sk
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.evaluate import metrics, summary
 from imgcls.evaluate.calibration import PLAIN, Calibration, apply
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.summary import precision_recall, reliability, summarize
 
 RATES = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
@@ -20,7 +20,7 @@ def sigmoid(x):
     return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
 
 
-def make(logits, labels, task: str = "softmax", **fields) -> Predictions:
+def make(logits, labels, task: str = "softmax", **fields) -> Outcomes:
     logits = np.asarray(logits, np.float32)
     if task == "softmax":
         scores = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
@@ -31,10 +31,10 @@ def make(logits, labels, task: str = "softmax", **fields) -> Predictions:
     names = tuple(f"class {i}" for i in range(scores.shape[1]))
     examples, index = [f"{i}.png" for i in range(len(scores))], np.arange(len(scores))
     scores = scores.astype(np.float32)
-    return Predictions(names, task, examples, index, np.array(labels), logits, scores, **fields)
+    return Outcomes(names, task, examples, index, np.array(labels), logits, scores, **fields)
 
 
-def draw(task: str, count: int = 150, classes: int = 7, seed: int = 0) -> Predictions:
+def draw(task: str, count: int = 150, classes: int = 7, seed: int = 0) -> Outcomes:
     """Right more often than by chance; the last two classes have no example or are never said."""
     rng = np.random.default_rng(seed)
     if task == "binary":
@@ -72,7 +72,7 @@ def averages(labels, said) -> dict:
     }
 
 
-def single_label_reference(p: Predictions) -> dict:
+def single_label_reference(p: Outcomes) -> dict:
     scores, hot = p.scores.astype(np.float64), np.eye(p.scores.shape[1])[p.labels]
     said, present = scores.argmax(1), np.unique(p.labels)
     expected = averages(p.labels, said) | {
@@ -139,7 +139,7 @@ def test_the_names_of_training_are_the_same_numbers():
     check_training_names(p, loss, metrics.multi_label_metrics(p.scores, p.labels, loss, brier))
 
 
-def check_training_names(p: Predictions, loss: np.ndarray, expected: dict) -> None:
+def check_training_names(p: Outcomes, loss: np.ndarray, expected: dict) -> None:
     found = summarize(dataclasses.replace(p, losses=loss), bootstrap=0).metrics
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-6)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from imgcls.data import create
 from imgcls.evaluate.calibration import PLAIN, Calibration, decide
-from imgcls.evaluate.predictions import Predictions
+from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.summary import summarize
 from imgcls.report import charts, gallery, tables
 from imgcls.report import results as results_lib
@@ -191,7 +191,7 @@ def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=Non
         scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     names, index = [f"/data/{i % 3}/{i}.png" for i in range(examples)], np.arange(examples)
     kinds = tuple("abcdefghij"[:classes])
-    found = Predictions(kinds, task, names, index, labels, logits, scores)
+    found = Outcomes(kinds, task, names, index, labels, logits, scores)
     calibration = Calibration(1.0, thresholds, "val", 9) if thresholds is not None else PLAIN
     return types.SimpleNamespace(
         predictions=found,

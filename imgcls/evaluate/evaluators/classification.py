@@ -12,7 +12,7 @@ from imgcls.evaluate import metrics
 from imgcls.evaluate.averaging import AveragedViews
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.gather import gather, make_eval_fn
-from imgcls.evaluate.predictions import Predictions, read_predictions
+from imgcls.evaluate.outcomes import OutcomeReader, Outcomes
 from imgcls.objectives.objective import Classifies
 
 
@@ -70,10 +70,10 @@ class Classification:
             for name, value in self._summarize(outputs, skipped).items()
         }
 
-    def predictions(self, variables: dict[str, tuple]) -> dict[str, Predictions]:
-        """The answers themselves for each set of variables; one pass over the data."""
-        config, source, mesh = self._config, self._source, self._mesh
-        return read_predictions(config, self._objective, mesh, variables, source, self._batch_size)
+    def outcomes(self, variables: dict[str, tuple]) -> dict[str, Outcomes]:
+        """Returns the answers of each set of variables; one pass over the data."""
+        reader = OutcomeReader(self._config, self._objective, self._mesh, self._batch_size)
+        return reader.read(variables, self._source)
 
     def _make_outputs(self, objective):
         def outputs(params, model_state, batch):

@@ -6,7 +6,7 @@ from PIL import Image
 
 from imgcls.data.create import open_split
 from imgcls.evaluate.evaluators.classification import Classification
-from imgcls.evaluate.predictions import read_predictions
+from imgcls.evaluate.outcomes import OutcomeReader
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 from tests.make import draw_pictures, save_run
@@ -17,7 +17,7 @@ CLASSES = ("a", "b", "c")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A bare model of three classes, and 21 pictures in their folders, two of them broken."""
-    root = tmp_path_factory.mktemp("predictions")
+    root = tmp_path_factory.mktemp("outcomes")
     saved, pictures = save_run(root / "run", CLASSES), draw_pictures(21)
     for number, pixels in enumerate(pictures):
         folder = root / "data" / "test" / CLASSES[number % 3]
@@ -43,7 +43,8 @@ def test_every_example_in_order(run, batch_size):
     variables = {
         prefix: (p, trained.model_state) for prefix, p in (("", trained.params), ("x_", zero))
     }
-    found = read_predictions(config, trained.objective, trained.mesh, variables, source, batch_size)
+    reader = OutcomeReader(config, trained.objective, trained.mesh, batch_size)
+    found = reader.read(variables, source)
     assert list(found) == ["", "x_"]
     p = found[""]
     assert (p.class_names, p.task, len(p), p.skipped) == (CLASSES, "softmax", 19, 2)
@@ -61,7 +62,7 @@ def test_every_example_in_order(run, batch_size):
     evaluator = Classification(
         config, trained.objective, trained.mesh, trained.info, "test", batch_size
     )
-    again = evaluator.predictions({"": variables[""]})[""]
+    again = evaluator.outcomes({"": variables[""]})[""]
     np.testing.assert_array_equal(again.logits, p.logits)
     accuracy = evaluator.run({"": variables[""]})["accuracy"]
     assert accuracy == pytest.approx(np.mean(p.scores.argmax(1) == p.labels))
