@@ -19,6 +19,7 @@ import pathlib
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from imgcls.core import cli, errors
@@ -55,8 +56,8 @@ def compare(file: str, exported: Logits, logits: Logits, shape, tolerance: float
     differences, largest = [], 0.0
     for batch in BATCHES:
         images = rng.integers(0, 256, (batch, *shape), np.uint8)
-        expected = np.asarray(jax.jit(logits)(images))
-        differences.append(np.abs(np.asarray(exported(images)) - expected).max())
+        expected = np.asarray(jax.jit(logits)(jnp.asarray(images)))
+        differences.append(np.abs(np.asarray(exported(jnp.asarray(images))) - expected).max())
         largest = max(largest, np.abs(expected).max())
     difference = float(np.max(differences))
     text = f"logits of up to {largest:.3g} differ from the model's by {difference:.1e} at most"

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
+from jax.extend.core import ClosedJaxpr, Literal
 
 from imgcls.core.errors import ConfigError, one_line
 from imgcls.export.logits import Logits
@@ -20,7 +21,7 @@ def to_onnx(logits: Logits, shape: tuple[int, int, int]) -> bytes:
     # It reports plugins that it can't load, for libraries that have nothing to do with us.
     logging.disable(logging.ERROR)
     try:
-        from jax2onnx import to_onnx as convert
+        from jax2onnx import to_onnx as convert  # pyright: ignore[reportMissingImports]
 
         spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
         program = _slice_windows(jax.make_jaxpr(logits)(spec))
@@ -37,10 +38,10 @@ def to_onnx(logits: Logits, shape: tuple[int, int, int]) -> bytes:
 
 def run_onnx(data: bytes) -> Logits:
     """The model of a file on onnxruntime's CPU, as a function."""
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(None, {"images": images})[0]
+    return lambda images: session.run(None, {"images": np.asarray(images)})[0]
 
 
 def _slice_windows(closed) -> Logits:
@@ -66,17 +67,18 @@ def _slice_windows(closed) -> Logits:
     def run(jaxpr, consts, *args):
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
         for equation in jaxpr.eqns:
-            given = [v.val if hasattr(v, "val") else values[v] for v in equation.invars]
+            given = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
             name, params = equation.primitive.name, equation.params
             inner = params.get("jaxpr", params.get("call_jaxpr"))
             if name in combine:
                 results = [pool(*combine[name], *given, **params)]
             elif inner is not None:
-                results = run(getattr(inner, "jaxpr", inner), getattr(inner, "consts", ()), *given)
+                closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+                results = run(closed.jaxpr, closed.consts, *given)
             else:
                 results = equation.primitive.bind(*given, **params)
                 results = results if equation.primitive.multiple_results else [results]
             values |= zip(equation.outvars, results, strict=True)
-        return [v.val if hasattr(v, "val") else values[v] for v in jaxpr.outvars]
+        return [v.val if isinstance(v, Literal) else values[v] for v in jaxpr.outvars]
 
     return lambda x: run(closed.jaxpr, closed.consts, x)[0]

@@ -7,7 +7,9 @@ import numpy as np
 from flax import traverse_util
 
 from imgcls.export.timm_config import timm_config, timm_transform
-from imgcls.models.vit import resample_positions, sincos2d
+from imgcls.models.inception_v3 import InceptionV3
+from imgcls.models.layers.positions import resample_positions, sincos2d
+from imgcls.models.vit import ViT
 from imgcls.models.weights import load as weights
 from imgcls.models.weights.tables import layouts
 from imgcls.runs.trained import (
@@ -44,16 +46,16 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
             "`preprocessing` in config.json says"
         )
     named = weights.dump(model, variables, layout)
-    if type(model).__name__ == "ViT":
+    if isinstance(model, ViT):
         named["pos_embed"] = _positions(model, named.get("pos_embed"), shape)
-    if type(model).__name__ == "InceptionV3":
+    if isinstance(model, InceptionV3):
         # Of use in training only; timm's model returns its logits in evaluation too.
         named = {name: a for name, a in named.items() if not name.startswith("AuxLogits.")}
     extra |= {"layout": layout.project}
     return save(named, metadata={"format": "pt"}), extra
 
 
-def _positions(model, learned: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
+def _positions(model: ViT, learned: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
     """`pos_embed` `[1, N, D]` as an array, for pictures of this shape."""
     rows, columns = (side // model.patch_size for side in shape[:2])
     prefix = model.prefix_tokens

@@ -4,16 +4,20 @@ The keys are those of `save_config_for_hf` in timm/models/_hub.py.
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Sequence
 from typing import Any
 
-import flax.linen as nn
-
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import spec
+from imgcls.models.layers.base import ImageModel
 from imgcls.models.registry import list_models, model_entry
+from imgcls.models.resnest import ResNeSt
+from imgcls.models.resnet import ResNet
+from imgcls.models.vgg import VGG
+from imgcls.models.vit import ViT
 from imgcls.models.weights.tables import (
     CLASSIFIERS,
     STEM,
@@ -26,20 +30,62 @@ _NEUTRAL = (
     *("num_classes", "in_channels", "dtype", "remat", "drop_rate", "drop_path"),
     *("uniform_drop_path", "virtual_batch_size", "zero_init_residual", "aux"),
 )
-# Options of a family that timm takes as arguments.
-_EXPRESSIBLE = {
-    "ResNet": ("stage_sizes",),
-    "ResNeSt": ("stage_sizes",),
-    "ViT": (
-        *("patch_size", "width", "depth", "num_heads", "mlp_dim"),
-        *("pool", "distilled", "pos_embed", "layer_scale"),
-    ),
-}
+
+
+@functools.singledispatch
+def timm_options(model: ImageModel) -> tuple[str, ...]:
+    """Options of a model's family that timm takes as arguments."""
+    return ()
+
+
+@timm_options.register(ResNet | ResNeSt)
+def _(model: ResNet | ResNeSt) -> tuple[str, ...]:
+    return ("stage_sizes",)
+
+
+@timm_options.register
+def _(model: ViT) -> tuple[str, ...]:
+    size = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
+    return (*size, "pool", "distilled", "pos_embed", "layer_scale")
+
+
+@functools.singledispatch
+def timm_arguments(model: ImageModel, name: str, image_shape: tuple[int, int, int]) -> dict:
+    """Arguments of timm's model that express the values of `timm_options`."""
+    return {}
+
+
+@timm_arguments.register(ResNet | ResNeSt)
+def _(model: ResNet | ResNeSt, name: str, image_shape: tuple[int, int, int]) -> dict:
+    if model.stage_sizes == model_entry(name).defaults["stage_sizes"]:
+        return {}
+    return {"layers": list(model.stage_sizes)}
+
+
+@timm_arguments.register
+def _(model: ViT, name: str, image_shape: tuple[int, int, int]) -> dict:
+    height, width, _ = image_shape
+    ratio = model.mlp_dim / model.width
+    if int(model.width * ratio) != model.mlp_dim:
+        ratio = (model.mlp_dim + 0.5) / model.width  # timm rounds down
+    args = {
+        "img_size": height if height == width else [height, width],
+        "patch_size": model.patch_size,
+        "embed_dim": model.width,
+        "depth": model.depth,
+        "num_heads": model.num_heads,
+        "mlp_ratio": ratio,
+    }
+    if model.pool == "gap":
+        args |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+    if model.layer_scale is not None:
+        args["init_values"] = model.layer_scale
+    return args
 
 
 def timm_config(
     name: str,
-    model: nn.Module,
+    model: ImageModel,
     paths: Sequence[str],
     image_shape: tuple[int, int, int],
     class_names: Sequence[str],
@@ -68,13 +114,14 @@ def timm_config(
         return [layout.names(p, model)[0].removesuffix(".weight") for p in kernels]
 
     (first_conv,), classifiers = modules(STEM), modules(CLASSIFIERS)
+    arguments = timm_arguments(model, name, image_shape)
     config = {
         "architecture": _architecture(name, model),
         "num_classes": model.num_classes,
-        "model_args": {"in_chans": channels, **_model_args(name, model, image_shape)},
+        "model_args": {"in_chans": channels, **arguments},
         "pretrained_cfg": {
             "input_size": [channels, height, width],
-            "fixed_input_size": type(model).__name__ == "ViT",
+            "fixed_input_size": "img_size" in arguments,
             "num_classes": model.num_classes,
             "first_conv": first_conv,
             "classifier": classifiers if len(classifiers) > 1 else classifiers[0],
@@ -131,13 +178,13 @@ def eval_crop(size, crop_fraction=0.875, interpolation="bicubic"):
     return "eval_crop", crop_fraction, interpolation
 
 
-def _check_options(name: str, model: nn.Module, image_shape: tuple[int, int, int]) -> None:
-    family, entry = type(model).__name__, model_entry(name)
+def _check_options(name: str, model: ImageModel, image_shape: tuple[int, int, int]) -> None:
+    entry = model_entry(name)
     defaults = {field.name: field.default for field in dataclasses.fields(model)}
     for option in entry.options:
         value = getattr(model, option)
         default = entry.defaults.get(option, defaults[option])
-        expressible = option in _EXPRESSIBLE.get(family, ())
+        expressible = option in timm_options(model)
         if option == "stage_sizes" and len(value) != len(default):
             expressible = False
         if option not in _NEUTRAL and not expressible and value != default:
@@ -146,49 +193,21 @@ def _check_options(name: str, model: nn.Module, image_shape: tuple[int, int, int
                 "use --format=stablehlo"
             )
     # timm convolves a larger map than 7x7 where torchvision and we average it to that.
-    if family == "VGG" and max(image_shape[:2]) >= 256:
+    if isinstance(model, VGG) and max(image_shape[:2]) >= 256:
         raise ConfigError(
             f"config.data.eval_transform: timm's {name} computes something else on pictures of "
             "256 pixels or more: use --format=stablehlo"
         )
 
 
-def _architecture(name: str, model: nn.Module) -> str:
+def _architecture(name: str, model: ImageModel) -> str:
     """timm's name; of a ViT that it does not list, one that takes the same arguments."""
-    if type(model).__name__ != "ViT":
-        return timm_name(name)
+    known = timm_name(name)
+    if known is None:
+        raise ConfigError(f"timm has no {name}: use --format=stablehlo")
+    if not isinstance(model, ViT):
+        return known
     distilled = "distilled" in name
     if name in list_models() and distilled == model.distilled:
-        return timm_name(name)
+        return known
     return "deit_base_distilled_patch16_224" if model.distilled else "vit_base_patch16_224"
-
-
-def _model_args(name: str, model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    """Arguments of timm's model that say what `_EXPRESSIBLE` allows."""
-    if type(model).__name__ == "ViT":
-        return _vit_args(model, image_shape)
-    defaults = model_entry(name).defaults
-    if "stage_sizes" in _EXPRESSIBLE.get(type(model).__name__, ()):
-        if model.stage_sizes != defaults["stage_sizes"]:
-            return {"layers": list(model.stage_sizes)}
-    return {}
-
-
-def _vit_args(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, Any]:
-    height, width, _ = image_shape
-    ratio = model.mlp_dim / model.width
-    if int(model.width * ratio) != model.mlp_dim:
-        ratio = (model.mlp_dim + 0.5) / model.width  # timm rounds down
-    args = {
-        "img_size": height if height == width else [height, width],
-        "patch_size": model.patch_size,
-        "embed_dim": model.width,
-        "depth": model.depth,
-        "num_heads": model.num_heads,
-        "mlp_ratio": ratio,
-    }
-    if model.pool == "gap":
-        args |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
-    if model.layer_scale is not None:
-        args["init_values"] = model.layer_scale
-    return args

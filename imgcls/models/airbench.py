@@ -131,7 +131,7 @@ class ConvGroup(nn.Module):
                 dtype=self.dtype,
                 name=f"norm{i}",
             )(x, train=train)
-            if self.residual and i == self.depth:
+            if skipped is not None and self.residual and i == self.depth:
                 x = x + skipped
             x = nn.gelu(x, approximate=False)
             if i == 1:

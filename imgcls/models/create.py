@@ -67,6 +67,6 @@ def _compute_dtype(dtype: str | jnp.dtype) -> jnp.dtype:
         compute_dtype = jnp.dtype(dtype)
     except TypeError:
         compute_dtype = None
-    if compute_dtype not in (jnp.dtype("float32"), jnp.dtype("bfloat16")):
+    if compute_dtype is None or compute_dtype not in (jnp.float32, jnp.bfloat16):
         raise ConfigError(f"model dtype is {dtype!r}: write 'float32' or 'bfloat16'")
     return compute_dtype

@@ -61,7 +61,7 @@ class Inception(nn.Module):
         if stride == 2:
             # Half the size, rounded up like that of the convolutions; an odd side needs padding.
             pads = [(size % 2, 1) for size in x.shape[1:3]]
-            pooled = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads)
+            pooled = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
         else:
             pooled = (max_pool if self.max_pooling else avg_pool)(x, 3, 1, padding=1)
         branches.append(unit(project, 1, name="pool_proj")(pooled, train) if project else pooled)

@@ -110,7 +110,13 @@ class ResNeSt(ImageModel, kw_only=True):
 def _halve(x: jax.Array) -> jax.Array:
     """Mean over 2x2 pixels; at an odd edge, over those that are there."""
     pads = [(0, size % 2) for size in x.shape[1:3]]
-    return nn.avg_pool(x, (2, 2), strides=(2, 2), padding=pads, count_include_pad=False)
+    return nn.avg_pool(
+        x,
+        (2, 2),
+        strides=(2, 2),
+        padding=pads,  # pyright: ignore[reportArgumentType] (flax declares str alone)
+        count_include_pad=False,
+    )
 
 
 for _name, _size, _stage_sizes, _stem_width, _top1 in (

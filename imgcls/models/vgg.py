@@ -98,6 +98,11 @@ for _depth, _stage_sizes, _top1, _top1_bn in (
     (16, (2, 2, 3, 3, 3), 71.59, 73.36),
     (19, (2, 2, 4, 4, 4), 72.38, 74.22),
 ):
-    _common = dict(source="torchvision, IMAGENET1K_V1", stage_sizes=_stage_sizes)
-    register_model(f"vgg{_depth}", top1=_top1, **_common)(VGG)
-    register_model(f"vgg{_depth}_bn", top1=_top1_bn, batch_norm=True, **_common)(VGG)
+    for _name, _accuracy, _norm in (("", _top1, False), ("_bn", _top1_bn, True)):
+        register_model(
+            f"vgg{_depth}{_name}",
+            top1=_accuracy,
+            source="torchvision, IMAGENET1K_V1",
+            stage_sizes=_stage_sizes,
+            batch_norm=_norm,
+        )(VGG)

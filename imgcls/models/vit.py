@@ -9,7 +9,7 @@ second head; its logits are the mean of both heads.
 Initialisation follows big_vision: Xavier uniform kernels, tiny MLP biases, a head of zeros.
 """
 
-import math
+import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -28,6 +28,7 @@ from imgcls.models.layers.operations import (
     gelu,
     is_fast,
 )
+from imgcls.models.layers.positions import resample_positions, sincos2d
 from imgcls.models.layers.residual import DropPath, LayerScale, drop_path_rates
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
 
@@ -54,13 +55,17 @@ class Attention(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`."""
         width = x.shape[-1]
-        options = dict(dtype=self.dtype, dot_general=dot_general)
+        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype, dot_general=dot_general)
         heads = (self.num_heads, width // self.num_heads)
-        qkv = nn.DenseGeneral((3, *heads), kernel_init=_xavier_qkv, name="qkv", **options)(x)
+        qkv = dense((3, *heads), kernel_init=_xavier_qkv, name="qkv")(x)
         if is_explained(self):
             self.put_variable(EXPLAIN, "attention", attention_weights(qkv[:, :, 0], qkv[:, :, 1]))
         x = attend(qkv, train=train, implementation=self.implementation)
-        return nn.DenseGeneral(width, axis=(-2, -1), kernel_init=_xavier, name="proj", **options)(x)
+        return dense(width, axis=(-2, -1), kernel_init=_xavier, name="proj")(x)
+
+
+def _mean(first: jax.Array, *others: jax.Array) -> jax.Array:
+    return sum(others, start=first) / (1 + len(others))
 
 
 def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
@@ -87,12 +92,17 @@ class Mlp(nn.Module):
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`."""
         width = x.shape[-1]
-        options = dict(kernel_init=_xavier, bias_init=nn.initializers.normal(1e-6))
-        options |= dict(dtype=self.dtype, dot_general=dot_general)
-        x = nn.Dense(self.hidden, name="fc1", **options)(x)
+        dense = functools.partial(
+            nn.Dense,
+            kernel_init=_xavier,
+            bias_init=nn.initializers.normal(1e-6),
+            dtype=self.dtype,
+            dot_general=dot_general,
+        )
+        x = dense(self.hidden, name="fc1")(x)
         x = gelu(x) if train and is_fast(x) else nn.gelu(x, approximate=False)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return nn.Dense(width, name="fc2", **options)(x)
+        return dense(width, name="fc2")(x)
 
 
 class Block(nn.Module):
@@ -214,13 +224,13 @@ class ViT(ImageModel, kw_only=True):
         if self.distilled:
             heads["head_dist"] = x[:, 1]
         if features:
-            return sum(heads.values()) / len(heads)
+            return _mean(*heads.values())
         zeros = nn.initializers.zeros
         logits = [
             nn.Dense(self.num_classes, kernel_init=zeros, name=name)(token)
             for name, token in heads.items()
         ]
-        return sum(logits) / len(logits)
+        return _mean(*logits)
 
     def _encode(self, x: jax.Array, train: bool) -> jax.Array:
         """All blocks, one after the other or, with `scan`, as one that is called `depth` times."""
@@ -303,53 +313,6 @@ class ViT(ImageModel, kw_only=True):
             if made.shape != shape:
                 return resample_positions(made, (rows, columns), prefix)
         return self.param("pos_embed", nn.initializers.normal(0.02), shape, jnp.float32)
-
-
-def resample_positions(positions: jax.Array, grid: tuple[int, int], prefix: int) -> jax.Array:
-    """Position embeddings of a square grid for another grid, by bicubic interpolation.
-
-    Dosovitskiy et al. 2020, section 3.2; antialiased, as in timm and big_vision.
-
-    Args:
-      positions: `[1, prefix + side * side, D]`.
-      grid: (rows, columns) of the result.
-      prefix: tokens before those of the grid; they are kept.
-
-    Returns:
-      `[1, prefix + rows * columns, D]`.
-
-    Raises:
-      ConfigError: the embeddings are not those of a square grid.
-    """
-    _, tokens, width = positions.shape
-    side = math.isqrt(max(tokens - prefix, 0))
-    if side == 0 or side * side != tokens - prefix:
-        raise ConfigError(
-            f"ViT: pos_embed has {tokens} tokens, of which {prefix} are no patches: the rest is no "
-            "square grid and can't be resampled; use the image size that it was made for"
-        )
-    table = rearrange(positions[:, prefix:], "1 (h w) d -> 1 h w d", h=side)
-    table = jax.image.resize(table, (1, *grid, width), "cubic")
-    table = rearrange(table, "1 h w d -> 1 (h w) d")
-    return jnp.concatenate([positions[:, :prefix], table], axis=1)
-
-
-def sincos2d(rows: int, columns: int, width: int) -> np.ndarray:
-    """Fixed sine-cosine embedding of a grid: float32 `[rows * columns, width]`, row by row.
-
-    A quarter of the channels each for sin(x), cos(x), sin(y), cos(y), with wavelengths in
-    geometric progression from 2 pi to 2 pi * 10,000 (Chen et al. 2021, arXiv:2104.02057; the
-    spacing, which reaches 10,000 exactly, is that of big_vision).
-
-    Raises:
-      ConfigError: the width is not a multiple of 4.
-    """
-    if width % 4:
-        raise ConfigError(f"ViT: sincos2d needs a width that divides by 4, not {width}")
-    frequencies = 10_000.0 ** -np.linspace(0.0, 1.0, width // 4)
-    y, x = (grid.reshape(-1, 1) * frequencies for grid in np.mgrid[:rows, :columns])
-    table = np.concatenate([np.sin(x), np.cos(x), np.sin(y), np.cos(y)], axis=1)
-    return table.astype(np.float32)
 
 
 _SIZES = {

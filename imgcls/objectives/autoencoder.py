@@ -1,11 +1,14 @@
 """What objectives share that draw the whole picture from the backbone's features."""
 
+from typing import cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
+from imgcls.models.layers.norm import batch_norm_group
 from imgcls.objectives.heads import ConvDecoder
 from imgcls.objectives.pretraining import Pretraining
 
@@ -35,7 +38,7 @@ class Reconstruction(Pretraining):
 
     def __init__(self, config: ConfigDict, data_info, width: int, probe: bool):
         super().__init__(config, data_info, probe)
-        group = getattr(self.model, "virtual_batch_size", None)
+        group = batch_norm_group(self.model)
         shape = tuple(data_info.image_shape)
         self.network = Autoencoder(self.model, ConvDecoder(shape, width, group, self.model.dtype))
 
@@ -54,6 +57,7 @@ class Reconstruction(Pretraining):
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
         """Pictures `[B, H, W, C]`: input, spoilt and drawn, in evaluation mode."""
         spoilt, counts = self.spoil(batch["image"], rng)
-        _, drawn = self.network.apply({"params": params, **model_state}, spoilt, train=False)
-        drawn = drawn * counts + batch["image"] * (1 - counts)
+        variables = {"params": params, **model_state}
+        output = self.network.apply(variables, spoilt, train=False)
+        drawn = cast(jax.Array, output[1]) * counts + batch["image"] * (1 - counts)
         return {"input": batch["image"], "masked": spoilt, "output": drawn}

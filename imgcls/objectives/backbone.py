@@ -43,6 +43,6 @@ def place_backbone(objective, variables: dict) -> dict:
     return variables if key is None else {name: {key: tree} for name, tree in variables.items()}
 
 
-def moving_average(target, current, decay: float):
+def moving_average(target, current, decay: jax.typing.ArrayLike):
     """`decay * target + (1 - decay) * current` for each array of two equal trees."""
     return jax.tree.map(lambda t, c: decay * t + (1.0 - decay) * c, target, current)

@@ -1,5 +1,7 @@
 """Denoising autoencoder: the picture is drawn from a noisy, blurred or shuffled one."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from einops import rearrange
@@ -91,5 +93,5 @@ def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
             weight * jax.lax.slice_in_dim(padded, i, i + x.shape[axis], axis=axis)
             for i, weight in enumerate(kernel)
         )
-        x = sum(shifted)
+        x = functools.reduce(jnp.add, shifted)
     return x

@@ -8,7 +8,8 @@ from einops import rearrange, repeat
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
 from imgcls.models.layers.operations import LayerNorm
-from imgcls.models.vit import Block, sincos2d
+from imgcls.models.layers.positions import sincos2d
+from imgcls.models.vit import Block
 
 
 class Projector(nn.Module):

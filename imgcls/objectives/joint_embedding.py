@@ -1,6 +1,7 @@
 """Objectives that compare embeddings of several views."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -9,6 +10,7 @@ from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
+from imgcls.models.layers.norm import batch_norm_group
 from imgcls.objectives.heads import Projector
 from imgcls.objectives.pretraining import Pretraining
 
@@ -48,7 +50,8 @@ class JointEmbedding(Pretraining):
         def encode(network, x):
             return network.projector(network.backbone(x, train=False, features=True), train=False)
 
-        return self.network.apply({"params": params, **model_state}, batch["image"], method=encode)
+        variables = {"params": params, **model_state}
+        return cast(jax.Array, self.network.apply(variables, batch["image"], method=encode))
 
     def projector(self, hidden: int, features: int, layers: int, last_norm: bool) -> Projector:
         """A projector whose BatchNorm is of the backbone's virtual batches."""
@@ -57,7 +60,7 @@ class JointEmbedding(Pretraining):
     @property
     def virtual_batch_size(self) -> int | None:
         """Of the backbone's BatchNorm; None of a backbone without any."""
-        return getattr(self.model, "virtual_batch_size", None)
+        return batch_norm_group(self.model)
 
     def project(self, params, model_state, batch, rng) -> tuple[jax.Array, list, dict]:
         """(features of `image`, projections of every picture of the batch, new model state)."""

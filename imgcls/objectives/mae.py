@@ -1,5 +1,8 @@
 """Masked autoencoder: most patches are hidden, and drawn from the few that are seen."""
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -99,7 +102,7 @@ class MAE(Pretraining):
         )
         self.network = MaskedAutoencoder(self.model, decoder)
 
-    def init_network(self, rng: jax.Array, image: jax.Array) -> dict:
+    def init_network(self, rng: jax.Array, image: jax.Array) -> Mapping[str, Any]:
         """Fresh variables of the network; `image` is `[1, H, W, C]`."""
         keep, restore = self.draw_mask(rng, 1)
         return self.network.init({"params": rng}, image, keep, restore, train=False)
@@ -130,7 +133,8 @@ class MAE(Pretraining):
         image, side = batch["image"], self.model.patch_size
         keep, restore = self.draw_mask(rng, len(image))
         variables = {"params": params, **model_state}
-        _, drawn = self.network.apply(variables, image, keep, restore, train=False)
+        output = self.network.apply(variables, image, keep, restore, train=False)
+        drawn = cast(jax.Array, output[1])
         patches = to_patches(image, side)
         if self._normalize:
             mean = jnp.mean(patches, axis=-1, keepdims=True)

@@ -4,6 +4,9 @@ Such an objective is a subclass that sets `network`, a module with the submodule
 writes `pretext_loss`. Its loss is of a whole batch, its model is the backbone.
 """
 
+from collections.abc import Mapping
+from typing import Any, cast
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -65,7 +68,7 @@ class Pretraining:
         """(scalar loss, features `[B, D]` of `image`, new model state, metrics)."""
         raise NotImplementedError
 
-    def init_network(self, rng: jax.Array, image: jax.Array) -> dict:
+    def init_network(self, rng: jax.Array, image: jax.Array) -> Mapping[str, Any]:
         """Fresh variables of the network; `image` is `[1, H, W, C]`."""
         return self.network.init({"params": rng}, image, train=False)
 
@@ -112,7 +115,8 @@ class Pretraining:
         def encode(network, x):
             return network.backbone(x, train=False, features=True)
 
-        return self.network.apply({"params": params, **model_state}, batch["image"], method=encode)
+        variables = {"params": params, **model_state}
+        return cast(jax.Array, self.network.apply(variables, batch["image"], method=encode))
 
     def eval_variables(self, state: TrainState) -> dict[str, tuple]:
         """The parameters."""

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -93,21 +94,22 @@ class Supervised:
     def loss(self, params, model_state, target, batch, rng, step) -> tuple:
         """Mean loss over the batch; metrics `loss` and `accuracy`, multi-label `exact_match`."""
         del target, step
-        logits, model_state = self.model.apply(
+        logits, new_state = self.model.apply(
             {"params": params, **model_state},
             batch["image"],
             train=not self._frozen,
             rngs={"dropout": rng},
             mutable=[*model_state, "intermediates"],
         )
-        auxiliary = model_state.pop("intermediates", {}).get("aux_logits", ())
+        new_state = dict(new_state)
+        auxiliary = new_state.pop("intermediates", {}).get("aux_logits", ())
         loss = self._weighted_loss(logits, batch["label"])
         for logits_of_one in auxiliary:
             loss += self._aux_weight * self._weighted_loss(logits_of_one, batch["label"])
         loss = losses.masked_mean(loss, batch.get("mask"))
         name, hits = self._hits(logits, batch["label"])
         measured = {"loss": loss, name: losses.masked_mean(hits, batch.get("mask"))}
-        return loss, (dict(model_state), measured)
+        return loss, (new_state, measured)
 
     def update_target(self, target, params, model_state, step):
         """Moves the average; batch statistics are averaged too, as they belong to the weights."""
@@ -120,11 +122,13 @@ class Supervised:
         """Float32 features before the head, `[B, D]`."""
         del layer
         variables = {"params": params, **model_state}
-        return self.model.apply(variables, batch["image"], train=False, features=True)
+        features = self.model.apply(variables, batch["image"], train=False, features=True)
+        return cast(jax.Array, features)
 
     def logits(self, params, model_state, batch) -> jax.Array:
         """Float32 logits `[B, K]` in evaluation mode."""
-        return self.model.apply({"params": params, **model_state}, batch["image"], train=False)
+        variables = {"params": params, **model_state}
+        return cast(jax.Array, self.model.apply(variables, batch["image"], train=False))
 
     def scores(self, logits: jax.Array) -> jax.Array:
         """Probabilities `[B, K]` (`[B, 2]` for 'binary', so that every class has one)."""

@@ -9,7 +9,8 @@ import pytest
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.create import create_model
-from imgcls.models.vit import Block, resample_positions, sincos2d
+from imgcls.models.layers.positions import resample_positions, sincos2d
+from imgcls.models.vit import Block
 
 KEY = jax.random.key(0)
 

@@ -80,7 +80,7 @@ def conv(
     """A convolution with symmetric zero padding; the arguments are those of `ConvNormAct`."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     if padding is None:
-        padding = tuple(side // 2 for side in sides)
+        padding = (sides[0] // 2, sides[1] // 2)
     rows, columns = (padding, padding) if isinstance(padding, int) else padding
     return nn.Conv(
         features,

@@ -1,6 +1,7 @@
 """Normalisation layers."""
 
 from collections.abc import Callable
+from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -8,6 +9,18 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from imgcls.core.errors import ConfigError
+
+
+@runtime_checkable
+class UsesBatchNorm(Protocol):
+    """A model with BatchNorm; see `BatchNorm` for its attribute."""
+
+    virtual_batch_size: int | None
+
+
+def batch_norm_group(model: nn.Module) -> int | None:
+    """Examples of a BatchNorm group; None for the whole batch, and without BatchNorm."""
+    return model.virtual_batch_size if isinstance(model, UsesBatchNorm) else None
 
 
 class BatchNorm(nn.Module):

@@ -12,13 +12,13 @@ def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bo
     for size in x.shape[1:3]:
         rest = (size + 2 * padding - side) % stride
         pads.append((padding, padding + (stride - rest if ceil and rest else 0)))
-    return nn.max_pool(x, (side, side), strides=(stride, stride), padding=pads)
+    return nn.max_pool(x, (side, side), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
     """Mean over windows, `[B, H, W, C]`; zeros of the padding count."""
     pads = ((padding, padding),) * 2
-    return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)
+    return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:

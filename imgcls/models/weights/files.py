@@ -91,7 +91,7 @@ def _torch(path: str) -> dict:
             f"init_from: {path}: reading it needs torch: run `pip install torch "
             "--index-url https://download.pytorch.org/whl/cpu`, or write a .safetensors file"
         )
-    import torch
+    import torch  # pyright: ignore[reportMissingImports] (only some users have it)
 
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)

@@ -14,6 +14,7 @@
 import dataclasses
 import os
 import re
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,7 +22,7 @@ import numpy as np
 from flax import traverse_util
 
 from imgcls.core.errors import ConfigError
-from imgcls.models.vit import resample_positions
+from imgcls.models.layers.positions import resample_positions
 from imgcls.models.weights import arrays, files
 from imgcls.models.weights.tables import (
     AUXILIARY,
@@ -78,11 +79,10 @@ def load(
     """
     if head not in HEADS:
         raise ConfigError(f"config.init_head={head!r}: write 'auto', 'fresh' or 'zero'")
-    wanted = {
-        path: tuple(leaf.shape)
-        for collection in shapes.values()
-        for path, leaf in traverse_util.flatten_dict(collection, sep="/").items()
-    }
+    wanted: dict[str, tuple[int, ...]] = {}
+    for collection in shapes.values():
+        leaves: dict[str, Any] = traverse_util.flatten_dict(collection, sep="/")
+        wanted |= {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     report = Report(init_from)
     if trained is not None:
         given = _flatten(trained)

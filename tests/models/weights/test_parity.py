@@ -144,7 +144,7 @@ def test_positions_are_resampled_as_in_timm():
     import torch
     from timm.layers import resample_abs_pos_embed
 
-    from imgcls.models.vit import resample_positions
+    from imgcls.models.layers.positions import resample_positions
 
     positions = np.random.default_rng(0).normal(size=(1, 1 + 14 * 14, 8)).astype(np.float32)
     for grid in ((24, 24), (7, 7), (10, 18)):
