@@ -1,8 +1,13 @@
-"""Values that all processes agree on."""
+"""Values that all processes agree on, and the check that they were started in the same way."""
+
+import json
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from imgcls.core.errors import ConfigError
+from imgcls.distributed.peers import Peers
 
 
 def agree(well: bool) -> bool:
@@ -17,3 +22,52 @@ def from_first(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
+
+
+class Agreement:
+    """Checks that the processes of a run are the same, through JAX's coordination service.
+
+    Args:
+      peers: the processes of the run.
+    """
+
+    def __init__(self, peers: Peers):
+        self._peers, self._checks = peers, 0
+
+    def check_same(self, what: str, mine: dict) -> None:
+        """Each process compares with process 0, which gathers the differences for all to read.
+
+        Args, raises: see `processes.check_same`.
+        """
+        mine = json.loads(json.dumps(mine, default=str))
+        self._checks += 1  # A run that goes back checks the same things again.
+        root = f"imgcls/same/{self._checks}"
+        client, place, get = self._peers.client, self._peers.place, self._peers.get
+        if place.index == 0:
+            client.key_value_set(f"{root}/first", json.dumps(mine))
+            differences = [get(f"{root}/{i}") for i in range(1, place.count)]
+            client.key_value_set(f"{root}/verdict", "; ".join(filter(None, differences)))
+        else:
+            difference = _describe_difference(place.index, mine, json.loads(get(f"{root}/first")))
+            client.key_value_set(f"{root}/{place.index}", difference)
+        verdict = get(f"{root}/verdict")
+        if verdict:
+            raise ConfigError(
+                f"the processes differ from process 0 in their {what}: {verdict}. Start the same "
+                "command, code and data on each"
+            )
+
+
+def _describe_difference(index: int, mine: dict, first: dict) -> str:
+    """How a process's values differ from those of process 0; '' if they don't."""
+    parts = [
+        f"{key} is {_short(mine.get(key))}, not {_short(first.get(key))}"
+        for key in {**first, **mine}
+        if first.get(key) != mine.get(key)
+    ]
+    return f"of process {index}, {', '.join(parts)}" if parts else ""
+
+
+def _short(value) -> str:
+    text = repr(value)
+    return text if len(text) < 80 else text[:77] + "..."

@@ -90,7 +90,8 @@ def check_batch(config: ConfigDict, mesh: Mesh) -> None:
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
     """Rows of the global batch that this process's devices hold, ascending int64."""
     index_map = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
-    rows = {r for (s,) in index_map.values() for r in range(*s.indices(batch_size))}
+    slices = [index[0] for index in index_map.values() if index is not None]
+    rows = {r for s in slices for r in range(*s.indices(batch_size))}
     return np.array(sorted(rows))
 
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from jax._src import clusters
+from jax._src import cloud_tpu_init, clusters, distributed
 
 from imgcls.core.errors import EXIT_AGAIN, ConfigError
 from imgcls.distributed import cluster, processes
@@ -230,7 +230,7 @@ def test_one_process_opens_no_port(alone):
     with processes.session(find_place(), 300):
         assert not processes.stop_asked(1)
         processes.check_same("task", {"any": "thing"})
-        assert not processes.distributed.global_state.client
+        assert not distributed.global_state.client
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -261,7 +261,7 @@ def test_wrong_times(times, told):
         ((None, 2, 0), "--coordinator missing"),
         (("h:1", 2, 2), "--process_id=2 of --num_processes=2"),
         (("h:1", 0, 0), "--num_processes=0"),
-        (("h", 2, 0), "--coordinator=h: is no HOST:PORT"),
+        (("h", 2, 0), "--coordinator=h: not HOST:PORT"),
     ],
 )
 def test_wrong_flags(flags, told, alone):
@@ -298,7 +298,7 @@ def test_place_by_slurm(alone):
 
 
 def test_a_tpu_pod_and_a_tpu_alone(alone):
-    for module in (clusters.cloud_tpu_cluster, clusters.cluster):
+    for module in (clusters.cloud_tpu_cluster, cloud_tpu_init):
         alone.setattr(module, "running_in_cloud_tpu_vm", True)
     alone.setattr(clusters.cloud_tpu_cluster.socket, "gethostbyname", lambda name: "10.0.0.1")
     alone.setenv("TPU_SKIP_MDS_QUERY", "1")

@@ -1,0 +1,51 @@
+"""The processes of a run once they have met, and the service through which they exchange text."""
+
+import dataclasses
+from typing import Protocol
+
+from imgcls.distributed.cluster import Place
+
+
+class Client(Protocol):
+    """What is used of the client of JAX's coordination service, which process 0 hosts."""
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None: ...
+
+    def key_value_dir_get(self, key: str) -> list[tuple[str, str]]: ...
+
+    def blocking_key_value_get(self, key: str, timeout_in_ms: int) -> str: ...
+
+    def wait_at_barrier(self, barrier_id: str, timeout_in_ms: int) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Peers:
+    """The processes of a run once they have met.
+
+    Attributes:
+      place: place of this process.
+      client: client of JAX's coordination service.
+      timeout: seconds after which a silent process is lost.
+    """
+
+    place: Place
+    client: Client
+    timeout: float
+
+    @property
+    def turn(self) -> float:
+        """Seconds between two beats: the service answers each process in 100 microseconds or so."""
+        return max(1.0, self.place.count / 100)
+
+    def get(self, key: str) -> str:
+        """Waits for a value that another process sets."""
+        return self.client.blocking_key_value_get(key, self._patience)
+
+    def wait(self, name: str) -> None:
+        """Waits until all processes have come to the barrier of this name."""
+        self.client.wait_at_barrier(name, self._patience)
+
+    @property
+    def _patience(self) -> int:
+        """Milliseconds: the beats notice a lost process earlier and name it."""
+        return int(self.timeout * 1000) + 60_000

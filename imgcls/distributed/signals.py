@@ -1,0 +1,75 @@
+"""SIGTERM: the first one asks the run to save and stop, a second one ends the process at once."""
+
+import ctypes
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+from imgcls.core.errors import EXIT_AGAIN
+from imgcls.distributed.ending import AGAIN, EXIT_TERMINATED, Ending
+
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
+# Handlers that C code may call for as long as the process lives.
+_kept: list = []
+
+
+class Signals:
+    """A thread that handles SIGTERM, also while the main thread compiles or waits for a device.
+
+    Args:
+      ending: the end of this process.
+
+    Attributes:
+      asked: whether a SIGTERM came.
+      started: whether the run made a step. Before that there is nothing to save, and SIGTERM ends
+        the process.
+    """
+
+    def __init__(self, ending: Ending):
+        self.asked = self.started = False
+        self._ending = ending
+        self._forward: Callable[[int], None] | None = None
+        self._pipe, self._written = os.pipe()
+        os.set_blocking(self._written, False)
+        self._main = threading.current_thread() is threading.main_thread()
+        if self._main:
+            self._wakeup = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
+            self._handler = signal.signal(signal.SIGTERM, lambda *_: None)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def replace_jax_handlers(self, on_abort: Callable[[], None]) -> None:
+        """Takes SIGTERM, which JAX handles once it is connected, and forwards the first one to JAX.
+
+        Args:
+          on_abort: called when JAX aborts the process.
+        """
+        libc = ctypes.CDLL(None)
+        libc.signal.restype = ctypes.c_void_p
+        libc.signal.argtypes = (ctypes.c_int, ctypes.c_void_p)
+        self._forward = _Handler(libc.signal(signal.SIGTERM, None))
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        _kept.append(_Handler(lambda _: on_abort()))
+        libc.signal(signal.SIGABRT, ctypes.cast(_kept[-1], ctypes.c_void_p))
+
+    def close(self) -> None:
+        """Restores the handler of SIGTERM and ends the thread."""
+        if self._main:
+            signal.set_wakeup_fd(self._wakeup)
+            signal.signal(signal.SIGTERM, self._handler)
+        os.close(self._written)
+
+    def _listen(self) -> None:
+        while received := os.read(self._pipe, 1):
+            if received[0] == signal.SIGTERM:
+                self._terminate()
+        os.close(self._pipe)
+
+    def _terminate(self) -> None:
+        if self.asked:
+            self._ending.end(EXIT_TERMINATED, "a second SIGTERM: ended at once")
+        elif not self.started:
+            self._ending.end(EXIT_AGAIN, f"SIGTERM before the first step; {AGAIN}")
+        elif self._forward is not None:
+            self._forward(signal.SIGTERM)
+        self.asked = True
