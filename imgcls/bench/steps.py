@@ -14,8 +14,9 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls.bench.flops import count_flops, find_peak, measure_peak
 from imgcls.bench.inputs import Section
+from imgcls.bench.peaks import find_peak, measure_peak
+from imgcls.core.flops import count_flops
 from imgcls.data.create import create_train_loader
 from imgcls.train.nonfinite import METRICS_LAG
 from imgcls.train.setup import Training, set_up

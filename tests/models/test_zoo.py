@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from imgcls.core.errors import ConfigError
+from imgcls.core.flops import count_flops
 from imgcls.losses.classification import softmax_cross_entropy
-from imgcls.models.__main__ import multiply_adds, summarise
+from imgcls.models.__main__ import measure_size
 from imgcls.models.create import create_model
 from imgcls.models.registry import list_models, model_entry
 
@@ -57,7 +58,7 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_and_multiply_adds(name):
     parameters, gflops = PUBLISHED[name]
-    found = summarise(name)
+    found = measure_size(name)
     assert found.parameters == parameters
     if gflops is not None:
         assert round(found.multiply_adds / 1e9, 3) == gflops
@@ -135,7 +136,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
 
         state = {"batch_stats": variables["batch_stats"]}
         jaxpr = jax.make_jaxpr(jax.grad(loss))(variables["params"], state, x)
-        costs.append(multiply_adds(jaxpr.jaxpr))
+        costs.append(count_flops(jaxpr.jaxpr))
         names.append(jax.tree.map(lambda leaf: leaf.shape, variables))
     assert names[0] == names[1]
     assert costs[1] > 1.1 * costs[0]
