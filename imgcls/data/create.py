@@ -96,13 +96,13 @@ def create_eval_loader(
     return _create_loader(config, BatchPlan(reader, mesh, batch_size, 0, steps))
 
 
-def describe(config: ConfigDict, source: Source, reader: Reader) -> DataInfo:
+def describe(config: ConfigDict, reader: Reader) -> DataInfo:
     """The data's shape and classes.
 
     Raises:
       ConfigError: `data.mean` or `data.std` is of another number of channels.
     """
-    shape = reader.spec["image"].shape
+    source, shape = reader.source, reader.spec["image"].shape
     for key in ("mean", "std"):
         value = config.data[key]
         if len(value) not in (1, shape[-1]):

@@ -17,6 +17,12 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_LINK = 4096
 
 
+class _Local(threading.local):
+    """A thread's handle of the zip, once it has read from it."""
+
+    zip: zipfile.ZipFile | None = None
+
+
 class Files:
     """The files under `root`, by their path from there. Thread-safe, and can be pickled.
 
@@ -24,26 +30,26 @@ class Files:
 
     Args:
       root: a directory or a `.zip`.
-      said: what the user wrote to name it, for messages.
+      spec: what the user wrote to name it, for messages.
 
     Raises:
       ConfigError: neither is there, or the zip has a member that points outside of it.
     """
 
-    def __init__(self, root: str, said: str):
+    def __init__(self, root: str, spec: str):
         self.root = os.path.expanduser(root)
-        self._local = threading.local()
+        self._local = _Local()
         self._members = None
         if zipfile.is_zipfile(self.root):
-            self._members = frozenset(_list_zip(self.root, said))
+            self._members = frozenset(_list_zip(self.root, spec))
         elif not os.path.isdir(self.root):
-            raise ConfigError(f"{said}: no such directory or zip; check the path")
+            raise ConfigError(f"{spec}: no such directory or zip; check the path")
 
     @property
     def is_zip(self) -> bool:
         return self._members is not None
 
-    def pictures(self) -> list[str]:
+    def images(self) -> list[str]:
         """All pictures in sorted order, without what systems leave behind (`__MACOSX/`)."""
         found = self._members
         if found is None:
@@ -52,12 +58,12 @@ class Files:
                 for folder, files in walk(self.root)
                 for file in files
             )
-        return sorted(f for f in found if is_picture(f))
+        return sorted(f for f in found if is_image_file(f))
 
     def existing(self, paths: Iterable[str]) -> set[str]:
         """Those of the paths that are there; each folder is listed once, no file is opened."""
         if self._members is not None:
-            return self._members.intersection(paths)
+            return {p for p in paths if p in self._members}
         folders: dict[str, set[str]] = {}
         return {
             p for p in paths if os.path.basename(p) in self._folder(os.path.dirname(p), folders)
@@ -73,7 +79,7 @@ class Files:
             return read_file(self.name(path))
         try:
             # One handle a thread: a shared one would make the threads wait for each other.
-            if not hasattr(self._local, "zip"):
+            if self._local.zip is None:
                 self._local.zip = zipfile.ZipFile(self.root)
             return _read_member(self._local.zip, self._local.zip.getinfo(path), MAX_BYTES)
         except Exception as e:  # For a broken zip there is no one type.
@@ -106,7 +112,7 @@ class Files:
         return {k: v for k, v in self.__dict__.items() if k != "_local"}
 
     def __setstate__(self, state: dict) -> None:
-        self.__dict__.update(state, _local=threading.local())
+        self.__dict__.update(state, _local=_Local())
 
 
 def read_file(path: str) -> bytes:
@@ -150,7 +156,7 @@ def walk(root: str) -> Iterator[tuple[str, list[str]]]:
         yield folder, files
 
 
-def is_picture(path: str) -> bool:
+def is_image_file(path: str) -> bool:
     """By its name; hidden files and folders, and `__MACOSX/`, hold none."""
     hidden = any(part.startswith((".", "__")) for part in path.split("/"))
     return path.lower().endswith(EXTENSIONS) and not hidden
@@ -166,19 +172,19 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) 
         return file.read(member.file_size)
 
 
-def _list_zip(path: str, said: str) -> list[str]:
+def _list_zip(path: str, spec: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
-                _check_member(archive, member, said)
+                _check_member(archive, member, spec)
             return [member.filename for member in archive.infolist() if not member.is_dir()]
     except ConfigError:
         raise
     except Exception as e:  # For a broken zip there is no one type.
-        raise ConfigError(f"{said}: is no zip that can be read ({one_line(e)}); zip it anew") from e
+        raise ConfigError(f"{spec}: is no zip that can be read ({one_line(e)}); zip it anew") from e
 
 
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, said: str) -> None:
+def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, spec: str) -> None:
     places = [member.filename]
     if stat.S_ISLNK(member.external_attr >> 16):
         link = _read_member(archive, member, _MAX_LINK).decode(errors="replace")
@@ -186,10 +192,10 @@ def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, said: str) 
         # Where a link leads is counted from its folder: `a/../b` stays inside.
         places.append(link if _is_rooted(link) else os.path.normpath(f"{folder}/./{link}"))
     if any(_is_rooted(p) or ".." in re.split(r"[/\\]", p) for p in places):
-        raise ConfigError(f"{said}: refused, its member {member.filename!r} points outside of it")
+        raise ConfigError(f"{spec}: refused, its member {member.filename!r} points outside of it")
     if "\\" in member.filename:
         raise ConfigError(
-            f"{said}: refused, its member {member.filename!r} is written with a backslash; zip the "
+            f"{spec}: refused, its member {member.filename!r} is written with a backslash; zip the "
             "folder anew"
         )
 

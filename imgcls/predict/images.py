@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.files import is_picture, read_file
+from imgcls.data.files import is_image_file, read_file
 
 ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
 Images = ImageInput | Iterable[ImageInput]
@@ -151,5 +151,5 @@ def _encode(image: Image.Image) -> bytes:
 def _files_in(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    files = (p for p in pathlib.Path(path).rglob("*") if is_picture(p.relative_to(path).as_posix()))
+    files = (p for p in pathlib.Path(path).rglob("*") if is_image_file(p.relative_to(path).as_posix()))
     return sorted(str(p) for p in files if not p.is_dir())

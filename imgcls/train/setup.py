@@ -90,7 +90,7 @@ def set_up(
     # Data.
     source = open_split(config, config.data.train_split)
     reader = create_reader(config, source, train=True)
-    info = describe(config, source, reader)
+    info = describe(config, reader)
     preflight.check_same_data(source, info)
     transforms = create_batch_transforms(config)
     durations = Durations(config, len(source))

@@ -60,7 +60,7 @@ def test_whitening_kernel_is_that_of_the_data(whole):
     config = from_json((whole / "config.json").read_text())
     source = open_split(config, "train")
     objective = create_objective(
-        config, describe(config, source, create_reader(config, source, train=True))
+        config, describe(config, create_reader(config, source, train=True))
     )
     expected = arrays_from_data(config, objective, source)["params"]["whiten"]["kernel"]
     found = final_state(whole)["['params']['whiten']['kernel']"]

@@ -180,6 +180,6 @@ def test_classes_are_counted_only_where_weights_need_it(wanted):
     config = load("configs/digits.py")
     config.objective.class_weights = wanted
     source = open_split(config, "train")
-    info = describe(config, source, create_reader(config, source, train=True))
+    info = describe(config, create_reader(config, source, train=True))
     expected = tuple(np.bincount(source.labels())) if wanted else ()
     assert info.class_counts == expected

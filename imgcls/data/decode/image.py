@@ -112,7 +112,7 @@ class _WholeDecoder:
             height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         except ValueError:
             return None
-        return None if colorspace in ("CMYK", "YCCK") else Header(height, width, 0)
+        return None if colorspace in ("CMYK", "YCCK") else Header(int(height), int(width), 0)
 
     def crop(self, data, header, box, halvings, channels) -> np.ndarray | None:
         """See `turbojpeg.Decoder.crop`."""
@@ -168,6 +168,7 @@ def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
     """Pixels `[H, W, C]`, or None where Pillow must judge."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
+        height, width = int(height), int(width)
         if colorspace == "CMYK":
             return None
         _check_size(width, height, name)

@@ -120,14 +120,20 @@ class Decoder:
         self._lib.tj3Destroy(self._handle)
 
 
-_local = threading.local()
+class _Local(threading.local):
+    """A thread's decoder, once it has asked for one."""
+
+    decoder: Decoder | None = None
+
+
+_local = _Local()
 
 
 def get_decoder() -> Decoder | None:
     """This thread's decoder; None where no TurboJPEG 3 is installed."""
-    if not hasattr(_local, "decoder"):
-        path = _find_library()
-        _local.decoder = None if path is None else Decoder(path)
+    path = _find_library()
+    if _local.decoder is None and path is not None:
+        _local.decoder = Decoder(path)
     return _local.decoder
 
 
@@ -135,11 +141,10 @@ def get_decoder() -> Decoder | None:
 def _find_library() -> str | None:
     for path in filter(None, (_packaged_library(), ctypes.util.find_library("turbojpeg"))):
         try:
-            # Earlier versions can't crop.
-            if hasattr(ctypes.CDLL(path), "tj3SetCroppingRegion"):
-                return path
-        except OSError:
+            _declare(ctypes.CDLL(path))
+        except (OSError, AttributeError):  # Earlier versions lack functions of version 3.
             continue
+        return path
     return None
 
 

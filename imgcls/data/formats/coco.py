@@ -51,8 +51,8 @@ def _labels(content: dict, names: dict[str, str], table: Table) -> dict[str, lis
     for annotation in content["annotations"]:
         image, category = str(annotation.get("image_id")), str(annotation.get("category_id"))
         if image not in files:
-            said = f"annotation {annotation.get('id')} is of the unknown image {image}"
-            table.problems.add(kinds.MALFORMED, said)
+            entry = f"annotation {annotation.get('id')} is of the unknown image {image}"
+            table.problems.add(kinds.MALFORMED, entry)
         elif category not in names:
             table.problems.add(kinds.UNKNOWN, f"category {category} of {files[image]}")
             labels.pop(image, None)

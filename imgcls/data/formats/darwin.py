@@ -39,7 +39,7 @@ def read_darwin(path: str, table: Table) -> None:
             except ConfigError as e:
                 table.problems.add(kinds.MALFORMED, str(e))
     if not table.items and not table.problems:
-        raise ConfigError(f"{table.said}: holds no .json file; expected {EXPECTED}")
+        raise ConfigError(f"{table.spec}: holds no .json file; expected {EXPECTED}")
 
 
 def _add_file(content, file: str, table: Table) -> None:

@@ -30,7 +30,7 @@ def read_manifest(path: str, table: Table) -> None:
       ConfigError: a missing column, no UTF-8, or a line that is no JSON.
     """
     if not path.lower().endswith((".csv", ".tsv", ".jsonl")):
-        raise ConfigError(f"{table.said}: a manifest ends in .csv, .tsv or .jsonl")
+        raise ConfigError(f"{table.spec}: a manifest ends in .csv, .tsv or .jsonl")
     rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
     try:
         for line, row in rows(path, table):

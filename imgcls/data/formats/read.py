@@ -35,15 +35,15 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
       ConfigError: no such file, or it is not of its format.
     """
     label_format, data_dir = FORMATS[name], options.data_dir
-    said, path = f"{name}:{path}", os.path.expanduser(path)
+    spec, path = f"{name}:{path}", os.path.expanduser(path)
     if not os.path.exists(path):
-        raise ConfigError(f"{said}: no such file or directory; check config.data.source")
+        raise ConfigError(f"{spec}: no such file or directory; check config.data.source")
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else said)
-    table = Table(said, os.path.join(folder, "classes.txt"), options.multi_label, options.separator)
+    files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec)
+    table = Table(spec, os.path.join(folder, "classes.txt"), options.multi_label, options.separator)
     found = [LabelFile(path)]
     if os.path.isdir(path) and not label_format.reads_directory:
-        found = _label_files(path, label_format, said)
+        found = _label_files(path, label_format, spec)
     for file in found:
         first = len(table.items)
         label_format.read(file.path, table)
@@ -56,7 +56,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     return table, files
 
 
-def _label_files(folder: str, label_format: LabelFormat, said: str) -> list[LabelFile]:
+def _label_files(folder: str, label_format: LabelFormat, spec: str) -> list[LabelFile]:
     """One file for each split, by their names or those of their folders; else the only file."""
     suffixes = label_format.suffixes
     names = _list(folder, suffixes)
@@ -73,12 +73,12 @@ def _label_files(folder: str, label_format: LabelFormat, said: str) -> list[Labe
     for i, file in enumerate(files):
         if file.split in [other.split for other in files[:i]]:
             raise ConfigError(
-                f"{said}: {os.path.basename(file.path)} is not the only file for "
+                f"{spec}: {os.path.basename(file.path)} is not the only file for "
                 f"{'all splits' if file.split is None else f'the split {file.split!r}'}; name one "
                 "file in config.data.source, or leave one for each split"
             )
     if not files:
-        raise ConfigError(f"{said}: holds no {' or '.join(suffixes)} file; name the label file")
+        raise ConfigError(f"{spec}: holds no {' or '.join(suffixes)} file; name the label file")
     return files
 
 
@@ -90,5 +90,5 @@ def _list(folder: str, suffixes: tuple[str, ...]) -> list[str]:
 def _split_of(name: str) -> str | None:
     """The split that a file's name says: `instances_val2017.json` is of 'val'."""
     words = re.findall("[a-z]+", os.path.splitext(name)[0].lower())
-    said = {SPLITS[word] for word in words if word in SPLITS}
-    return said.pop() if len(said) == 1 else None
+    splits = {SPLITS[word] for word in words if word in SPLITS}
+    return splits.pop() if len(splits) == 1 else None

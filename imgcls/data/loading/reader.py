@@ -64,13 +64,13 @@ class Reader:
         for skipped in range(MAX_REPLACEMENTS + 1):
             index = self.index_at(position, skipped)
             try:
-                return {**self._read(index, position), "skipped": np.int32(skipped)}
+                return {**self._read(index, position), "skipped": _int32(skipped)}
             except DataError as e:
                 if self.on_error == "fail":
                     raise
                 log.warning(f"skipped an unreadable record: {e}")
             if not self.shuffle:
-                return {**self._padding(), "index": np.int32(index), "skipped": np.int32(1)}
+                return {**self._padding(), "index": _int32(index), "skipped": _int32(1)}
         raise DataError(f"{skipped + 1} records in a row are unreadable, up to {index}")
 
     @functools.cached_property
@@ -135,7 +135,7 @@ class Reader:
         return [image if i == index else self._open(i)[0] for i in chosen], same
 
     def _is_same(self, same: bool) -> dict[str, np.ndarray]:
-        return {"same": np.int32(same)} if self.views == "pairs" else {}
+        return {"same": _int32(same)} if self.views == "pairs" else {}
 
     def _finish(self, views: list, label, index: int, position: int) -> dict[str, np.ndarray]:
         images = {}
@@ -148,13 +148,17 @@ class Reader:
         return {
             **images,
             "label": label.astype(np.uint8 if label.ndim else np.int32),
-            "index": np.int32(index),
-            "mask": np.float32(1),
-            "skipped": np.int32(0),
+            "index": _int32(index),
+            "mask": np.ones((), np.float32),
+            "skipped": _int32(0),
         }
 
     def _padding(self) -> dict[str, np.ndarray]:
-        return {**self.spec, "index": np.int32(-1)}
+        return {**self.spec, "index": _int32(-1)}
+
+
+def _int32(value: int) -> np.ndarray:
+    return np.array(value, np.int32)
 
 
 def _pixels(image: np.ndarray | EncodedImage) -> np.ndarray:

@@ -11,59 +11,56 @@
 picture (`instance`), for data without labels. `auto` is `label` where there is more than one class.
 """
 
-import dataclasses
-
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.sources.source import Source
 
 # How many pictures each kind puts side by side.
 VIEWS = {"one": 1, "two": 2, "pairs": 2, "triplets": 3}
 PARTNERS = ("auto", "label", "instance")
 
 
-@dataclasses.dataclass(frozen=True)
 class Partners:
     """Draws the examples that belong with a given one, and those that don't.
 
-    Attributes:
+    Args:
       length: number of examples N.
-      labels: int `[N]`, or None where every example is a class of its own.
+      labels: int `[N]`, or None where every example is its own class.
     """
 
-    length: int
-    labels: np.ndarray | None
-
-    def __post_init__(self):
-        if self.labels is not None:
-            order = np.argsort(self.labels, kind="stable")
-            # Of an example: where its class begins and ends in that order.
-            first = np.searchsorted(self.labels[order], self.labels, "left")
-            last = np.searchsorted(self.labels[order], self.labels, "right")
-            object.__setattr__(self, "_order", order)
-            object.__setattr__(self, "_block", np.stack([first, last], 1))
+    def __init__(self, length: int, labels: np.ndarray | None):
+        self._length, self._classes = length, None
+        if labels is not None:
+            order = np.argsort(labels, kind="stable")
+            # For each example, where its class begins and ends in that order.
+            first = np.searchsorted(labels[order], labels, "left")
+            last = np.searchsorted(labels[order], labels, "right")
+            self._classes = order, np.stack([first, last], 1)
 
     def same(self, index: int, rng: np.random.Generator) -> int:
         """Another example of the class, uniform; the example itself where it has no other."""
-        if self.labels is None:
+        if self._classes is None:
             return index
-        first, last = self._block[index]
+        order, bounds = self._classes
+        first, last = bounds[index]
         if last - first == 1:
             return index
-        drawn = int(self._order[first + rng.integers(last - first - 1)])
-        return int(self._order[last - 1]) if drawn == index else drawn
+        drawn = int(order[first + rng.integers(last - first - 1)])
+        return int(order[last - 1]) if drawn == index else drawn
 
     def other(self, index: int, rng: np.random.Generator) -> int:
         """An example of another class, uniform over all of them."""
-        if self.labels is None:
-            drawn = int(rng.integers(self.length - 1))
+        if self._classes is None:
+            drawn = int(rng.integers(self._length - 1))
             return drawn + (drawn >= index)
-        first, last = self._block[index]
-        drawn = int(rng.integers(self.length - (last - first)))
-        return int(self._order[drawn if drawn < first else drawn + last - first])
+        order, bounds = self._classes
+        first, last = bounds[index]
+        drawn = int(rng.integers(self._length - (last - first)))
+        return int(order[drawn if drawn < first else drawn + last - first])
 
 
-def create_partners(views: str, partners: str, source) -> Partners | None:
+def create_partners(views: str, partners: str, source: Source) -> Partners | None:
     """Who belongs together in `source`; None where `views` needs nobody else.
 
     Raises:

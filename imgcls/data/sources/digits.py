@@ -66,6 +66,12 @@ def _load() -> tuple[np.ndarray, np.ndarray]:
 
     What `load_digits` reads; importing scikit-learn for it would take longer than all the rest.
     """
-    (folder,) = importlib.util.find_spec("sklearn").submodule_search_locations
+    sklearn = importlib.util.find_spec("sklearn")
+    if sklearn is None or not sklearn.submodule_search_locations:
+        raise ConfigError(
+            "config.data.source='digits': scikit-learn is not installed; run `pip install "
+            "scikit-learn`"
+        )
+    (folder,) = sklearn.submodule_search_locations
     rows = np.loadtxt(os.path.join(folder, "datasets", "data", "digits.csv.gz"), delimiter=",")
     return rows[:, :-1].reshape(-1, 8, 8, 1), rows[:, -1].astype(int)

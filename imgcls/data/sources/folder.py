@@ -21,13 +21,13 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
     Raises:
       ConfigError: nothing there, or no class folders.
     """
-    said = f"folder:{path}"
-    files = Files(path, said)
+    spec = f"folder:{path}"
+    files = Files(path, spec)
     place = f"{os.path.splitext(files.root)[0]}.classes.txt"
     if not files.is_zip:
         place = os.path.join(files.root, "classes.txt")
-    table = Table(said, place, options.multi_label)
-    _add_items(files.pictures(), table)
+    table = Table(spec, place, options.multi_label)
+    _add_items(files.images(), table)
     return open_table(table, files, options)
 
 
@@ -46,5 +46,5 @@ def _add_items(files: list[str], table: Table) -> None:
             table.add(file, [p[depth + has_splits]], split)
     if not table.items:
         raise ConfigError(
-            f"{table.said}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+            f"{table.spec}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
         )

@@ -19,6 +19,7 @@ from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import divide
+from imgcls.data.table.check import CheckedTable
 from imgcls.data.table.problems import Problems
 from imgcls.data.table.table import Item
 
@@ -30,16 +31,16 @@ AGAIN = "convert the data set anew"
 class Records:
     """Pictures by name, from the shards of all splits."""
 
-    def __init__(self, shards: list[str], names: list[str], said: str):
-        self._said = said
+    def __init__(self, shards: list[str], names: list[str], spec: str):
+        self._spec = spec
         self._positions = {name: i for i, name in enumerate(names)}
         try:
             self._records = ArrayRecordDataSource(shards) if shards else []
         except (OSError, ValueError, RuntimeError) as e:
-            raise ConfigError(f"{said}: can't be read ({one_line(e)}); {AGAIN}") from e
+            raise ConfigError(f"{spec}: can't be read ({one_line(e)}); {AGAIN}") from e
         if not len(self._records) == len(self._positions) == len(names):
             raise ConfigError(
-                f"{said}: its shards hold {len(self._records):,} pictures and its tables "
+                f"{spec}: its shards hold {len(self._records):,} pictures and its tables "
                 f"{len(self._positions):,} names; {AGAIN}"
             )
 
@@ -47,7 +48,7 @@ class Records:
         try:
             return self._records[self._positions[path]]
         except (OSError, ValueError, RuntimeError, IndexError) as e:
-            raise DataError(f"{self._said}: {path}: can't be read: {one_line(e)}") from e
+            raise DataError(f"{self._spec}: {path}: can't be read: {one_line(e)}") from e
 
     def name(self, path: str) -> str:
         return path
@@ -60,16 +61,16 @@ def open_records(path: str, options: SourceOptions) -> Dataset:
     Raises:
       ConfigError: there is none, it is incomplete, or of a later version.
     """
-    said, path = f"records:{path}", os.path.expanduser(path)
+    spec, path = f"records:{path}", os.path.expanduser(path)
     place = os.path.join(path, MANIFEST)
     if not os.path.isfile(place):
         raise ConfigError(
-            f"{said}: holds no {MANIFEST}; write it with `python -m imgcls.convert --from=SOURCE "
+            f"{spec}: holds no {MANIFEST}; write it with `python -m imgcls.convert --from=SOURCE "
             f"--to={path}`"
         )
     manifest = load_json(place, "what python -m imgcls.convert writes")
     if not isinstance(manifest, dict) or manifest.get("version") != VERSION:
-        raise ConfigError(f"{said}: {MANIFEST} is not of version {VERSION}; {AGAIN}")
+        raise ConfigError(f"{spec}: {MANIFEST} is not of version {VERSION}; {AGAIN}")
     try:
         shards, items = [], []
         for split, about in manifest["splits"].items():
@@ -77,25 +78,17 @@ def open_records(path: str, options: SourceOptions) -> Dataset:
             items += _read_items(os.path.join(path, _inside(f"{split}.jsonl")), split)
         names, multi_label = _names(manifest["class_names"]), bool(manifest["multi_label"])
     except (KeyError, TypeError, AttributeError, ValueError) as e:
-        raise ConfigError(f"{said}: {MANIFEST} is broken ({one_line(e)}); {AGAIN}") from e
+        raise ConfigError(f"{spec}: {MANIFEST} is broken ({one_line(e)}); {AGAIN}") from e
     missing = next((shard for shard in shards if not os.path.isfile(shard)), None)
     if missing:
-        raise ConfigError(f"{said}: {os.path.basename(missing)} is missing; {AGAIN}")
-    records = Records(shards, [item.path for item in items], said)
+        raise ConfigError(f"{spec}: {os.path.basename(missing)} is missing; {AGAIN}")
+    records = Records(shards, [item.path for item in items], spec)
     unknown = {label for item in items for label in item.labels}.difference(names)
     if unknown or not (multi_label or all(len(item.labels) == 1 for item in items)):
-        raise ConfigError(f"{said}: has labels that {MANIFEST} does not allow; {AGAIN}")
+        raise ConfigError(f"{spec}: has labels that {MANIFEST} does not allow; {AGAIN}")
     splits = tuple(manifest["splits"])
-    return divide(
-        items,
-        records,
-        names,
-        multi_label,
-        Problems(),
-        seed=options.seed,
-        said=said,
-        splits=splits,
-    )
+    table = CheckedTable(items, names, multi_label, Problems())
+    return divide(table, records, seed=options.seed, spec=spec, splits=splits)
 
 
 def _inside(name: str) -> str:

@@ -9,13 +9,12 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.sources.source import Dataset, SourceOptions
 from imgcls.data.sources.splits import parse_split, stratified_slice
-from imgcls.data.table.check import check_table
-from imgcls.data.table.problems import Problems
+from imgcls.data.table.check import CheckedTable, check_table
 from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table
 
 
-class Pictures(Protocol):
-    """Where a source's bytes come from: `Files`, or records."""
+class ImageStore(Protocol):
+    """Where the bytes of a table's images come from: `Files` or `Records`."""
 
     def read(self, path: str) -> bytes: ...
 
@@ -26,28 +25,17 @@ class TableSource:
     """Examples of a table; see `imgcls.data.sources.source.Source`.
 
     Args:
-      items: the examples, in their order.
-      pictures: reads their bytes.
-      class_names: of the K classes.
-      multi_label: any number of labels each.
-      splits: of the whole data set.
-      problems: of the whole data set.
+      table: examples of one split, with the classes and problems of the dataset.
+      images: reads the bytes of the images.
+      splits: names of the dataset's splits.
     """
 
-    def __init__(
-        self,
-        items: list[Item],
-        pictures: Pictures,
-        class_names: tuple[str, ...],
-        multi_label: bool,
-        splits: tuple[str, ...],
-        problems: Problems,
-    ):
-        self.class_names, self.multi_label = class_names, multi_label
-        self.splits, self.problems = splits, problems
-        self._items, self._pictures = items, pictures
-        number = {name: i for i, name in enumerate(class_names)}
-        self._numbers = [sorted(number[label] for label in item.labels) for item in items]
+    def __init__(self, table: CheckedTable, images: ImageStore, splits: tuple[str, ...]):
+        self.class_names, self.multi_label = table.class_names, table.multi_label
+        self.splits, self.problems = splits, table.problems
+        self._items, self._images = table.items, images
+        number = {name: i for i, name in enumerate(self.class_names)}
+        self._numbers = [sorted(number[label] for label in item.labels) for item in self._items]
 
     def __len__(self) -> int:
         return len(self._items)
@@ -55,7 +43,7 @@ class TableSource:
     def __getitem__(self, index: int) -> dict:
         numbers = self._numbers[index]
         label = self._hot([numbers])[0] if self.multi_label else numbers[0]
-        return {"image": self._pictures.read(self._items[index].path), "label": label}
+        return {"image": self._images.read(self._items[index].path), "label": label}
 
     def labels(self) -> np.ndarray:
         """All labels, int `[N]` or multi-hot uint8 `[N, K]`."""
@@ -64,7 +52,7 @@ class TableSource:
         return np.array([numbers[0] for numbers in self._numbers], int)
 
     def name(self, index: int) -> str:
-        return self._pictures.name(self._items[index].path)
+        return self._images.name(self._items[index].path)
 
     def group(self, index: int) -> str | None:
         return self._items[index].group
@@ -85,30 +73,28 @@ def open_table(table: Table, files: Files, options: SourceOptions) -> Dataset:
     Raises:
       ConfigError: invalid entries with `on_error='fail'`.
     """
-    items, *about = check_table(table, files, options.on_error)
-    return divide(items, files, *about, seed=options.seed, said=table.said)
+    checked = check_table(table, files, options.on_error)
+    return divide(checked, files, seed=options.seed, spec=table.spec)
 
 
 def divide(
-    items: list[Item],
-    pictures: Pictures,
-    class_names: tuple[str, ...],
-    multi_label: bool,
-    problems: Problems,
+    table: CheckedTable,
+    images: ImageStore,
     *,
     seed: int,
-    said: str,
+    spec: str,
     splits: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """The data set of items in order; without splits of its own it is divided 80/10/10.
+    """The dataset of a table; where its items have no splits, they are divided 80/10/10.
 
     Args:
-      items: the examples, in their order; all of them have a split, or none.
-      pictures, class_names, multi_label, problems: see `TableSource`.
-      seed: of splits and slices.
-      said: the source in the user's words.
-      splits: names; None are those that occur.
+      table: examples in their order.
+      images: reads the bytes of the images.
+      seed: seed of the splits and slices.
+      spec: the source as the user wrote it, for messages.
+      splits: names of the splits; None takes those that occur.
     """
+    items = table.items
     own = [item.split for item in items]
     if splits is None:
         splits = tuple(s for s in FRACTIONS if s in own) or tuple(FRACTIONS)
@@ -122,9 +108,9 @@ def divide(
         if name not in splits:
             have = ", ".join(sorted(splits))
             raise ConfigError(
-                f"{said}: has no split {name!r}; it has {have}"
+                f"{spec}: has no split {name!r}; it has {have}"
                 if any(own)
-                else f"{said}: split {name!r} is none of {', '.join(splits)}"
+                else f"{spec}: split {name!r} is none of {', '.join(splits)}"
             )
         chosen = np.flatnonzero([s == name for s in own]) if any(own) else None
         if chosen is None:
@@ -132,10 +118,10 @@ def divide(
         if first or last:
             within = None if groups is None else groups[chosen]
             chosen = chosen[stratified_slice(strata[chosen], first, last, seed, within)]
-        kept = [items[i] for i in chosen]
-        return TableSource(kept, pictures, class_names, multi_label, splits, problems)
+        kept = table._replace(items=[items[i] for i in chosen])
+        return TableSource(kept, images, splits)
 
-    return Dataset(splits, open_split, problems)
+    return Dataset(splits, open_split, table.problems)
 
 
 def _strata(items: list[Item]) -> np.ndarray:
@@ -145,14 +131,14 @@ def _strata(items: list[Item]) -> np.ndarray:
     """
     counts = collections.Counter(label for item in items for label in item.labels)
     number = {name: i for i, name in enumerate(sorted(counts))}
-    rarest = (min(i.labels, key=lambda n: (counts[n], n), default=None) for i in items)
-    return np.array([number.get(name, -1) for name in rarest], int)
+    rarest = (min(i.labels, key=lambda n: (counts[n], n)) if i.labels else None for i in items)
+    return np.array([-1 if name is None else number[name] for name in rarest], int)
 
 
 def _group_numbers(items: list[Item]) -> np.ndarray | None:
     """A number for each example's group, int `[N]`; None where there are no groups."""
     if all(item.group is None for item in items):
         return None
-    number: dict = {}
+    number: dict[int | str, int] = {}
     keys = (i if item.group is None else item.group for i, item in enumerate(items))
     return np.array([number.setdefault(key, len(number)) for key in keys])

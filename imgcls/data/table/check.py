@@ -57,10 +57,10 @@ def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
     items = list(_with_whole_groups(items, problems))
     if problems and on_error == "fail":
         raise ConfigError(
-            f"{table.said}: {problems}; mend the file or set config.data.on_error=skip"
+            f"{table.spec}: {problems}; mend the file or set config.data.on_error=skip"
         )
     if problems:
-        log.warning(f"{table.said}: left out: {problems}")
+        log.warning(f"{table.spec}: left out: {problems}")
     if known is None and names:
         write_classes(names, place)
     return CheckedTable(items, names, multi_label, problems)
@@ -70,7 +70,7 @@ def _is_multi_label(table: Table) -> bool:
     several = next((item for item in table.items if len(item.labels) > 1), None)
     if table.multi_label is False and several is not None:
         raise ConfigError(
-            f"{table.said}: config.data.multi_label=False, but {several.path} has the labels "
+            f"{table.spec}: config.data.multi_label=False, but {several.path} has the labels "
             f"{', '.join(several.labels)}; leave one, or set config.data.multi_label=True"
         )
     return table.listed or several is not None if table.multi_label is None else table.multi_label

@@ -24,20 +24,28 @@ def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iter
     """
     paths = [files.relative(item.path) for item in items]
     there = files.existing(paths)
-    by_file = None
+    by_file: dict[str, list[str]] | None = None
     for item, path in zip(items, paths, strict=True):
         if path in there:
             yield item if item.path == path else item._replace(path=path)
             continue
-        if by_name and by_file is None:
-            by_file = collections.defaultdict(list)
-            for picture in files.pictures():
-                by_file[picture.rsplit("/", 1)[-1]].append(picture)
-        found = _closest(path, by_file) if by_name else []
+        found = []
+        if by_name:
+            if by_file is None:
+                by_file = _group_by_name(files.images())
+            found = _closest(path, by_file)
         if len(found) == 1:
             yield item._replace(path=found[0])
         else:
             problems.add(kinds.AMBIGUOUS if found else kinds.MISSING, item.path)
+
+
+def _group_by_name(paths: Iterable[str]) -> dict[str, list[str]]:
+    """`{file name: paths}`."""
+    grouped = collections.defaultdict(list)
+    for path in paths:
+        grouped[path.rsplit("/", 1)[-1]].append(path)
+    return grouped
 
 
 def _closest(path: str, by_file: dict[str, list[str]]) -> list[str]:

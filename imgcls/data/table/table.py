@@ -44,7 +44,7 @@ class Table:
     """What a reader found.
 
     Attributes:
-      said: the source in the user's words, for messages.
+      spec: the source in the user's words, for messages.
       classes_file: where the order of the classes is kept.
       items: the examples, with paths as the file writes them.
       problems: met so far.
@@ -54,7 +54,7 @@ class Table:
       multi_label, separator: what the user wants, see `imgcls.data.sources.open.open_dataset`.
     """
 
-    said: str
+    spec: str
     classes_file: str
     multi_label: bool | None = None
     separator: str = "|"

@@ -71,7 +71,7 @@ def random_resized_crop(
     spec.check_choice("interpolation", interpolation, (*_CV2, "random"))
 
     def transform(image, rng):
-        box = _sample_box(*image.shape[:2], scale, ratio, rng)
+        box = _sample_box(image.shape[0], image.shape[1], scale, ratio, rng)
         name = interpolation
         if name == "random":
             name = ("bilinear", "bicubic")[rng.integers(2)]
@@ -94,9 +94,9 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
     smooth = name not in ("area", "nearest")
     halvings = min(int(math.log2(max(shrink, 1))), _MAX_HALVINGS) if smooth else 0
     # All four sides to multiples of the block that becomes a pixel.
-    box = tuple(side >> halvings << halvings for side in box)
+    top, left, rows, columns = (side >> halvings << halvings for side in box)
     crop = image.crop if isinstance(image, EncodedImage) else functools.partial(crop_pixels, image)
-    pixels = crop(box, halvings)
+    pixels = crop((top, left, rows, columns), halvings)
     if smooth and shrink > _ALIASING * 2**halvings:
         pixels = cv2.GaussianBlur(pixels, (3, 3), 0)
     return cv2.resize(pixels, (width, height), interpolation=_CV2[name])
@@ -130,10 +130,12 @@ def resize(size: Size, interpolation: str = "bicubic") -> Transform:
 
     def transform(image, rng):
         height, width = image.shape[:2]
-        new = _shorter_side(height, width, size) if isinstance(size, int) else tuple(size)
-        if new == (height, width):
+        new_height, new_width = (
+            _shorter_side(height, width, size) if isinstance(size, int) else size
+        )
+        if (new_height, new_width) == (height, width):
             return image
-        return to_array(to_pil(image).resize(new[::-1], _PILLOW[interpolation]))
+        return to_array(to_pil(image).resize((new_width, new_height), _PILLOW[interpolation]))
 
     return transform
 
@@ -365,7 +367,7 @@ def _height_width(size: Size) -> tuple[int, int]:
         raise ValueError(f"size={size!r} must be an integer or a pair (height, width)")
     for side in pair:
         spec.check_integer("size", side, 1)
-    return tuple(pair)
+    return pair[0], pair[1]
 
 
 def _keep_rank(image: np.ndarray) -> np.ndarray:

@@ -35,7 +35,7 @@ def parse(text: str, registry: Mapping[str, Callable], where: str) -> list:
 def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raises a ValueError unless `value` is a number in [low, high]."""
     # NaN compares false and is refused too.
-    if not (isinstance(value, numbers.Real) and low <= value <= high):
+    if not (isinstance(value, numbers.Real) and low <= float(value) <= high):
         raise ValueError(f"{name}={value!r} must be a number {_interval(low, high)}")
 
 
@@ -97,13 +97,13 @@ def _parse_call(part: str, where: str) -> tuple[str, list, dict[str, Any]]:
         )
     try:
         args = [ast.literal_eval(arg) for arg in node.args]
-        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords}
+        kwargs = {k.arg: ast.literal_eval(k.value) for k in node.keywords if k.arg is not None}
     except ValueError as e:
         raise ConfigError(
             f"{where}: {part}: arguments must be written out as numbers, strings or tuples, "
             "without names or arithmetic"
         ) from e
-    if None in kwargs or len(kwargs) < len(node.keywords):
+    if len(kwargs) < len(node.keywords):
         raise ConfigError(f"{where}: {part}: every keyword once, and no **")
     return node.func.id, args, kwargs
 

@@ -9,9 +9,11 @@ from imgcls.data.sources.cached import CachedSource
 
 
 class Counting:
-    """Ten pictures of 100 bytes, and how often each was read."""
+    """Ten images of 100 bytes, and how often each was read."""
 
     class_names = ("a", "b")
+    multi_label = False
+    splits = ("train", "test")
 
     def __init__(self):
         self.reads = [0] * 10
@@ -23,8 +25,17 @@ class Counting:
         self.reads[index] += 1
         return {"image": bytes([index]) * 100, "label": index % 2}
 
+    def labels(self):
+        return np.arange(10) % 2
+
     def name(self, index):
-        return f"picture {index}"
+        return f"image {index}"
+
+    def group(self, index):
+        return f"group {index // 2}"
+
+    def metadata(self, index):
+        return {"reads": self.reads[index]}
 
 
 def test_each_is_read_once():
@@ -34,8 +45,16 @@ def test_each_is_read_once():
         assert [cached[i] for i in range(10)] == [Counting()[i] for i in range(10)]
     assert source.reads == [1] * 10
     assert len(cached) == 10
-    assert cached.name(3) == "picture 3"
-    assert cached.class_names == ("a", "b")
+
+
+def test_all_else_is_the_source_s():
+    cached = CachedSource(Counting(), 1e6)
+    assert cached.class_names == ("a", "b") and cached.multi_label is False
+    assert cached.splits == ("train", "test")
+    assert cached.labels().tolist() == [0, 1] * 5
+    assert cached.name(3) == "image 3" and cached.group(3) == "group 1"
+    cached[3]
+    assert cached.metadata(3) == {"reads": 1}
 
 
 def test_no_more_than_there_is_room_for():
@@ -86,4 +105,4 @@ def test_workers_get_an_empty_one():
     cached[0]
     copy = pickle.loads(pickle.dumps(cached))
     assert copy[0] == cached[0]
-    assert copy.reads[0] == 2
+    assert copy.metadata(0) == {"reads": 2}
