@@ -51,9 +51,9 @@ class TfdsSource:
             raise ConfigError(f"tfds:{info.full_name}: has no split {name!r}; it has {have}")
         image_key, label_key = info.supervised_keys or ("image", "label")
         label = info.features[label_key]
-        self.multi_label = not hasattr(label, "names")
-        names = (label if not self.multi_label else label.feature).names
-        self.class_names = tuple(names)
+        # A sequence of labels answers for its inner feature too: its type alone tells them apart.
+        self.multi_label = not isinstance(label, tfds.features.ClassLabel)
+        self.class_names = tuple((label.feature if self.multi_label else label).names)
         self.splits = tuple(info.splits)
         self._keys = image_key, label_key
         self._split = split
