@@ -151,5 +151,5 @@ def _encode(image: Image.Image) -> bytes:
 def _files_in(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    files = (p for p in pathlib.Path(path).rglob("*") if is_image_file(p.relative_to(path).as_posix()))
-    return sorted(str(p) for p in files if not p.is_dir())
+    found = ((p, p.relative_to(path).as_posix()) for p in pathlib.Path(path).rglob("*"))
+    return sorted(str(p) for p, name in found if is_image_file(name) and not p.is_dir())
