@@ -15,6 +15,8 @@ from scipy.special import expit, softmax
 import imgcls
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.evaluate.calibration import Calibration, save_calibration
+from imgcls.models.create import create_model
+from imgcls.models.registry import list_models
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.images import ImageInputs
 from imgcls.runs.load import find_checkpoint
@@ -339,9 +341,17 @@ def test_a_prediction_prints_readably(single):
     )
 
 
-def test_importing_imgcls_starts_nothing():
-    code = "import sys, imgcls; print(*sys.modules)"
+@pytest.mark.parametrize("code", ["import imgcls", "from imgcls import load"])
+def test_importing_imgcls_starts_nothing(code):
+    code = f"import sys; {code}; print(*sys.modules)"
     root = pathlib.Path(imgcls.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert not {"jax", "numpy", "flax", "imgcls.predict.run"} & set(done.stdout.split())
+
+
+def test_models_are_made_and_listed_from_the_package():
+    assert imgcls.create_model is create_model and imgcls.list_models is list_models
+    assert "resnet18" in imgcls.list_models("resnet*")
+    with pytest.raises(AttributeError, match="module 'imgcls' has no attribute 'create'"):
+        imgcls.create  # noqa: B018
