@@ -4,7 +4,7 @@ Runs the evaluators of the checkpoint's own config, on its own data or on other 
 classes: `--config.data.source=folder:/new/pictures --config.evaluators.test.split=test`. Prints one
 JSON object: metrics and, for classification, their 95 % intervals. To the workdir's `report/` go
 pictures and, of classification, `NAME_predictions.csv` (see `table_of`) and `NAME_metrics.json`
-(see `imgcls.evaluate.summary`).
+(see `imgcls.evaluate.metrics`).
 
 `--calibrate=val` first chooses a temperature and, for multi-label, thresholds on the split `val`,
 and keeps them in the checkpoint: later evaluations and `predict` apply them.
@@ -33,8 +33,8 @@ from imgcls.evaluate.calibration import (
 )
 from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluators.classification import Classification
+from imgcls.evaluate.metrics import Summary, measure
 from imgcls.evaluate.outcomes import Outcomes
-from imgcls.evaluate.summary import Summary, summarize
 from imgcls.evaluate.table import table_of
 from imgcls.objectives.create import create_objective
 from imgcls.runs.load import Checkpoint, find_checkpoint
@@ -91,13 +91,13 @@ def _summaries(
 ) -> dict[str, Summary]:
     """By prefix; the variables that `predict` uses are calibrated."""
     chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
-    return {p: summarize(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
+    return {p: measure(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
 
 
 def calibrate(outcomes: Outcomes, split: str, checkpoint: Checkpoint) -> None:
     """Chooses a calibration on a split's predictions, says what it does, and saves it."""
     calibration = fit(outcomes, split)
-    before, after = (summarize(outcomes, c, bootstrap=0).metrics for c in (PLAIN, calibration))
+    before, after = (measure(outcomes, c, bootstrap=0).metrics for c in (PLAIN, calibration))
     names = ("ece", "nll", *(("macro_f1",) if calibration.thresholds is not None else ()))
     change = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in names)
     path = save_calibration(checkpoint, calibration, outcomes.class_names)

@@ -7,14 +7,12 @@ import dataclasses
 import json
 
 import numpy as np
-import scipy.optimize
-import scipy.special
 from etils import epath
 
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
-from imgcls.evaluate.metrics import example_nll, finite_scores
 from imgcls.evaluate.outcomes import Outcomes
+from imgcls.evaluate.per_example import example_nll
 from imgcls.runs.load import Checkpoint
 
 FILE = "calibration.json"
@@ -119,9 +117,11 @@ def to_scores(logits: np.ndarray, task: str) -> np.ndarray:
       logits: `[N, K]`, or `[N, 1]` where the task is 'binary'.
       task: see `Outcomes`.
     """
+    from scipy.special import expit, softmax
+
     if task == "softmax":
-        return scipy.special.softmax(logits, axis=-1)
-    scores = scipy.special.expit(logits)
+        return softmax(logits, axis=-1)
+    scores = expit(logits)
     return np.concatenate([1 - scores, scores], -1) if task == "binary" else scores
 
 
@@ -177,13 +177,16 @@ def load_calibration(checkpoint: Checkpoint, class_names) -> Calibration:
 
 
 def _fit_temperature(outcomes: Outcomes) -> float:
-    logits, task = finite_scores(outcomes.logits), outcomes.task
+    from scipy.optimize import minimize_scalar
+
+    outcomes.check_finite()
+    logits, task = outcomes.logits.astype(np.float64), outcomes.task
 
     def loss(log_temperature: float) -> float:
         scaled = logits / np.exp(log_temperature)
         return float(np.mean(example_nll(scaled, outcomes.labels, task)))
 
-    found = scipy.optimize.minimize_scalar(
+    found = minimize_scalar(
         loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0

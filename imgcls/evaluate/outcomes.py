@@ -3,18 +3,24 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from imgcls.core.errors import TrainingError
 from imgcls.data.sources.source import Source
 from imgcls.evaluate.gather import gather, make_eval_fn
+from imgcls.evaluate.per_example import brier_score, top_k_indices
 from imgcls.objectives.objective import Classifies
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcomes:
     """A model's answers on the N readable examples of a split, in its order.
+
+    The light form, for `measure(light=True)`, lacks `names`, `index` and `logits`. If there is one
+    label of many classes, it holds about ten numbers per example, however many classes there are.
 
     Attributes:
       class_names: names of the K classes.
@@ -23,9 +29,13 @@ class Outcomes:
       index: int `[N]`, position of each example in the source.
       labels: int `[N]`, or multi-hot uint8 `[N, K]` if the task is 'multi_label'.
       logits: float32 `[N, K]` (`[N, 1]` if the task is 'binary').
-      scores: probabilities, float32 `[N, K]`.
-      skipped: number of unreadable examples.
+      scores: probabilities, float32 `[N, K]`. In the light form only the highest, `[N, 1]`, if the
+        task is 'softmax' or 'sigmoid'.
       losses: float32 `[N]`, the objective's loss of each example, if known.
+      skipped: number of unreadable examples.
+      best: int `[N, min(5, K)]`, classes by falling score; only in the light form, and not if the
+        task is 'multi_label'.
+      brier: float32 `[N]`, see `brier_score`; only in the light form.
     """
 
     class_names: tuple[str, ...]
@@ -35,11 +45,31 @@ class Outcomes:
     labels: np.ndarray
     logits: np.ndarray
     scores: np.ndarray
-    skipped: int = 0
     losses: np.ndarray | None = None
+    skipped: int = 0
+    best: np.ndarray | None = None
+    brier: np.ndarray | None = None
 
     def __len__(self) -> int:
-        return len(self.index)
+        return len(self.labels)
+
+    @property
+    def multi_label(self) -> bool:
+        """Whether an example has any number of labels."""
+        return self.task == "multi_label"
+
+    @property
+    def is_light(self) -> bool:
+        """Whether these are in the light form."""
+        return self.brier is not None
+
+    def check_finite(self) -> None:
+        """Raises a TrainingError if a logit or a probability is not finite."""
+        if not (np.isfinite(self.logits).all() and np.isfinite(self.scores).all()):
+            raise TrainingError(
+                "evaluation: the model's scores are not finite; lower the learning rate, or "
+                "evaluate an earlier checkpoint"
+            )
 
 
 class OutcomeReader:
@@ -51,6 +81,7 @@ class OutcomeReader:
       mesh: device mesh.
       batch_size: over all devices, rounded up to a multiple of their number; None is the training
         batch size.
+      light: read the light form of `Outcomes`.
     """
 
     def __init__(
@@ -59,17 +90,20 @@ class OutcomeReader:
         objective: Classifies,
         mesh: Mesh,
         batch_size: int | None = None,
+        light: bool = False,
     ):
         def outputs(params, model_state, batch) -> dict[str, jax.Array]:
-            logits = objective.logits(params, model_state, batch)
-            return {
-                "logits": logits,
-                "scores": objective.scores(logits),
-                "losses": objective.example_loss(logits, batch["label"]),
-                "labels": batch["label"],
-                "index": batch["index"],
-                "mask": batch["mask"],
-            }
+            logits, labels = objective.logits(params, model_state, batch), batch["label"]
+            scores, losses = objective.scores(logits), objective.example_loss(logits, labels)
+            found = {"labels": labels, "losses": losses, "mask": batch["mask"]}
+            if not light:
+                return found | {"logits": logits, "scores": scores, "index": batch["index"]}
+            found["brier"] = brier_score(scores, labels)
+            if objective.task != "multi_label":
+                found["best"] = top_k_indices(scores, 5)
+            if objective.task in ("softmax", "sigmoid"):
+                scores = jnp.max(scores, axis=-1, keepdims=True)
+            return found | {"scores": scores}
 
         self._outputs = make_eval_fn(outputs, config, mesh)
         self._config, self._mesh, self._batch_size = config, mesh, batch_size
@@ -85,13 +119,15 @@ class OutcomeReader:
         collected, skipped = gather(
             self._outputs, variables, self._config, source, self._mesh, self._batch_size
         )
-        return {
-            prefix: Outcomes(
+        outcomes = {}
+        for prefix, found in collected.items():
+            found.setdefault("index", np.zeros(0, np.int64))
+            found.setdefault("logits", np.zeros((len(found["labels"]), 0), np.float32))
+            outcomes[prefix] = Outcomes(
                 class_names=tuple(source.class_names),
                 task=self._task,
                 names=[source.name(i) for i in found["index"]],
                 skipped=skipped,
-                **{name: value for name, value in found.items() if name != "mask"},
+                **{name: values for name, values in found.items() if name != "mask"},
             )
-            for prefix, found in collected.items()
-        }
+        return outcomes

@@ -22,8 +22,8 @@ from imgcls.data.sources.source import check_classes
 from imgcls.distributed import sharding
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
+from imgcls.evaluate.metrics import Summary, measure
 from imgcls.evaluate.outcomes import OutcomeReader
-from imgcls.evaluate.summary import Summary, summarize
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.images import ImageInputs, Images
 from imgcls.predict.prediction import Prediction
@@ -220,7 +220,7 @@ class Run:
         data_dir: str | None = None,
         bootstrap: int = 1000,
     ) -> Summary:
-        """Evaluates the calibrated model on labeled examples, see `evaluate.summary.summarize`.
+        """Evaluates the calibrated model on labeled examples, see `evaluate.metrics.measure`.
 
         >>> run.evaluate("test").metrics["accuracy"]
         0.9972
@@ -246,9 +246,7 @@ class Run:
         trained = self._trained
         variables = {"": (trained.params, trained.model_state)}
         reader = OutcomeReader(config, trained.objective, trained.mesh)
-        return summarize(
-            reader.read(variables, examples)[""], self.calibration, bootstrap=bootstrap
-        )
+        return measure(reader.read(variables, examples)[""], self.calibration, bootstrap=bootstrap)
 
     def _batches(
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str

@@ -24,9 +24,10 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path, replace_bytes
 from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.sources.subset import Subset
+from imgcls.evaluate.curves import precision_recall, reliability
 from imgcls.evaluate.evaluators.embedding_map import project
 from imgcls.evaluate.features import FeatureReader
-from imgcls.evaluate.summary import precision_recall, reliability
+from imgcls.evaluate.metrics import measure
 from imgcls.report import charts, gallery, html, tables
 from imgcls.report.results import Results, count_by_split, read_results
 from imgcls.runs.load import find_checkpoint
@@ -134,10 +135,8 @@ def _reliability(results: Results) -> list[dict]:
         kinds.append((title, results.predictions))
     found = []
     for title, predictions in kinds:
-        bins = confidence, accuracy, count = reliability(predictions)
-        # Guo et al. 2017, arXiv:1706.04599, equation 3.
-        ece = float(np.average(np.abs(accuracy - confidence), weights=count))
-        chart = charts.reliability(bins, results.multi_label)
+        ece = measure(predictions, light=True).metrics["ece"]
+        chart = charts.reliability(reliability(predictions), results.multi_label)
         found.append({"title": title, "ece": ece, "chart": chart})
     return found
 

@@ -12,8 +12,8 @@ from imgcls.data.sources.source import Source, check_classes
 from imgcls.data.sources.splits import parse_split, splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
 from imgcls.evaluate.calibration import Calibration
+from imgcls.evaluate.metrics import Summary, measure
 from imgcls.evaluate.outcomes import OutcomeReader, Outcomes
-from imgcls.evaluate.summary import Summary, summarize
 from imgcls.runs.load import Checkpoint
 from imgcls.runs.trained import Trained
 
@@ -107,7 +107,7 @@ def read_results(
         plain=plain,
         predictions=predictions,
         calibration=calibration,
-        summary=summarize(plain, calibration),
+        summary=measure(plain, calibration),
         decisions=calibration_lib.decide(predictions.scores, calibration, plain.task),
     )
 

@@ -1,4 +1,4 @@
-"""What tests of features need: digits, and an objective small enough to work out by hand."""
+"""What tests of evaluators need: digits, an objective worked out by hand, and outcomes."""
 
 import jax
 import jax.numpy as jnp
@@ -7,6 +7,7 @@ import numpy as np
 from imgcls.core.defaults import default_config
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.open import create_source
+from imgcls.evaluate.outcomes import Outcomes
 
 DIGITS = tuple("0123456789")
 INFO = DataInfo(DIGITS, False, (8, 8, 1))
@@ -59,3 +60,75 @@ def features_of(variables: tuple, images: np.ndarray, layer: str = "backbone") -
     pixels = (images.reshape(len(images), -1) / 255 - MEAN) / STD - state["stats"]["mean"]
     hidden = np.tanh(pixels @ params["kernel"])
     return hidden if layer == "backbone" else hidden @ params["projector"]
+
+
+def sigmoid(x) -> np.ndarray:
+    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
+
+
+def softmax(x) -> np.ndarray:
+    e = np.exp(x - np.max(x, axis=1, keepdims=True))
+    return e / e.sum(axis=1, keepdims=True)
+
+
+def make_outcomes(logits, labels, task: str = "softmax", **fields) -> Outcomes:
+    """Outcomes of logits `[N, K]` with their probabilities."""
+    logits = np.asarray(logits, np.float32)
+    scores = softmax(logits) if task == "softmax" else sigmoid(logits)
+    if task == "binary":
+        scores = np.concatenate([1 - scores, scores], axis=1)
+    count, classes = scores.shape
+    defaults = {
+        "class_names": tuple(f"class {i}" for i in range(classes)),
+        "names": [f"{i}.png" for i in range(count)],
+        "index": np.arange(count),
+        "scores": scores.astype(np.float32),
+    }
+    return Outcomes(task=task, labels=np.array(labels), logits=logits, **defaults | fields)
+
+
+def make_light(labels, scores, task: str, num_classes: int, **fields) -> Outcomes:
+    """Outcomes in the light form; losses and Brier scores are 0 if not given."""
+    count = len(labels)
+    defaults = {"losses": np.zeros(count), "brier": np.zeros(count)}
+    return Outcomes(
+        class_names=tuple(f"class {i}" for i in range(num_classes)),
+        task=task,
+        names=[],
+        index=np.zeros(0, int),
+        labels=np.asarray(labels),
+        logits=np.zeros((count, 0)),
+        scores=np.asarray(scores),
+        **defaults | fields,
+    )
+
+
+def ece_by_hand(confidence, correct, bins: int = 15) -> float:
+    """Guo et al. 2017, equation 3, bin by bin."""
+    total = 0.0
+    for number in range(bins):
+        inside = (confidence > number / bins) & (confidence <= (number + 1) / bins)
+        if inside.any():
+            total += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
+    return total
+
+
+def draw_outcomes(task: str, count: int = 150, classes: int = 7, seed: int = 0) -> Outcomes:
+    """Right more often than by chance; the last two classes lack examples or predictions."""
+    rng = np.random.default_rng(seed)
+    if task == "binary":
+        labels = rng.integers(0, 2, count)
+        logits = rng.normal(size=(count, 1)) + 1.5 * labels[:, None] - 0.5
+        return make_outcomes(logits, labels, task)
+    if task == "multi_label":
+        logits = rng.normal(size=(count, classes)) * 1.5
+        labels = (rng.uniform(size=logits.shape) < sigmoid(logits - 0.5)).astype(np.uint8)
+        labels[:, -2] = 0
+        logits[:, -1] = -2 + 0.1 * logits[:, -1]
+        return make_outcomes(logits, labels, task)
+    labels = rng.integers(0, classes - 1, count)
+    labels[labels == classes - 2] = classes - 1
+    logits = rng.normal(size=(count, classes))
+    logits[np.arange(count), labels] += 1.5
+    logits[:, -1] = -5
+    return make_outcomes(logits, labels, task)

@@ -22,32 +22,12 @@ from imgcls.evaluate.calibration import (
     decide,
     fit,
 )
+from imgcls.evaluate.metrics import measure
 from imgcls.evaluate.outcomes import Outcomes
-from imgcls.evaluate.summary import summarize
 from imgcls.runs.checksums import NEEDED
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
-
-
-def sigmoid(x):
-    return 1 / (1 + np.exp(-np.asarray(x, np.float64)))
-
-
-def softmax(x):
-    e = np.exp(x - np.max(x, axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
-
-
-def make(logits, labels, task: str = "softmax") -> Outcomes:
-    logits = np.asarray(logits, np.float32)
-    scores = softmax(logits) if task == "softmax" else sigmoid(logits)
-    if task == "binary":
-        scores = np.concatenate([1 - scores, scores], axis=1)
-    count, classes = scores.shape
-    names = tuple(f"class {i}" for i in range(classes))
-    examples = [f"{i}.png" for i in range(count)]
-    scores = scores.astype(np.float32)
-    return Outcomes(names, task, examples, np.arange(count), np.array(labels), logits, scores)
+from tests.evaluate.cases import make_outcomes, sigmoid, softmax
 
 
 def draw(task: str, factor: float, count: int = 20_000) -> Outcomes:
@@ -60,7 +40,7 @@ def draw(task: str, factor: float, count: int = 20_000) -> Outcomes:
     else:
         labels = (rng.uniform(size=true.shape) < sigmoid(true)).astype(np.uint8)
         labels = labels[:, 0].astype(int) if task == "binary" else labels
-    return make(factor * true, labels, task)
+    return make_outcomes(factor * true, labels, task)
 
 
 # ---- The temperature.
@@ -74,14 +54,14 @@ def test_the_temperature_of_drawn_labels_is_found(task, factor):
     found = fit(outcomes, "val")
     assert found.temperature == pytest.approx(factor, rel=0.05)
     assert (found.split, found.examples) == ("val", 20_000)
-    before, after = (summarize(outcomes, c, bootstrap=0).metrics for c in (PLAIN, found))
+    before, after = (measure(outcomes, c, bootstrap=0).metrics for c in (PLAIN, found))
     assert after["nll"] < before["nll"] and after["ece"] < before["ece"] / 5
 
 
 def test_the_temperature_is_the_best_of_a_grid():
     """By scikit-learn's log loss, on few examples."""
     rng = np.random.default_rng(3)
-    outcomes = make(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
+    outcomes = make_outcomes(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
     logits = outcomes.logits.astype(np.float64)
     grid = np.exp(np.linspace(np.log(0.05), np.log(20), 301))
     losses = [sk.log_loss(outcomes.labels, softmax(logits / t)) for t in grid]
@@ -91,9 +71,11 @@ def test_the_temperature_is_the_best_of_a_grid():
 def test_a_temperature_by_hand():
     """Three of four right at a margin m: the best probability is 3/4, so that m / T = log 3."""
     logits = [[0.0, 5.0]] * 4
-    assert fit(make(logits, [1, 1, 0, 1])).temperature == pytest.approx(5 / np.log(3), rel=1e-4)
+    assert fit(make_outcomes(logits, [1, 1, 0, 1])).temperature == pytest.approx(
+        5 / np.log(3), rel=1e-4
+    )
     one = np.array(logits)[:, 1:]
-    found = fit(make(one, [1, 1, 0, 1], "binary"))
+    found = fit(make_outcomes(one, [1, 1, 0, 1], "binary"))
     assert found.temperature == pytest.approx(5 / np.log(3), rel=1e-4)
     assert found.thresholds is None
 
@@ -101,17 +83,19 @@ def test_a_temperature_by_hand():
 def test_a_sigmoid_of_single_labels():
     """K yes-or-no decisions: of 8 at a distance of 2 from 0, 6 are right."""
     logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]]
-    outcomes = make(logits, [0, 0, 1, 1], "sigmoid")
+    outcomes = make_outcomes(logits, [0, 0, 1, 1], "sigmoid")
     assert fit(outcomes).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
     scores = apply(outcomes, fit(outcomes)).scores
     np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-4)
 
 
 def test_the_temperature_stays_within_bounds():
-    assert fit(make([[0.0, 1.0]], [1])).temperature == pytest.approx(0.05, rel=0.01)
-    assert fit(make([[0.0, 1.0]] * 3, [0, 0, 0])).temperature == pytest.approx(20, rel=0.01)
+    assert fit(make_outcomes([[0.0, 1.0]], [1])).temperature == pytest.approx(0.05, rel=0.01)
+    assert fit(make_outcomes([[0.0, 1.0]] * 3, [0, 0, 0])).temperature == pytest.approx(
+        20, rel=0.01
+    )
     # Nothing to be gained: logits that say nothing.
-    assert fit(make(np.zeros((3, 2)), [0, 1, 1])).temperature == 1.0
+    assert fit(make_outcomes(np.zeros((3, 2)), [0, 1, 1])).temperature == 1.0
 
 
 def test_apply():
@@ -124,7 +108,7 @@ def test_apply():
     # Twice is once, and the plain one changes nothing.
     np.testing.assert_array_equal(apply(cooler, Calibration(2.0)).scores, cooler.scores)
     assert apply(outcomes, PLAIN) is outcomes
-    yes = make([[3.0], [-1.0]], [1, 0], "binary")
+    yes = make_outcomes([[3.0], [-1.0]], [1, 0], "binary")
     np.testing.assert_allclose(
         apply(yes, Calibration(2.0)).scores,
         [[1 - sigmoid(1.5), sigmoid(1.5)], [1 - sigmoid(-0.5), sigmoid(-0.5)]],
@@ -148,7 +132,7 @@ def test_thresholds_against_every_cut(seed):
     logits = np.round(rng.normal(0, 2, (50, 4)), seed % 2)
     labels = (rng.uniform(size=(50, 4)) < sigmoid(logits - 1)).astype(np.uint8)
     labels[:5] = 1
-    outcomes = make(logits, labels, "multi_label")
+    outcomes = make_outcomes(logits, labels, "multi_label")
     found = fit(outcomes)
     scores = apply(outcomes, found).scores
     said = decide(scores, found, "multi_label")
@@ -206,7 +190,7 @@ def test_decide():
 
 def test_nothing_to_fit_on():
     with pytest.raises(ConfigError, match="no example of split 'val' can be read"):
-        fit(make(np.zeros((0, 2)), np.zeros(0, int)), "val")
+        fit(make_outcomes(np.zeros((0, 2)), np.zeros(0, int)), "val")
     bad = dataclasses.replace(draw("softmax", 1.0, 5), logits=np.full((5, 4), np.nan))
     with pytest.raises(TrainingError, match="not finite"):
         fit(bad)

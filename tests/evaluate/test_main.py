@@ -16,10 +16,10 @@ from imgcls.data.sources.open import create_source
 from imgcls.evaluate import __main__ as evaluate
 from imgcls.evaluate import table as evaluate_table
 from imgcls.evaluate.calibration import PLAIN
-from imgcls.evaluate.outcomes import Outcomes
-from imgcls.evaluate.summary import summarize
+from imgcls.evaluate.metrics import measure
 from tests.conftest import exit_code
 from tests.disks import fill
+from tests.evaluate.cases import make_outcomes
 from tests.make import draw_pictures, save_run
 
 
@@ -287,11 +287,11 @@ def test_multi_label(tmp_path):
 def test_a_file_name_that_is_no_utf8(tmp_path):
     """Bytes in, the same bytes out."""
     name = b"caf\xe9\r\n.png".decode(errors="surrogateescape")
-    scores = np.array([[0.25, 0.75]], np.float32)
-    given = ("a", "b"), "softmax", [name], np.arange(1), np.array([0]), np.log(scores), scores
-    table = evaluate_table.table_of(Outcomes(*given), PLAIN, "|")
+    logits = np.log([[0.25, 0.75]])
+    outcomes = make_outcomes(logits, [0], class_names=("a", "b"), names=[name])
+    table = evaluate_table.table_of(outcomes, PLAIN, "|")
     assert table == f'"id","label","prediction","probability"\n"{name}","a","b",0.75\n'
-    evaluate.write_report(tmp_path, "x", table, summarize(Outcomes(*given), bootstrap=0), "")
+    evaluate.write_report(tmp_path, "x", table, measure(outcomes, bootstrap=0), "")
     assert b'"caf\xe9\r\n.png","a"' in (tmp_path / "x_predictions.csv").read_bytes()
 
 

@@ -1,14 +1,212 @@
-"""Metrics against scikit-learn and by hand."""
+"""Metrics against scikit-learn called directly."""
 
-import jax.numpy as jnp
+import dataclasses
+import json
+
 import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from imgcls import losses
 from imgcls.core.errors import ConfigError, TrainingError
-from imgcls.evaluate import metrics
-from imgcls.objectives import metrics as objectives_metrics
+from imgcls.evaluate.calibration import PLAIN, Calibration, apply
+from imgcls.evaluate.metrics import LIGHT, measure
+from imgcls.evaluate.outcomes import Outcomes
+from imgcls.evaluate.per_example import top_k_indices
+from tests.evaluate.cases import draw_outcomes, ece_by_hand, make_light, make_outcomes
+
+RATES = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
+
+
+def averages(labels, said) -> dict:
+    """scikit-learn's averages, by our names."""
+    return {
+        f"{average}_{name}": score(labels, said, average=average, zero_division=0)
+        for average in ("macro", "micro", "weighted")
+        for name, score in RATES.items()
+    }
+
+
+def single_label_reference(p: Outcomes) -> dict:
+    scores, hot = p.scores.astype(np.float64), np.eye(p.scores.shape[1])[p.labels]
+    said, present = scores.argmax(1), np.unique(p.labels)
+    expected = averages(p.labels, said) | {
+        "accuracy": sk.accuracy_score(p.labels, said),
+        # The classes that are said but do not occur have no recall.
+        "balanced_accuracy": np.mean([np.mean(said[p.labels == c] == c) for c in present]),
+        "ece": ece_by_hand(scores.max(1), said == p.labels),
+        "brier": np.mean(np.sum((scores - hot) ** 2, axis=1)),
+        "examples": len(p),
+        "map": np.mean([sk.average_precision_score(hot[:, c], scores[:, c]) for c in present]),
+        "roc_auc": np.mean([sk.roc_auc_score(hot[:, c], scores[:, c]) for c in present]),
+    }
+    expected |= {name: expected[f"macro_{name}"] for name in RATES}
+    if scores.shape[1] > 5:
+        classes = np.arange(scores.shape[1])
+        expected["top5_accuracy"] = sk.top_k_accuracy_score(p.labels, scores, k=5, labels=classes)
+    return expected
+
+
+@pytest.mark.parametrize(("task", "classes"), [("softmax", 7), ("softmax", 4), ("sigmoid", 7)])
+def test_single_labels(task, classes):
+    p = draw_outcomes(task, classes=classes)
+    found, expected = measure(p, bootstrap=0), single_label_reference(p)
+    if task == "softmax":
+        expected["nll"] = sk.log_loss(p.labels, p.scores, labels=np.arange(classes))
+    else:
+        hot = np.eye(classes)[p.labels]
+        expected["nll"] = np.mean(
+            [sk.log_loss(hot[:, c], p.scores[:, c], labels=[0, 1]) for c in range(classes)]
+        )
+    assert found.metrics == pytest.approx(expected, rel=1e-5)
+    assert found.metrics["micro_f1"] == pytest.approx(found.metrics["accuracy"])
+    said = p.scores.argmax(1)
+    np.testing.assert_array_equal(
+        found.confusion, sk.confusion_matrix(p.labels, said, labels=np.arange(classes))
+    )
+    rates = sk.precision_recall_fscore_support(
+        p.labels, said, labels=np.arange(classes), zero_division=0
+    )
+    for number, row in enumerate(found.classes):
+        assert row["name"] == f"class {number}" and "threshold" not in row
+        values = [row[name] for name in ("precision", "recall", "f1", "support")]
+        assert values == pytest.approx([rate[number] for rate in rates])
+        of_class = p.labels == number, p.scores[:, number]
+        if row["support"]:
+            assert row["average_precision"] == sk.average_precision_score(*of_class)
+            assert row["roc_auc"] == sk.roc_auc_score(*of_class)
+        else:
+            assert row["average_precision"] is None and row["roc_auc"] is None
+    assert found.classes[-2]["support"] == 0 and not found.confusion[:, -1].any()
+
+
+def test_binary():
+    p = draw_outcomes("binary")
+    found = measure(p, bootstrap=0)
+    yes, said = p.scores[:, 1].astype(np.float64), p.scores[:, 1] > 0.5
+    expected = averages(p.labels, said) | {name: f(p.labels, said) for name, f in RATES.items()}
+    expected |= {
+        "accuracy": sk.accuracy_score(p.labels, said),
+        "balanced_accuracy": sk.balanced_accuracy_score(p.labels, said),
+        "roc_auc": sk.roc_auc_score(p.labels, yes),
+        "auroc": sk.roc_auc_score(p.labels, yes),
+        "average_precision": sk.average_precision_score(p.labels, yes),
+        "map": np.mean([sk.average_precision_score(p.labels == c, p.scores[:, c]) for c in (0, 1)]),
+        "nll": sk.log_loss(p.labels, yes),
+        "brier": 2 * sk.brier_score_loss(p.labels, yes),
+        "ece": ece_by_hand(np.maximum(yes, 1 - yes), said == p.labels),
+        "examples": 150,
+    }
+    assert found.metrics == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(found.confusion, sk.confusion_matrix(p.labels, said))
+
+
+@pytest.mark.parametrize("thresholds", [None, [0.3, 0.2, 0.5, 0.7, 0.4, 0.5, 0.9]])
+def test_multi_label(thresholds):
+    p = draw_outcomes("multi_label")
+    chosen = PLAIN if thresholds is None else Calibration(thresholds=np.array(thresholds))
+    found = measure(p, chosen, bootstrap=0)
+    scores = p.scores.astype(np.float64)
+    said = (scores > (0.5 if thresholds is None else np.array(thresholds))).astype(int)
+    present = p.labels.any(0)
+    expected = averages(p.labels, said) | {
+        "map": sk.average_precision_score(p.labels[:, present], scores[:, present]),
+        "roc_auc": sk.roc_auc_score(p.labels[:, present], scores[:, present]),
+        "micro_roc_auc": sk.roc_auc_score(p.labels, scores, average="micro"),
+        "exact_match": sk.accuracy_score(p.labels, said),
+        "hamming_loss": sk.hamming_loss(p.labels, said),
+        "nll": np.mean(
+            [sk.log_loss(p.labels[:, c], scores[:, c], labels=[0, 1]) for c in range(7)]
+        ),
+        "brier": np.mean(np.sum((scores - p.labels) ** 2, axis=1)),
+        "ece": ece_by_hand(scores.ravel(), p.labels.ravel()),
+        "examples": 150,
+    }
+    assert found.metrics == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(found.confusion, sk.multilabel_confusion_matrix(p.labels, said))
+    assert [row["threshold"] for row in found.classes] == (thresholds or [0.5] * 7)
+    # The class without an example, and one that is never said at 0.5.
+    assert present.tolist() == [True] * 5 + [False, True]
+    assert found.classes[5]["average_precision"] is None and found.classes[5]["recall"] == 0
+    assert found.classes[6]["precision"] == 0
+
+
+def test_the_calibration_is_applied_once():
+    p, cooler = draw_outcomes("softmax"), Calibration(temperature=3.0)
+    once = measure(p, cooler, bootstrap=0)
+    assert once.temperature == 3.0
+    assert measure(apply(p, cooler), cooler, bootstrap=0).metrics == once.metrics
+    by_hand = make_outcomes(p.logits / 3, p.labels)
+    assert once.metrics == pytest.approx(measure(by_hand, bootstrap=0).metrics, rel=1e-4)
+    # The objective's own loss is of the logits as they are.
+    known = dataclasses.replace(p, losses=np.full(150, 0.25, np.float32))
+    assert measure(known, cooler, bootstrap=0).metrics["loss"] == 0.25
+
+
+# ---- Small and odd splits.
+
+
+def test_one_example():
+    found = measure(make_outcomes([[1.0, 0.0, 0.0]], [0]), bootstrap=50)
+    assert found.metrics["accuracy"] == found.metrics["macro_f1"] == found.metrics["map"] == 1
+    assert "roc_auc" not in found.metrics and "roc_auc" not in found.intervals
+    assert found.intervals["nll"] == pytest.approx((found.metrics["nll"],) * 2)
+    assert found.classes[0]["roc_auc"] is None and found.classes[1]["average_precision"] is None
+    many = measure(make_outcomes([[1.0, -1.0]], [[1, 0]], "multi_label"), bootstrap=50)
+    assert many.metrics["exact_match"] == 1 and many.metrics["micro_roc_auc"] == 1
+
+
+@pytest.mark.parametrize("answer", [0, 1])
+def test_a_split_of_one_class(answer):
+    found = measure(
+        make_outcomes([[0.5], [-0.5], [2.0]], [answer] * 3, "binary"), bootstrap=50
+    ).metrics
+    assert not {"roc_auc", "auroc", "average_precision"} & found.keys()
+    assert found["accuracy"] == found["balanced_accuracy"] == pytest.approx((1 + answer) / 3)
+    assert np.isfinite(list(found.values())).all()
+
+
+def test_multi_label_without_positives():
+    found = measure(
+        make_outcomes(np.full((3, 2), -1.0), np.zeros((3, 2)), "multi_label"), bootstrap=20
+    )
+    assert not {"map", "roc_auc", "micro_roc_auc"} & {*found.metrics, *found.intervals}
+    assert found.metrics["exact_match"] == 1 and found.metrics["weighted_f1"] == 0
+    one = measure(make_outcomes([[1.0], [-1.0]], [[1], [0]], "multi_label"), bootstrap=0)
+    assert one.confusion.tolist() == [[[1, 0], [0, 1]]]
+
+
+def test_no_examples_and_scores_that_are_not_finite():
+    with pytest.raises(ConfigError, match="no examples"):
+        measure(make_outcomes(np.zeros((0, 3)), np.zeros(0, int)))
+    with pytest.raises(TrainingError, match="not finite"):
+        measure(make_outcomes([[np.nan, 0.0]], [0]))
+    with pytest.raises(TrainingError, match="not finite"):
+        measure(make_outcomes([[np.inf], [0.0]], [0, 1], "binary"))
+
+
+def test_skipped():
+    assert "skipped" not in measure(draw_outcomes("softmax"), bootstrap=0).metrics
+    assert measure(draw_outcomes("softmax"), bootstrap=0).intervals == {}
+    p = dataclasses.replace(draw_outcomes("softmax"), skipped=4)
+    assert measure(p, bootstrap=0).metrics["skipped"] == 4
+
+
+# ---- As JSON.
+
+
+@pytest.mark.parametrize("task", ["softmax", "multi_label"])
+def test_json(task):
+    chosen = Calibration(2.0, np.full(7, 0.25) if task == "multi_label" else None)
+    found = measure(draw_outcomes(task), chosen, bootstrap=10)
+    read = json.loads(found.to_json())
+    assert list(read) == ["task", "temperature", "metrics", "intervals", "classes", "confusion"]
+    assert (read["task"], read["temperature"], read["metrics"]) == (task, 2.0, found.metrics)
+    assert {k: tuple(v) for k, v in read["intervals"].items()} == found.intervals
+    assert read["classes"] == found.classes
+    np.testing.assert_array_equal(read["confusion"], found.confusion)
+
+
+# ---- The light form, during training.
 
 
 @pytest.fixture
@@ -16,68 +214,77 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_accuracy():
-    logits = jnp.array([[0.0, 2.0, 1.0], [3.0, 2.0, 1.0], [0.0, 0.0, 1.0]], jnp.bfloat16)
-    result = objectives_metrics.accuracy(logits, jnp.array([1, 1, 2]))
-    assert result.dtype == jnp.float32
-    np.testing.assert_array_equal(result, [1, 0, 1])
-    soft = jnp.array([[0.1, 0.6, 0.3], [0.2, 0.5, 0.3], [0.0, 0.0, 1.0]])
-    np.testing.assert_array_equal(objectives_metrics.accuracy(logits, soft), [1, 0, 1])
+@pytest.mark.parametrize("task", ["softmax", "sigmoid", "binary", "multi_label"])
+def test_light_metrics_are_the_same_numbers(task):
+    p = dataclasses.replace(draw_outcomes(task), losses=np.arange(150.0), skipped=2)
+    best = np.argsort(-p.scores, axis=1, kind="stable")[:, :5]
+    hot = p.labels if task == "multi_label" else np.eye(p.scores.shape[1])[p.labels]
+    one_label = task in ("softmax", "sigmoid")
+    light = make_light(
+        p.labels,
+        p.scores.max(1, keepdims=True) if one_label else p.scores,
+        task,
+        len(p.class_names),
+        losses=p.losses,
+        brier=np.sum((p.scores - hot) ** 2, axis=1),
+        best=None if task == "multi_label" else best,
+        skipped=2,
+    )
+    found, full = measure(light, light=True), measure(p, bootstrap=0).metrics
+    assert found.metrics == pytest.approx({n: full[n] for n in LIGHT[task] if n in full}, rel=1e-6)
+    assert found.metrics == pytest.approx(measure(p, light=True).metrics, rel=1e-6)
+    assert LIGHT[task] == tuple(found.metrics)
+    assert (found.intervals, found.classes, found.confusion.size) == ({}, [], 0)
+    with pytest.raises(ValueError, match="light=True"):
+        measure(light)
 
 
-@pytest.mark.parametrize("shape", [(3,), (3, 1)])
-def test_accuracy_of_one_logit(shape):
-    labels = jnp.array([1, 1, 0]).reshape(shape)
-    result = objectives_metrics.accuracy(jnp.array([[2.0], [-1.0], [-3.0]]), labels)
-    np.testing.assert_array_equal(result, [1, 0, 1])
-
-
-def test_top_k_indices():
-    scores = jnp.array([[0.1, 0.5, 0.2, 0.5], [4.0, 3.0, 2.0, 1.0]])
-    np.testing.assert_array_equal(metrics.top_k_indices(scores, 3), [[1, 3, 2], [0, 1, 2]])
-    assert metrics.top_k_indices(scores, 9).shape == (2, 4)
-
-
-def test_single_label_metrics(rng):
+def test_light_metrics_of_single_labels(rng):
     scores = rng.normal(size=(200, 12))
     labels = rng.integers(0, 9, 200)  # three classes have no example
     loss = rng.uniform(size=200).astype(np.float32)
-    top_k = np.asarray(metrics.top_k_indices(jnp.asarray(scores), 5))
     confidence, brier = rng.uniform(size=200), rng.uniform(size=200)
-    result = metrics.single_label_metrics(top_k, labels, loss, confidence, brier, 12)
+    best = np.asarray(top_k_indices(scores, 5))
+    outcomes = make_light(
+        labels, confidence[:, None], "softmax", 12, losses=loss, brier=brier, best=best
+    )
+    result = measure(outcomes, light=True).metrics
 
     arguments = dict(average="macro", zero_division=0)
     predictions = scores.argmax(axis=1)
-    assert result == {
-        "accuracy": sk.accuracy_score(labels, predictions),
-        "top5_accuracy": pytest.approx(
-            sk.top_k_accuracy_score(labels, scores, k=5, labels=range(12))
-        ),
-        "precision": sk.precision_score(labels, predictions, **arguments),
-        "recall": sk.recall_score(labels, predictions, **arguments),
-        "f1": sk.f1_score(labels, predictions, **arguments),
-        "loss": np.mean(loss.astype(np.float64)),
-        "ece": pytest.approx(ece_by_hand(confidence, predictions == labels)),
-        "brier": np.mean(brier),
-        "examples": 200,
-    }
+    assert result == pytest.approx(
+        {
+            "accuracy": sk.accuracy_score(labels, predictions),
+            "top5_accuracy": sk.top_k_accuracy_score(labels, scores, k=5, labels=range(12)),
+            "precision": sk.precision_score(labels, predictions, **arguments),
+            "recall": sk.recall_score(labels, predictions, **arguments),
+            "f1": sk.f1_score(labels, predictions, **arguments),
+            "loss": np.mean(loss.astype(np.float64)),
+            "ece": ece_by_hand(confidence, predictions == labels),
+            "brier": np.mean(brier),
+            "examples": 200,
+        },
+        rel=1e-12,
+    )
     assert all(type(value) in (float, int) for value in result.values())
 
 
 def test_top5_needs_more_than_five_classes():
-    top_k = np.array([[0, 1, 2, 3, 4]])
-    of_one = np.array([0]), *np.full((3, 1), 0.5)
-    assert "top5_accuracy" not in metrics.single_label_metrics(top_k, *of_one, 5)
-    with pytest.raises(ValueError, match="needs 5 predictions"):
-        metrics.single_label_metrics(top_k[:, :1], *of_one, 6)
+    best, confidence = np.array([[0, 1, 2, 3, 4]]), [[0.5]]
+    outcomes = make_light([0], confidence, "softmax", 5, best=best)
+    assert "top5_accuracy" not in measure(outcomes, light=True).metrics
+    outcomes = make_light([0], confidence, "softmax", 6, best=best[:, :1])
+    with pytest.raises(ValueError, match="needs 5 classes per example, got 1"):
+        measure(outcomes, light=True)
 
 
-def test_multi_label_metrics(rng):
+def test_light_metrics_of_multi_label(rng):
     scores = rng.uniform(size=(150, 6))
     labels = (rng.uniform(size=(150, 6)) < 0.4 * scores + 0.1).astype(np.uint8)
     labels[:, 4] = 0  # a class without positives
     scores[:, 5] = 0.2  # a class that is never predicted
-    result = metrics.multi_label_metrics(scores, labels, np.full(150, 0.25), np.full(150, 2))
+    given = {"losses": np.full(150, 0.25), "brier": np.full(150, 2)}
+    result = measure(make_light(labels, scores, "multi_label", 6, **given), light=True).metrics
 
     predictions = (scores > 0.5).astype(int)
     present = [0, 1, 2, 3, 5]
@@ -90,29 +297,32 @@ def test_multi_label_metrics(rng):
         "examples": 150,
     }
     for average in ("micro", "macro"):
-        for name, score in (
-            ("precision", sk.precision_score),
-            ("recall", sk.recall_score),
-            ("f1", sk.f1_score),
-        ):
+        for name, score in RATES.items():
             expected[f"{average}_{name}"] = score(
                 labels, predictions, average=average, zero_division=0
             )
     assert result == pytest.approx(expected)
 
 
-def test_multi_label_without_positives():
-    result = metrics.multi_label_metrics(
-        np.full((2, 3), 0.1), np.zeros((2, 3)), np.zeros(2), np.zeros(2)
-    )
+def test_light_metrics_of_multi_label_without_positives():
+    outcomes = make_light(np.zeros((2, 3)), np.full((2, 3), 0.1), "multi_label", 3)
+    result = measure(outcomes, light=True).metrics
     assert "map" not in result
     assert result["exact_match"] == 1.0 and result["macro_f1"] == 0.0
 
 
-def test_binary_metrics(rng):
+def make_binary(yes, labels, losses, brier) -> Outcomes:
+    """Outcomes in the light form of the probabilities of yes."""
+    scores = np.stack([1 - np.asarray(yes), yes], axis=1)
+    best = np.argsort(-scores, axis=1, kind="stable")
+    given = {"losses": np.asarray(losses), "brier": np.asarray(brier)}
+    return make_light(labels, scores, "binary", 2, best=best, **given)
+
+
+def test_light_metrics_of_binary(rng):
     scores = rng.uniform(size=100)
     labels = rng.integers(0, 2, 100)
-    result = metrics.binary_metrics(scores, labels, np.ones(100), np.ones(100))
+    result = measure(make_binary(scores, labels, np.ones(100), np.ones(100)), light=True).metrics
     predictions = scores > 0.5
     assert result == pytest.approx(
         {
@@ -131,92 +341,23 @@ def test_binary_metrics(rng):
 
 
 @pytest.mark.parametrize("answer", [0, 1])
-def test_binary_metrics_of_one_class(answer):
-    result = metrics.binary_metrics([0.2, 0.9], [answer, answer], [0.1, 0.3], [0, 1])
+def test_light_metrics_of_one_class(answer):
+    outcomes = make_binary([0.2, 0.9], [answer, answer], [0.1, 0.3], [0, 1])
+    result = measure(outcomes, light=True).metrics
     assert "auroc" not in result and "average_precision" not in result
     assert result["accuracy"] == 0.5
     assert np.isfinite(list(result.values())).all()
 
 
-def test_no_examples():
+def test_light_metrics_of_no_examples():
+    outcomes = make_light(np.zeros(0, int), np.zeros((0, 1)), "softmax", 10, best=np.zeros((0, 5)))
     with pytest.raises(ConfigError, match="no examples"):
-        metrics.single_label_metrics(np.zeros((0, 5), int), *np.zeros((4, 0), int), 10)
+        measure(outcomes, light=True)
 
 
-def test_scores_that_are_not_finite():
-    bad, zero = [np.nan, 0.5], [0, 0]
+def test_light_scores_that_are_not_finite():
     with pytest.raises(TrainingError, match="not finite"):
-        metrics.binary_metrics(bad, [0, 1], zero, zero)
+        measure(make_binary([np.nan, 0.5], [0, 1], [0, 0], [0, 0]), light=True)
+    bad, best = [[np.nan], [0.5]], np.array([[0], [1]])
     with pytest.raises(TrainingError, match="not finite"):
-        metrics.single_label_metrics(np.array([[0], [1]]), zero, zero, bad, zero, 2)
-
-
-def ece_by_hand(confidence, correct) -> float:
-    """Guo et al. 2017, equation 3, bin by bin."""
-    total = 0.0
-    for number in range(15):
-        inside = (confidence > number / 15) & (confidence <= (number + 1) / 15)
-        if inside.any():
-            total += inside.mean() * abs(correct[inside].mean() - confidence[inside].mean())
-    return total
-
-
-def test_expected_calibration_error():
-    # Two bins hold any: 0.9 and 0.8 + 0.2 / 15 lie in others than 0.95.
-    confidence, correct = np.array([0.95, 0.95, 0.5, 0.5]), np.array([True, False, True, False])
-    assert metrics.expected_calibration_error(confidence, correct) == pytest.approx(0.45 / 2)
-    assert metrics.expected_calibration_error(np.ones(3), np.ones(3)) == 0
-    # An edge belongs to the bin below it, and 0 to the first.
-    edges = np.arange(16) / 15
-    assert metrics.confidence_bins(edges).tolist() == [0, *range(15)]
-
-
-def test_brier_score(rng):
-    """Each example by a loop; of two classes twice scikit-learn's."""
-    scores = rng.dirichlet(np.ones(4), 50)
-    labels = rng.integers(0, 4, 50)
-    expected = [
-        sum((p - (k == label)) ** 2 for k, p in enumerate(row))
-        for row, label in zip(scores, labels, strict=True)
-    ]
-    result = metrics.brier_score(jnp.asarray(scores), jnp.asarray(labels))
-    np.testing.assert_allclose(result, expected, rtol=1e-5)
-    hot = np.eye(4, dtype=np.uint8)[labels]
-    np.testing.assert_array_equal(
-        metrics.brier_score(jnp.asarray(scores), jnp.asarray(hot)), result
-    )
-    yes = rng.uniform(size=50)
-    both = metrics.brier_score(jnp.asarray(np.stack([1 - yes, yes], 1)), jnp.asarray(labels % 2))
-    assert np.mean(both) == pytest.approx(2 * sk.brier_score_loss(labels % 2, yes), rel=1e-5)
-
-
-def test_example_nll(rng):
-    """As the losses that objectives train with."""
-    logits, single = rng.normal(size=(20, 5)), rng.integers(0, 5, 20)
-    multi = rng.integers(0, 2, (20, 5))
-    given = jnp.asarray(logits)
-    for task, labels, loss in (
-        ("softmax", single, losses.softmax_cross_entropy),
-        ("sigmoid", single, losses.sigmoid_binary_cross_entropy),
-        ("multi_label", multi, losses.sigmoid_binary_cross_entropy),
-    ):
-        result = metrics.example_nll(logits, labels, task)
-        assert result.shape == (20,) and result.dtype == np.float64
-        np.testing.assert_allclose(result, loss(given, jnp.asarray(labels)), rtol=1e-5)
-    result = metrics.example_nll(logits[:, :1], multi[:, 0], "binary")
-    expected = sk.log_loss(multi[:, 0], 1 / (1 + np.exp(-logits[:, 0])))
-    assert np.mean(result) == pytest.approx(expected)
-
-
-def test_feature_std():
-    """1 for features all over the sphere, of any length; 0 where they have collapsed."""
-    rng = np.random.default_rng(0)
-    assert float(
-        objectives_metrics.feature_std(7 * rng.normal(size=(20_000, 64)))
-    ) == pytest.approx(1, abs=0.01)
-    assert float(objectives_metrics.feature_std(np.tile(rng.normal(size=(1, 64)), (100, 1)))) < 1e-5
-    # On the two ends of an axis: a deviation of 1 in a dimension of four, times sqrt(4).
-    assert float(
-        objectives_metrics.feature_std(np.array([[3.0, 0, 0, 0], [-1, 0, 0, 0]]))
-    ) == pytest.approx(0.5)
-    assert float(objectives_metrics.feature_std(np.zeros((3, 4)))) == 0
+        measure(make_light([0, 0], bad, "softmax", 2, best=best), light=True)

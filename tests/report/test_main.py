@@ -13,8 +13,8 @@ from PIL import Image
 
 from imgcls.data import create
 from imgcls.evaluate.calibration import PLAIN, Calibration, decide
+from imgcls.evaluate.metrics import measure
 from imgcls.evaluate.outcomes import Outcomes
-from imgcls.evaluate.summary import summarize
 from imgcls.report import charts, gallery, tables
 from imgcls.report import results as results_lib
 from imgcls.report.__main__ import main
@@ -191,7 +191,15 @@ def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=Non
         scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     names, index = [f"/data/{i % 3}/{i}.png" for i in range(examples)], np.arange(examples)
     kinds = tuple("abcdefghij"[:classes])
-    found = Outcomes(kinds, task, names, index, labels, logits, scores)
+    found = Outcomes(
+        class_names=kinds,
+        task=task,
+        names=names,
+        index=index,
+        labels=labels,
+        logits=logits,
+        scores=scores,
+    )
     calibration = Calibration(1.0, thresholds, "val", 9) if thresholds is not None else PLAIN
     return types.SimpleNamespace(
         predictions=found,
@@ -199,7 +207,7 @@ def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=Non
         calibration=calibration,
         decisions=decide(scores, calibration, task),
         multi_label=task == "multi_label",
-        summary=summarize(found, calibration, bootstrap=0),
+        summary=measure(found, calibration, bootstrap=0),
     )
 
 

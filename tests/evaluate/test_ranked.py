@@ -1,10 +1,10 @@
-"""Resampled metrics against scikit-learn with weights, and intervals whose width is known."""
+"""Weighted areas against scikit-learn."""
 
 import numpy as np
 import pytest
 import sklearn.metrics as sk
 
-from imgcls.evaluate import bootstrap
+from imgcls.evaluate.ranked import areas, rank
 
 
 @pytest.mark.parametrize("decimals", [1, 8])  # with many equal scores, and with none
@@ -13,7 +13,7 @@ def test_areas_against_sample_weights(decimals):
     scores = np.round(rng.uniform(size=60), decimals)
     labels = rng.uniform(size=60) < 0.2 + 0.3 * scores
     weights = rng.integers(0, 4, (60, 12)).astype(np.int32)
-    precision, roc = bootstrap.areas(bootstrap.rank(scores, labels), weights)
+    precision, roc = areas(rank(scores, labels), weights)
     for number, of_one in enumerate(weights.T):
         options = {"sample_weight": of_one}
         kept = of_one > 0
@@ -28,7 +28,7 @@ def test_areas_of_all_classes_in_one_list():
     rng = np.random.default_rng(0)
     scores, labels = rng.uniform(size=(30, 4)), rng.uniform(size=(30, 4)) < 0.3
     weights = rng.integers(0, 3, (30, 5)).astype(np.int32)
-    precision, roc = bootstrap.areas(bootstrap.rank(scores, labels), weights)
+    precision, roc = areas(rank(scores, labels), weights)
     for number, of_one in enumerate(weights.T):
         flat = labels.ravel(), scores.ravel()
         repeated = np.repeat(of_one, 4)
@@ -41,35 +41,11 @@ def test_areas_where_they_are_not_defined():
     scores = np.array([0.3, 0.5, 0.1])
     # Each column a way to count the three: each once, the first alone, the second thrice.
     weights = np.array([[1, 1, 0], [1, 0, 3], [1, 0, 0]], np.int32)
-    precision, roc = bootstrap.areas(
-        bootstrap.rank(scores, np.array([True, False, False])), weights
-    )
+    precision, roc = areas(rank(scores, np.array([True, False, False])), weights)
     np.testing.assert_array_equal(precision, [0.5, 1, np.nan])
     np.testing.assert_array_equal(roc, [0.5, np.nan, np.nan])
-    precision, roc = bootstrap.areas(bootstrap.rank(scores, np.zeros(3, bool)), weights)
+    precision, roc = areas(rank(scores, np.zeros(3, bool)), weights)
     assert np.isnan(precision).all() and np.isnan(roc).all()
-    precision, roc = bootstrap.areas(bootstrap.rank(scores, np.ones(3, bool)), weights)
+    precision, roc = areas(rank(scores, np.ones(3, bool)), weights)
     np.testing.assert_array_equal(precision, [1, 1, 1])
     assert np.isnan(roc).all()
-
-
-def test_draw(monkeypatch):
-    """Each replicate has N examples, and the parts it is drawn in change nothing."""
-    whole = np.concatenate(list(bootstrap.draw(50, 40, seed=1)), axis=1)
-    assert whole.shape == (50, 40) and (whole.sum(axis=0) == 50).all()
-    monkeypatch.setattr(bootstrap, "CHUNK", 350)
-    parts = list(bootstrap.draw(50, 40, seed=1))
-    assert [part.shape[1] for part in parts] == [7, 7, 7, 7, 7, 5]
-    np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
-    assert not np.array_equal(whole, np.concatenate(list(bootstrap.draw(50, 40, seed=2)), axis=1))
-    # As often as by chance: a mean of 1 and a variance of 1 - 1 / N.
-    many = np.concatenate(list(bootstrap.draw(50, 2000, seed=0)), axis=1)
-    np.testing.assert_allclose(many.mean(axis=1), 1, atol=0.1)
-    assert many.var() == pytest.approx(0.98, rel=0.02)
-
-
-def test_means_and_percentiles_of_what_is_defined():
-    values = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
-    np.testing.assert_array_equal(bootstrap.defined_mean(values), [2, 5, np.nan])
-    found = bootstrap.percentiles(np.append(np.arange(201.0), np.nan))
-    assert found == (5, 195)

@@ -1,0 +1,131 @@
+"""Metrics that are made of rankings: average precision and the area under the ROC curve."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from imgcls.evaluate.outcomes import Outcomes
+
+
+class Ranked:
+    """Ranked metrics of outcomes, each computed when it is first needed.
+
+    Args:
+      outcomes: outcomes after calibration.
+    """
+
+    def __init__(self, outcomes: Outcomes):
+        self._outcomes = outcomes
+
+    @functools.cached_property
+    def average_precisions(self) -> list[float | None]:
+        """Average precision of each of the K classes; None without an example."""
+        from sklearn.metrics import average_precision_score
+
+        return [
+            float(average_precision_score(positive, scores)) if positive.any() else None
+            for positive, scores in self._classes()
+        ]
+
+    @functools.cached_property
+    def roc_aucs(self) -> list[float | None]:
+        """Area under the ROC curve of each of the K classes; None without examples or others."""
+        return [_roc_auc(positive, scores) for positive, scores in self._classes()]
+
+    def measure(self, light: bool) -> dict[str, float]:
+        """Returns the metrics that are defined.
+
+        Args:
+          light: only those of `measure(light=True)`.
+        """
+        outcomes, found = self._outcomes, {}
+        if light and outcomes.task in ("softmax", "sigmoid"):
+            return {}
+        found["map"] = _defined_mean(self.average_precisions)
+        if not light:
+            found["roc_auc"] = _defined_mean(self.roc_aucs)
+        if outcomes.task == "binary" and self.roc_aucs[1] is not None:
+            found["auroc"] = self.roc_aucs[1]
+            found["average_precision"] = self.average_precisions[1]
+        if outcomes.multi_label and not light:
+            decisions = outcomes.labels.ravel() > 0.5, outcomes.scores.ravel()
+            found["micro_roc_auc"] = _roc_auc(*decisions)
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _classes(self):
+        for number in range(len(self._outcomes.class_names)):
+            yield positives(self._outcomes, number), self._outcomes.scores[:, number]
+
+
+class Ranking(NamedTuple):
+    """Scores in falling order, in runs of equal scores or of negatives.
+
+    Attributes:
+      examples: int `[M]`, example of each score.
+      starts: int `[S]`, position of the first score of each run.
+      positives: int `[P]`, those of `examples` that are positive, in the same order.
+      held: int `[H]`, runs with positives.
+      firsts: int `[H]`, position among `positives` of the first of each of these runs.
+    """
+
+    examples: np.ndarray
+    starts: np.ndarray
+    positives: np.ndarray
+    held: np.ndarray
+    firsts: np.ndarray
+
+
+def positives(outcomes: Outcomes, number: int) -> np.ndarray:
+    """Returns which examples have a class as label, bool `[N]`."""
+    labels = outcomes.labels
+    return labels[:, number] > 0.5 if outcomes.multi_label else labels == number
+
+
+def rank(scores: np.ndarray, positive: np.ndarray) -> Ranking:
+    """Ranks the scores of one class `[N]`, or of all classes `[N, K]` in one list."""
+    columns = scores.size // len(scores)
+    order = np.argsort(-scores, axis=None)
+    ordered, positive = scores.ravel()[order], positive.ravel()[order]
+    starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    mixed = np.logical_or.reduceat(positive, starts)
+    # Both areas change only at positives, so adjacent runs of negatives are one run.
+    starts = starts[np.append(True, mixed[1:] | mixed[:-1])]
+    run_of = np.searchsorted(starts, np.flatnonzero(positive), side="right") - 1
+    held, firsts = np.unique(run_of, return_index=True)
+    examples = order // columns
+    return Ranking(examples, starts, examples[positive], held, firsts)
+
+
+def areas(ranking: Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Average precision and area under the ROC curve for R weightings of the examples.
+
+    As scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`.
+
+    Args:
+      ranking: ranking of N examples.
+      weights: int `[N, R]`, how often each example counts.
+
+    Returns:
+      Two float `[R]`; NaN without positives, and for the ROC curve without negatives.
+    """
+    taken = np.add.reduceat(weights[ranking.examples], ranking.starts).astype(np.float64)
+    gained = np.zeros_like(taken)
+    gained[ranking.held] = np.add.reduceat(weights[ranking.positives], ranking.firsts)
+    hits, whole = np.cumsum(gained, axis=0), np.cumsum(taken, axis=0)
+    positives, negatives = hits[-1], whole[-1] - hits[-1]
+    with np.errstate(invalid="ignore"):
+        precision = np.sum(gained * hits / np.maximum(whole, 1), axis=0) / positives
+        roc = np.sum((taken - gained) * (hits - gained / 2), axis=0) / (positives * negatives)
+    return precision, roc
+
+
+def _roc_auc(positive: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return float(roc_auc_score(positive, scores)) if 0 < positive.sum() < positive.size else None
+
+
+def _defined_mean(values: list[float | None]) -> float | None:
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
