@@ -86,7 +86,7 @@ def measure_arithmetic(args) -> dict:
     """Measures our step, and the TFLOP/s of a large matrix product in bfloat16."""
     from ours import create_config
 
-    from imgcls.bench.flops import measure_peak
+    from imgcls.bench.peaks import measure_peak
     from imgcls.bench.steps import measure_step
 
     model, optim, _ = MODELS[args.model]

@@ -5,6 +5,7 @@ It is kept in the checkpoint that it was chosen for, as `calibration.json`; `pre
 
 import dataclasses
 import json
+from typing import Any
 
 import numpy as np
 from etils import epath
@@ -186,7 +187,7 @@ def _fit_temperature(outcomes: Outcomes) -> float:
         scaled = logits / np.exp(log_temperature)
         return float(np.mean(example_nll(scaled, outcomes.labels, task)))
 
-    found = minimize_scalar(
+    found: Any = minimize_scalar(
         loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5}
     )
     return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
