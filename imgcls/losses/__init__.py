@@ -1,9 +1,9 @@
-"""Losses: one value per example, computed in float32 whatever the dtype of the inputs.
+"""Losses: one value per example, computed in float32, or in float64 for float64 inputs.
 
-Only float64 stays float64: docstrings write "float" for the one or the other.
+In docstrings "float" is float32 or float64.
 
-They do not average over the batch, because only the caller knows which examples are padding:
-`masked_mean` does that.
+Losses do not average over the batch, because only the caller knows which examples are padding;
+`masked_mean` does.
 """
 
 from imgcls.losses.classification import (

@@ -1,4 +1,4 @@
-"""Losses of logits against labels: one class of K, or K yes-or-no decisions."""
+"""Losses of logits against labels: one of K classes, or K binary decisions."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,8 @@ def softmax_cross_entropy(
 
     Args:
       logits: `[B, K]`, any float dtype.
-      labels: int `[B]`, or a distribution over the classes `[B, K]` (mixup, distillation).
+      labels: class indices `[B]`, or a distribution over the classes `[B, K]` (mixup,
+        distillation).
       label_smoothing: weight s of the uniform distribution; the target becomes
         (1 - s) * labels + s / K (Szegedy et al. 2016, arXiv:1512.00567, section 7).
 
@@ -24,7 +25,7 @@ def softmax_cross_entropy(
       float `[B]`, in nats.
 
     Raises:
-      ConfigError: the labels have another number of classes than the logits.
+      ConfigError: labels and logits differ in the number of classes.
     """
     logits = as_float(logits)
     targets = _class_targets(labels, logits)
@@ -42,23 +43,22 @@ def sigmoid_binary_cross_entropy(
     class_weights: jax.Array | None = None,
     pos_weight: jax.Array | None = None,
 ) -> jax.Array:
-    """Binary cross entropy of each class on its own, averaged over the classes.
+    """Binary cross entropy of each class, averaged over the classes.
 
-    The mean (not the sum) over the classes is PyTorch's convention and the one that the DeiT III
-    recipes are tuned for (Touvron et al. 2022, arXiv:2204.07118, section 3).
+    The mean over the classes, not the sum, is PyTorch's convention, and the DeiT III recipes are
+    tuned for it (Touvron et al. 2022, arXiv:2204.07118, section 3).
 
     Args:
-      logits: `[B, K]`; K = 1 for a single yes/no question.
-      labels: targets `[B, K]` in [0, 1]; or `[B]`, which is the class index if K > 1 and the
-        target itself if K = 1.
+      logits: `[B, K]`; K = 1 for a single binary decision.
+      labels: targets `[B, K]` in [0, 1], or `[B]`: class indices if K > 1, targets if K = 1.
       class_weights: `[K]`, factor on the loss of each class. The mean still divides by K.
-      pos_weight: `[K]`, factor on the positive term alone; above 1 it favours recall.
+      pos_weight: `[K]`, factor on the positive term; above 1 it favors recall.
 
     Returns:
       float `[B]`, in nats.
 
     Raises:
-      ConfigError: the labels have another number of classes than the logits.
+      ConfigError: labels and logits differ in the number of classes.
     """
     logits = as_float(logits)
     yes, no = -jax.nn.log_sigmoid(logits), -jax.nn.log_sigmoid(-logits)
@@ -76,26 +76,26 @@ def sigmoid_focal_loss(
     gamma: float = 2.0,
     pos_weight: jax.Array | None = None,
 ) -> jax.Array:
-    """Focal loss of each class on its own, averaged over the classes.
+    """Focal loss of each class, averaged over the classes.
 
-    -alpha_t (1 - p_t)^gamma log(p_t): Lin et al. 2017 (arXiv:1708.02002), equation 5. The easier
-    a decision is, the less it counts. A soft label y costs y times the loss of a yes plus 1 - y
-    times that of a no.
+    -alpha_t (1 - p_t)^gamma log(p_t): Lin et al. 2017 (arXiv:1708.02002), equation 5. Easy
+    decisions count less. The loss of a soft label y is y times the positive loss plus 1 - y times
+    the negative loss.
 
     Args:
       logits, labels, pos_weight: see `sigmoid_binary_cross_entropy`.
-      alpha: weight of a yes, 1 - alpha of a no; None weights neither (equation 4).
-      gamma: 0 or more; 0 is the binary cross entropy.
+      alpha: weight of positives; that of negatives is 1 - alpha. None: no weights (equation 4).
+      gamma: 0 or more; 0 gives the binary cross entropy.
 
     Returns:
       float `[B]`, in nats.
 
     Raises:
-      ConfigError: the labels have another number of classes than the logits.
+      ConfigError: labels and logits differ in the number of classes.
     """
     logits = as_float(logits)
     log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
-    # Powers of probabilities by their logarithms, which are finite at any logit.
+    # Powers of probabilities are computed from their logarithms, which are finite at any logit.
     yes, no = -jnp.exp(gamma * log_no) * log_yes, -jnp.exp(gamma * log_yes) * log_no
     if alpha is not None:
         yes, no = alpha * yes, (1.0 - alpha) * no
@@ -115,25 +115,26 @@ def asymmetric_loss(
     clip: float = 0.05,
     pos_weight: jax.Array | None = None,
 ) -> jax.Array:
-    """Asymmetric loss of each class on its own, averaged over the classes.
+    """Asymmetric loss of each class, averaged over the classes.
 
-    A yes costs -(1 - p)^gamma_pos log(p), a no -q^gamma_neg log(1 - q) with q = max(p - clip, 0):
-    Ridnik et al. 2020 (arXiv:2009.14119), equation 7. Easy negatives count little, those below
-    `clip` not at all. A soft label y costs y times the former plus 1 - y times the latter.
+    The positive loss is -(1 - p)^gamma_pos log(p), the negative loss -q^gamma_neg log(1 - q) with
+    q = max(p - clip, 0): Ridnik et al. 2020 (arXiv:2009.14119), equation 7. Easy negatives count
+    less, and those with p below `clip` do not count. The loss of a soft label y is y times the
+    positive loss plus 1 - y times the negative loss.
 
-    The gradient is that of the whole expression, as in the paper's gradient analysis. The
-    authors' training script takes the factors (1 - p)^gamma_pos and q^gamma_neg as constants.
+    The gradient is that of the full expression, as in the paper's gradient analysis. The authors'
+    training script treats the factors (1 - p)^gamma_pos and q^gamma_neg as constants.
 
     Args:
       logits, labels, pos_weight: see `sigmoid_binary_cross_entropy`.
       gamma_neg, gamma_pos: 0 or more; the defaults are those of the authors' training script.
-      clip: from 0 to below 1.
+      clip: probability margin in [0, 1).
 
     Returns:
       float `[B]`, in nats.
 
     Raises:
-      ConfigError: the labels have another number of classes than the logits.
+      ConfigError: labels and logits differ in the number of classes.
     """
     logits = as_float(logits)
     log_yes, log_no = jax.nn.log_sigmoid(logits), jax.nn.log_sigmoid(-logits)
@@ -141,7 +142,7 @@ def asymmetric_loss(
     if clip:
         shifted = jax.nn.sigmoid(logits) - clip
         counts = shifted > 0
-        # A power's gradient at 0 may be infinite: negatives that don't count get another base.
+        # The gradient of a power may be infinite at 0: negatives that don't count use 0.5.
         q = jnp.where(counts, shifted, 0.5)
         no = jnp.where(counts, -(q**gamma_neg) * jnp.log1p(-q), 0.0)
     else:
@@ -152,7 +153,7 @@ def asymmetric_loss(
 def _decisions(
     yes: jax.Array, no: jax.Array, labels: jax.Array, pos_weight: jax.Array | None
 ) -> jax.Array:
-    """What each decision costs, `[B, K]`, given the cost of a yes and of a no."""
+    """Loss of each decision, `[B, K]`, from the losses of a positive and of a negative."""
     if yes.shape[-1] == 1 and labels.ndim == 1:
         labels = labels[:, None]
     targets = _class_targets(labels, yes)
@@ -162,7 +163,7 @@ def _decisions(
 
 
 def _class_targets(labels: jax.Array, logits: jax.Array) -> jax.Array:
-    """Targets `[B, K]` of labels that are class indices `[B]` or targets already."""
+    """Targets `[B, K]` from class indices `[B]` or targets `[B, K]`."""
     num_classes = logits.shape[-1]
     if labels.ndim == 1:
         return jax.nn.one_hot(labels, num_classes, dtype=logits.dtype)

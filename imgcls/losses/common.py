@@ -1,14 +1,14 @@
-"""What the losses share."""
+"""Functions shared by the losses."""
 
 import jax
 import jax.numpy as jnp
 
 
 def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
-    """Mean of the values whose mask is not zero: sum(values * mask) / max(sum(mask), 1).
+    """Mean weighted by the mask: sum(values * mask) / max(sum(mask), 1).
 
-    A NaN or infinity under a zero mask reaches neither the mean nor the gradient with respect to
-    `values`. A batch that is all padding gives 0.
+    A NaN or infinity where the mask is 0 affects neither the mean nor the gradient with respect
+    to `values`. A batch of padding alone gives 0.
 
     Args:
       values: `[B]`.
@@ -21,11 +21,11 @@ def masked_mean(values: jax.Array, mask: jax.Array | None = None) -> jax.Array:
     if mask is None:
         return jnp.mean(values)
     mask = jnp.asarray(mask, values.dtype)
-    # Multiplying alone would let NaN * 0 = NaN through.
+    # A product alone would give NaN * 0 = NaN.
     kept = jnp.where(mask != 0, values, 0.0)
     return jnp.sum(kept * mask) / jnp.maximum(jnp.sum(mask), 1.0)
 
 
 def as_float(x: jax.Array) -> jax.Array:
-    """x in float32, or in float64 if it has that already."""
+    """x as float32; float64 stays float64."""
     return jnp.asarray(x, jnp.result_type(x, jnp.float32))

@@ -1,8 +1,8 @@
-"""Losses on embeddings: pairs, triplets, and the views of a batch against each other.
+"""Losses of embeddings: pairs, triplets, and views of a batch.
 
-Those that compare the examples of a batch with each other (`mined_triplet_loss`, `nt_xent`,
-`supcon`) are written over the whole batch. Inside `jax.jit` on sharded arrays that is the global
-batch, so their value does not depend on the number of devices.
+Losses that compare the examples of a batch (`mined_triplet_loss`, `nt_xent`, `supcon`, `info_nce`
+without negatives) compare all of them. Inside `jax.jit` on sharded arrays that is the global
+batch, so the value does not depend on the number of devices.
 """
 
 import jax
@@ -20,16 +20,16 @@ SIMILARITIES = ("cosine", "dot")
 def contrastive_margin_loss(
     a: jax.Array, b: jax.Array, same: jax.Array, margin: float = 1.0
 ) -> jax.Array:
-    """Pulls similar pairs together and pushes others apart until their distance is the margin.
+    """Contrastive loss: similar pairs attract, dissimilar pairs repel up to the margin.
 
-    Hadsell, Chopra, LeCun 2006 (Dimensionality Reduction by Learning an Invariant Mapping),
-    equation 4, with the Euclidean distance D: D^2 / 2 for similar pairs, max(0, margin - D)^2 / 2
-    for the others. (Their Y is 0 for similar pairs.)
+    D^2 / 2 for similar pairs and max(0, margin - D)^2 / 2 for dissimilar ones, with the Euclidean
+    distance D: Hadsell, Chopra & LeCun 2006 (Dimensionality Reduction by Learning an Invariant
+    Mapping), equation 4, where Y = 1 - same.
 
     Args:
       a, b: `[B, D]`, the two sides of each pair.
       same: `[B]`, 1 for similar pairs, 0 for dissimilar ones.
-      margin: in the unit of the distance.
+      margin: distance from which a dissimilar pair has no loss.
 
     Returns:
       float `[B]`. The gradient is finite, and 0, where a = b.
@@ -51,12 +51,12 @@ def triplet_loss(
     """max(0, d(anchor, positive) - d(anchor, negative) + margin).
 
     Schroff et al. 2015 (FaceNet, arXiv:1503.03832), section 3.1, where d is the squared Euclidean
-    distance. Hermans et al. 2017 (arXiv:1703.07737) advise the distance itself.
+    distance. Hermans et al. 2017 (arXiv:1703.07737) recommend the distance without the square.
 
     Args:
       anchor, positive, negative: `[B, D]`.
-      margin: in the unit of d.
-      squared: d is the squared distance, or else the distance.
+      margin: in units of d.
+      squared: whether d is the squared distance.
 
     Returns:
       float `[B]`. The gradient is finite at distance 0.
@@ -75,26 +75,27 @@ def mined_triplet_loss(
     mining: str = "semi-hard",
     squared: bool = True,
 ) -> tuple[jax.Array, jax.Array]:
-    """The triplet loss of each example as an anchor, on triplets found in the batch.
+    """Triplet loss of each example as an anchor, with triplets mined from the batch.
 
-    Positives are the other examples of the anchor's class, negatives those of other classes.
+    Positives are the other examples of the anchor's class, negatives the examples of other
+    classes.
 
     Args:
       embeddings: `[B, D]`.
-      labels: int `[B]`, the classes.
+      labels: class indices `[B]`.
       margin, squared: see `triplet_loss`.
-      mining: which triplets.
-        'all': mean over all positives and negatives of the anchor.
-        'hard': its farthest positive and its nearest negative ("batch hard", Hermans et al. 2017,
+      mining: which triplets of an anchor count.
+        'all': mean over all pairs of a positive and a negative.
+        'hard': the farthest positive and the nearest negative ("batch hard", Hermans et al. 2017,
           arXiv:1703.07737, equation 5).
-        'semi-hard': for each positive the nearest negative that is farther than it, or the farthest
-          negative where none is; mean over the positives (Schroff et al. 2015, arXiv:1503.03832,
-          section 3.2).
+        'semi-hard': for each positive, the nearest negative farther away than the positive, or
+          the farthest negative if there is none; mean over the positives (Schroff et al. 2015,
+          arXiv:1503.03832, section 3.2).
 
     Returns:
-      loss float `[B]`, and valid float32 `[B]`: 1 for anchors that have both a positive and a
-      negative, 0 for others, whose loss is 0. The loss of a batch is `masked_mean(loss, valid)`.
-      'hard' takes memory for `[B, B]`, the others for `[B, B, B]`.
+      loss float `[B]`, and valid float32 `[B]`: 1 for anchors with a positive and a negative, 0
+      for the others, whose loss is 0. The loss of a batch is `masked_mean(loss, valid)`.
+      'hard' needs memory for `[B, B]`, the others for `[B, B, B]`.
 
     Raises:
       ConfigError: unknown mining.
@@ -131,16 +132,16 @@ def info_nce(
     temperature: float = 0.07,
     similarity: str = "cosine",
 ) -> jax.Array:
-    """Cross entropy of finding the positive of a query among negatives.
+    """Cross entropy of identifying the positive of a query among negatives.
 
     -log(exp(s+ / T) / (exp(s+ / T) + sum over negatives of exp(s- / T))): van den Oord et al. 2018
     (arXiv:1807.03748), equation 4; He et al. 2020 (MoCo, arXiv:1911.05722), equation 1.
 
     Args:
       query, positive: `[B, D]`.
-      negatives: `[M, D]`, shared by all queries (a queue), or `[B, M, D]`; None takes the positives
-        of the other queries (Chen et al. 2021, MoCo v3, arXiv:2104.02057, algorithm 1).
-      temperature: T; 0.07 in MoCo.
+      negatives: `[M, D]`, shared by all queries (a queue), or `[B, M, D]`; None: the positives of
+        the other queries (Chen et al. 2021, MoCo v3, arXiv:2104.02057, algorithm 1).
+      temperature: T (0.07 in MoCo).
       similarity: s, 'cosine' or 'dot'.
 
     Returns:
@@ -165,25 +166,25 @@ def info_nce(
 
 @register_loss("nt_xent")
 def nt_xent(z1: jax.Array, z2: jax.Array, temperature: float = 0.5) -> jax.Array:
-    """SimCLR's loss: each view of an example is to find the other one in the whole batch.
+    """NT-Xent, the loss of SimCLR: each view identifies the other view of its example.
 
-    Chen et al. 2020 (arXiv:2002.05709), equation 1, with cosine similarity. The negatives of a view
-    are both views of all other examples, 2B - 2 of them.
+    Chen et al. 2020 (arXiv:2002.05709), equation 1, with cosine similarity. The negatives of a
+    view are the 2B - 2 views of all other examples.
 
     Args:
       z1, z2: `[B, D]`, projections of the two views.
-      temperature: of the similarities; the best of four on ImageNet is 0.1 (their table 5).
+      temperature: divides the similarities (0.1 is the best of four on ImageNet, table 5).
 
     Returns:
-      float `[B]`, in nats: the mean of l(i, j) and l(j, i) of each pair, so that the mean over the
-      batch is the paper's loss.
+      float `[B]`, in nats: the mean of l(i, j) and l(j, i), so that the mean over the batch is the
+      paper's loss.
     """
     z1, z2 = l2_normalize(z1), l2_normalize(z2)
     positive = jnp.sum(z1 * z2, axis=-1) / temperature
     itself = jnp.eye(len(z1), dtype=bool)
 
     def one_way(z, other):
-        # Without the concatenated `[2B, D]` of the paper: views stay where they are sharded.
+        # The views are not concatenated to `[2B, D]` as in the paper, so their sharding stays.
         similarity = [_products(z, z), _products(z, other)]
         negatives = [jnp.where(itself, -jnp.inf, s / temperature) for s in similarity]
         return _log_loss(positive, jnp.concatenate(negatives, axis=1))
@@ -195,19 +196,19 @@ def nt_xent(z1: jax.Array, z2: jax.Array, temperature: float = 0.5) -> jax.Array
 def supcon(
     z: jax.Array, labels: jax.Array, temperature: float = 0.1
 ) -> tuple[jax.Array, jax.Array]:
-    """Supervised contrastive loss: an example is to find all others of its class.
+    """Supervised contrastive loss: each example identifies the others of its class.
 
-    Khosla et al. 2020 (arXiv:2004.11362), equation 2 (L_out, the mean outside of the logarithm),
-    with cosine similarity. For two views of a batch pass both, with the labels twice.
+    Khosla et al. 2020 (arXiv:2004.11362), equation 2 (L_out, the mean outside the logarithm), with
+    cosine similarity. For two views of a batch, concatenate the views and repeat the labels.
 
     Args:
       z: `[N, D]`, projections.
-      labels: int `[N]`, the classes.
-      temperature: 0.1 in the paper.
+      labels: class indices `[N]`.
+      temperature: divides the similarities (0.1, section 4.4).
 
     Returns:
       loss float `[N]`, in nats, and valid float32 `[N]`: 1 for examples whose class has another
-      member, 0 for others, whose loss is 0.
+      member, 0 for the others, whose loss is 0.
     """
     z = l2_normalize(z)
     itself = jnp.eye(len(z), dtype=bool)
@@ -219,25 +220,25 @@ def supcon(
 
 @register_loss("byol")
 def byol_loss(prediction: jax.Array, target: jax.Array) -> jax.Array:
-    """2 - 2 cos(prediction, target), as the squared distance of the normalised vectors.
+    """2 - 2 cos(prediction, target), computed as a squared distance of normalized vectors.
 
     Grill et al. 2020 (BYOL, arXiv:2006.07733), equation 2. The caller stops the gradient of the
-    target, and adds the loss with the views swapped.
+    target and adds the loss with the views swapped.
 
     Args:
       prediction, target: `[B, D]`.
 
     Returns:
-      float `[B]`; 1 with a vector of zeros, and the gradient is finite there (`l2_normalize`).
+      float `[B]`; 1 for a zero vector, with a finite gradient (see `l2_normalize`).
     """
-    # The distance is exact where the two are close; in 2 - 2 cos the digits would cancel.
+    # The distance is accurate for close vectors, where 2 - 2 cos suffers from cancellation.
     return jnp.sum((l2_normalize(prediction) - l2_normalize(target)) ** 2, axis=-1)
 
 
 def l2_normalize(x: jax.Array) -> jax.Array:
     """`[..., D]` -> float `[..., D]`, vectors of length 1.
 
-    A vector of zeros stays one, and has the gradient of the identity, so that it can leave 0.
+    A zero vector stays zero and has the gradient of the identity, so that training can move it.
     """
     x = as_float(x)
     length = _sqrt(jnp.sum(x**2, axis=-1, keepdims=True))
@@ -245,29 +246,29 @@ def l2_normalize(x: jax.Array) -> jax.Array:
 
 
 def _sqrt(squared: jax.Array) -> jax.Array:
-    """Square root with the gradient 0, not infinity, where squared has vanished. NaN stays NaN."""
+    """Square root with gradient 0 instead of infinity at 0. NaN stays NaN."""
     zero = squared < jnp.finfo(squared.dtype).tiny
     return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, squared)))
 
 
-@jax.jit  # Also where the caller does not jit: XLA fuses this and never holds `[B, B, D]`.
+@jax.jit  # Even if the caller does not jit: fused, this never allocates `[B, B, D]`.
 def _squared_distances(z: jax.Array) -> jax.Array:
     """Squared distances `[B, B]` between the rows of `[B, D]`.
 
-    By differences, not as |a|^2 + |b|^2 - 2ab, in which the digits of small distances cancel.
+    From differences, because |a|^2 + |b|^2 - 2ab suffers from cancellation at small distances.
     """
     return jnp.sum((z[:, None] - z) ** 2, axis=-1)
 
 
 def _triplet_hinge(near: jax.Array, far: jax.Array, margin: float, squared: bool) -> jax.Array:
-    """The triplet loss of squared distances to positives and negatives, of any shape."""
+    """Triplet loss from squared distances to positives and negatives, of any shape."""
     if not squared:
         near, far = _sqrt(near), _sqrt(far)
     return jnp.maximum(near - far + margin, 0.0)
 
 
 def _semi_hard_negatives(distance: jax.Array, negative: jax.Array) -> jax.Array:
-    """For anchor a and positive p the index `[a, p]` of a negative; see `mined_triplet_loss`."""
+    """Indices `[B, B]` of the negative of anchor a and positive p; see `mined_triplet_loss`."""
     farther = negative[:, None, :] & (distance[:, None, :] > distance[:, :, None])
     nearest = jnp.argmin(jnp.where(farther, distance[:, None, :], jnp.inf), axis=2)
     farthest = jnp.argmax(jnp.where(negative, distance, -1.0), axis=1)
@@ -275,16 +276,16 @@ def _semi_hard_negatives(distance: jax.Array, negative: jax.Array) -> jax.Array:
 
 
 def _mean_where(x: jax.Array, where: jax.Array, axis) -> jax.Array:
-    """Mean of the entries that count; 0, with finite gradients, where none does."""
+    """Mean of the entries where `where` is true; 0 with finite gradients if there are none."""
     count = jnp.sum(where, axis=axis)
     return jnp.sum(jnp.where(where, x, 0.0), axis=axis) / jnp.maximum(count, 1)
 
 
 def _products(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Scalar products `[A, B]`, not in the bfloat16 or TF32 that accelerators multiply in."""
+    """Dot products `[A, B]`, in full precision instead of bfloat16 or TF32 on accelerators."""
     return jnp.matmul(a, b.T, precision="highest")
 
 
 def _log_loss(positive: jax.Array, negatives: jax.Array) -> jax.Array:
-    """-log of the softmax at the positive `[B]`, beside negatives `[B, M]`; exact also near 0."""
+    """-log softmax of the positive logits `[B]` among negatives `[B, M]`; accurate near 0."""
     return jax.nn.softplus(jax.nn.logsumexp(negatives, axis=-1) - positive)

@@ -1,4 +1,4 @@
-"""Losses of a picture against what it should be."""
+"""Losses of reconstructed images."""
 
 import jax
 import jax.numpy as jnp
@@ -18,19 +18,19 @@ def mse(prediction: jax.Array, target: jax.Array) -> jax.Array:
 def masked_patch_mse(
     prediction: jax.Array, target: jax.Array, mask: jax.Array, normalize: bool = True
 ) -> jax.Array:
-    """Mean squared error over the hidden patches of each picture.
+    """Mean squared error over the masked patches of each image.
 
-    He et al. 2022 (MAE, arXiv:2111.06377), section 3, "Reconstruction target". Normalised targets
-    have the mean 0 and the unbiased variance 1 in each patch; 1e-6 is added to the variance, as in
-    the authors' code.
+    He et al. 2022 (MAE, arXiv:2111.06377), section 3, "Reconstruction target". Normalized targets
+    have mean 0 and unbiased variance 1 in each patch; 1e-6 is added to the variance, as in the
+    authors' code.
 
     Args:
       prediction, target: `[B, N, P]`, P values in each of N patches.
-      mask: `[B, N]`, 1 for hidden patches, 0 for visible ones.
-      normalize: normalise each target patch.
+      mask: `[B, N]`, 1 for masked patches, 0 for visible ones.
+      normalize: whether to normalize each target patch.
 
     Returns:
-      float `[B]`; 0 for a picture without hidden patches.
+      float `[B]`; 0 for an image without masked patches.
     """
     target = as_float(target)
     if normalize:

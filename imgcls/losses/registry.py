@@ -1,7 +1,7 @@
 """The registry of losses.
 
-A loss of logits and labels is registered with its task; then `config.objective.loss` may name it,
-and its further arguments are options of `config.objective`:
+A loss of logits and labels is registered with a task. `config.objective.loss` selects it by name,
+and its other arguments are options of `config.objective`:
 
     @register_loss("poly1", task="softmax", ranges={"epsilon": (-1, 10)})
     def poly1_loss(logits, labels, epsilon=1.0):
@@ -16,19 +16,20 @@ from typing import Any
 
 from imgcls.core.registry import Registry, Signature
 
-# Arrays that the objective passes to a loss, and no options of the config.
-GIVEN = ("class_weights", "pos_weight")
+# Arguments that the objective passes to a loss; they are not options of the config.
+_ARRAYS = ("class_weights", "pos_weight")
 
 
 @dataclasses.dataclass(frozen=True)
 class Loss:
-    """An entry of the registry.
+    """A registered loss.
 
     Attributes:
       function: returns one value per example, `[B]`.
-      task: what logits mean in a loss of `(logits, labels)`: 'softmax' (one class of K), 'sigmoid'
-        (K decisions) or 'binary' (two classes, one logit); None for losses of other arguments.
-      ranges: `{option: (lowest, highest)}`.
+      task: meaning of the logits in a loss of `(logits, labels)`: 'softmax' (one of K classes),
+        'sigmoid' (K binary decisions) or 'binary' (two classes, one logit); None for losses with
+        other arguments.
+      ranges: `{option: (lowest, highest)}`, the values allowed in the config.
     """
 
     function: Callable[..., Any]
@@ -37,13 +38,13 @@ class Loss:
 
     @property
     def options(self) -> list[str]:
-        """Names of the options of a loss of logits and labels."""
+        """Names of the config options of a loss of logits and labels."""
         parameters = list(inspect.signature(self.function).parameters)[2:]
-        return [name for name in parameters if name not in GIVEN]
+        return [name for name in parameters if name not in _ARRAYS]
 
     @property
     def takes_pos_weight(self) -> bool:
-        """Whether positives of each class can be weighted."""
+        """Whether the positives of each class can be weighted."""
         return "pos_weight" in inspect.signature(self.function).parameters
 
 
@@ -61,7 +62,7 @@ def register_loss(
     """Decorator that registers a loss.
 
     Args:
-      name: of the loss, for `config.objective.loss` and `python -m imgcls.list losses`.
+      name: name in `config.objective.loss` and `python -m imgcls.list losses`.
       task, ranges: see `Loss`.
     """
 
@@ -73,5 +74,5 @@ def register_loss(
 
 
 def classification_losses() -> dict[str, Loss]:
-    """The losses of logits and labels, by name."""
+    """Losses of logits and labels, by name."""
     return {name: loss for name, loss in LOSSES.items() if loss.task is not None}

@@ -1,4 +1,4 @@
-"""Shared by the tests of losses: a loss against its reference in every dtype."""
+"""Helpers of the loss tests: compare a loss with its reference in every dtype."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def squared_distance(a, b):
 
 
 def check(loss, reference, *arrays, **options):
-    """The loss is its reference in float32 and in float64, and takes bfloat16 to float32."""
+    """Checks a loss against its reference in bfloat16 (output float32), float32 and float64."""
     static = [name for name, value in options.items() if isinstance(value, str | bool)]
 
     def compare(dtype, rtol):
@@ -27,7 +27,7 @@ def check(loss, reference, *arrays, **options):
             np.testing.assert_array_equal(actual[1], expected[1])
             actual, expected = actual[0], expected[0]
         assert actual.dtype == (jnp.float64 if dtype == jnp.float64 else jnp.float32)
-        # A difference that is nearly 0 keeps the error of its terms.
+        # A difference close to 0 keeps the rounding errors of its terms.
         np.testing.assert_allclose(actual, expected, rtol=rtol, atol=rtol * max(expected))
 
     compare(jnp.bfloat16, 1e-5)

@@ -1,4 +1,4 @@
-"""Losses against float64 loops."""
+"""Classification losses against float64 loops."""
 
 import jax
 import jax.numpy as jnp
@@ -91,7 +91,7 @@ def test_sigmoid_takes_class_indices_or_binary_targets(rng):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_extreme_logits(dtype):
+def test_cross_entropies_at_extreme_logits(dtype):
     logits = jnp.array([[1e4, -1e4, 0.0], [-1e4, 1e4, 1e4], [1e4, 1e4, 1e4]], dtype)
     labels = jnp.array([1, 0, 2])
     one_hot = np.eye(3)[labels]
@@ -127,7 +127,7 @@ LOSSES = [softmax_cross_entropy, sigmoid_binary_cross_entropy, sigmoid_focal_los
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_class_count_mismatch(loss):
+def test_class_count_mismatch_is_reported(loss):
     with pytest.raises(ConfigError, match="set num_classes to 4"):
         loss(jnp.zeros((2, 3)), jnp.zeros((2, 4)))
 
@@ -159,7 +159,7 @@ def reference_asymmetric(
 ):
     def no(x, p, not_p):
         shifted = max(p - clip, 0)
-        # Without a shift the logarithm is known also where p rounds to 1.
+        # Without a shift the logarithm is accurate even where p rounds to 1.
         cost = -np.log(1 - shifted) if clip else np.logaddexp(0, x)
         return shifted**gamma_neg * cost if shifted else 0.0
 
@@ -189,7 +189,7 @@ def focused(request):
     return FOCUSED[request.param]
 
 
-def test_focused_losses(focused, rng):
+def test_focused_losses_match_reference(focused, rng):
     loss, reference, options = focused
     logits = rng.normal(size=(6, 3)) * 3
     hard, soft = rng.integers(0, 2, (6, 3)).astype(np.uint8), rng.uniform(size=(6, 3))
@@ -217,22 +217,22 @@ def test_focused_losses_at_extreme_logits(focused):
     assert jnp.isfinite(gradient).all()
 
 
-def test_focused_losses_gradients_are_finite_differences(focused, rng):
+def test_focused_loss_gradients_match_finite_differences(focused, rng):
     loss, reference, options = focused
     logits, targets = rng.normal(size=(6, 3)) * 3, rng.uniform(size=(6, 3))
     gradient = jax.jit(jax.grad(lambda x: loss(x, targets, **options).sum()))
     with jax.enable_x64(True):
-        found = gradient(logits)
+        actual = gradient(logits)
     expected = np.zeros((6, 3))
     for entry in np.ndindex(logits.shape):
         step = np.zeros_like(logits)
         step[entry] = 1e-5
         ahead, behind = (reference(logits + s, targets, **options) for s in (step, -step))
         expected[entry] = np.sum(ahead - behind) / 2e-5
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_focused_losses_without_focus_are_cross_entropy(rng):
+def test_focused_losses_without_focus_equal_cross_entropy(rng):
     logits = jnp.asarray(rng.normal(size=(6, 3)) * 5, jnp.float32)
     labels = jnp.asarray(rng.integers(0, 3, 6))
     expected = sigmoid_binary_cross_entropy(logits, labels)
@@ -242,7 +242,7 @@ def test_focused_losses_without_focus_are_cross_entropy(rng):
     np.testing.assert_allclose(asymmetric, expected, rtol=1e-6)
 
 
-def test_easy_negatives_below_the_clip_cost_nothing():
+def test_negatives_below_the_clip_have_no_gradient():
     logits = jnp.log(jnp.array([[0.04 / 0.96, 0.03 / 0.97], [0.06 / 0.94, 0.03 / 0.97]]))
     both = jax.value_and_grad(lambda x: asymmetric_loss(x, jnp.zeros((2, 2))).sum())
     value, gradient = both(logits)

@@ -1,4 +1,4 @@
-"""The mean over what counts."""
+"""The masked mean."""
 
 import jax
 import jax.numpy as jnp
@@ -17,12 +17,12 @@ def test_masked_mean():
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_masked_mean_keeps_bad_padding_out(bad):
+def test_masked_mean_ignores_nonfinite_padding(bad):
     values, mask = jnp.array([1.0, bad, 3.0]), jnp.array([1.0, 0.0, 1.0])
     mean, gradient = jax.value_and_grad(masked_mean)(values, mask)
     assert mean == 2.0
     np.testing.assert_array_equal(gradient, [0.5, 0.0, 0.5])
 
 
-def test_masked_mean_shows_bad_examples():
+def test_masked_mean_propagates_nan_of_examples():
     assert jnp.isnan(masked_mean(jnp.array([1.0, jnp.nan]), jnp.ones(2)))

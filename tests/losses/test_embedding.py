@@ -1,4 +1,4 @@
-"""Losses on embeddings against float64 loops written from the papers' equations."""
+"""Embedding losses against float64 loops written from the papers' equations."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from imgcls.core.errors import ConfigError
 from tests.conftest import make_mesh
 from tests.losses.cases import check, normal, squared_distance
 
-# Classes of several sizes, in no order; class 7 has a single member.
+# Classes of several sizes, unordered; class 7 has a single member.
 LABELS = np.array([2, 0, 2, 7, 1, 0, 2, 1, 0, 2, 1, 0], np.int32)
 
 MINED = jax.jit(losses.mined_triplet_loss, static_argnames=("mining", "squared"))
@@ -42,7 +42,7 @@ def reference_triplet(anchor, positive, negative, margin=0.2, squared=True):
 
 
 def reference_mined(z, labels, margin=0.2, mining="semi-hard", squared=True, fallbacks=None):
-    """`fallbacks`, a list, gets a bool for each semi-hard choice: whether it had to fall back."""
+    """Appends to `fallbacks`, for each positive, whether no negative is semi-hard."""
     values, valid = [], []
     for i in range(len(z)):
         d = [squared_distance(z[i], other) ** (1 if squared else 0.5) for other in z]
@@ -122,23 +122,23 @@ def test_triplet(squared):
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("mining", losses.MINING)
 def test_mined_triplet(mining, squared):
-    # One class is wide: some of its members are farther from each other than from all others.
+    # In the wide class some members are farther from each other than from all other classes.
     z = normal(12, 4) * np.where(LABELS == 2, 3, 1)[:, None]
     options = {"mining": mining, "squared": squared}
     check(losses.mined_triplet_loss, reference_mined, z, LABELS, margin=5.0, **options)
-    # Close together and far from 0: |a|^2 + |b|^2 - 2ab would have no correct digit in float32.
+    # Close points far from 0: |a|^2 + |b|^2 - 2ab would have no correct digit in float32.
     close, margin = 10 + 1e-3 * z, 1e-5 if squared else 3e-3
     check(losses.mined_triplet_loss, reference_mined, close, LABELS, margin=margin, **options)
     if mining == "semi-hard":
         fallbacks = []
         reference_mined(z, LABELS, fallbacks=fallbacks)
-        assert 0.1 < np.mean(fallbacks) < 0.9, "choices of both kinds"
+        assert 0.1 < np.mean(fallbacks) < 0.9, "both kinds of negatives occur"
 
 
 def test_mined_triplet_by_hand():
     z, labels = jnp.array([[0.0], [1.0], [3.0], [2.0], [10.0]]), jnp.array([0, 0, 0, 1, 1])
-    # Example 1 has a positive and a negative at the same distance: not farther, so not semi-hard.
-    # Example 3 has no negative that is farther than its positive.
+    # Example 1 has a positive and a negative at the same distance, which is not semi-hard.
+    # Example 3 has no negative farther away than its positive.
     values, valid = MINED(z, labels, 100.0)
     np.testing.assert_array_equal(values, [53.0, 21.5, 57.5, 160.0, 83.0])
     np.testing.assert_array_equal(valid, np.ones(5))
@@ -149,14 +149,14 @@ def test_mined_triplet_by_hand():
 
 
 @pytest.mark.parametrize("mining", losses.MINING)
-def test_batches_without_triplets(mining):
+def test_batch_without_triplets_has_no_loss(mining):
     for labels in (np.zeros(5, int), np.arange(5)):
         values, valid = MINED(jnp.ones((5, 1)), labels, 0.2, mining)
         np.testing.assert_array_equal(values, np.zeros(5))
         np.testing.assert_array_equal(valid, np.zeros(5))
 
 
-def test_batch_hard_of_4096_needs_no_memory_for_differences():
+def test_batch_hard_of_4096_does_not_store_differences():
     def loss(z, labels):
         return losses.mined_triplet_loss(z, labels, mining="hard")[0].sum()
 
@@ -174,10 +174,10 @@ def test_info_nce(negatives, similarity):
     check(losses.info_nce, reference_info_nce, *arrays, **options)
 
 
-def test_info_nce_of_a_found_positive_keeps_its_digits():
+def test_info_nce_is_accurate_near_zero():
     query = jnp.eye(4)
     values = jax.jit(losses.info_nce)(query, query, -query[:1], temperature=0.1)
-    # Only the first query has a negative that it can tell from no relation at all.
+    # Only the first query has a negative that is not orthogonal to it.
     np.testing.assert_allclose(values, np.log1p(np.exp([-20.0, -10, -10, -10])), rtol=1e-5)
 
 
@@ -194,7 +194,7 @@ def test_supcon():
 def test_byol():
     prediction, target = normal(6, 4), normal(6, 4, seed=1)
     check(losses.byol_loss, reference_byol, prediction, target)
-    # Nearly parallel: an angle of 1e-3, whose loss is its square.
+    # Nearly parallel: at an angle of 1e-3 the loss is about its square.
     a, b = jnp.array([[1.0, 0.0]]), 5 * jnp.array([[np.cos(1e-3), np.sin(1e-3)]])
     np.testing.assert_allclose(jax.jit(losses.byol_loss)(a, b), 4 * np.sin(5e-4) ** 2, rtol=1e-4)
 
@@ -210,7 +210,7 @@ def test_l2_normalize():
     np.testing.assert_array_equal(jacobian, np.eye(3))
 
 
-def test_unknown_names_end_in_one_line():
+def test_unknown_options_are_reported():
     z = jnp.ones((2, 2))
     with pytest.raises(ConfigError, match="^mining='easy': unknown; .*all, hard, semi-hard$"):
         losses.mined_triplet_loss(z, jnp.arange(2), mining="easy")
@@ -233,11 +233,11 @@ def cases():
 
         return loss
 
-    found = {f"contrastive {same}": pairs(same) for same in (0, 1)}
+    by_name = {f"contrastive {same}": pairs(same) for same in (0, 1)}
     for squared in (True, False):
-        found[f"triplet {squared}"] = triplet(squared)
-        found |= {f"{mining} {squared}": mined(mining, squared) for mining in losses.MINING}
-    return found | {
+        by_name[f"triplet {squared}"] = triplet(squared)
+        by_name |= {f"{mining} {squared}": mined(mining, squared) for mining in losses.MINING}
+    return by_name | {
         "info_nce": lambda z: losses.info_nce(z, z[::-1], jnp.roll(z, 1, 0), 0.5),
         "info_nce dot": lambda z: losses.info_nce(z, z[::-1], jnp.roll(z, 1, 0), 2.0, "dot"),
         "nt_xent": lambda z: losses.nt_xent(z, z[::-1]),
@@ -252,10 +252,10 @@ CASES = cases()
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_gradients_are_finite_differences(name):
+def test_gradients_match_finite_differences(name):
     weights = normal(6, seed=4)
     with jax.enable_x64(True):
-        # One compiled function for all: compiling is what takes the time of these tests.
+        # One compiled function for all entries: compilation dominates the time of these tests.
         both = jax.jit(jax.value_and_grad(lambda z: jnp.sum(weights * CASES[name](z))))
         z, gradient = normal(6, 3, seed=3), np.zeros((6, 3))
         for entry in np.ndindex(z.shape):
@@ -267,7 +267,7 @@ def test_gradients_are_finite_differences(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_degenerate_points(name):
+def test_gradients_are_finite_at_degenerate_points(name):
     value_and_grad = jax.jit(jax.value_and_grad(lambda z: CASES[name](z).sum()))
     for z in (jnp.zeros((6, 3)), jnp.ones((6, 3)), 1e-30 * jnp.ones((6, 3))):
         value, gradient = value_and_grad(z)
@@ -277,14 +277,14 @@ def test_degenerate_points(name):
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "supcon", "semi-hard True"])
-def test_batch_of_one(name):
+def test_batch_of_one_has_no_loss(name):
     value, gradient = jax.jit(jax.value_and_grad(lambda z: CASES[name](z)[0]))(jnp.ones((1, 3)))
     assert value == 0
     np.testing.assert_array_equal(gradient, np.zeros((1, 3)))
 
 
 @pytest.mark.parametrize("name", ["nt_xent", "supcon", "all", "hard", "semi-hard"])
-def test_devices_share_one_global_loss(name):
+def test_loss_of_sharded_batch_is_global(name):
     labels = jnp.asarray(np.random.default_rng(0).integers(0, 3, 16))
 
     def loss(a, b, labels):
@@ -306,10 +306,10 @@ def test_devices_share_one_global_loss(name):
     assert abs(np.mean(parts) - alone) > 0.01 * alone
 
 
-def test_info_nce_against_the_batch():
-    """Without negatives given, those of a query are the positives of all others."""
+def test_info_nce_without_negatives_uses_the_batch():
+    """The negatives of a query are the positives of the other queries."""
     query, positive = normal(5, 8, seed=1), normal(5, 8, seed=2)
-    found = losses.info_nce(query, positive, temperature=0.3)
+    actual = losses.info_nce(query, positive, temperature=0.3)
     others = np.stack([np.delete(positive, i, axis=0) for i in range(5)])
     expected = losses.info_nce(query, positive, others, temperature=0.3)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)

@@ -1,4 +1,4 @@
-"""Losses on pictures against float64 loops."""
+"""Reconstruction losses against float64 loops."""
 
 import numpy as np
 import pytest
@@ -40,7 +40,7 @@ def test_mse():
 @pytest.mark.parametrize("normalize", [True, False])
 def test_masked_patch_mse(normalize):
     prediction, target = normal(4, 5, 6), 3 + 2 * normal(4, 5, 6, seed=1)
-    target[0, 0] = 1.25  # a patch of one colour
+    target[0, 0] = 1.25  # a patch of one color
     mask = np.array([[1, 1, 0, 0, 1], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1], [0, 1, 0, 0, 0]])
     options = {} if normalize else {"normalize": False}
     check(losses.masked_patch_mse, reference_masked_patch, prediction, target, mask, **options)
