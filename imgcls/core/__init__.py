@@ -1,1 +1,1 @@
-"""What every other part uses: the config, errors, logging and storage."""
+"""Shared foundations: config, errors, logging, registries and storage."""

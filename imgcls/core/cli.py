@@ -1,4 +1,4 @@
-"""What every command shares: mistakes end in one line and an exit code, never a traceback."""
+"""Shared by all commands: the argument parser, and errors as one line and an exit code."""
 
 import argparse
 import contextlib
@@ -10,21 +10,20 @@ from collections.abc import Callable
 from imgcls.core import log
 from imgcls.core.errors import UserError, one_line
 
-# What a disk, or a folder's owner, may answer to whoever writes.
-REFUSED = (
+# Errors of writing: the disk is full or broken, or the folder may not be written to.
+WRITE_ERRORS = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM),
 )
 
-
-# What the command is called, where it is not `python -m imgcls.NAME`.
+# Name of the command in its help; None: `python -m imgcls.NAME`.
 _program: str | None = None
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its code.
 
-    A `UserError` becomes one line, and so does a disk that is full or may not be written.
+    A `UserError` is reported as one line, and so is a disk that is full or not writable.
     """
     try:
         code = main()
@@ -33,26 +32,26 @@ def run(main: Callable[[], int | None]) -> None:
         log.error(one_line(e))
         code = e.exit_code
     except BrokenPipeError:
-        _forget_output()
+        _discard_output()
         code = 0
     except OSError as e:
-        if e.errno not in REFUSED:
+        if e.errno not in WRITE_ERRORS:
             raise
         where = f"{e.filename}: " if e.filename else ""
         log.error(f"{where}{e.strerror}")
-        _forget_output()
+        _discard_output()
         code = 1
     sys.exit(code)
 
 
 def set_program(name: str) -> None:
-    """Sets what the help of the command calls itself, in place of `python -m imgcls.NAME`."""
+    """Sets the name of the command in its help, instead of `python -m imgcls.NAME`."""
     global _program
     _program = name
 
 
 def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
-    """Returns the parser of `python -m imgcls.NAME`; its help shows the description as written."""
+    """Returns the parser of `python -m imgcls.NAME`; its help keeps the description's lines."""
     return argparse.ArgumentParser(
         prog=_program or f"python -m imgcls.{name}",
         description=description,
@@ -61,8 +60,8 @@ def create_parser(name: str, description: str | None) -> argparse.ArgumentParser
     )
 
 
-def _forget_output() -> None:
-    """What waits for a standard output that takes no more would be written again at the exit."""
+def _discard_output() -> None:
+    """Discards buffered output that can't be written; Python would try again when it exits."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

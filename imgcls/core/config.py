@@ -1,8 +1,8 @@
-"""The experiment's configuration: every key there is, its default, and what it means.
+"""Loads, merges and compares the configs of experiments.
 
-A config file is plain ml_collections: a function `get_config()` that returns the keys which the
-experiment sets. `load` lays them over `default_config()`, `override` applies `--config.key=value`
-arguments, and both name the key and its nearest valid neighbour where one is unknown.
+A config file is plain ml_collections: its function `get_config()` returns the keys that the
+experiment sets. `load` merges them into `default_config()`, and `override` applies
+`--config.key=value` arguments. For an unknown key, both suggest the nearest valid one.
 """
 
 import ast
@@ -19,18 +19,18 @@ from ml_collections import ConfigDict
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, did_you_mean
 
-# Sections whose keys belong to what they configure (a model's options, an evaluator's): what is
-# configured checks them itself.
+# Sections that also hold options of what they configure, such as those of a model, which checks
+# them itself.
 OPEN_SECTIONS = ("model", "objective", "evaluators")
 
 
 def load(path: str) -> ConfigDict:
-    """The config of a file, `'configs/vit.py'` or with arguments `'configs/vit.py:variant=S/16'`.
+    """Loads a config file: `'configs/vit.py'`, or `'configs/vit.py:variant=S/16'` with arguments.
 
-    Arguments are passed to `get_config` by name, as numbers where they read as numbers.
+    Arguments are passed to `get_config` by name, as Python literals where possible.
 
     Raises:
-      ConfigError: no such file, a file that fails, an unknown key or a wrong type.
+      ConfigError: the file is missing or fails, or has an unknown key or a value of the wrong type.
     """
     name, _, arguments = path.partition(":")
     file = find_recipe(name)
@@ -43,27 +43,27 @@ def load(path: str) -> ConfigDict:
     if "get_config" not in module:
         raise ConfigError(f"--config={path}: {file} defines no get_config()")
     get_config = module["get_config"]
-    given = dict(_split_argument(a, path) for a in arguments.split(",") if a)
-    for name in given:
+    keywords = dict(_split_argument(a, path) for a in arguments.split(",") if a)
+    for name in keywords:
         valid = list(inspect.signature(get_config).parameters)
         if name not in valid:
             raise ConfigError(
                 f"--config={path}: unknown argument {name!r}{did_you_mean(name, valid)}"
             )
     try:
-        config = get_config(**given)
+        config = get_config(**keywords)
     except Exception as e:
         raise ConfigError(f"--config={path}: get_config fails: {type(e).__name__}: {e}") from e
     if not isinstance(config, ConfigDict):
-        raise ConfigError(f"--config={path}: get_config() returns no ConfigDict: {config!r}")
+        raise ConfigError(f"--config={path}: get_config() must return a ConfigDict, not {config!r}")
     return merge(default_config(), config)
 
 
 def merge(base: ConfigDict, changes: ConfigDict, where: str = "config") -> ConfigDict:
-    """`base` with the keys of `changes` laid over it, in place.
+    """Merges `changes` into `base` in place, and returns `base`.
 
     Raises:
-      ConfigError: a key that `base` has not, or a value of another type, by its full path.
+      ConfigError: a key that is not in `base`, or a value of another type; names its full path.
     """
     for key, value in changes.items():
         path = f"{where}.{key}"
@@ -75,7 +75,7 @@ def merge(base: ConfigDict, changes: ConfigDict, where: str = "config") -> Confi
 
 
 def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
-    """`config` with `--config.section.key=value` arguments applied, in place.
+    """Applies `--config.section.key=value` arguments to `config` in place, and returns it.
 
     Raises:
       ConfigError: an argument of another form, an unknown key or a value of the wrong type.
@@ -105,7 +105,7 @@ def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
 
 
 def check_choice(where: str, value, valid: Iterable[str]) -> None:
-    """Raises a ConfigError with the nearest neighbour unless `value` is one of `valid`."""
+    """Raises a ConfigError that suggests the nearest choice unless `value` is one of `valid`."""
     valid = list(valid)
     if value not in valid:
         raise ConfigError(
@@ -115,7 +115,7 @@ def check_choice(where: str, value, valid: Iterable[str]) -> None:
 
 
 def changed_keys(old: ConfigDict, new: ConfigDict) -> dict[str, tuple]:
-    """The keys whose values differ, as `{'optim.learning_rate': (old, new)}`; None where absent."""
+    """Keys whose values differ: `{'optim.learning_rate': (old, new)}`; None if a key is absent."""
     before, after = leaves(old), leaves(new)
     keys = [k for k in {**before, **after} if before.get(k) != after.get(k)]
     return {k: (before.get(k), after.get(k)) for k in keys}
@@ -127,7 +127,7 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote, laid over today's defaults."""
+    """The config that `to_json` wrote; keys that it lacks get their current defaults."""
     return merge(default_config(), ConfigDict(json.loads(text)))
 
 
@@ -156,7 +156,7 @@ def _optional_keys() -> set[str]:
 
 
 def _read_value(section: ConfigDict, key: str, text: str):
-    """A command-line value: a Python literal, or text where a text is expected or nothing else."""
+    """A command-line value: text for a key of type str or if it is not a Python literal."""
     if key in section and section.get_type(key) is str:
         return None if text == "None" else text
     try:
@@ -172,14 +172,14 @@ def _tuples(value):
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> dict:
-    """`{'optim.learning_rate': value}` of every key that is no section."""
-    found = {}
+    """`{'optim.learning_rate': value}` of all keys that are not sections."""
+    values = {}
     for key, value in config.items():
         if isinstance(value, ConfigDict) and len(value):
-            found |= leaves(value, f"{prefix}{key}.")
+            values |= leaves(value, f"{prefix}{key}.")
         else:
-            found[prefix + key] = value
-    return found
+            values[prefix + key] = value
+    return values
 
 
 def _split_argument(argument: str, path: str) -> tuple[str, object]:
@@ -193,16 +193,16 @@ def _split_argument(argument: str, path: str) -> tuple[str, object]:
 
 
 def recipes() -> dict[str, pathlib.Path]:
-    """The recipes that come with the package, by name."""
+    """Config files of the recipes that come with the package, by name."""
     package = pathlib.Path(__file__).parents[1]
-    # Installed, they are a package of it; a checkout has them beside it.
+    # Inside the installed package, but next to it in a checkout.
     folders = (package / "recipes", package.parent / "configs")
     folder = next((folder for folder in folders if folder.is_dir()), folders[0])
     return {file.stem: file for file in sorted(folder.glob("*.py"))}
 
 
 def find_recipe(name: str) -> pathlib.Path | None:
-    """The config file of that path, or else the shipped recipe of that name; None if neither is."""
+    """The config file at the path `name`, else the recipe of that name, else None."""
     file = pathlib.Path(name)
     return file if file.is_file() else recipes().get(name)
 

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-# Keys that may change between a run and its continuation without changing its numbers.
+# Keys that may change when a run is resumed, as its numbers do not depend on them.
 HARMLESS_KEYS = (
     *("mesh", "log", "checkpoint", "evaluators", "guard", "processes", "compile_cache"),
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
@@ -46,7 +46,7 @@ def default_config() -> ConfigDict:
 def _data() -> ConfigDict:
     c = ConfigDict()
     c.source = "digits"  # KIND:PATH, such as folder:/my/images: imgcls/data/sources
-    c.dir = placeholder(str)  # directory of TFDS datasets, or of the images that a file names
+    c.dir = placeholder(str)  # directory of TFDS datasets, or of the images named in a file
     c.train_split = "train"
     c.split_seed = 0  # seed of the stratified split of a source that has no splits
     c.multi_label = placeholder(bool)  # any number of classes per image; unset: as in the data
@@ -116,7 +116,7 @@ def _schedule() -> ConfigDict:
 
 def _mesh() -> ConfigDict:
     c = ConfigDict()
-    c.data = -1  # devices along each axis; -1: all that remain
+    c.data = -1  # devices along each axis; -1: all remaining devices
     c.fsdp = 1
     c.model = 1
     c.rules = ()  # ((regex, spec), ...), before those of imgcls/distributed/sharding.py
@@ -133,9 +133,9 @@ def _checkpoint() -> ConfigDict:
 
 
 def _guard() -> ConfigDict:
-    """What happens at a loss or gradient that is not finite: imgcls/train/nonfinite.py."""
+    """Handling of losses and gradients that are not finite: imgcls/train/nonfinite.py."""
     c = ConfigDict()
-    c.skip = 0  # consecutive updates that may be skipped; at one more, training stops ...
+    c.skip = 0  # consecutive updates that may be skipped; after one more, training stops ...
     c.rollback = False  # ... or, once, returns to the last good checkpoint, with other data
     return c
 
@@ -152,11 +152,11 @@ def _log() -> ConfigDict:
 def _processes() -> ConfigDict:
     """Timeouts of a run of several processes: imgcls/distributed/processes.py."""
     c = ConfigDict()
-    c.timeout = 300.0  # seconds without a sign of life after which a process is considered lost
-    c.stall = 1800.0  # seconds without a step, while others wait, after which a process hangs
+    c.timeout = 300.0  # seconds without a heartbeat after which a process is considered lost
+    c.stall = 1800.0  # seconds without a step, while others wait, after which one is stuck
     return c
 
 
 def is_harmless(key: str) -> bool:
-    """Whether a run may continue with another value of `key` and still be the same run."""
+    """Whether a run gives the same numbers if it is resumed with another value of `key`."""
     return any(key == k or key.startswith(k + ".") for k in HARMLESS_KEYS)

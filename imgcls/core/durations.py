@@ -28,12 +28,12 @@ class Durations:
             raise ConfigError(f"config.total={config.total!r}: training takes at least one step")
 
     def to_steps(self, duration: str, where: str) -> int:
-        """Converts one duration, see the function `to_steps`."""
+        """Converts one duration; see the function `to_steps`."""
         return to_steps(duration, self._config, self._num_examples, where)
 
 
 def to_steps(duration: str, config: ConfigDict, num_examples: int, where: str) -> int:
-    """Converts a duration to steps: the one rule for `total`, `warmup`, `every` and all others.
+    """Converts a duration of the config to steps.
 
     Args:
       duration: `'90 epochs'`, `'10_000 steps'`, `'1.28e6 examples'` or `'5 percent'` (of `total`).
@@ -42,7 +42,7 @@ def to_steps(duration: str, config: ConfigDict, num_examples: int, where: str) -
       where: key of the duration in the config, for the error.
 
     Raises:
-      ConfigError: not a duration.
+      ConfigError: `duration` is not a duration.
     """
     match = re.fullmatch(
         r"\s*([\d_.]+(?:e\d+)?)\s*(epoch|step|example|percent)s?\s*", str(duration)

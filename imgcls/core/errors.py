@@ -1,34 +1,35 @@
-"""Mistakes that a user can mend, told in one line and never as a traceback."""
+"""Errors that a user can fix, reported as one line without a traceback."""
 
 import difflib
 from collections.abc import Iterable
 
-# Of a run that was stopped and goes on when the same command is typed again (EX_TEMPFAIL).
+# Exit code of a run that was stopped, and that the same command resumes (EX_TEMPFAIL).
 EXIT_AGAIN = 75
-# Of a crash, which another start may outlive (EX_SOFTWARE); Python's own 1 says that none would.
+# Exit code of a crash, after which a restart may succeed (EX_SOFTWARE). Python's own code, 1, means
+# that a restart would fail again.
 EXIT_CRASH = 70
 
 
 class UserError(Exception):
-    """Base of the errors that commands print as one line; `exit_code` is the process's."""
+    """Base class of the errors that commands print as one line; they exit with `exit_code`."""
 
     exit_code = 1
 
 
 class ConfigError(UserError):
-    """A wrong setting: the message says what is wrong, where, and what to write instead."""
+    """A wrong setting. The message states what is wrong, where, and what to write instead."""
 
     exit_code = 2
 
 
 class DataError(UserError):
-    """A record that can't be read; the message names the record."""
+    """A record that can't be read. The message names the record."""
 
     exit_code = 1
 
 
 class TrainingError(UserError):
-    """The run itself went wrong, for example a loss that is no longer finite."""
+    """A failure of the run itself, such as a loss that is not finite."""
 
     exit_code = 1
 

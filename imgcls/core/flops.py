@@ -9,14 +9,14 @@ def count_flops(jaxpr) -> int:
     """Counts the FLOPs of the matrix products and convolutions of a jaxpr; a multiply-add is two.
 
     The program is counted as written, including what `jax.checkpoint` recomputes and every
-    iteration of a scan. XLA's `cost_analysis` would not do: it counts the body of a scan once, and
-    does not see into the kernels of GPU libraries. Multiplications by padding zeros are counted, as
-    in papers; those by the zeros of a dilated input, as in the gradient of a strided convolution,
-    are not.
+    iteration of a scan. XLA's `cost_analysis` is not used because it counts the body of a scan once
+    and leaves out the kernels of GPU libraries. Multiplications by padding zeros are counted, as in
+    papers; those by the zeros of a dilated input, as in the gradient of a strided convolution, are
+    not.
 
     Args:
-      jaxpr: program such as `jax.jit(f).trace(...).jaxpr.jaxpr`. The body of a `while` is counted
-        once, and of a `cond` the most expensive branch.
+      jaxpr: program, such as `jax.jit(f).trace(...).jaxpr.jaxpr`. The body of a `while` is counted
+        once, and only the most expensive branch of a `cond`.
     """
     total = 0
     for equation in jaxpr.eqns:
@@ -44,7 +44,7 @@ def _dot_flops(equation) -> int:
 def _conv_flops(equation) -> int:
     kernel = equation.invars[1].aval
     channels = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
-    # Output channels are an axis of the output already.
+    # Output channels are already counted by the size of the output.
     taps = kernel.size // channels
     zeros = math.prod(equation.params["lhs_dilation"])
     return 2 * equation.outvars[0].aval.size * taps // zeros

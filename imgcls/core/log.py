@@ -1,7 +1,7 @@
-"""What a command says while it works: log lines, warnings, errors and progress bars.
+"""Log lines, warnings, errors and progress bars of the commands.
 
-None of them tears a progress bar. The result of a command (JSON, a table, the name of a file) is
-not logged but printed.
+Lines are written above a progress bar. The result of a command (JSON, a table, the name of a file)
+is printed, not logged.
 """
 
 import functools
@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 
 def info(message: str) -> None:
-    """Writes a line with the time to standard output, from process 0 alone."""
-    import jax  # Here, so that `imgcls --help` does not wait for it.
+    """Writes a line with the time to standard output, on process 0 only."""
+    import jax  # Imported here so that `imgcls --help` is fast.
 
     if jax.process_index() == 0:
         tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stdout)
@@ -21,32 +21,32 @@ def info(message: str) -> None:
 
 
 def warning(message: str) -> None:
-    """Writes a warning to standard error, from the process that has it."""
+    """Writes a warning to standard error, on every process that calls this."""
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
 @functools.cache
 def warn_once(message: str) -> None:
-    """Writes a warning that has not been written before."""
+    """Writes a warning unless it was written before."""
     warning(message)
 
 
 def error(message: str) -> None:
-    """Writes the line that says why a command ends."""
+    """Writes the error that ends a command to standard error."""
     print(f"error: {message}", file=sys.stderr)
 
 
 def progress(
     total: int, unit: str, *, description: str | None = None, first: int = 0, leave: bool = True
 ) -> tqdm:
-    """A progress bar on standard error, which shows only where that is a terminal.
+    """Creates a progress bar on standard error, shown only if that is a terminal.
 
     Args:
-      total: count at which it is full.
-      unit: of the count, such as "img".
+      total: count at which the bar is full.
+      unit: unit of the count, such as "img".
       description: text before the bar.
-      first: count to start from.
-      leave: keep the bar on the screen when it is closed.
+      first: initial count.
+      leave: whether the bar stays on the screen when it is closed.
     """
     return tqdm(
         total=total,

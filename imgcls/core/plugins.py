@@ -1,8 +1,8 @@
 """Plugins: modules from outside the package that register models, losses, sources and so on.
 
-`config.plugins` names them, as files or as modules: `("/my/losses.py", "my_package.models")`. They
-are imported before any name is looked up. Checkpoints record them, so that `evaluate`, `predict`
-and `report` import them again.
+`config.plugins` lists them, as files or as modules: `("/my/losses.py", "my_package.models")`. They
+are imported before any name is looked up. Checkpoints record the list, so that `evaluate`,
+`predict` and `report` import them too.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from imgcls.core.errors import ConfigError, one_line
 
 
 def load_plugins(config: ConfigDict) -> None:
-    """Imports the modules that `config.plugins` names, each once; files become absolute paths.
+    """Imports each module of `config.plugins` once, and makes the paths of files absolute.
 
     Raises:
       ConfigError: a plugin that is missing or fails.
@@ -33,10 +33,10 @@ def load_plugin(plugin: str) -> ModuleType:
     """Imports one plugin.
 
     Args:
-      plugin: a Python file, or the name of a module that can be imported.
+      plugin: path of a Python file, or name of a module.
 
     Raises:
-      ConfigError: it is missing or fails.
+      ConfigError: the plugin is missing or fails.
     """
     try:
         if _is_file(plugin):
@@ -44,14 +44,14 @@ def load_plugin(plugin: str) -> ModuleType:
         return importlib.import_module(plugin)
     except ConfigError:
         raise
-    except Exception as e:  # Whatever code from elsewhere raises.
+    except Exception as e:  # Plugins may raise anything.
         missing = isinstance(e, ModuleNotFoundError) and plugin.startswith(e.name or "\0")
         what = "no such module" if missing else f"fails: {type(e).__name__}: {one_line(e)}"
         raise ConfigError(f"config.plugins: {plugin}: {what}") from e
 
 
 def plugins_digest(config: ConfigDict) -> str:
-    """Digest of the source files of the plugins, in hexadecimal."""
+    """SHA-256 of the source files of the plugins, in hexadecimal."""
     digest = hashlib.sha256()
     for plugin in config.plugins:
         file = load_plugin(plugin).__file__
@@ -68,15 +68,15 @@ def _resolve(plugin: str) -> str:
 
 
 def _import_file(path: str) -> ModuleType:
-    # By its whole path: files of one name in two folders are two modules.
+    # Named after the full path: files of the same name in two folders are two modules.
     digest = hashlib.sha256(path.encode()).hexdigest()[:8]
     name = f"imgcls_plugin_{pathlib.Path(path).stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
     if not pathlib.Path(path).is_file():
-        raise ConfigError(f"config.plugins: {path}: no such file; put it back, or name another one")
+        raise ConfigError(f"config.plugins: {path}: no such file; restore it, or change this key")
     spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # Of a .py file there always is one.
+    assert spec is not None and spec.loader is not None  # Always set for a .py file.
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -88,7 +88,7 @@ def _import_file(path: str) -> ModuleType:
 
 
 def _pickle_by_value(module: ModuleType) -> None:
-    """Lets worker processes, which don't import plugins, take what is defined in one."""
+    """Has objects of a plugin pickled by value, as worker processes don't import plugins."""
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(module)

@@ -1,6 +1,6 @@
-"""Parts of an experiment by name: models, losses, objectives, sources, and so on.
+"""Registries of the parts of an experiment: models, losses, objectives, sources, and so on.
 
-A part registers itself where it is defined, so that a new one is one new file:
+A part is registered where it is defined, so that a new part is one new file:
 
     @register_loss("poly1", task="softmax")
     def poly1_loss(logits, labels, epsilon=1.0): ...
@@ -21,13 +21,13 @@ Part = TypeVar("Part")
 
 
 class Signature(NamedTuple):
-    """Where the options of a part are to be read.
+    """The function whose parameters are the options of a part.
 
     Attributes:
       function: the part's function or class.
-      skip: number of leading arguments that are not options.
-      defaults: defaults in place of the function's own.
-      hidden: further arguments that are not options.
+      skip: number of leading parameters that are not options.
+      defaults: defaults that replace the function's own.
+      hidden: other parameters that are not options.
     """
 
     function: Callable
@@ -40,10 +40,10 @@ class Registry(Mapping[str, Part], Generic[Part]):
     """The parts of one kind by name, `{name: part}` in alphabetical order.
 
     Args:
-      kind: what one part is called in messages, such as "model".
+      kind: name of such a part in messages, such as "model".
       package: import path of the package whose modules register the parts, or of a single module.
         Subpackages and `__main__` are left out.
-      describe: returns a part's signature; by default all arguments of the part are options.
+      describe: returns a part's signature; by default all parameters of the part are options.
     """
 
     def __init__(
@@ -82,14 +82,14 @@ class Registry(Mapping[str, Part], Generic[Part]):
         self._parts[name] = part
 
     def find(self, name: str, where: str | None = None) -> Part:
-        """The part registered as `name`.
+        """Returns the part registered as `name`.
 
         Args:
-          name: what the user wrote.
-          where: the config key that names it, for the message: "objective.name".
+          name: name of the part, as written by the user.
+          where: config key of the name, for the message, such as "objective.name".
 
         Raises:
-          ConfigError: there is none; names the nearest one.
+          ConfigError: no part has this name; suggests the nearest one.
         """
         if name not in self:
             what = f"config.{where}={name!r}: unknown" if where else f"unknown {self.kind} {name!r}"
@@ -97,12 +97,12 @@ class Registry(Mapping[str, Part], Generic[Part]):
         return self._parts[name]
 
     def options(self, name: str) -> dict[str, Any]:
-        """Options of a part with their defaults; `inspect.Parameter.empty` where there is none."""
+        """Options of a part and their defaults; `inspect.Parameter.empty` if there is none."""
         function, skip, defaults, hidden = self._signature(self[name])
         parameters = list(inspect.signature(function).parameters.values())[skip:]
         variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-        found = {p.name: p.default for p in parameters if p.kind not in variadic}
-        return {key: defaults.get(key, value) for key, value in found.items() if key not in hidden}
+        named = {p.name: p.default for p in parameters if p.kind not in variadic}
+        return {key: defaults.get(key, value) for key, value in named.items() if key not in hidden}
 
     def summary(self, name: str) -> str:
         """First line of a part's docstring."""
@@ -129,15 +129,16 @@ class Registry(Mapping[str, Part], Generic[Part]):
         return Signature(part)
 
     def _origin(self, part: Part) -> tuple[str, str]:
-        """Module and name of what was registered."""
+        """Module and qualified name of a part."""
         function = self._signature(part).function
         return function.__module__, function.__qualname__
 
 
 @functools.cache
 def import_modules(package: str) -> None:
-    """Imports a module, and if it is a package the modules directly inside it."""
-    module = importlib.import_module(package)
-    for found in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        if not found.ispkg and found.name != "__main__":
-            importlib.import_module(f"{package}.{found.name}")
+    """Imports a module and, if it is a package, the modules directly inside it."""
+    spec = importlib.import_module(package).__spec__
+    assert spec is not None  # Always set by `import_module`.
+    for child in pkgutil.iter_modules(spec.submodule_search_locations or ()):
+        if not child.ispkg and child.name != "__main__":
+            importlib.import_module(f"{package}.{child.name}")

@@ -1,4 +1,4 @@
-"""What a training run is made of between two steps."""
+"""The training state."""
 
 from typing import Any
 
@@ -8,14 +8,14 @@ import jax
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything that changes during training; the data order needs no more than `step`.
+    """Everything that changes during training. The data order depends on `step` alone.
 
     Attributes:
-      step: int32 scalar, the number of updates done.
+      step: number of updates done, int32 scalar.
       params: trained parameters, float32.
-      model_state: what the model updates by itself, such as batch statistics.
-      opt_state: the optimiser's.
-      target: a slow copy kept by the objective (EMA or teacher), or None.
+      model_state: variables that the model itself updates, such as batch statistics.
+      opt_state: state of the optimizer.
+      target: slowly updated copy of the variables, kept by the objective (EMA or teacher), or None.
     """
 
     step: jax.Array

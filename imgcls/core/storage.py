@@ -1,6 +1,6 @@
-"""A run's folder: on a disk or an object store, of one run at a time, and able to fill up.
+"""Files on disks and in object stores, which may be full or unavailable.
 
-Paths are those of `etils.epath`: a local folder, or `gs://bucket/run`.
+Paths are those of `etils.epath`: a local directory, or `gs://bucket/run`.
 """
 
 import contextlib
@@ -15,23 +15,25 @@ from etils import epath
 
 from imgcls.core.errors import ConfigError
 
-# Object stores, and the package that opens them; TensorFlow does too.
+# Object stores and the packages that open them; TensorFlow opens them too.
 STORES = {"gs": "gcsfs", "s3": "s3fs"}
-# Between two times that a growing object is written.
+# Seconds between two writes of a growing object.
 OBJECT_SECONDS = 30
 
 
 def as_path(path: str | os.PathLike) -> epath.Path:
-    """The path that a user wrote, absolute.
+    """The absolute path for a path that a user wrote.
 
     Raises:
-      ConfigError: it is in a store that nothing here can open.
+      ConfigError: an unknown object store, or one whose package is not installed.
     """
     if is_local(path):
         return epath.Path(path).expanduser().absolute()
     kind = os.fspath(path).split("://")[0]
     if kind not in STORES:
-        raise ConfigError(f"{path}: {kind}:// is not known; write a folder, or gs://BUCKET/FOLDER")
+        raise ConfigError(
+            f"{path}: {kind}:// is not supported; write a directory, or gs://BUCKET/FOLDER"
+        )
     package = STORES[kind]
     if not any(importlib.util.find_spec(name) for name in (package, "tensorflow")):
         raise ConfigError(f"{path}: {package} is not installed; run `pip install {package}`")
@@ -39,12 +41,12 @@ def as_path(path: str | os.PathLike) -> epath.Path:
 
 
 def is_local(path: str | os.PathLike) -> bool:
-    """Whether the system's own calls (locks, renames, appending) reach the path."""
+    """Whether a path is in a file system, which can lock, rename and append to files."""
     return "://" not in os.fspath(path)
 
 
 def replace_bytes(path: os.PathLike, data: bytes) -> None:
-    """Writes a file whole or not at all. What an object store gets is never there in part."""
+    """Writes a file atomically. Object stores always do."""
     path = epath.Path(path)
     if not is_local(path):
         path.write_bytes(data)
@@ -55,40 +57,41 @@ def replace_bytes(path: os.PathLike, data: bytes) -> None:
         os.replace(partial, path)
     except OSError as e:
         with contextlib.suppress(OSError):
-            partial.unlink()  # Where the disk is full, this gives room back.
+            partial.unlink()  # Frees space if the disk is full.
         e.filename = os.fspath(path)
         raise
 
 
 def replace_text(path: os.PathLike, text: str) -> None:
-    """Writes a text whole or not at all."""
+    """Writes a text file atomically."""
     replace_bytes(path, text.encode())
 
 
 class GrowingFile:
-    """A file whose end waits in memory until it can be written.
+    """A file to append to, whose new data stays in memory until it can be written.
 
     Args:
-      path: of the file; what is there already stays.
+      path: path of the file; an existing file is kept and appended to.
 
     Attributes:
-      path: the same.
-      waiting: what is to be added; `flush` empties it.
+      path: path of the file.
+      waiting: data to append; `flush` writes it and empties this.
     """
 
     def __init__(self, path: os.PathLike):
         self.path, self.waiting = epath.Path(path), b""
-        # An object can't be added to: all of it is written again, and not all the time.
+        # Objects can't be appended to: each write replaces the full object, so it is done rarely.
         self._written, self._next = None, -math.inf
 
     def flush(self, at_once: bool = False) -> None:
-        """Adds what waits; where that fails, nothing of it is in the file.
+        """Appends the waiting data, or nothing of it if that fails.
 
         Args:
-          at_once: also in an object store, where this may otherwise leave it to a later call.
+          at_once: write to an object store now; by default it may be left to a later call.
 
         Raises:
-          OSError, or what the object store's library raises: it waits on.
+          OSError: the data can't be written, and keeps waiting. Libraries of object stores raise
+            other types.
         """
         if not self.waiting or (not at_once and time.monotonic() < self._next):
             return
@@ -103,7 +106,7 @@ class GrowingFile:
         self.waiting = b""
 
     def _append(self) -> None:
-        # Opened anew each time: a folder that went away and came back has another file.
+        # Opened each time: after a disk was unmounted and mounted again, it is another file.
         with open(self.path, "ab", buffering=0) as file:
             size, left = file.tell(), memoryview(self.waiting)
             try:
@@ -116,7 +119,7 @@ class GrowingFile:
 
 
 def free_bytes(path: os.PathLike) -> int | None:
-    """The room that is left where a path is or would be; None where that is not known."""
+    """Free space at a path, which need not exist yet, in bytes; None if unknown."""
     if not is_local(path):
         return None
     for folder in (epath.Path(path), *epath.Path(path).parents):
@@ -128,7 +131,7 @@ def free_bytes(path: os.PathLike) -> int | None:
 
 
 def reason(error: BaseException) -> str:
-    """What kept a file from being written, in a few words."""
+    """A short description of why a file could not be written."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
@@ -139,5 +142,5 @@ def reason(error: BaseException) -> str:
 
 
 def megabytes(count: int | None) -> str:
-    """A number of bytes as it is said."""
+    """A number of bytes as text in megabytes."""
     return "unknown" if count is None else f"{count / 1e6:.1f} MB"

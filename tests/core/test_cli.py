@@ -1,4 +1,4 @@
-"""How every command ends: with a line and a code, whatever the disk or the reader does."""
+"""Exit codes and error messages when output or files can't be written."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ def run(body: str, out=subprocess.PIPE):
     return subprocess.run(line, cwd=REPO, stdout=out, stderr=subprocess.PIPE, text=True)
 
 
-def test_a_disk_that_refuses(tmp_path):
+def test_write_errors_are_one_line(tmp_path):
     body = f"print('before'); open({str(tmp_path)!r} + '/a', 'w').truncate(1 << 62)"
     done = run(f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (50, 50)); {body}")
     assert (done.returncode, done.stdout) == (1, "before\n")
@@ -24,7 +24,7 @@ def test_a_disk_that_refuses(tmp_path):
     assert (done.returncode, done.stderr) == (1, "error: /run/x: Permission denied\n")
 
 
-def test_a_full_disk_names_the_file(small_disk):
+def test_full_disk_error_names_the_file(small_disk):
     with small_disk(100_000) as disk:
         write = f"replace_bytes({str(disk / 'a')!r}, bytes(200_000))"
         body = f"from imgcls.core.storage import replace_bytes; {write}"
@@ -40,6 +40,6 @@ def test_output_to_a_full_disk(count):
     assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
 
 
-def test_other_errors_of_the_system_are_no_mistake_of_the_user():
+def test_other_os_errors_have_a_traceback():
     done = run("open('/no/such/file')")
     assert done.returncode == 1 and "Traceback" in done.stderr

@@ -79,7 +79,7 @@ def test_json_of_an_older_version_gets_new_defaults():
 # ---- Files.
 
 
-def test_load_lays_the_file_over_the_defaults(config_file):
+def test_load_merges_the_file_into_the_defaults(config_file):
     path = config_file(
         "def get_config():\n"
         "  c = ConfigDict()\n"
@@ -155,7 +155,7 @@ def test_wrong_files(config_file, text, message):
         load(config_file(text))
 
 
-def test_missing_file_names_the_nearest(config_file, tmp_path):
+def test_missing_file_suggests_the_nearest(config_file, tmp_path):
     config_file("")
     with pytest.raises(ConfigError, match="no such file or recipe; did you mean '.*experiment.py'"):
         load(str(tmp_path / "experimnt.py"))
@@ -207,10 +207,10 @@ def test_merge_is_in_place_and_deep():
 )
 def test_override(argument, value):
     config = set_one(f"--config.{argument}")
-    found = config
+    result = config
     for name in argument.partition("=")[0].split("."):
-        found = found[name]
-    assert found == value and type(found) is type(value)
+        result = result[name]
+    assert result == value and type(result) is type(value)
 
 
 def test_override_changes_nothing_else():
@@ -218,14 +218,14 @@ def test_override_changes_nothing_else():
     assert config_lib.changed_keys(default_config(), config) == {"optim.learning_rate": (0.1, 0.5)}
 
 
-def test_overrides_apply_in_turn():
+def test_later_overrides_win():
     arguments = ["--config.seed=1", "--config.optim.clip_norm=2.0", "--config.seed=2"]
     config = override(default_config(), [*arguments, "--config.optim.clip_norm=None"])
     assert config.seed == 2 and config.optim.clip_norm is None
     assert override(config, ["--config.optim.clip_norm=3"]).optim.clip_norm == 3.0
 
 
-def test_override_of_an_option_that_the_file_set():
+def test_override_of_an_option_set_by_the_file():
     config = default_config()
     config.model.virtual_batch_size = 32
     override(config, ["--config.model.virtual_batch_size=None"])
@@ -260,7 +260,7 @@ def test_override_of_an_option_that_the_file_set():
         ("--seed=1", "not understood"),
         ("seed=1", "not understood"),
         ("--config.=1", "not understood"),
-        # A whole section at once is checked like its keys one by one.
+        # The keys of a section that is set at once are checked too.
         ("--config.optim={'learning_rat': 1}", "learning_rat: unknown key"),
         ("--config.optim={'momentum': 'x'}", "must be of type float"),
     ],
@@ -301,18 +301,18 @@ def test_override_of_a_section_keeps_its_other_keys():
         ("0 steps", 0),
         ("0 percent", 0),
         (" 2  epochs ", 20),
-        # A duration that is not zero lasts at least a step, in every unit.
+        # A duration above zero is at least one step.
         ("0.01 percent", 1),
     ],
 )
 def test_durations(duration, expected):
     config = default_config()
     config.total, config.batch_size = "100 epochs", 100
-    found = to_steps(duration, config, 1000, "key")
-    assert found == expected and type(found) is int
+    steps = to_steps(duration, config, 1000, "key")
+    assert steps == expected and type(steps) is int
 
 
-def test_an_epoch_need_not_be_whole_steps():
+def test_epochs_with_a_fractional_number_of_steps():
     config = default_config()
     config.batch_size, config.total = 64, "3 epochs"
     examples = 1437  # 22.45 steps

@@ -1,4 +1,4 @@
-"""FLOPs of jaxprs, as counted by hand and by XLA."""
+"""FLOPs of jaxprs, compared with counts by hand and by XLA."""
 
 import jax
 import jax.numpy as jnp
@@ -21,15 +21,15 @@ def test_flops_of_a_matmul_chain_and_its_gradient():
     x, weights = jnp.ones((128, 256)), [jnp.ones((256, 256))] * 4
     forward = 4 * 2 * 128 * 256 * 256
     assert flops_of(chain, weights, x) == pytest.approx(forward, rel=0.02)
-    # Every product has two in the gradient; of the first only that of the weights.
+    # Each product has two in the gradient, but the first only that of the weights.
     grad = jax.grad(chain)
     assert flops_of(grad, weights, x) == pytest.approx(forward * (3 - 1 / 4), rel=0.02)
-    # As XLA counts the program before it is compiled.
+    # XLA's count for the program before it is compiled.
     theirs = jax.jit(grad).lower(weights, x).cost_analysis()["flops"]
     assert flops_of(grad, weights, x) == pytest.approx(theirs, rel=0.02)
 
 
-def test_flops_of_loops_and_of_what_is_computed_again():
+def test_flops_of_loops_and_rematerialization():
     x, weights = jnp.ones((128, 256)), jnp.ones((6, 256, 256))
     one = 2 * 128 * 256 * 256
 

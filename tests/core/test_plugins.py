@@ -1,4 +1,4 @@
-"""What can be named as a plugin, and what is said of one that can't be loaded."""
+"""Plugins: files and modules, and the errors of those that can't be loaded."""
 
 import pytest
 
@@ -21,34 +21,34 @@ def test_files_and_modules_are_imported_once(tmp_path, monkeypatch):
     assert load_plugin("a.py").loads == [1] and load_plugin("my_parts").x == 3
 
 
-def test_files_of_one_name_are_two_modules(tmp_path):
+def test_files_with_the_same_name_are_two_modules(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "parts.py").write_text(f"where = {folder!r}\n")
-    found = [load_plugin(str(tmp_path / folder / "parts.py")).where for folder in ("one", "two")]
-    assert found == ["one", "two"]
+    loaded = [load_plugin(str(tmp_path / folder / "parts.py")).where for folder in ("one", "two")]
+    assert loaded == ["one", "two"]
 
 
-def test_the_digest_follows_the_source(tmp_path):
+def test_digest_depends_on_the_source(tmp_path):
     config, file = default_config(), tmp_path / "parts.py"
-    nothing = plugins_digest(config)
+    none = plugins_digest(config)
     config.plugins = (str(file),)
     file.write_text("x = 1\n")
     first = plugins_digest(config)
     file.write_text("x = 2\n")
-    assert len({nothing, first, plugins_digest(config)}) == 3
+    assert len({none, first, plugins_digest(config)}) == 3
 
 
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        (None, "parts.py: no such file; put it back"),
+        (None, "parts.py: no such file; restore it"),
         ("1 / 0", "parts.py: fails: ZeroDivisionError: division by zero"),
         ("import no_such_thing", "parts.py: fails: ModuleNotFoundError: No module named"),
         ("x = (", "parts.py: fails: SyntaxError"),
     ],
 )
-def test_mistakes_in_files(tmp_path, source, message):
+def test_files_that_fail(tmp_path, source, message):
     file = tmp_path / "parts.py"
     if source is not None:
         file.write_text(source)
@@ -56,6 +56,6 @@ def test_mistakes_in_files(tmp_path, source, message):
         load_plugin(str(file))
 
 
-def test_a_module_that_is_not_there():
+def test_missing_module():
     with pytest.raises(ConfigError, match="config.plugins: no_such.module: no such module"):
         load_plugin("no_such.module")

@@ -156,7 +156,7 @@ def test_a_missing_plugin_is_one_line(command, recipe, plugin, tmp_path):
         ):
             assert done.returncode == 2
             assert done.stderr.splitlines()[-1] == (
-                f"error: config.plugins: {plugin}: no such file; put it back, or name another one"
+                f"error: config.plugins: {plugin}: no such file; restore it, or change this key"
             )
     finally:
         moved.rename(plugin)

@@ -35,7 +35,9 @@ def test_paths(monkeypatch, tmp_path):
 
 
 def test_paths_that_nothing_opens(monkeypatch):
-    with pytest.raises(ConfigError, match=r"^ftp://host/run: ftp:// is not known; write a folder"):
+    with pytest.raises(
+        ConfigError, match=r"^ftp://host/run: ftp:// is not supported; write a directory"
+    ):
         as_path("ftp://host/run")
     monkeypatch.setitem(storage.STORES, "gs", "no_such_package")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
