@@ -1,7 +1,6 @@
 """The training loop: the only one, for every objective."""
 
 import dataclasses
-from collections.abc import Iterable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -9,11 +8,10 @@ from ml_collections import ConfigDict
 from imgcls.core import config as config_lib
 from imgcls.core import log
 from imgcls.core.state import TrainState
-from imgcls.data.create import (
-    create_train_loader,
-)
+from imgcls.data.create import create_train_loader
 from imgcls.data.loading.skipped import check_skipped
 from imgcls.distributed import processes
+from imgcls.distributed.ending import AGAIN
 from imgcls.evaluate.evaluator import Evaluator
 from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
@@ -26,124 +24,205 @@ from imgcls.train.start_clock import StartClock
 def train(
     config: ConfigDict, workdir: str, accept_changes: bool = False, clock: StartClock | None = None
 ) -> dict[str, float] | None:
-    """Trains what the config says, or continues where the workdir's newest checkpoint ends.
+    """Trains what the config describes, or continues from the workdir's newest checkpoint.
 
     Args:
       config: see `imgcls.core.config`.
       workdir: gets the checkpoints and logs.
-      accept_changes: continue though the config differs from the checkpoint's.
-      clock: has run since the process began; a new one begins here.
+      accept_changes: continue even if the config differs from the checkpoint's.
+      clock: started when the process began; by default a new one starts here.
 
     Returns:
-      The last evaluation's metrics (empty if the run was complete before); None if it was stopped
-      by SIGTERM, and is to be continued.
+      The last evaluation's metrics (empty if the run was already complete); None if it was stopped
+      by SIGTERM and is to be continued.
 
     Raises:
       ConfigError: a setting that can't work; nothing has been written then.
       DataError: an unreadable record, with `data.on_error='fail'`.
-      TrainingError: a loss or gradient that is not finite, where `config.guard` has no way on.
+      TrainingError: a loss or gradient is not finite, and `config.guard` allows no further attempt.
     """
     clock, stretch = clock or StartClock(), None
     goodput = Goodput(workdir, clock.began)
     while True:
-        run = set_up(config, workdir, accept_changes, stretch)
+        training = set_up(config, workdir, accept_changes, stretch)
         clock.lap("set-up")
         try:
-            return run_steps(config, workdir, run, clock, goodput)
+            return Loop(config, workdir, training, clock, goodput).run()
         except WentBad as bad:
             # As if the command was typed again, but with the data that comes after the stretch.
             stretch, clock = bad.stretch, StartClock()
-            del run
+            del training
 
 
-def run_steps(
-    config: ConfigDict, workdir: str, run: Training, clock: StartClock, goodput: Goodput
-) -> dict[str, float] | None:
-    """The loop itself: steps from `run.first` to the last; arguments and results as of `train`.
+class Loop:
+    """Steps from `training.first` to the last, and what happens between them.
 
-    Raises:
-      WentBad: the run is to go back.
+    Args:
+      config, workdir: arguments of `train`.
+      training: result of `set_up`.
+      clock: time since the process began.
+      goodput: useful time of the run.
     """
-    total, shift = run.total, run.record.shift
-    results: dict[str, float] = {}
-    skipped = 0
-    loader = create_train_loader(config, run.reader, run.mesh, run.first + shift, total + shift)
-    writer = Writer(workdir, config, run.first, total)
-    pending, profile = PendingMetrics(config, run.record), Profile(config, workdir)
-    if run.first < total:
-        goodput.begin(run.first, run.record)
-    try:
-        for step, batch in enumerate(loader, start=run.first + 1):
-            profile.before(step)
-            if step == run.first + 1:
-                clock.lap("first batch")
-                step_fn = run.programs.compile("train_step", run.step_fn, run.shapes, batch)
-                state = run.state.result()
-                clock.lap("programs")
-                goodput.restart()
-            state, metrics = step_fn(state, batch)
-            pending.add(step, metrics)
-            writer.progress(step)
-            last, stopping = step == total, processes.stop_asked(step)
-            if step == run.first + 1:
-                pending.check_all()
-                clock.tell("step")
-                writer.restart_clock(step)
 
-            # What is due now? All of it has to wait for the step, which may have gone bad.
-            logs = step % run.log_every == 0 or last
-            due = {n: e for n, (every, e) in run.evaluators.items() if last or step % every == 0}
-            if stopping and not last:
-                due = {}  # The machine is about to be taken away.
-            saves = last or stopping or step % run.checkpoint_every == 0
-            if logs or due or saves:
-                measured = pending.check_all()
-                goodput.count(step, pending.record)
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: str,
+        training: Training,
+        clock: StartClock,
+        goodput: Goodput,
+    ):
+        first, total, shift = training.first, training.total, training.record.shift
+        self._config, self._workdir, self._training = config, workdir, training
+        self._clock, self._goodput = clock, goodput
+        self._loader = create_train_loader(
+            config, training.reader, training.mesh, first + shift, total + shift
+        )
+        self._writer = Writer(workdir, config, first, total)
+        self._pending = PendingMetrics(config, training.record)
+        self._profile = Profile(config, workdir)
+        self._results: dict[str, float] = {}
+        self._skipped_records = 0
 
-            # Log.
-            if logs:
-                if skipped := check_skipped(config, loader):
-                    measured["skipped_records"] = skipped
-                writer.train_metrics(step, measured, goodput.metrics())
-                goodput.keep()
+    def run(self) -> dict[str, float] | None:
+        """Runs the steps; returns what `train` returns.
 
-            # Evaluate.
-            if due:
-                results = writer.eval_metrics(step, evaluate(run.objective, state, due))
-                check_keep_best(config, results, due)
-                writer.restart_clock(step)
+        Raises:
+          WentBad: training has to go back to an earlier checkpoint.
+        """
+        first, total = self._training.first, self._training.total
+        if first < total:
+            self._goodput.begin(first, self._training.record)
+        step_fn = state = None
+        try:
+            for step, batch in enumerate(self._loader, start=first + 1):
+                # Train.
+                self._profile.before(step)
+                if step_fn is None or state is None:
+                    step_fn, state = self._compile(batch)
+                state, metrics = step_fn(state, batch)
+                self._pending.add(step, metrics)
+                self._writer.progress(step)
+                stopping = processes.stop_asked(step) and step < total
+                if step == first + 1:
+                    self._finish_start(step)
 
-            # Checkpoint, but never a state that has gone bad, nor one that may: among updates that
-            # are left out it would take the place of a good one.
-            judged = bool(due) and config.checkpoint.keep_best in results
-            proven = last or stopping or not pending.record.in_a_row
-            if (saves or judged) and proven:
-                record = dataclasses.replace(pending.record, useful_seconds=goodput.useful)
-                run.checkpointer.save(step, state, results if judged else None, record)
-            if logs or due or saves:
-                goodput.restart()
-            if stopping and not last:
-                run.checkpointer.finish()
-                log.info(
-                    f"stopped at step {step} of {total}; type the same command again to continue"
-                )
-                return None
-        run.checkpointer.finish()
-    finally:
-        # Also after an error: the checkpoint under way is completed, and nothing is left running.
-        loader.close()
-        profile.close()
-        writer.close()
-        run.checkpointer.close()
-    left_out = f", {skipped} unreadable records were skipped" if skipped else ""
-    log.info(f"done: {total} steps, {workdir}{left_out}{goodput.told()}")
-    return results
+                # All that is due waits for the step, whose metrics may not be finite.
+                due = find_due(self._training, step, stopping)
+                if not due:
+                    continue
+                metrics = self._pending.check_all()
+                self._goodput.count(step, self._pending.record)
+
+                # Log, evaluate, save.
+                if due.log:
+                    self._log(step, metrics)
+                results = self._evaluate(step, state, due.evaluators) if due.evaluators else None
+                self._save(step, state, results, due)
+                self._goodput.restart()
+                if stopping:
+                    self._training.checkpointer.finish()
+                    log.info(f"stopped at step {step} of {total}; {AGAIN}")
+                    return None
+            self._training.checkpointer.finish()
+        finally:
+            self._close()
+        skipped = self._skipped_records
+        left_out = f", {skipped} unreadable records were skipped" if skipped else ""
+        log.info(f"done: {total} steps, {self._workdir}{left_out}{self._goodput.told()}")
+        return self._results
+
+    def _compile(self, batch):
+        """The compiled training step, and the state that it begins with."""
+        training = self._training
+        self._clock.lap("first batch")
+        step_fn = training.programs.compile("train_step", training.step_fn, training.shapes, batch)
+        state = training.state.result()
+        self._clock.lap("programs")
+        self._goodput.restart()
+        return step_fn, state
+
+    def _finish_start(self, step: int) -> None:
+        """Waits for the first step and logs how long it took to get there."""
+        self._pending.check_all()
+        self._clock.tell("step")
+        self._writer.restart_clock(step)
+
+    def _log(self, step: int, metrics: dict[str, float]) -> None:
+        self._skipped_records = check_skipped(self._config, self._loader)
+        if self._skipped_records:
+            metrics["skipped_records"] = self._skipped_records
+        self._writer.train_metrics(step, metrics, self._goodput.metrics())
+        self._goodput.keep()
+
+    def _evaluate(
+        self, step: int, state: TrainState, evaluators: dict[str, Evaluator]
+    ) -> dict[str, float]:
+        values = evaluate(self._training.objective, state, evaluators)
+        self._results = self._writer.eval_metrics(step, values)
+        check_keep_best(self._config, self._results, evaluators)
+        self._writer.restart_clock(step)
+        return self._results
+
+    def _save(
+        self, step: int, state: TrainState, results: dict[str, float] | None, due: "Due"
+    ) -> None:
+        """Saves a checkpoint if one is due, or if the metric of `keep_best` was just measured.
+
+        A state whose metrics are not finite is never saved. One in the middle of skipped updates
+        is not either, as it would replace a good one, except at the end.
+        """
+        record = self._pending.record
+        judged = results is not None and self._config.checkpoint.keep_best in results
+        if not (due.checkpoint or judged) or (record.in_a_row and not due.last_chance):
+            return
+        record = dataclasses.replace(record, useful_seconds=self._goodput.useful)
+        self._training.checkpointer.save(step, state, results if judged else None, record)
+
+    def _close(self) -> None:
+        """Completes the checkpoint being written and stops all threads, also after an error."""
+        self._loader.close()
+        self._profile.close()
+        self._writer.close()
+        self._training.checkpointer.close()
+
+
+@dataclasses.dataclass
+class Due:
+    """What is to be done after a step.
+
+    Attributes:
+      log: write the training metrics.
+      evaluators: `{name: evaluator}` of the evaluators to run.
+      checkpoint: save the state.
+      last_chance: no later step of this process will save it.
+    """
+
+    log: bool
+    evaluators: dict[str, Evaluator]
+    checkpoint: bool
+    last_chance: bool
+
+    def __bool__(self) -> bool:
+        return self.log or bool(self.evaluators) or self.checkpoint
+
+
+def find_due(training: Training, step: int, stopping: bool) -> Due:
+    """What is due after a step: everything after the last, a checkpoint before the run stops."""
+    last = step == training.total
+    due = {n: e for n, (every, e) in training.evaluators.items() if last or step % every == 0}
+    return Due(
+        log=last or step % training.log_every == 0,
+        evaluators={} if stopping else due,
+        checkpoint=last or stopping or step % training.checkpoint_every == 0,
+        last_chance=last or stopping,
+    )
 
 
 def evaluate(
     objective, state: TrainState, evaluators: dict[str, Evaluator]
 ) -> dict[str, float | np.ndarray]:
-    """`{'name/metric': number or picture}` of the evaluators on the state's variables."""
+    """`{'name/metric': number or image}` of the evaluators on the state's variables."""
     variables = objective.eval_variables(state)
     return {
         f"{name}/{key}": value
@@ -152,8 +231,10 @@ def evaluate(
     }
 
 
-def check_keep_best(config: ConfigDict, results: dict[str, float], due: Iterable[str]) -> None:
-    """Raises a ConfigError if `checkpoint.keep_best` is none of its evaluator's metrics."""
+def check_keep_best(
+    config: ConfigDict, results: dict[str, float], evaluators: dict[str, Evaluator]
+) -> None:
+    """Raises a ConfigError if `checkpoint.keep_best` is not among its evaluator's metrics."""
     best = config.checkpoint.keep_best
-    if best is not None and best.split("/")[0] in due and best not in results:
+    if best is not None and best.split("/")[0] in evaluators and best not in results:
         config_lib.check_choice("checkpoint.keep_best", best, results)
