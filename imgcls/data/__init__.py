@@ -1,1 +1,1 @@
-"""From a dataset on disk to sharded batches on the devices."""
+"""Data pipeline: from a dataset on disk to sharded batches on the devices."""

@@ -1,4 +1,4 @@
-"""Data for a config: sources -> decode -> augment -> loader, and the batch transforms."""
+"""Builds the data pipeline of a config: source, reader, loaders, batch transforms."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 
 
 def open_split(config: ConfigDict, split: str) -> Source:
-    """The source of one split of `config.data.source`."""
+    """Opens one split of `config.data.source`."""
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
@@ -33,13 +33,13 @@ def open_split(config: ConfigDict, split: str) -> Source:
 
 
 def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
-    """The source with the config's host transforms, in training or evaluation order."""
+    """Builds the reader of a source: the config's host transforms, in training or eval order."""
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     if c.channels not in (1, 3):
-        raise ConfigError(f"config.data.channels={c.channels}: must be 1 (grey) or 3 (RGB)")
+        raise ConfigError(f"config.data.channels={c.channels}: must be 1 (gray) or 3 (RGB)")
     if not 0 <= c.max_skipped <= 1:
-        raise ConfigError(f"config.data.max_skipped={c.max_skipped}: must be a share, in 0..1")
+        raise ConfigError(f"config.data.max_skipped={c.max_skipped}: must be a fraction in 0..1")
     if config.seed < 0:
         raise ConfigError(f"config.seed={config.seed}: must be 0 or more")
     for key in ("threads", "workers", "prefetch"):
@@ -49,7 +49,7 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     check_choice("data.views", c.views, VIEWS)
     check_choice("data.partners", c.partners, PARTNERS)
     if c.views == "one" and c.train_transform2 is not None:
-        raise ConfigError("config.data.train_transform2: there is one view; set data.views='two'")
+        raise ConfigError("config.data.train_transform2: needs a second view; set data.views='two'")
 
     def parse(key: str) -> list:
         return spec.parse(c[key], TRANSFORMS, f"config.data.{key}")
@@ -59,16 +59,16 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     transforms = parse("train_transform")
     if c.device_resident:
         resident.check(config)
-    others = transforms if c.train_transform2 is None else parse("train_transform2")
+    other_transforms = transforms if c.train_transform2 is None else parse("train_transform2")
     partners = create_partners(c.views, c.partners, source)
-    views = (c.views, others, partners)
+    views = (c.views, other_transforms, partners)
     return Reader(source, transforms, config.seed, True, c.on_error, c.channels, *views)
 
 
 def create_train_loader(
     config: ConfigDict, reader: Reader, mesh: Mesh, first: int, last: int
 ) -> BatchLoader:
-    """Batches for the steps `first` to `last - 1`, in the training order of `data.sampling`.
+    """Creates the loader of the steps `first` to `last - 1`, in the order of `data.sampling`.
 
     Args:
       config: training config.
@@ -77,7 +77,7 @@ def create_train_loader(
       first, last: range of steps.
     """
     if config.data.sampling == "balanced":
-        # Only here, because it reads every label.
+        # Not in `create_reader`, because it reads every label.
         balanced = create_balanced(reader.source.labels(), config.seed)
         reader = dataclasses.replace(reader, balanced=balanced)
     plan = BatchPlan(reader, mesh, config.batch_size, first, last)
@@ -90,25 +90,25 @@ def create_train_loader(
 def create_eval_loader(
     config: ConfigDict, source: Source, mesh: Mesh, batch_size: int
 ) -> BatchLoader:
-    """Every example once, in the source's order; the last batch is padded with mask 0."""
+    """Creates a loader of every example once, in order; the last batch is padded with mask 0."""
     reader = create_reader(config, source, train=False)
     steps = -(-len(source) // batch_size)
     return _create_loader(config, BatchPlan(reader, mesh, batch_size, 0, steps))
 
 
 def describe(config: ConfigDict, reader: Reader) -> DataInfo:
-    """The data's shape and classes.
+    """Returns the classes, image shape and size of the training data.
 
     Raises:
-      ConfigError: `data.mean` or `data.std` is of another number of channels.
+      ConfigError: the length of `data.mean` or `data.std` is not the number of channels.
     """
     source, shape = reader.source, reader.spec["image"].shape
     for key in ("mean", "std"):
         value = config.data[key]
         if len(value) not in (1, shape[-1]):
             raise ConfigError(
-                f"config.data.{key}={value}: the images have {shape[-1]} channel(s); give one "
-                "number for each, or one for all"
+                f"config.data.{key}={value}: the images have {shape[-1]} channel(s); write one "
+                "number per channel, or one for all"
             )
     names = tuple(source.class_names)
     auto = config.objective.get("class_weights") == "auto"
@@ -117,7 +117,7 @@ def describe(config: ConfigDict, reader: Reader) -> DataInfo:
 
 
 def create_batch_transforms(config: ConfigDict) -> list:
-    """The transforms that run inside the training step."""
+    """Creates the transforms that run inside the training step."""
     key = "config.data.batch_transform"
     return spec.parse(config.data.batch_transform, BATCH_TRANSFORMS, key)
 

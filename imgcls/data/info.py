@@ -1,19 +1,19 @@
-"""What a model must know of its data."""
+"""What a model needs to know about its data."""
 
 import dataclasses
 
 
 @dataclasses.dataclass(frozen=True)
 class DataInfo:
-    """What a model must know of its data.
+    """What a model needs to know about its data.
 
     Attributes:
-      class_names: of the K classes, in the order of the labels.
-      multi_label: labels are multi-hot `[K]`.
-      image_shape: of an example, `[H, W, C]`.
-      num_examples: of the training split.
-      class_counts: examples of each class in the training split, `[K]`; () where nothing needs
-        them, since counting reads every label.
+      class_names: names of the K classes, in the order of the labels.
+      multi_label: whether labels are multi-hot `[K]`.
+      image_shape: shape of an example, `[H, W, C]`.
+      num_examples: number of examples in the training split.
+      class_counts: number of examples of each class in the training split, `[K]`; () if they are
+        not needed, since counting reads every label.
     """
 
     class_names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""From a config to its data: what is built, and which settings are refused."""
+"""Data pipelines built from configs, and refused settings."""
 
 import contextlib
 
@@ -35,7 +35,7 @@ def read(loader):
         return [{key: np.asarray(value) for key, value in batch.items()} for batch in loader]
 
 
-def test_cache_keeps_what_the_source_gives():
+def test_cached_source_gives_the_same_examples():
     plain, cached = (open_split(make_config(cache_gb=gb), "train[:20]") for gb in (0.0, 0.1))
     assert not isinstance(plain, CachedSource) and isinstance(cached, CachedSource)
     assert cached.splits == plain.splits and cached.class_names == plain.class_names
@@ -73,13 +73,13 @@ def test_refused_seed():
         make_reader(config)
 
 
-def test_evaluation_reads_by_its_own_transforms():
+def test_evaluation_uses_its_own_transforms():
     config = make_config(train_transform="flop", eval_transform="resize(16)")
     assert make_reader(config, train=False).spec["image"].shape == (16, 16, 1)
 
 
 @pytest.mark.parametrize("resident", [False, True])
-def test_train_loader_gives_the_steps_of_the_order(resident):
+def test_train_loader_follows_the_order(resident):
     config = make_config(device_resident=resident)
     reader = make_reader(config)
     batches = read(create_train_loader(config, reader, make_mesh(), 2, 5))
@@ -113,7 +113,7 @@ def test_describe():
 
 
 @pytest.mark.parametrize("key", ["mean", "std"])
-def test_describe_refuses_statistics_of_other_channels(key):
+def test_describe_refuses_wrong_number_of_channels(key):
     config = make_config(**{key: (0.5, 0.5, 0.5)})
     with pytest.raises(ConfigError, match=rf"config.data.{key}=.*1 channel\(s\)"):
         describe(config, make_reader(config))

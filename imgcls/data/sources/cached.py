@@ -1,4 +1,4 @@
-"""Keeps what a source reads in memory: encoded images, as they were on the disk."""
+"""Caches a source in memory: its encoded images, as they are on disk."""
 
 import threading
 from typing import Any
@@ -9,11 +9,10 @@ from imgcls.data.sources.source import Source
 
 
 class CachedSource:
-    """A source whose examples are read once, as long as there is room.
+    """A source whose examples are read once, as long as they fit into the cache.
 
-    Every epoch visits every example once, so what fits is kept for good: an example that was
-    replaced would be lost before its next turn. Each process has its own cache, which is empty
-    after pickling.
+    Nothing is evicted: every epoch visits every example once, so an evicted example would always
+    miss. Each process has its own cache, which is empty after pickling.
 
     Args:
       source: source to read from.
@@ -24,7 +23,7 @@ class CachedSource:
         self.class_names, self.multi_label = source.class_names, source.multi_label
         self.splits = source.splits
         self._source, self._capacity = source, capacity
-        self._kept: dict[int, dict[str, Any]] = {}
+        self._cache: dict[int, dict[str, Any]] = {}
         self._size = 0
         self._lock = threading.Lock()
 
@@ -32,10 +31,10 @@ class CachedSource:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = self._kept.get(index)
+        example = self._cache.get(index)
         if example is None:
             example = self._source[index]
-            self._keep(index, example)
+            self._add(index, example)
         return example
 
     def labels(self) -> np.ndarray:
@@ -50,11 +49,11 @@ class CachedSource:
     def metadata(self, index: int) -> dict[str, Any]:
         return self._source.metadata(index)
 
-    def _keep(self, index: int, example: dict[str, Any]) -> None:
+    def _add(self, index: int, example: dict[str, Any]) -> None:
         size = len(memoryview(example["image"]).cast("B"))
         with self._lock:
-            if index not in self._kept and self._size + size <= self._capacity:
-                self._kept[index] = example
+            if index not in self._cache and self._size + size <= self._capacity:
+                self._cache[index] = example
                 self._size += size
 
     def __reduce__(self) -> tuple[type, tuple[Source, float]]:

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: real data for a first run without any download."""
+"""scikit-learn's handwritten digits: real data that needs no download."""
 
 import functools
 import importlib.util
@@ -10,36 +10,37 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split, stratified_slice
 
-SPLITS = {"train": ("", "80%"), "test": ("80%", "")}
+# Slice of the examples in each split.
+_BOUNDS = {"train": ("", "80%"), "test": ("80%", "")}
 
 
 @register_source("digits", path="")
 def open_digits(path: str, options: SourceOptions) -> Dataset:
-    """scikit-learn's 1,797 handwritten digits."""
+    """Opens scikit-learn's 1,797 handwritten digits."""
     return Dataset(DigitsSource.splits, functools.partial(DigitsSource, seed=options.seed))
 
 
 class DigitsSource:
-    """1,797 grey images uint8 `[8, 8, 1]` of ten classes; 80 % train, 20 % test, stratified.
+    """1,797 grayscale images uint8 `[8, 8, 1]` of ten classes; 80% train, 20% test, stratified.
 
-    Source: scikit-learn `load_digits` (UCI optical recognition of handwritten digits). Pixels are
-    0..16 there and 0..255 here.
+    Source: scikit-learn `load_digits` (UCI optical recognition of handwritten digits), with pixels
+    scaled from 0..16 to 0..255.
     """
 
     class_names = tuple("0123456789")
     multi_label = False
-    splits = tuple(SPLITS)
+    splits = tuple(_BOUNDS)
 
     def __init__(self, split: str, seed: int):
         name, first, last = parse_split(split)
-        if name not in SPLITS:
-            raise ConfigError(f"split {split!r}: digits has the splits {', '.join(SPLITS)}")
+        if name not in _BOUNDS:
+            raise ConfigError(f"split {split!r}: digits has the splits {', '.join(_BOUNDS)}")
         pixels, labels = _load()
-        members = stratified_slice(labels, *SPLITS[name], seed)
-        chosen = members[stratified_slice(labels[members], first, last, seed)]
-        self._ids = chosen
-        self._images = np.round(pixels[chosen] * (255 / 16)).astype(np.uint8)
-        self._labels = labels[chosen]
+        members = stratified_slice(labels, *_BOUNDS[name], seed)
+        indices = members[stratified_slice(labels[members], first, last, seed)]
+        self._ids = indices
+        self._images = np.round(pixels[indices] * (255 / 16)).astype(np.uint8)
+        self._labels = labels[indices]
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -62,9 +63,9 @@ class DigitsSource:
 
 @functools.cache
 def _load() -> tuple[np.ndarray, np.ndarray]:
-    """Pixels float64 `[N, 8, 8, 1]` from 0 to 16, and labels int64 `[N]`.
+    """Returns pixels float64 `[N, 8, 8, 1]` from 0 to 16, and labels int64 `[N]`.
 
-    What `load_digits` reads; importing scikit-learn for it would take longer than all the rest.
+    Reads the file of `load_digits` directly, because importing scikit-learn is slow.
     """
     sklearn = importlib.util.find_spec("sklearn")
     if sklearn is None or not sklearn.submodule_search_locations:

@@ -11,22 +11,22 @@ from imgcls.data.table.table import SPLITS, Table
 
 @register_source("folder", is_files=True)
 def open_folder(path: str, options: SourceOptions) -> Dataset:
-    """Images in one folder per class, unpacked or in a zip.
+    """Opens images in one folder per class, unpacked or in a zip.
 
     Args:
-      path: a directory or a `.zip`; the folder that holds classes (or splits) may be deeper, if it
+      path: a directory or a `.zip`; the folder with the classes (or splits) may be nested, if it
         is the only one on its level.
       options: all but `data_dir` and `separator` are used.
 
     Raises:
-      ConfigError: nothing there, or no class folders.
+      ConfigError: `path` does not exist, or has no class folders.
     """
     spec = f"folder:{path}"
     files = Files(path, spec)
-    place = f"{os.path.splitext(files.root)[0]}.classes.txt"
+    classes_file = f"{os.path.splitext(files.root)[0]}.classes.txt"
     if not files.is_zip:
-        place = os.path.join(files.root, "classes.txt")
-    table = Table(spec, place, options.multi_label)
+        classes_file = os.path.join(files.root, "classes.txt")
+    table = Table(spec, classes_file, options.multi_label)
     _add_items(files.images(), table)
     return open_table(table, files, options)
 

@@ -1,4 +1,4 @@
-"""Opens the dataset that `config.data.source` names."""
+"""Opens the dataset of `config.data.source`."""
 
 import functools
 
@@ -14,7 +14,7 @@ def create_source(spec: str, split: str, **options) -> Source:
 
     Args:
       spec: kind and path of the source, `KIND:PATH`.
-      split: name of the split with an optional slice by number or percent.
+      split: name of the split with an optional slice in examples or percent.
       options: fields of `SourceOptions`.
 
     Raises:
@@ -40,26 +40,26 @@ def open_dataset(spec: str, **options) -> Dataset:
     kind = find_kind(name)
     if kind is None or bool(path) != bool(kind.path):
         known = list_kinds()
-        written = ", ".join(f"{n}:{k.path}" if k.path else n for n, k in known.items())
+        valid = ", ".join(f"{n}:{k.path}" if k.path else n for n, k in known.items())
         hint = did_you_mean(name, known) if kind is None else ""
-        raise ConfigError(f"config.data.source={spec!r}: unknown{hint}; write one of {written}")
+        raise ConfigError(f"config.data.source={spec!r}: unknown{hint}; write one of {valid}")
     return kind.open(path, SourceOptions(**options))
 
 
 def list_kinds() -> dict[str, SourceKind]:
-    """All kinds of sources by name: those of `SOURCES`, and the label formats."""
+    """Returns all kinds of sources by name: those in `SOURCES`, and the label formats."""
     return {**SOURCES, **{name: _as_kind(name) for name in FORMATS}}
 
 
 def find_kind(name: str) -> SourceKind | None:
-    """The kind of that name; None where there is none."""
+    """Returns the kind of that name, or None."""
     if name in SOURCES:
         return SOURCES[name]
     return _as_kind(name) if name in FORMATS else None
 
 
 def _as_kind(name: str) -> SourceKind:
-    """A label format as a kind of source."""
+    """Wraps a label format as a kind of source."""
     return SourceKind(functools.partial(_open_format, name), is_files=True)
 
 

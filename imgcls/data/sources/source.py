@@ -1,12 +1,11 @@
-"""What a source of examples is, and the registry of sources.
+"""Protocol of a source of examples, and the registry of sources.
 
-`config.data.source` names a source as `KIND:PATH`. A kind is registered with the function that
-opens its dataset:
+`config.data.source` is `KIND:PATH`. A kind is registered with the function that opens its dataset:
 
     @register_source("numpy", "FILE.npz")
     def open_numpy(path: str, options: SourceOptions) -> Dataset: ...
 
-Label formats (`imgcls.data.formats`) are kinds of sources too.
+Label formats (`imgcls.data.formats`) are kinds of sources as well.
 """
 
 import dataclasses
@@ -23,7 +22,7 @@ from imgcls.data.table.problems import Problems
 class Source(Protocol):
     """The examples of one split, by index.
 
-    Reading is thread-safe, and a source can be pickled to worker processes.
+    Reading is thread-safe, and sources are picklable for worker processes.
     """
 
     @property
@@ -52,26 +51,26 @@ class Source(Protocol):
         ...
 
     def name(self, index: int) -> str:
-        """A path or record name by which a person finds the example."""
+        """Path or record name by which a person finds the example."""
         ...
 
     def group(self, index: int) -> str | None:
-        """What the example belongs to, such as a patient; groups are never divided."""
+        """Group of the example, such as a patient; a group is never divided between splits."""
         ...
 
     def metadata(self, index: int) -> dict[str, Any]:
-        """What else is known of the example, ready for JSON."""
+        """Other information about the example, ready for JSON."""
         ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A dataset none of whose splits is open yet.
+    """A dataset whose splits are not open yet.
 
     Attributes:
       splits: names of the splits.
       open: opens a split, or a slice of one such as `train[:10%]`.
-      problems: entries that were left out.
+      problems: entries that are left out.
     """
 
     splits: tuple[str, ...]
@@ -81,15 +80,15 @@ class Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class SourceOptions:
-    """Options of `config.data` that a source may heed.
+    """Options of `config.data` that a source may use.
 
     Attributes:
       data_dir: directory of TFDS datasets (None: TFDS's default), or directory or zip of the images
-        that a label file names (None: the label file's own directory).
-      seed: seed of the stratified split, for sources without splits of their own.
-      on_error: what to do with invalid entries: 'fail' names them, 'skip' leaves them out.
-      multi_label: whether images may have any number of labels; None: as the data has them.
-      separator: between the labels of one image in a manifest; '' separates nothing.
+        that a label file lists (None: the label file's own directory).
+      seed: seed of the stratified split, for sources without splits.
+      on_error: 'fail' raises an error that names the invalid entries, 'skip' leaves them out.
+      multi_label: whether images may have any number of labels; None infers it from the data.
+      separator: separator of the labels of one image in a manifest; '' for none.
     """
 
     data_dir: str | None = None
@@ -104,9 +103,9 @@ class SourceKind:
     """An entry of the registry.
 
     Attributes:
-      open: opens the dataset at a path; '' where the kind takes none.
-      path: how the path is written, for messages: "NAME[:VERSION]"; '' for kinds without a path.
-      is_files: whether the path is a file or directory of the user's.
+      open: opens the dataset at a path; the path is '' for kinds without one.
+      path: form of the path, for messages: "NAME[:VERSION]"; '' for kinds without a path.
+      is_files: whether the path is a user's file or directory.
     """
 
     open: Callable[[str, SourceOptions], Dataset]
@@ -122,12 +121,12 @@ SOURCES: Registry[SourceKind] = Registry(
 def register_source(
     name: str, path: str = "PATH", *, is_files: bool = False
 ) -> Callable[[Callable[[str, SourceOptions], Dataset]], Callable[[str, SourceOptions], Dataset]]:
-    """Decorator that registers the function which opens a kind of dataset.
+    """Decorator that registers the function that opens a kind of dataset.
 
     Args:
-      name: of the kind: `config.data.source = "NAME:PATH"`.
-      path: how the path is written; '' for a kind without a path.
-      is_files: whether the path is a file or directory of the user's.
+      name: name of the kind: `config.data.source = "NAME:PATH"`.
+      path: form of the path, for messages; '' for a kind without a path.
+      is_files: whether the path is a user's file or directory.
     """
 
     def register(open_kind: Callable[[str, SourceOptions], Dataset]):
@@ -138,7 +137,7 @@ def register_source(
 
 
 def check_classes(found: tuple[str, ...], expected: tuple[str, ...], where: str) -> None:
-    """Raises a ConfigError that names the first difference unless both have the same classes."""
+    """Raises a ConfigError that names the first difference if the classes are not the same."""
     if tuple(found) == tuple(expected):
         return
     if len(found) != len(expected):

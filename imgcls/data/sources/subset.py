@@ -1,4 +1,4 @@
-"""Some examples of a source."""
+"""A subset of a source."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from imgcls.data.sources.source import Source
 
 @dataclasses.dataclass(frozen=True)
 class Subset:
-    """Some examples of a source, in a given order; a source itself."""
+    """A source of some of the examples of another, in the order of `indices`, int `[N]`."""
 
     source: Source
     indices: np.ndarray

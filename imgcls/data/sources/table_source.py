@@ -14,7 +14,7 @@ from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table
 
 
 class ImageStore(Protocol):
-    """Where the bytes of a table's images come from: `Files` or `Records`."""
+    """Store of the images of a table: `Files` or `Records`."""
 
     def read(self, path: str) -> bytes: ...
 
@@ -26,7 +26,7 @@ class TableSource:
 
     Args:
       table: examples of one split, with the classes and problems of the dataset.
-      images: reads the bytes of the images.
+      images: store of the images.
       splits: names of the dataset's splits.
     """
 
@@ -42,13 +42,13 @@ class TableSource:
 
     def __getitem__(self, index: int) -> dict:
         numbers = self._numbers[index]
-        label = self._hot([numbers])[0] if self.multi_label else numbers[0]
+        label = self._multi_hot([numbers])[0] if self.multi_label else numbers[0]
         return {"image": self._images.read(self._items[index].path), "label": label}
 
     def labels(self) -> np.ndarray:
         """All labels, int `[N]` or multi-hot uint8 `[N, K]`."""
         if self.multi_label:
-            return self._hot(self._numbers)
+            return self._multi_hot(self._numbers)
         return np.array([numbers[0] for numbers in self._numbers], int)
 
     def name(self, index: int) -> str:
@@ -60,7 +60,7 @@ class TableSource:
     def metadata(self, index: int) -> dict:
         return self._items[index].metadata
 
-    def _hot(self, numbers: list[list[int]]) -> np.ndarray:
+    def _multi_hot(self, numbers: list[list[int]]) -> np.ndarray:
         hot = np.zeros((len(numbers), len(self.class_names)), np.uint8)
         for row, columns in zip(hot, numbers, strict=True):
             row[columns] = 1
@@ -68,16 +68,16 @@ class TableSource:
 
 
 def open_table(table: Table, files: Files, options: SourceOptions) -> Dataset:
-    """Checks a table of examples against its files, and divides it into splits.
+    """Checks a table of examples against its files, and splits it.
 
     Raises:
       ConfigError: invalid entries with `on_error='fail'`.
     """
     checked = check_table(table, files, options.on_error)
-    return divide(checked, files, seed=options.seed, spec=table.spec)
+    return split_table(checked, files, seed=options.seed, spec=table.spec)
 
 
-def divide(
+def split_table(
     table: CheckedTable,
     images: ImageStore,
     *,
@@ -85,49 +85,49 @@ def divide(
     spec: str,
     splits: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """The dataset of a table; where its items have no splits, they are divided 80/10/10.
+    """Builds the dataset of a table; items without splits are divided 80/10/10.
 
     Args:
-      table: examples in their order.
-      images: reads the bytes of the images.
+      table: examples of all splits, in order.
+      images: store of the images.
       seed: seed of the splits and slices.
       spec: the source as the user wrote it, for messages.
-      splits: names of the splits; None takes those that occur.
+      splits: names of the splits; None uses those of the items.
     """
     items = table.items
-    own = [item.split for item in items]
+    item_splits = [item.split for item in items]
     if splits is None:
-        splits = tuple(s for s in FRACTIONS if s in own) or tuple(FRACTIONS)
+        splits = tuple(s for s in FRACTIONS if s in item_splits) or tuple(FRACTIONS)
     strata, groups = _strata(items), _group_numbers(items)
 
     def open_split(split: str) -> TableSource:
         name, first, last = parse_split(split)
         if name not in splits:
-            alike = SPLITS.get(name, name)
-            name = next((s for s in splits if SPLITS.get(s, s) == alike), alike)
+            canonical = SPLITS.get(name, name)
+            name = next((s for s in splits if SPLITS.get(s, s) == canonical), canonical)
         if name not in splits:
-            have = ", ".join(sorted(splits))
             raise ConfigError(
-                f"{spec}: has no split {name!r}; it has {have}"
-                if any(own)
-                else f"{spec}: split {name!r} is none of {', '.join(splits)}"
+                f"{spec}: has no split {name!r}; it has {', '.join(sorted(splits))}"
+                if any(item_splits)
+                else f"{spec}: split {name!r} is not one of {', '.join(splits)}"
             )
-        chosen = np.flatnonzero([s == name for s in own]) if any(own) else None
-        if chosen is None:
-            chosen = stratified_slice(strata, *FRACTIONS[name], seed, groups)
+        if any(item_splits):
+            indices = np.flatnonzero([s == name for s in item_splits])
+        else:
+            indices = stratified_slice(strata, *FRACTIONS[name], seed, groups)
         if first or last:
-            within = None if groups is None else groups[chosen]
-            chosen = chosen[stratified_slice(strata[chosen], first, last, seed, within)]
-        kept = table._replace(items=[items[i] for i in chosen])
-        return TableSource(kept, images, splits)
+            split_groups = None if groups is None else groups[indices]
+            indices = indices[stratified_slice(strata[indices], first, last, seed, split_groups)]
+        split_items = table._replace(items=[items[i] for i in indices])
+        return TableSource(split_items, images, splits)
 
     return Dataset(splits, open_split, table.problems)
 
 
 def _strata(items: list[Item]) -> np.ndarray:
-    """The class that each example is divided by, int `[N]`: of several the rarest, -1 of none.
+    """Class that stratifies each example, int `[N]`: the rarest of its labels, -1 without labels.
 
-    Counted by name, so that neither the order of the classes nor one without examples matters.
+    Classes are numbered by name, so that the split does not depend on `classes.txt`.
     """
     counts = collections.Counter(label for item in items for label in item.labels)
     number = {name: i for i, name in enumerate(sorted(counts))}
@@ -136,7 +136,7 @@ def _strata(items: list[Item]) -> np.ndarray:
 
 
 def _group_numbers(items: list[Item]) -> np.ndarray | None:
-    """A number for each example's group, int `[N]`; None where there are no groups."""
+    """Number of each example's group, int `[N]`; None without groups."""
     if all(item.group is None for item in items):
         return None
     number: dict[int | str, int] = {}

@@ -1,4 +1,4 @@
-"""TFDS data sets by random access, without TensorFlow."""
+"""TFDS datasets by random access, without TensorFlow."""
 
 import functools
 import os
@@ -12,16 +12,16 @@ from imgcls.data.sources.splits import parse_split
 
 @register_source("tfds", "NAME[:VERSION]")
 def open_tfds(path: str, options: SourceOptions) -> Dataset:
-    """A TFDS dataset that was prepared as ArrayRecord.
+    """Opens a TFDS dataset that was prepared as ArrayRecord.
 
     Args:
-      path: `'imagenet2012'`, `'imagenet2012:5.1.0'`, `'name/config:version'`.
-      options: `data_dir` is where prepared datasets are (None: `TFDS_DATA_DIR` or
+      path: `'imagenet2012'`, `'imagenet2012:5.1.0'` or `'name/config:version'`.
+      options: `data_dir` is the directory of prepared datasets (None: `TFDS_DATA_DIR` or
         `~/tensorflow_datasets`).
 
     Raises:
-      ConfigError: not prepared, or prepared in a format without random access; the message is the
-        command that mends it.
+      ConfigError: the dataset is not prepared, or has no random access; the message is the command
+        to run.
     """
     import tensorflow_datasets as tfds
 
@@ -31,13 +31,13 @@ def open_tfds(path: str, options: SourceOptions) -> Dataset:
 
 
 class TfdsSource:
-    """One split of a TFDS data set that was prepared as ArrayRecord.
+    """One split of a TFDS dataset that was prepared as ArrayRecord.
 
-    Images come as the encoded bytes that were stored (`SkipDecoding`).
+    Images are the stored encoded bytes (`SkipDecoding`).
 
     Args:
-      builder: of the prepared data set.
-      split: TFDS split string, `train[:99%]`.
+      builder: TFDS builder of the prepared dataset.
+      split: TFDS split such as `train[:99%]`.
     """
 
     def __init__(self, builder, split: str):
@@ -47,11 +47,11 @@ class TfdsSource:
         info = builder.info
         name = split.split("[")[0].strip()
         if name not in info.splits:
-            have = ", ".join(info.splits)
-            raise ConfigError(f"tfds:{info.full_name}: has no split {name!r}; it has {have}")
+            available = ", ".join(info.splits)
+            raise ConfigError(f"tfds:{info.full_name}: has no split {name!r}; it has {available}")
         image_key, label_key = info.supervised_keys or ("image", "label")
         label = info.features[label_key]
-        # A sequence of labels answers for its inner feature too: its type alone tells them apart.
+        # A sequence of labels also has the attributes of its inner feature: check the type.
         self.multi_label = not isinstance(label, tfds.features.ClassLabel)
         self.class_names = tuple((label.feature if self.multi_label else label).names)
         self.splits = tuple(info.splits)
@@ -74,7 +74,7 @@ class TfdsSource:
         return {"image": record[image_key], "label": int(label)}
 
     def labels(self) -> np.ndarray:
-        # Pictures stay encoded: some 10,000 records a second.
+        # Images stay encoded: about 10,000 records per second.
         return np.array([self[index]["label"] for index in range(len(self))])
 
     def name(self, index: int) -> str:
@@ -97,7 +97,7 @@ def _find_builder(tfds, spec: str, root: str):
     except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as e:
         raise ConfigError(
             f"tfds:{spec}: not prepared in {root}; run `python -m imgcls.prepare --name={spec} "
-            f"--data_dir={root}`{_manual(name)} ({one_line(e)[:80]})"
+            f"--data_dir={root}`{_manual_dir_hint(name)} ({one_line(e)[:80]})"
         ) from None
     if builder.info.file_format.value != "array_record":
         raise ConfigError(
@@ -108,7 +108,7 @@ def _find_builder(tfds, spec: str, root: str):
     return builder
 
 
-def _manual(name: str) -> str:
-    """A hint for the data sets whose archives must be fetched by hand."""
-    by_hand = ("imagenet2012", "imagenet_resized", "resisc45", "dtd_manual", "celeb_a_hq")
-    return " with --manual_dir=DIR for the archives you downloaded" if name in by_hand else ""
+def _manual_dir_hint(name: str) -> str:
+    """Hint for the datasets whose archives must be downloaded by hand."""
+    manual = ("imagenet2012", "imagenet_resized", "resisc45", "dtd_manual", "celeb_a_hq")
+    return " with --manual_dir=DIR for the archives you downloaded" if name in manual else ""

@@ -1,4 +1,4 @@
-"""Images in memory as a source."""
+"""Sources of images in memory."""
 
 import numpy as np
 

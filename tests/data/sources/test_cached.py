@@ -1,4 +1,4 @@
-"""Files are read once, as far as the room goes."""
+"""Cached sources: files are read once, up to the cache's capacity."""
 
 import pickle
 import threading
@@ -8,8 +8,8 @@ import numpy as np
 from imgcls.data.sources.cached import CachedSource
 
 
-class Counting:
-    """Ten images of 100 bytes, and how often each was read."""
+class CountingSource:
+    """Ten images of 100 bytes; counts how often each is read."""
 
     class_names = ("a", "b")
     multi_label = False
@@ -38,17 +38,17 @@ class Counting:
         return {"reads": self.reads[index]}
 
 
-def test_each_is_read_once():
-    source = Counting()
+def test_each_example_is_read_once():
+    source = CountingSource()
     cached = CachedSource(source, 1e6)
     for _ in range(3):
-        assert [cached[i] for i in range(10)] == [Counting()[i] for i in range(10)]
+        assert [cached[i] for i in range(10)] == [CountingSource()[i] for i in range(10)]
     assert source.reads == [1] * 10
     assert len(cached) == 10
 
 
-def test_all_else_is_the_source_s():
-    cached = CachedSource(Counting(), 1e6)
+def test_other_methods_forward_to_the_source():
+    cached = CachedSource(CountingSource(), 1e6)
     assert cached.class_names == ("a", "b") and cached.multi_label is False
     assert cached.splits == ("train", "test")
     assert cached.labels().tolist() == [0, 1] * 5
@@ -57,8 +57,8 @@ def test_all_else_is_the_source_s():
     assert cached.metadata(3) == {"reads": 1}
 
 
-def test_no_more_than_there_is_room_for():
-    source = Counting()
+def test_capacity_limits_the_cache():
+    source = CountingSource()
     cached = CachedSource(source, 450)
     for _ in range(3):
         for i in range(10):
@@ -66,8 +66,8 @@ def test_no_more_than_there_is_room_for():
     assert source.reads == [1] * 4 + [3] * 6
 
 
-def test_arrays_count_by_their_bytes():
-    class Arrays(Counting):
+def test_arrays_count_in_bytes():
+    class Arrays(CountingSource):
         def __getitem__(self, index):
             self.reads[index] += 1
             return {"image": np.full((5, 5, 2), index, np.uint8), "label": 0}
@@ -80,8 +80,8 @@ def test_arrays_count_by_their_bytes():
     assert source.reads == [1] + [2] * 9
 
 
-def test_many_threads_keep_to_the_room():
-    source = Counting()
+def test_threads_respect_the_capacity():
+    source = CountingSource()
     cached = CachedSource(source, 500)
 
     def work():
@@ -100,8 +100,8 @@ def test_many_threads_keep_to_the_room():
     assert sum(np.subtract(source.reads, before)) == 5
 
 
-def test_workers_get_an_empty_one():
-    cached = CachedSource(Counting(), 1e6)
+def test_workers_get_an_empty_cache():
+    cached = CachedSource(CountingSource(), 1e6)
     cached[0]
     copy = pickle.loads(pickle.dumps(cached))
     assert copy[0] == cached[0]

@@ -1,4 +1,4 @@
-"""Data sets as ArrayRecord: what is read back, and what is said of a damaged one."""
+"""ArrayRecord datasets: reading back, and errors of damaged ones."""
 
 import pickle
 import threading
@@ -14,7 +14,7 @@ from tests.data.own import write_csv
 
 @pytest.fixture
 def written(tmp_path):
-    """A manifest with several labels, groups and metadata, and its records."""
+    """A manifest with several labels, groups and metadata, and the folder of its records."""
     (tmp_path / "files").mkdir()
     rows, generator = [], np.random.default_rng(0)
     for i in range(40):
@@ -36,7 +36,7 @@ def written(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val", "validation", "train[50%:]", "train[:7]"])
-def test_same_as_what_was_converted(written, split):
+def test_records_equal_their_source(written, split):
     spec, folder = written
     source, records = create_source(spec, split), create_source(f"records:{folder}", split)
     assert len(records) == len(source) > 0 and records.splits == source.splits == ("train", "val")
@@ -65,13 +65,11 @@ def test_threads_and_pickling(written):
         thread.start()
     for thread in threads:
         thread.join()
-    assert all(place == expected for place in found)
+    assert all(images == expected for images in found)
 
 
-def test_nothing_there(tmp_path):
-    with pytest.raises(
-        ConfigError, match="holds no manifest.json; write it with `python -m imgcls"
-    ):
+def test_missing_manifest(tmp_path):
+    with pytest.raises(ConfigError, match="has no manifest.json; write it with `python -m imgcls"):
         open_dataset(f"records:{tmp_path}")
 
 
@@ -81,16 +79,16 @@ def test_nothing_there(tmp_path):
         (lambda d: (d / "train-00001-of-00003.array_record").unlink(), "train-00001.* is missing"),
         (lambda d: (d / "val.jsonl").unlink(), "val.jsonl: can't be read"),
         (lambda d: (d / "val.jsonl").write_text('{"name": 1'), "val.jsonl: can't be read"),
-        (lambda d: (d / "val.jsonl").write_text(""), "hold 40 pictures and its tables 32 names"),
+        (lambda d: (d / "val.jsonl").write_text(""), "hold 40 images and its tables 32 names"),
         (lambda d: (d / "manifest.json").write_text("{"), "manifest.json: line 1, column 2"),
-        (lambda d: (d / "manifest.json").write_text('{"version": 2}'), "is not of version 1"),
+        (lambda d: (d / "manifest.json").write_text('{"version": 2}'), "is not version 1"),
         (
             lambda d: (d / "train-00000-of-00003.array_record").write_bytes(b"x" * 99),
             "can't be read",
         ),
     ],
 )
-def test_damaged(written, damage, message):
+def test_damaged_files(written, damage, message):
     damage(written[1])
     with pytest.raises(ConfigError, match=message):
         open_dataset(f"records:{written[1]}")
@@ -101,7 +99,7 @@ def test_a_damaged_record_is_a_data_error(written):
     file = written[1] / "train-00001-of-00003.array_record"
     data = file.read_bytes()
     part = source[15]["image"][100:200]
-    assert data.count(part) == 1  # noise is stored as it is
+    assert data.count(part) == 1  # noise is stored uncompressed
     file.write_bytes(data.replace(part, bytes(100)))
     source = create_source(f"records:{written[1]}", "train")
     with pytest.raises(DataError, match=f"{source.name(15)}: can't be read"):

@@ -1,4 +1,4 @@
-"""Splits as text, and slices that hold every class in the proportion of the whole."""
+"""Parsing of splits, and stratified slices."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.splits import parse_split, splits_overlap, stratified_slice
 
-# ---- Splits as text.
+# ---- Parsing.
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_splits_overlap(one, other, expected):
 # ---- Stratified slices.
 
 
-def test_equal_classes_divide_exactly():
+def test_equal_classes_are_split_exactly():
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(7), 50))
     for last, each in (("80%", 40), ("2%", 1), ("50%", 25), ("70", 10), ("100%", 50)):
         chosen = stratified_slice(labels, "", last, seed=3)
@@ -68,7 +68,7 @@ def test_unequal_classes_keep_their_proportions(percent):
     chosen = stratified_slice(labels, "", f"{percent}%", seed=0)
     assert len(chosen) == round(len(labels) * percent / 100)
     found = np.bincount(labels[chosen], minlength=6)
-    # Within the two whole examples that rounding a class and the total can cost.
+    # Rounding a class and the total costs less than two examples.
     assert np.all(np.abs(found - counts * percent / 100) < 2)
 
 
@@ -84,7 +84,7 @@ def test_slices_are_disjoint_and_complete():
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(333))
 
 
-def test_slice_depends_on_the_seed_alone():
+def test_slice_depends_only_on_the_seed():
     labels = np.repeat(np.arange(4), 25)
     first = stratified_slice(labels, "", "40%", seed=0)
     np.testing.assert_array_equal(first, stratified_slice(labels, "", "40%", seed=0))

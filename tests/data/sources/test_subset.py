@@ -1,4 +1,4 @@
-"""Some examples of a source."""
+"""Subsets of a source."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from imgcls.data.sources.subset import Subset
 
 
 def test_subset_is_a_source(tmp_path):
-    """Everything about an example is that of the source's example at its index."""
+    """Every field of an example equals that of the source's example at its index."""
     (tmp_path / "all.jsonl").write_text(
         "".join(
             f'{{"image": "{i}.png", "label": "{"ab"[i % 2]}", "split": "test", "group": "g{i}", '

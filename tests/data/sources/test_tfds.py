@@ -1,4 +1,4 @@
-"""TFDS datasets by what their features say, without a prepared one."""
+"""TFDS datasets: labels and splits from their features, without a prepared dataset."""
 
 from types import SimpleNamespace
 
@@ -12,14 +12,14 @@ tfds = pytest.importorskip("tensorflow_datasets")
 
 
 def make_builder(label, labels):
-    """A builder of one record for each of `labels`."""
+    """Builder of a dataset with one record for each of `labels`."""
     info = SimpleNamespace(
         splits={"train": None},
         full_name="shapes/1.0.0",
         supervised_keys=("image", "label"),
         features={"image": tfds.features.Image(), "label": label},
     )
-    records = [{"image": b"file", "label": np.asarray(found, int)} for found in labels]
+    records = [{"image": b"file", "label": np.asarray(numbers, int)} for numbers in labels]
     return SimpleNamespace(info=info, as_data_source=lambda split, decoders: records)
 
 
