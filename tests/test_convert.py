@@ -140,8 +140,8 @@ def test_problems_are_printed(manifest, tmp_path, capsys):
     assert sorted(os.listdir(tmp_path)) == ["mine"]
     assert main([*args, "--on_error=skip"]) == 0
     out = capsys.readouterr().out
-    assert "left out: 1 x missing picture (gone.jpg)" in out
-    assert "left out: 1 x picture named twice with different labels (1.jpg)" in out
+    assert "left out: 1 x missing image (gone.jpg)" in out
+    assert "left out: 1 x image listed twice with different labels (1.jpg)" in out
     assert "train: 7 examples" in out
 
 
@@ -153,7 +153,7 @@ def test_unreadable_pictures(manifest, tmp_path, capsys):
         convert(spec, str(to))
     assert sorted(os.listdir(tmp_path)) == ["mine"]
     assert main([f"--from={spec}", f"--to={to}", "--on_error=skip", "--shards=8"]) == 0
-    assert "left out: 1 x unreadable picture" in capsys.readouterr().out
+    assert "left out: 1 x unreadable image" in capsys.readouterr().out
     source = create_source(f"records:{to}", "train")
     assert [source[i]["image"][-1:] for i in range(len(source))] == [
         b"%d" % i for i in (0, 1, 2, 4, 5, 6, 7)

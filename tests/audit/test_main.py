@@ -113,7 +113,7 @@ def test_a_manifest_of_several_labels(tmp_path, capsys):
     assert code == 1 and found["multi_label"]
     (finding,) = [f for f in found["findings"] if f["level"] == "finding"]
     assert finding["check"] == "reading" and "gone.png" in finding["text"]
-    assert found["problems"]["counts"] == {"missing picture": 1}
+    assert found["problems"]["counts"] == {"missing image": 1}
     assert {t["target"] for t in found["shortcuts"]["tests"]} <= set("xyz")
     assert "(multi-label)" in page
 

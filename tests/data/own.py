@@ -1,4 +1,4 @@
-"""One small data set of real CIFAR-10 images, described in every format that can be read."""
+"""Writes a small dataset of real CIFAR-10 images in every label format."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def unpack_cifar10(shared: pathlib.Path, root: pathlib.Path, each: int = 16) -> 
 
 
 def write_csv(file: pathlib.Path, header: list[str], rows: list[tuple]) -> str:
-    """A CSV as spreadsheets write it: with a byte order mark and CRLF."""
+    """Writes a CSV like a spreadsheet: with a byte order mark and CRLF."""
     with open(file, "w", encoding="utf-8-sig", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(header)
@@ -32,7 +32,7 @@ def write_csv(file: pathlib.Path, header: list[str], rows: list[tuple]) -> str:
 
 
 def write_darwin(folder: pathlib.Path, labels: dict[str, list[str]]) -> str:
-    """A file for each picture of `{path: labels}`, as V7 exports them."""
+    """Writes one file per image of `{path: labels}`, as exported by V7."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (path, names) in enumerate(labels.items()):
         directory, name = os.path.split(path)
@@ -52,7 +52,7 @@ def write_darwin(folder: pathlib.Path, labels: dict[str, list[str]]) -> str:
 
 
 def write_label_studio(file: pathlib.Path, labels: dict[str, list[str]]) -> str:
-    """Tasks with one annotation each, of pictures served from a local directory."""
+    """Writes tasks with one annotation each, of images served from a local directory."""
     tasks = []
     for number, (path, names) in enumerate(labels.items()):
         result = {"type": "choices", "from_name": "kind", "to_name": "image"}
@@ -64,14 +64,14 @@ def write_label_studio(file: pathlib.Path, labels: dict[str, list[str]]) -> str:
 
 
 def write_coco(file: pathlib.Path, labels: dict[str, list[str]]) -> str:
-    """A picture may have several boxes of a class, and numbers are in no order."""
-    names = sorted({name for found in labels.values() for name in found}, reverse=True)
+    """Writes two boxes for each label, with ids that are not consecutive."""
+    names = sorted({name for each in labels.values() for name in each}, reverse=True)
     ids = {name: 10 * i + 3 for i, name in enumerate(names)}
     images = [{"id": 1000 - i, "file_name": p, "width": 32} for i, p in enumerate(labels)]
     boxes = [
         {"id": 7 * i + j, "image_id": 1000 - i, "category_id": ids[name], "bbox": [0, 0, 9, 9]}
-        for i, found in enumerate(labels.values())
-        for j, name in enumerate([*found, *found])
+        for i, each in enumerate(labels.values())
+        for j, name in enumerate([*each, *each])
     ]
     categories = [{"id": i, "name": name} for name, i in ids.items()]
     content = {"images": images, "annotations": boxes[::-1], "categories": categories}

@@ -1,4 +1,4 @@
-"""COCO: a picture's classes are the set of the categories of its annotations.
+"""COCO: the labels of an image are the categories of its annotations.
 
 Format: https://cocodataset.org/#format-data.
 """
@@ -12,16 +12,16 @@ from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import Table
 
 EXPECTED = "COCO: an object with the lists images, annotations and categories"
-# What every image has.
-ABOUT = ("id", "file_name", "width", "height")
+# Keys of an image that are not metadata.
+_STANDARD_KEYS = ("id", "file_name", "width", "height")
 
 
 @register_format("coco", (".json",), prefix="instances_")
 def read_coco(path: str, table: Table) -> None:
-    """Adds a COCO file to a table. Categories without an example stay classes.
+    """Adds a COCO file to a table. Categories without examples are classes as well.
 
     Raises:
-      ConfigError: not of that form.
+      ConfigError: the file is not in COCO format.
     """
     content = load_json(path, EXPECTED)
     for key in ("images", "annotations", "categories"):
@@ -31,35 +31,35 @@ def read_coco(path: str, table: Table) -> None:
     if not all(isinstance(c.get("name"), str) for c in content["categories"]):
         raise ConfigError(f"{path}: a category has no name; expected {EXPECTED}")
     table.by_name = True
-    # Numbers are compared as text, which also stands for what should not be there.
+    # Ids are compared as text, so that ids of invalid types do not raise.
     names = {str(c.get("id")): c["name"].strip() for c in content["categories"]}
     table.classes |= set(names.values())
-    labels = _labels(content, names, table)
+    labels = _read_labels(content, names, table)
     for image in content["images"]:
         number, file = str(image.get("id")), image.get("file_name")
         if not isinstance(file, str):
             table.problems.add(kinds.MALFORMED, f"image {number} has no file_name")
         elif number in labels:
-            metadata = {key: image[key] for key in image if key not in ABOUT}
+            metadata = {key: image[key] for key in image if key not in _STANDARD_KEYS}
             table.add(file, labels[number], metadata=metadata)
 
 
-def _labels(content: dict, names: dict[str, str], table: Table) -> dict[str, list[str]]:
-    """Names of the categories by image; without the images that have an unknown one."""
+def _read_labels(content: dict, names: dict[str, str], table: Table) -> dict[str, list[str]]:
+    """Category names by image id, without the images that have an unknown category."""
     files = {str(i.get("id")): i.get("file_name") for i in content["images"]}
     labels: dict[str, list[str]] = {number: [] for number in files}
     for annotation in content["annotations"]:
         image, category = str(annotation.get("image_id")), str(annotation.get("category_id"))
         if image not in files:
-            entry = f"annotation {annotation.get('id')} is of the unknown image {image}"
+            entry = f"annotation {annotation.get('id')} has the unknown image {image}"
             table.problems.add(kinds.MALFORMED, entry)
         elif category not in names:
             table.problems.add(kinds.UNKNOWN, f"category {category} of {files[image]}")
             labels.pop(image, None)
         elif image in labels:
             labels[image].append(names[category])
-    repeated = collections.Counter(str(i.get("id")) for i in content["images"])
-    for number in (n for n, count in repeated.items() if count > 1):
-        table.problems.add(kinds.MALFORMED, f"{repeated[number]} images have the id {number}")
+    counts = collections.Counter(str(i.get("id")) for i in content["images"])
+    for number in (n for n, count in counts.items() if count > 1):
+        table.problems.add(kinds.MALFORMED, f"{counts[number]} images have the id {number}")
         labels.pop(number, None)
     return labels

@@ -1,7 +1,7 @@
-"""Darwin JSON 2.0, as V7 exports it: one file a picture, or a list of these in one file.
+"""Darwin JSON 2.0, as exported by V7: one file per image, or a list in one file.
 
-Format: https://docs.v7labs.com/reference/darwin-json. A picture's classes are its annotations of
-the kind `tag`; what hangs on these (attributes, text, properties) is kept as metadata.
+Format: https://docs.v7labs.com/reference/darwin-json. The labels of an image are its `tag`
+annotations; their attributes, text and properties are kept as metadata.
 """
 
 import os
@@ -15,16 +15,16 @@ from imgcls.data.table.table import Table
 
 EXPECTED = "Darwin JSON 2.0"
 DETAILS = ("attributes", "text", "properties")
-# Keys of every annotation; what else one has is its kind, such as `polygon`.
+# Keys of every annotation; any other key is its kind, such as `polygon`.
 COMMON = ("id", "name", "slot_names", "annotators", "reviewers", "ranges", *DETAILS)
 
 
 @register_format("darwin", (".json",), reads_directory=True)
 def read_darwin(path: str, table: Table) -> None:
-    """Adds a Darwin file to a table, or all that lie anywhere under a directory.
+    """Adds a Darwin file, or all Darwin files under a directory, to a table.
 
     Raises:
-      ConfigError: no Darwin file, or one of version 1.
+      ConfigError: `path` is not a Darwin file, or is one of version 1.
     """
     if os.path.isfile(path):
         _add_file(load_json(path, EXPECTED), path, table)
@@ -39,19 +39,19 @@ def read_darwin(path: str, table: Table) -> None:
             except ConfigError as e:
                 table.problems.add(kinds.MALFORMED, str(e))
     if not table.items and not table.problems:
-        raise ConfigError(f"{table.spec}: holds no .json file; expected {EXPECTED}")
+        raise ConfigError(f"{table.spec}: has no .json file; expected {EXPECTED}")
 
 
 def _add_file(content, file: str, table: Table) -> None:
     for entry in content if isinstance(content, list) else [content]:
         item = entry.get("item") if isinstance(entry, dict) else None
         if isinstance(entry, dict) and "image" in entry and item is None:
-            raise ConfigError(f"{file}: is Darwin JSON 1.0; export the data set as {EXPECTED}")
+            raise ConfigError(f"{file}: is Darwin JSON 1.0; export the dataset as {EXPECTED}")
         if not isinstance(item, dict) or not isinstance(item.get("name"), str):
             raise ConfigError(f"{file}: has no item.name; expected {EXPECTED}")
         if not isinstance(entry.get("annotations", []), list):
-            raise ConfigError(f"{file}: its annotations are no list; expected {EXPECTED}")
-        # A picture's folder is written from the root of the data set: "/cats".
+            raise ConfigError(f"{file}: its annotations are not a list; expected {EXPECTED}")
+        # An image's folder starts at the root of the dataset: "/cats".
         folder = str(item.get("path") or "").strip("/")
         path = os.path.join(folder, item["name"].lstrip("/"))
         tags = [a for a in entry.get("annotations", []) if _is_tag(a, table)]
@@ -59,17 +59,17 @@ def _add_file(content, file: str, table: Table) -> None:
             details = {
                 key: {t["name"].strip(): t[key] for t in tags if t.get(key)} for key in DETAILS
             }
-            metadata = {key: found for key, found in details.items() if found}
+            metadata = {key: by_name for key, by_name in details.items() if by_name}
             table.add(path, [tag["name"] for tag in tags], metadata=metadata)
         else:
             table.problems.add(kinds.MALFORMED, f"{path} has a tag without a name")
 
 
 def _is_tag(annotation, table: Table) -> bool:
-    """Whether an annotation is of the whole picture; others are counted by their kind."""
+    """Whether an annotation labels the image; others are counted by kind."""
     keys = annotation if isinstance(annotation, dict) else ()
     if "tag" in keys:
         return True
-    found = (key for key in keys if key not in COMMON)
-    table.problems.passed_over[next(found, "annotation of unknown kind")] += 1
+    kind = next((key for key in keys if key not in COMMON), "annotation of unknown kind")
+    table.problems.passed_over[kind] += 1
     return False

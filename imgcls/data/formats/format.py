@@ -1,4 +1,4 @@
-"""What a label format is, and the registry of label formats.
+"""Label formats and their registry.
 
 A format is a function that reads one label file into a `Table`:
 
@@ -15,7 +15,8 @@ from collections.abc import Callable
 from imgcls.core.registry import Registry, Signature
 from imgcls.data.table.table import Table
 
-Reader = Callable[[str, Table], None]
+# `(path, table) -> None`: adds the examples of a label file to the table.
+ReadLabels = Callable[[str, Table], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,13 +26,13 @@ class LabelFormat:
     Attributes:
       read: adds the examples of a label file to a table; paths of images are relative to the label
         file's directory or `data.dir`.
-      suffixes: how label files end, in lower case.
-      prefix: how the label files among several in a directory begin ('': all with the suffix).
-      reads_directory: whether `read` also takes a directory. Otherwise a directory holds one label
+      suffixes: file name extensions of label files, in lower case.
+      prefix: start of the label files' names, if a directory also has other files of the format.
+      reads_directory: whether `read` also takes a directory. Otherwise a directory has one label
         file per split.
     """
 
-    read: Reader
+    read: ReadLabels
     suffixes: tuple[str, ...] = ()
     prefix: str = ""
     reads_directory: bool = False
@@ -44,15 +45,15 @@ FORMATS: Registry[LabelFormat] = Registry(
 
 def register_format(
     name: str, suffixes: tuple[str, ...] = (), *, prefix: str = "", reads_directory: bool = False
-) -> Callable[[Reader], Reader]:
-    """Decorator that registers the reader of a label format.
+) -> Callable[[ReadLabels], ReadLabels]:
+    """Decorator that registers the function that reads a label format.
 
     Args:
-      name: of the format, which is a kind of `config.data.source`.
+      name: name of the format, which is a kind of `config.data.source`.
       suffixes, prefix, reads_directory: see `LabelFormat`.
     """
 
-    def register(read: Reader) -> Reader:
+    def register(read: ReadLabels) -> ReadLabels:
         FORMATS.add(name, LabelFormat(read, suffixes, prefix, reads_directory))
         return read
 

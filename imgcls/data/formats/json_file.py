@@ -1,4 +1,4 @@
-"""JSON files as label tools write them."""
+"""Reads JSON files of labeling tools."""
 
 import json
 
@@ -6,14 +6,14 @@ from imgcls.core.errors import ConfigError
 
 
 def load_json(path: str, expected: str):
-    """What a JSON file holds.
+    """Returns the content of a JSON file.
 
     Args:
-      path: of the file.
-      expected: what it should be, for the message.
+      path: path of the file.
+      expected: description of the expected content, for messages.
 
     Raises:
-      ConfigError: no JSON, with line and column, or no UTF-8.
+      ConfigError: the file is not JSON (the message gives line and column) or not UTF-8.
     """
     try:
         with open(path, encoding="utf-8-sig") as file:

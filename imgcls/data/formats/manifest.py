@@ -1,11 +1,11 @@
-"""Manifests: a table of pictures and their labels in CSV, TSV or JSON lines.
+"""Manifests: tables of images and labels in CSV, TSV or JSON lines.
 
     image,label,split,camera
     cats/1.jpg,cat,train,north
     both/2.jpg,cat|dog,val,south
 
-Columns are found by name, in any order and case; those that are none of the names below are kept as
-metadata. In JSON lines an object is a row, and labels may be a list.
+Columns are recognized by the names below, in any order and case; other columns are kept as
+metadata. In JSON lines each object is a row, and labels may be a list.
 """
 
 import csv
@@ -27,26 +27,26 @@ def read_manifest(path: str, table: Table) -> None:
     """Adds the rows of a manifest to a table.
 
     Raises:
-      ConfigError: a missing column, no UTF-8, or a line that is no JSON.
+      ConfigError: a column is missing, the file is not UTF-8, or a line is not JSON.
     """
     if not path.lower().endswith((".csv", ".tsv", ".jsonl")):
         raise ConfigError(f"{table.spec}: a manifest ends in .csv, .tsv or .jsonl")
-    rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
+    read_rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
     try:
-        for line, row in rows(path, table):
-            _add(row, f"{os.path.basename(path)} line {line}", table)
+        for line, row in read_rows(path, table):
+            _add_row(row, f"{os.path.basename(path)} line {line}", table)
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: is not UTF-8 ({e.reason}); save it as UTF-8") from e
 
 
 def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    """Line number and cells, by role (`path`, `label`, `split`, `group`) or the column's name."""
+    """Yields line number and cells, by role (`path`, `label`, `split`, `group`) or column name."""
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
         delimiter = "\t" if path.lower().endswith(".tsv") else ","
         if delimiter == "," and "," not in first and ";" in first:
-            delimiter = ";"  # as spreadsheets write where the comma is a decimal sign
+            delimiter = ";"  # Spreadsheets write it in locales with a decimal comma.
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = [cell.strip() for cell in next(reader, [])]
@@ -61,11 +61,11 @@ def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
                     table.problems.add(kinds.MALFORMED, f"{line} has {cells}")
         except csv.Error as e:
             where = f"{path}: line {reader.line_num}"
-            raise ConfigError(f"{where}: {e}; expected cells divided by {delimiter!r}") from e
+            raise ConfigError(f"{where}: {e}; expected cells separated by {delimiter!r}") from e
 
 
 def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    """Line number and values, by role or key as in `_read_csv`."""
+    """Yields line number and values, by role or key as in `_read_csv`."""
     roles: dict[str, str] = {}
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
@@ -76,11 +76,11 @@ def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
             except json.JSONDecodeError as e:
                 raise ConfigError(
                     f"{path}: line {number}, column {e.colno}: {e.msg}; expected one JSON object "
-                    "a line"
+                    "per line"
                 ) from e
             if not isinstance(row, dict):
                 where = f"{os.path.basename(path)} line {number}"
-                table.problems.add(kinds.MALFORMED, f"{where} is no JSON object")
+                table.problems.add(kinds.MALFORMED, f"{where} is not a JSON object")
                 continue
             if not roles.keys() >= row.keys():
                 keys = list(dict.fromkeys([*roles, *row]))
@@ -90,27 +90,27 @@ def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
 
 
 def _roles(header: list[str]) -> list[str]:
-    """The header with `path`, `label`, `split` and `group` in place of the columns' own names."""
+    """The header, with `path`, `label`, `split` and `group` in place of the columns' own names."""
     lower = [name.lower() for name in header]
     names = {"path": PATHS, "label": LABELS, "split": ("split",), "group": ("group",)}
-    role = {_first(wanted, lower): name for name, wanted in names.items()}
-    return [role.get(i, header[i]) for i in range(len(header))]
+    roles = {_first_index(columns, lower): role for role, columns in names.items()}
+    return [roles.get(i, header[i]) for i in range(len(header))]
 
 
 def _check_roles(roles: Iterable[str], where: str, header: Iterable[str]) -> None:
-    for name, wanted in (("path", PATHS), ("label", LABELS)):
-        if name not in roles:
+    for role, columns in (("path", PATHS), ("label", LABELS)):
+        if role not in roles:
             raise ConfigError(
-                f"{where}: no column for the {name}; it has {', '.join(header) or 'none'}, "
-                f"expected one of {', '.join(wanted)}"
+                f"{where}: no column for the {role}; it has {', '.join(header) or 'none'}, "
+                f"expected one of {', '.join(columns)}"
             )
 
 
-def _first(names: tuple[str, ...], header: list[str]) -> int | None:
+def _first_index(names: tuple[str, ...], header: list[str]) -> int | None:
     return next((header.index(name) for name in names if name in header), None)
 
 
-def _add(row: dict, where: str, table: Table) -> None:
+def _add_row(row: dict, where: str, table: Table) -> None:
     path, split, group = (_text(row.pop(key, None)) for key in ("path", "split", "group"))
     label = row.pop("label", None)
     if isinstance(label, list):
@@ -119,7 +119,7 @@ def _add(row: dict, where: str, table: Table) -> None:
     else:
         labels = _text(label).split(table.separator) if table.separator else [_text(label)]
     if not path:
-        table.problems.add(kinds.MALFORMED, f"{where} names no picture")
+        table.problems.add(kinds.MALFORMED, f"{where} has no path")
     elif split and split.lower() not in SPLITS:
         table.problems.add(kinds.MALFORMED, f"{where} has the unknown split {split!r}")
     else:
@@ -127,7 +127,7 @@ def _add(row: dict, where: str, table: Table) -> None:
 
 
 def _text(value) -> str:
-    """A cell as text: nothing is empty, and a number is written as JSON does."""
+    """A cell as text: None is empty, and numbers are written as in JSON."""
     if isinstance(value, str):
         return value.strip()
     return "" if value is None else json.dumps(value, ensure_ascii=False)

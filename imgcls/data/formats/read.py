@@ -1,4 +1,4 @@
-"""Finds the label files of a source, and reads them into one table."""
+"""Finds the label files of a source and reads them into one table."""
 
 import os
 import re
@@ -12,7 +12,13 @@ from imgcls.data.table.table import SPLITS, Table
 
 
 class LabelFile(NamedTuple):
-    """A file of labels: its path, its split if its name says one, and where its paths begin."""
+    """A label file.
+
+    Attributes:
+      path: path of the file.
+      split: split in the name of the file or of its folder, if any.
+      base: folder that the paths in the file are relative to.
+    """
 
     path: str
     split: str | None = None
@@ -23,7 +29,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     """Reads the label files of a source.
 
     Args:
-      name: of a label format.
+      name: name of a label format.
       path: a label file, or a directory with one for each split (`train.csv`,
         `instances_val2017.json`, `test/labels.csv`).
       options: `data_dir`, `multi_label` and `separator` are used.
@@ -32,7 +38,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
       The table of examples, and the files of the images.
 
     Raises:
-      ConfigError: no such file, or it is not of its format.
+      ConfigError: the file does not exist, or is not in the format.
     """
     label_format, data_dir = FORMATS[name], options.data_dir
     spec, path = f"{name}:{path}", os.path.expanduser(path)
@@ -41,10 +47,10 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec)
     table = Table(spec, os.path.join(folder, "classes.txt"), options.multi_label, options.separator)
-    found = [LabelFile(path)]
+    label_files = [LabelFile(path)]
     if os.path.isdir(path) and not label_format.reads_directory:
-        found = _label_files(path, label_format, spec)
-    for file in found:
+        label_files = _find_label_files(path, label_format, spec)
+    for file in label_files:
         first = len(table.items)
         label_format.read(file.path, table)
         if file.split:
@@ -56,29 +62,29 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     return table, files
 
 
-def _label_files(folder: str, label_format: LabelFormat, spec: str) -> list[LabelFile]:
-    """One file for each split, by their names or those of their folders; else the only file."""
+def _find_label_files(folder: str, label_format: LabelFormat, spec: str) -> list[LabelFile]:
+    """One file per split, by the names of the files or of their folders; or the only file."""
     suffixes = label_format.suffixes
     names = _list(folder, suffixes)
-    # Other files of the format may lie beside the labels, such as COCO's captions and keypoints.
+    # There may be other files of the format beside the labels, such as COCO's captions.
     names = [n for n in names if n.startswith(label_format.prefix)] or names
     files = [LabelFile(os.path.join(folder, name), _split_of(name)) for name in names]
-    deeper = [
+    in_split_folders = [
         LabelFile(os.path.join(folder, sub, name), SPLITS[sub], sub)
         for sub in sorted(SPLITS)
         if os.path.isdir(os.path.join(folder, sub))
         for name in _list(os.path.join(folder, sub), suffixes)
     ]
-    files = [f for f in files if f.split] or deeper or files
+    files = [f for f in files if f.split] or in_split_folders or files
     for i, file in enumerate(files):
         if file.split in [other.split for other in files[:i]]:
             raise ConfigError(
                 f"{spec}: {os.path.basename(file.path)} is not the only file for "
                 f"{'all splits' if file.split is None else f'the split {file.split!r}'}; name one "
-                "file in config.data.source, or leave one for each split"
+                "file in config.data.source, or keep one for each split"
             )
     if not files:
-        raise ConfigError(f"{spec}: holds no {' or '.join(suffixes)} file; name the label file")
+        raise ConfigError(f"{spec}: has no {' or '.join(suffixes)} file; name the label file")
     return files
 
 
@@ -88,7 +94,7 @@ def _list(folder: str, suffixes: tuple[str, ...]) -> list[str]:
 
 
 def _split_of(name: str) -> str | None:
-    """The split that a file's name says: `instances_val2017.json` is of 'val'."""
+    """The split in a file's name: 'val' for `instances_val2017.json`; None without one."""
     words = re.findall("[a-z]+", os.path.splitext(name)[0].lower())
     splits = {SPLITS[word] for word in words if word in SPLITS}
     return splits.pop() if len(splits) == 1 else None

@@ -1,1 +1,1 @@
-"""The table of examples that every label format fills."""
+"""The table of examples that folders and label files are read into."""

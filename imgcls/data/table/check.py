@@ -11,17 +11,17 @@ from imgcls.data.table import problems as kinds
 from imgcls.data.table.classes import read_classes, write_classes
 from imgcls.data.table.locate import locate
 from imgcls.data.table.problems import Problems
-from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table, _is_line
+from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table, is_line
 
 
 class CheckedTable(NamedTuple):
-    """A table without mistakes.
+    """A table without invalid entries.
 
     Attributes:
-      items: examples, sorted by path; all of them have a split, or none.
-      class_names: of the K classes.
+      items: examples, sorted by path; either all or none of them have a split.
+      class_names: names of the K classes.
       multi_label: whether an example may have any number of labels.
-      problems: what was left out.
+      problems: entries that are left out.
     """
 
     items: list[Item]
@@ -31,38 +31,39 @@ class CheckedTable(NamedTuple):
 
 
 def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
-    """Checks a table against its files, and puts it in order.
+    """Checks a table against its files, and sorts it by path.
 
     Args:
-      table: what a reader found.
-      files: its pictures.
-      on_error: 'fail' raises at entries that are wrong, 'skip' leaves them out.
+      table: examples as read from the source.
+      files: files of the images.
+      on_error: 'fail' raises an error at invalid entries, 'skip' leaves them out.
 
     Raises:
-      ConfigError: problems with `on_error='fail'`; or several labels with `multi_label=False`.
+      ConfigError: invalid entries with `on_error='fail'`, or several labels with
+        `multi_label=False`.
     """
     multi_label = _is_multi_label(table)
-    problems, place = table.problems, table.classes_file
-    known = read_classes(place)
+    problems, classes_file = table.problems, table.classes_file
+    existing_names = read_classes(classes_file)
     labels = {label for item in table.items for label in item.labels} | table.classes
-    for name in sorted(name for name in table.classes if not _is_line(name)):
-        problems.add(kinds.MALFORMED, f"the class {name!r} is no line of text")
+    for name in sorted(name for name in table.classes if not is_line(name)):
+        problems.add(kinds.MALFORMED, f"the class {name!r} is not a line of text")
         labels.discard(name)
-    names = tuple(sorted(labels)) if known is None else known
+    names = tuple(sorted(labels)) if existing_names is None else existing_names
     items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
-    items = list(_without_repeats(items, problems))
-    problems.hints[kinds.UNKNOWN] = f"add it at the end of {place}, or remove that file"
-    items = list(_with_labels(items, set(names), multi_label, problems))
+    items = list(_without_duplicates(items, problems))
+    problems.hints[kinds.UNKNOWN] = f"add it at the end of {classes_file}, or remove that file"
+    items = list(_with_known_labels(items, set(names), multi_label, problems))
     items = list(_with_splits(items, problems))
-    items = list(_with_whole_groups(items, problems))
+    items = list(_with_undivided_groups(items, problems))
     if problems and on_error == "fail":
         raise ConfigError(
-            f"{table.spec}: {problems}; mend the file or set config.data.on_error=skip"
+            f"{table.spec}: {problems}; fix the file or set config.data.on_error=skip"
         )
     if problems:
         log.warning(f"{table.spec}: left out: {problems}")
-    if known is None and names:
-        write_classes(names, place)
+    if existing_names is None and names:
+        write_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)
 
 
@@ -71,26 +72,26 @@ def _is_multi_label(table: Table) -> bool:
     if table.multi_label is False and several is not None:
         raise ConfigError(
             f"{table.spec}: config.data.multi_label=False, but {several.path} has the labels "
-            f"{', '.join(several.labels)}; leave one, or set config.data.multi_label=True"
+            f"{', '.join(several.labels)}; keep one, or set config.data.multi_label=True"
         )
     return table.listed or several is not None if table.multi_label is None else table.multi_label
 
 
-def _without_repeats(items: list[Item], problems: Problems) -> Iterable[Item]:
-    """One item a picture; where two of them differ, none."""
+def _without_duplicates(items: list[Item], problems: Problems) -> Iterable[Item]:
+    """Yields one item per image, or none if its items differ."""
     by_path = collections.defaultdict(list)
     for item in items:
         by_path[item.path].append(item)
-    for path, same in by_path.items():
-        if len({(frozenset(i.labels), i.split, i.group) for i in same}) > 1:
+    for path, duplicates in by_path.items():
+        if len({(frozenset(i.labels), i.split, i.group) for i in duplicates}) > 1:
             problems.add(kinds.CONFLICT, path)
             continue
-        if len(same) > 1:
+        if len(duplicates) > 1:
             problems.add(kinds.DUPLICATE, path)
-        yield same[0]
+        yield duplicates[0]
 
 
-def _with_labels(
+def _with_known_labels(
     items: list[Item], known: set[str], multi_label: bool, problems: Problems
 ) -> Iterable[Item]:
     for item in items:
@@ -98,19 +99,19 @@ def _with_labels(
         if unknown:
             problems.add(kinds.UNKNOWN, f"{unknown[0]!r} of {item.path}")
         elif not item.labels and not multi_label:
-            problems.add(kinds.UNLABELLED, item.path)
+            problems.add(kinds.UNLABELED, item.path)
         else:
             yield item
 
 
 def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
-    """Each item with its split; where no file says one, folders named for splits may."""
+    """Yields each item with its split; without any, splits are taken from folder names."""
     if any(item.split for item in items):
         for item in items:
             if item.split:
                 yield item
             else:
-                problems.add(kinds.MALFORMED, f"{item.path} has no split, others have")
+                problems.add(kinds.MALFORMED, f"{item.path} has no split, but others have one")
         return
     parts = [item.path.split("/")[:-1] for item in items]
     depth = 0
@@ -124,13 +125,15 @@ def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
         yield item._replace(split=split)
 
 
-def _with_whole_groups(items: list[Item], problems: Problems) -> Iterable[Item]:
-    """Leaves out what cuts a group: all outside of the split that holds most of it."""
-    splits = collections.defaultdict(collections.Counter)
+def _with_undivided_groups(items: list[Item], problems: Problems) -> Iterable[Item]:
+    """Keeps each group in one split: leaves out its items outside of its largest split."""
+    counts = collections.defaultdict(collections.Counter)
     for item in items:
         if item.group is not None:
-            splits[item.group][item.split] += 1
-    homes = {group: max(FRACTIONS, key=lambda s: n[s]) for group, n in splits.items() if len(n) > 1}
-    for group in homes:
-        problems.add(kinds.TWO_SPLITS, f"{group}: {' and '.join(s for s in splits[group])}")
-    return [i for i in items if i.group not in homes or i.split == homes[i.group]]
+            counts[item.group][item.split] += 1
+    largest = {
+        group: max(FRACTIONS, key=lambda s: n[s]) for group, n in counts.items() if len(n) > 1
+    }
+    for group in largest:
+        problems.add(kinds.TWO_SPLITS, f"{group}: {' and '.join(s for s in counts[group])}")
+    return [i for i in items if i.group not in largest or i.split == largest[i.group]]

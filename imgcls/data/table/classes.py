@@ -1,6 +1,6 @@
-"""The order of a data set's classes, written once to its `classes.txt`.
+"""The order of a dataset's classes, written once to its `classes.txt`.
 
-So a class that is added later goes to the end, and the labels of what was trained stay.
+A class that is added later is appended, so that the labels of trained models stay valid.
 """
 
 import collections
@@ -10,36 +10,38 @@ from collections.abc import Iterable
 from imgcls.core.errors import ConfigError
 
 
-def read_classes(place: str) -> tuple[str, ...] | None:
-    """The class names in `place`, one a line; None if there is no such file.
+def read_classes(path: str) -> tuple[str, ...] | None:
+    """Returns the class names in a file, one per line; None if the file does not exist.
 
     Raises:
-      ConfigError: the file names a class twice, or is no text.
+      ConfigError: the file lists a class twice, or is not text.
     """
-    if not os.path.exists(place):
+    if not os.path.exists(path):
         return None
     try:
-        with open(place, encoding="utf-8-sig") as file:
+        with open(path, encoding="utf-8-sig") as file:
             names = [line.strip() for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{place}: can't be read ({e}); one class a line, in UTF-8") from e
-    twice = [name for name, count in collections.Counter(names).items() if count > 1]
-    if twice:
-        raise ConfigError(f"{place}: names the class {twice[0]!r} twice; remove one of the lines")
+        raise ConfigError(f"{path}: can't be read ({e}); write one class per line in UTF-8") from e
+    duplicates = [name for name, count in collections.Counter(names).items() if count > 1]
+    if duplicates:
+        raise ConfigError(
+            f"{path}: lists the class {duplicates[0]!r} twice; remove one of the lines"
+        )
     return tuple(names)
 
 
-def write_classes(names: Iterable[str], place: str) -> None:
-    """Writes one name a line, whole or not at all; a place that can't be written is left as it is.
+def write_classes(names: Iterable[str], path: str) -> None:
+    """Writes one class name per line, atomically; does nothing if the file can't be written.
 
-    An administrator could write into a folder that is read-only for all, and does not here.
+    The permissions of the folder are checked because root could write to a read-only folder.
     """
-    partial = f"{place}.{os.getpid()}.tmp"
+    partial = f"{path}.{os.getpid()}.tmp"
     try:
-        if not os.stat(os.path.dirname(place) or ".").st_mode & 0o222:
+        if not os.stat(os.path.dirname(path) or ".").st_mode & 0o222:
             return
         with open(partial, "w", encoding="utf-8") as file:
             file.writelines(f"{name}\n" for name in names)
-        os.replace(partial, place)
+        os.replace(partial, path)
     except OSError:
         return

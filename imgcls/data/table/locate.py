@@ -1,4 +1,4 @@
-"""Which file an entry means: at its path, or found by its name."""
+"""Finds the file of an entry: at its path, or by its name."""
 
 import collections
 import re
@@ -8,36 +8,36 @@ from imgcls.data.files import Files
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.problems import Problems
 
-# Label Studio puts this before the name of an uploaded file.
-UPLOADED = re.compile(r"^[0-9a-f]{8}-")
+# Prefix that Label Studio adds to the name of an uploaded file.
+_UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
 def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iterable:
-    """Items with the path of a file that is there; others are counted as problems.
+    """Yields items with the path of an existing file; others are counted as problems.
 
     Args:
-      items: their `path` is as a file writes it, absolute or from the root.
-      files: what there is.
-      problems: gets those that are missing, or that several files could be.
-      by_name: also take a file elsewhere under the root that has the same name, and of several the
-        one with which most folders agree: `s3://bucket/x/cat/1.jpg` is `cat/1.jpg`.
+      items: items with paths as in the label file, absolute or relative to the root.
+      files: files of the images.
+      problems: collects the items without a file, or with several candidates.
+      by_name: whether to search for a missing file by name. Of several files of that name, the one
+        with the most folders in common is taken: `cat/1.jpg` for `s3://bucket/x/cat/1.jpg`.
     """
     paths = [files.relative(item.path) for item in items]
-    there = files.existing(paths)
-    by_file: dict[str, list[str]] | None = None
+    existing = files.existing(paths)
+    paths_by_name: dict[str, list[str]] | None = None
     for item, path in zip(items, paths, strict=True):
-        if path in there:
+        if path in existing:
             yield item if item.path == path else item._replace(path=path)
             continue
-        found = []
+        candidates = []
         if by_name:
-            if by_file is None:
-                by_file = _group_by_name(files.images())
-            found = _closest(path, by_file)
-        if len(found) == 1:
-            yield item._replace(path=found[0])
+            if paths_by_name is None:
+                paths_by_name = _group_by_name(files.images())
+            candidates = _closest(path, paths_by_name)
+        if len(candidates) == 1:
+            yield item._replace(path=candidates[0])
         else:
-            problems.add(kinds.AMBIGUOUS if found else kinds.MISSING, item.path)
+            problems.add(kinds.AMBIGUOUS if candidates else kinds.MISSING, item.path)
 
 
 def _group_by_name(paths: Iterable[str]) -> dict[str, list[str]]:
@@ -48,12 +48,12 @@ def _group_by_name(paths: Iterable[str]) -> dict[str, list[str]]:
     return grouped
 
 
-def _closest(path: str, by_file: dict[str, list[str]]) -> list[str]:
-    """The files of the path's name that share most of its last folders."""
+def _closest(path: str, paths_by_name: dict[str, list[str]]) -> list[str]:
+    """The files with the path's name that share the most of its last folders."""
     name = path.rsplit("/", 1)[-1]
-    candidates = by_file.get(name) or by_file.get(UPLOADED.sub("", name), [])
+    candidates = paths_by_name.get(name) or paths_by_name.get(_UPLOAD_PREFIX.sub("", name), [])
 
-    def shared(candidate: str) -> int:
+    def count_shared(candidate: str) -> int:
         pairs = zip(path.split("/")[-2::-1], candidate.split("/")[-2::-1], strict=False)
         folders = 0
         for a, b in pairs:
@@ -62,5 +62,5 @@ def _closest(path: str, by_file: dict[str, list[str]]) -> list[str]:
             folders += 1
         return folders
 
-    best = max(map(shared, candidates), default=0)
-    return [c for c in candidates if shared(c) == best]
+    best = max(map(count_shared, candidates), default=0)
+    return [c for c in candidates if count_shared(c) == best]

@@ -1,29 +1,30 @@
-"""What is wrong with the entries of a data set: counted, and the first ones named."""
+"""Invalid entries of a dataset, counted by kind; the first ones are named."""
 
 import collections
 
-NAMED = 100
+MAX_NAMES = 100
 
-MISSING = "missing picture"
-AMBIGUOUS = "file name that several pictures have"
+MISSING = "missing image"
+AMBIGUOUS = "file name of several images"
 UNKNOWN = "unknown label"
-UNLABELLED = "picture without a label"
-DUPLICATE = "picture named twice"
-CONFLICT = "picture named twice with different labels"
+UNLABELED = "image without a label"
+DUPLICATE = "image listed twice"
+CONFLICT = "image listed twice with different labels"
 TIE = "tied vote"
 TWO_SPLITS = "group in two splits"
 MALFORMED = "malformed entry"
-UNREADABLE = "unreadable picture"
+UNREADABLE = "unreadable image"
 
 
 class Problems:
-    """Problems by kind, in the order in which they were met.
+    """Problems by kind, in order of first occurrence.
 
     Attributes:
       counts: `{kind: number}`; the kinds are this module's constants.
       names: `{kind: the first 100 names}`.
-      passed_over: `{what: number}` of things that hold no label and are no mistake, such as boxes.
-      hints: `{kind: what mends it}`.
+      passed_over: `{type: number}` of annotations that are not labels, such as boxes; these are not
+        problems.
+      hints: `{kind: how to fix it}`.
     """
 
     def __init__(self):
@@ -33,11 +34,11 @@ class Problems:
         self.hints: dict[str, str] = {}
 
     def add(self, kind: str, name: str) -> None:
-        """Counts a problem of `kind` with what `name` says."""
+        """Counts a problem of `kind` with the entry `name`."""
         self.counts[kind] += 1
         names = self.names.setdefault(kind, [])
-        if len(names) < NAMED:
-            # What is no text can't be printed everywhere.
+        if len(names) < MAX_NAMES:
+            # Names may hold surrogates, which can't be printed or written as UTF-8.
             names.append(name.encode(errors="backslashreplace").decode())
 
     def __bool__(self) -> bool:
@@ -48,10 +49,10 @@ class Problems:
         return "; ".join(self.lines())
 
     def lines(self) -> list[str]:
-        """A line for each kind."""
-        return [self._tell(kind) for kind in self.counts]
+        """One line per kind."""
+        return [self._describe(kind) for kind in self.counts]
 
-    def _tell(self, kind: str) -> str:
+    def _describe(self, kind: str) -> str:
         more = ", ..." if self.counts[kind] > 3 else ""
         hint = f" [{self.hints[kind]}]" if kind in self.hints else ""
         return f"{self.counts[kind]:,} x {kind} ({', '.join(self.names[kind][:3])}{more}){hint}"

@@ -1,7 +1,7 @@
-"""One table of examples, whatever names them: checked, put in order and split, then a source.
+"""A table of examples, the common form of folders and label files.
 
-A folder, a manifest and a labelling tool's file that describe the same data set end here in the
-same table: sorted by path, with the same classes, labels and splits.
+A folder, a manifest and a labeling tool's file that describe the same dataset give the same checked
+table: sorted by path, with the same classes, labels and splits.
 """
 
 import dataclasses
@@ -18,18 +18,19 @@ SPLIT_FOLDERS = {
     "test": ("test", "testing"),
 }
 SPLITS = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
-# What comes without splits is divided by seed, every class alike.
+# Slices of a dataset without splits, which is divided by seed and stratified by class.
 FRACTIONS = {"train": ("", "80%"), "val": ("80%", "90%"), "test": ("90%", "")}
 
 
 class Item(NamedTuple):
-    """One example: where its picture is, and what is known of it.
+    """One example of a table.
 
     Attributes:
-      path: of the picture, from the root of the files.
+      path: path of the image, relative to the root of the files.
       labels: names of its classes.
-      split, group: where there are any.
-      metadata: all else, ready for JSON.
+      split: its split, if the source has any.
+      group: its group, if any.
+      metadata: other information, ready for JSON.
     """
 
     path: str
@@ -41,17 +42,17 @@ class Item(NamedTuple):
 
 @dataclasses.dataclass
 class Table:
-    """What a reader found.
+    """Examples as read from a folder or label file, unchecked.
 
     Attributes:
-      spec: the source in the user's words, for messages.
-      classes_file: where the order of the classes is kept.
-      items: the examples, with paths as the file writes them.
-      problems: met so far.
-      classes: declared ones, beside those that occur.
-      listed: labels come as lists, so that there may be any number of them.
-      by_name: a picture that is not where its path says is looked for by its file name.
-      multi_label, separator: what the user wants, see `imgcls.data.sources.open.open_dataset`.
+      spec: the source as the user wrote it, for messages.
+      classes_file: path of the file with the order of the classes.
+      multi_label, separator: see `imgcls.data.sources.source.SourceOptions`.
+      items: examples, with paths as in the label file.
+      problems: invalid entries found so far.
+      classes: classes declared by the source, in addition to those of the examples.
+      listed: whether the source has lists of labels, and so is multi-label by default.
+      by_name: whether to search by file name for an image that is not at its path.
     """
 
     spec: str
@@ -72,10 +73,10 @@ class Table:
         group: str | None = None,
         metadata: dict | None = None,
     ) -> None:
-        """Adds an example; its labels are stripped, and each counts once."""
+        """Adds an example, with its labels stripped and without duplicates."""
         names = _clean(tuple(labels))
-        if not _is_line(" ".join(names)):
-            self.problems.add(kinds.MALFORMED, f"{path} has a label that is no line of text")
+        if not is_line(" ".join(names)):
+            self.problems.add(kinds.MALFORMED, f"{path} has a label that is not a line of text")
             return
         self.items.append(Item(path, names, split, group, metadata or {}))
 
@@ -85,10 +86,10 @@ def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
 
 
-def _is_line(text: str) -> bool:
-    """Whether it can be written as one line, as classes are.
+def is_line(text: str) -> bool:
+    """Whether a text can be written as one line of UTF-8, like the classes in `classes.txt`.
 
-    A folder's name may hold bytes that are no UTF-8, and JSON half a character.
+    The name of a folder may not be valid UTF-8, and JSON may have unpaired surrogates.
     """
     try:
         text.encode()

@@ -1,11 +1,11 @@
-"""Files that label files name."""
+"""Images for label files."""
 
 import pytest
 
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch):
-    """Makes files that are there, which is all that opening asks for."""
+    """Creates files in place of images; opening a dataset only checks that they exist."""
 
     def make(*paths: str):
         for path in paths:

@@ -1,4 +1,4 @@
-"""However a data set is described, it is the same one: examples, splits, and what is trained."""
+"""Every format describes the same dataset: examples, splits and trained parameters are equal."""
 
 import random
 
@@ -21,7 +21,7 @@ SEED = 3
 
 @pytest.fixture(scope="module")
 def specs(shared_data, tmp_path_factory):
-    """`{kind: (source, data_dir)}` of one data set, its entries written in random order."""
+    """`{kind: (source, data_dir)}` of one dataset, with entries in random order."""
     root = tmp_path_factory.mktemp("own")
     pictures, files = root / "pictures", root / "files"
     paths = unpack_cifar10(shared_data, pictures)
@@ -29,7 +29,7 @@ def specs(shared_data, tmp_path_factory):
     labels = {path: [path.split("/")[0]] for path in paths}
     files.mkdir()
     rows = [(f" {name} ", path) for path, (name,) in labels.items()]
-    found = {
+    sources = {
         "folder": f"folder:{pictures}",
         "manifest": f"manifest:{write_csv(files / 'all.csv', ['Label', 'image'], rows)}",
         "darwin": f"darwin:{write_darwin(files / 'darwin', labels)}",
@@ -38,8 +38,8 @@ def specs(shared_data, tmp_path_factory):
         "records": f"records:{root / 'records'}",
     }
     options = dict(shards=2, data_dir=str(pictures), seed=SEED)
-    convert(found["manifest"], str(root / "records"), **options)
-    return {kind: (spec, str(pictures)) for kind, spec in found.items()}
+    convert(sources["manifest"], str(root / "records"), **options)
+    return {kind: (spec, str(pictures)) for kind, spec in sources.items()}
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test", "train[25%:60%]"])
@@ -62,18 +62,18 @@ def test_same_examples(specs, split):
 
 
 def test_same_parameters(specs, tmp_path):
-    """Bit for bit; and another order of the examples would train something else."""
+    """Parameters are equal bit for bit; another split trains different ones."""
     folder = trained_parameters(specs["folder"], tmp_path / "folder")
     for kind in KINDS:
-        found = trained_parameters(specs[kind], tmp_path / kind)
-        jax.tree.map(np.testing.assert_array_equal, found, folder)
+        parameters = trained_parameters(specs[kind], tmp_path / kind)
+        jax.tree.map(np.testing.assert_array_equal, parameters, folder)
     other = trained_parameters(specs["folder"], tmp_path / "other", split_seed=1)
     same = jax.tree.map(np.array_equal, other, folder)
     assert not any(jax.tree.leaves(same))
 
 
 def trained_parameters(spec, workdir, split_seed: int = SEED) -> dict:
-    """Every parameter after three steps of a tiny network."""
+    """All parameters after three steps of a tiny network."""
     config = defaults.default_config()
     config.total, config.batch_size = "3 steps", 8
     config.model = ConfigDict(dict(name="resnet18", width=8, stage_sizes=(1,), stem="cifar"))

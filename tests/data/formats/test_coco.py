@@ -1,4 +1,4 @@
-"""COCO files: the classes of a picture are those of its annotations."""
+"""COCO files: the labels of an image are the categories of its annotations."""
 
 import os
 
@@ -51,11 +51,11 @@ def test_coco_problems(pictures):
     assert found.names == {
         kinds.UNKNOWN: ["category 8 of 2.jpg"],
         kinds.MALFORMED: [
-            "annotation 3 is of the unknown image 9",
+            "annotation 3 has the unknown image 9",
             "2 images have the id 4",
             "image 7 has no file_name",
         ],
-        kinds.UNLABELLED: ["3.jpg"],
+        kinds.UNLABELED: ["3.jpg"],
     }
     data = open_dataset(f"coco:{root / 'c.json'}", on_error="skip", multi_label=True)
     sources = [data.open(split) for split in data.splits]

@@ -1,4 +1,4 @@
-"""Darwin JSON 2.0 as V7 exports it."""
+"""Darwin JSON 2.0, as exported by V7."""
 
 import os
 
@@ -50,11 +50,11 @@ def test_darwin_in_one_file(pictures):
     file = write(root, "one.json", darwin("b.jpg", tag("x")))
     assert examples(f"darwin:{file}") == {"b.jpg": ["x"]}
     file = write(root, "old.json", {"image": {"filename": "a.jpg"}, "annotations": []})
-    with pytest.raises(ConfigError, match="old.json: is Darwin JSON 1.0; export the data set as"):
+    with pytest.raises(ConfigError, match="old.json: is Darwin JSON 1.0; export the dataset as"):
         open_dataset(f"darwin:{file}")
 
 
-def test_darwin_folder_with_a_bad_file(pictures):
+def test_darwin_folder_with_invalid_files(pictures):
     root = pictures("a.jpg")
     write(root, "d/1.json", darwin("a.jpg", tag("x")))
     write(root, "d/2.json", "{")
@@ -63,5 +63,5 @@ def test_darwin_folder_with_a_bad_file(pictures):
     assert found.counts == {kinds.MALFORMED: 2}
     assert "2.json: line 1, column 2" in found.names[kinds.MALFORMED][0]
     os.mkdir(root / "empty")
-    with pytest.raises(ConfigError, match="holds no .json file"):
+    with pytest.raises(ConfigError, match="has no .json file"):
         open_dataset(f"darwin:{root / 'empty'}")

@@ -1,4 +1,4 @@
-"""Where label files are: one for all, one for each split, or none."""
+"""Finding label files: one for all splits, one per split, or none."""
 
 import os
 
@@ -31,16 +31,16 @@ def test_files_for_splits(pictures, names):
     assert (root / "classes.txt").read_text() == "x\n"
 
 
-def test_a_column_says_more_than_the_name_of_its_file(pictures):
+def test_a_split_column_overrides_the_file_name(pictures):
     root = pictures("a.jpg", "b.jpg")
     write(root, "train.csv", "path,label,split\na.jpg,x,\nb.jpg,x,test\n")
     assert create_source(f"manifest:{root}", "train").name(0) == str(root / "a.jpg")
     assert create_source(f"manifest:{root}", "test").name(0) == str(root / "b.jpg")
 
 
-def test_directories_that_are_unclear(pictures):
+def test_ambiguous_directories(pictures):
     root = pictures("a.jpg")
-    with pytest.raises(ConfigError, match="holds no .csv or .tsv or .jsonl file"):
+    with pytest.raises(ConfigError, match="has no .csv or .tsv or .jsonl file"):
         open_dataset(f"manifest:{root}")
     write(root, "some.csv", "path,label\na.jpg,x\n")
     assert examples(f"manifest:{root}", data_dir=str(root)) == {"a.jpg": ["x"]}

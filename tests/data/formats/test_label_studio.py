@@ -1,4 +1,4 @@
-"""Label Studio's exports: votes, questions, paths."""
+"""Label Studio's exports: votes, questions and paths."""
 
 import os
 
@@ -11,7 +11,7 @@ from tests.data.formats.cases import examples, problems, write
 
 
 def task(image: str, *votes, key: str = "annotations", **data) -> dict:
-    """A task with an annotation for each vote: names, or a whole annotation."""
+    """A task with one annotation per vote; a vote is a list of names, or an annotation."""
     annotations = []
     for vote in votes:
         choice = {"type": "choices", "from_name": "kind", "value": {"choices": vote}}
@@ -43,8 +43,8 @@ def test_label_studio(pictures):
     assert found[str(root / "x/d.jpg")] == {"note": "late"}
 
 
-def test_names_that_several_pictures_have(pictures):
-    """The folders of a URL decide; without any it is a problem."""
+def test_file_names_of_several_images(pictures):
+    """The folders of a URL decide; without folders the name is ambiguous."""
     root = pictures("cat/1.jpg", "dog/1.jpg", "dog/2.jpg")
     tasks = [task("s3://bucket/deep/cat/1.jpg", ["cat"]), task("s3://bucket/1.jpg", ["dog"])]
     found = problems(f"labelstudio:{write(root, 't.json', [*tasks, task('2.jpg', ['dog'])])}")
@@ -64,7 +64,7 @@ def test_label_studio_votes(pictures):
         task("d.jpg", ["x"]),
     ]
     found = problems(f"labelstudio:{write(root, 't.json', tied)}")
-    assert found.names == {kinds.TIE: ["a.jpg"], kinds.UNLABELLED: ["c.jpg"]}
+    assert found.names == {kinds.TIE: ["a.jpg"], kinds.UNLABELED: ["c.jpg"]}
     several = [
         task("a.jpg", ["x", "y"], ["y"], ["y", "z"], ["x"]),
         task("b.jpg", ["x"], ["y"]),
@@ -73,7 +73,7 @@ def test_label_studio_votes(pictures):
     ]
     file = write(root, "t.json", several)
     os.remove(root / "classes.txt")
-    # Of a.jpg's four votes x has two, which is not more than half.
+    # x has two of a.jpg's four votes, which is not more than half.
     expected = {"a.jpg": ["y"], "b.jpg": [], "c.jpg": [], "d.jpg": ["x", "z"]}
     assert examples(f"labelstudio:{file}") == expected
     with pytest.raises(ConfigError, match="multi_label=False, but d.jpg has the labels x, z"):

@@ -1,4 +1,4 @@
-"""Manifests as people write them: what is read, and what is said of a wrong one."""
+"""Manifests: delimiters, columns, labels, splits, and errors of invalid ones."""
 
 import os
 
@@ -67,7 +67,7 @@ def test_a_list_of_one_label_is_multi_label(pictures):
     assert open_dataset(f"manifest:{file}", multi_label=False).open("train").multi_label is False
     assert problems(
         f"manifest:{write(root, 'e.csv', 'path,label' + chr(10) + 'a.jpg,')}"
-    ).counts == {kinds.UNLABELLED: 1}
+    ).counts == {kinds.UNLABELED: 1}
     empty = write(root, "e.csv", "path,label\na.jpg,x\nb.jpg,\n")
     assert examples(f"manifest:{empty}", multi_label=True) == {"a.jpg": ["x"], "b.jpg": []}
 
@@ -82,7 +82,7 @@ def test_splits_of_a_manifest(pictures):
     assert found.names == {
         kinds.MALFORMED: [
             "m.csv line 3 has the unknown split 'trian'",
-            "c.jpg has no split, others have",
+            "c.jpg has no split, but others have one",
         ]
     }
 
@@ -101,7 +101,7 @@ def test_splits_of_a_manifest(pictures):
             r"line 1: no column for the path; it has a.jpg, x, expected one of path",
         ),
         ("m.csv", "", "line 1: no column for the path; it has none"),
-        ("m.csv", 'path,label\n"a.jpg"x,y\n', "m.csv: line 2: .*expected cells divided by ','"),
+        ("m.csv", 'path,label\n"a.jpg"x,y\n', "m.csv: line 2: .*expected cells separated by ','"),
         ("m.csv", b"path,label\na.jpg,caf\xe9\n", "m.csv: is not UTF-8"),
         ("m.jsonl", '{"path": "a.jpg", "label": 1}\n{"path": ', "m.jsonl: line 2, column 10"),
         ("m.jsonl", '{"path": "a.jpg"}\n', "m.jsonl: no column for the label; it has path"),
@@ -122,8 +122,8 @@ def test_malformed_rows(pictures):
     assert found.counts == {kinds.MALFORMED: 4}
     assert found.names[kinds.MALFORMED] == [
         "m.csv line 3 has 1 cells, not 2",
-        "m.csv line 4 names no picture",
-        "b.jpg has a label that is no line of text",
+        "m.csv line 4 has no path",
+        "b.jpg has a label that is not a line of text",
         "m.csv line 7 has 3 cells, not 2",
     ]
     file = write(root, "m.jsonl", '{"path":"a.jpg","label":"x"}\n[1]\n{"label":"x"}\n')
