@@ -1,1 +1,1 @@
-"""What a run leaves on disk: checkpoints, metrics, events, profiles."""
+"""Files of a run: checkpoints, metrics, events and profiles."""

@@ -2,10 +2,10 @@
 
     goodput = useful seconds / wall seconds
 
-Useful is the time of training steps, the wait for their data included; compilation, evaluations,
-waits for checkpoints, updates that were left out and steps that a crash or a rollback made in vain
-are not. It is kept in the checkpoints, so that steps which come again count once. Wall is the time
-since the run was first started in its workdir, with the time between its processes, and is kept in
+Useful time is that of training steps, including the wait for their data. It excludes compilation,
+evaluations, waits for checkpoints, skipped updates, and steps that were lost by a crash or a
+rollback. Checkpoints record it, so that repeated steps count once. Wall time is the time since the
+run was first started in its workdir, including the time between its processes; it is recorded in
 `WORKDIR/goodput.json`.
 """
 
@@ -20,17 +20,17 @@ from imgcls.runs.record import Record
 
 
 class Goodput:
-    """The clock of a run over all its processes; process 0 keeps the record.
+    """Measures the goodput of a run across restarts; process 0 writes the record.
 
-    Time is measured by a clock that can't jump, except between two processes: a clock that was set
-    back there counts as no time.
+    Time is measured by a monotonic clock. Only the time between a process and its successor is read
+    from the wall clock, and counts as zero if that was set back.
 
     Args:
-      workdir: gets `goodput.json`.
-      began: of this process, as `time.monotonic()` gives it.
+      workdir: directory in which `goodput.json` is written.
+      began: start of this process, in seconds of `time.monotonic()`.
 
     Attributes:
-      useful: seconds, up to the last step that was counted.
+      useful: useful seconds, up to the last counted step.
     """
 
     def __init__(self, workdir: str, began: float):
@@ -39,11 +39,11 @@ class Goodput:
         self.useful = 0.0
 
     def begin(self, step: int, record: Record) -> None:
-        """The run is about to train on from a step, and of this process what it did before is void.
+        """Starts to count at a step; steps that this process counted before are discarded.
 
         Args:
-          step: of the checkpoint, or 0.
-          record: of that step.
+          step: step of the checkpoint from which the run continues, or 0.
+          record: record of that step.
         """
         if not self._begun:
             self._begun = True
@@ -54,17 +54,17 @@ class Goodput:
         self.keep()
 
     def restart(self) -> None:
-        """Leaves the time since the last call out of what is useful."""
+        """Excludes the time since the last call from the useful time."""
         self._since = time.monotonic()
 
     def count(self, step: int, record: Record) -> None:
-        """The time since the last call went into the steps up to this one, which are over."""
+        """Counts the time since the last call as that of the steps up to `step`, which are done."""
         now, steps, skipped = time.monotonic(), step - self._step, record.skipped - self._skipped
         self.useful += (now - self._since) * (steps - skipped) / max(steps, 1)
         self._since, self._step, self._skipped = now, step, record.skipped
 
     def metrics(self) -> dict[str, float]:
-        """`goodput` from 0 to 1, and what it is made of."""
+        """`goodput`, from 0 to 1, and the quantities from which it is computed."""
         wall = self._wall()
         return {
             "goodput": self.useful / wall,
@@ -74,27 +74,27 @@ class Goodput:
         }
 
     def keep(self) -> None:
-        """Writes what the next process of the run has to know."""
+        """Writes the record from which the next process of the run continues."""
         if jax.process_index() == 0:
             record = {"time": time.time(), **self.metrics()}
-            # Where the disk is full, which the writer tells, the next one is kept.
+            # If the disk is full, which the metrics writer reports, a later record is written.
             with contextlib.suppress(OSError):
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 replace_text(self._path, json.dumps(record, indent=2) + "\n")
 
     def told(self) -> str:
-        """The end of a run's last line; keeps the record."""
+        """Text for the end of a run's last log line; also writes the record."""
         if not self._begun:
             return ""
         self.keep()
         return f", goodput {100 * self.useful / self._wall():.0f} % of {self._wall():.0f} s"
 
     def _wall(self) -> float:
-        # Not below what is useful, though a clock was set back between two processes.
+        # At least the useful time, even if the clock was set back between two processes.
         return max(self._before + time.monotonic() - self._began, self.useful, 1e-9)
 
     def _read(self) -> tuple[float, int]:
-        """Seconds of the run before this process began, and how often it was started again."""
+        """Seconds of the run before this process began, and the number of restarts."""
         try:
             record = json.loads(self._path.read_text())
             since = time.time() - record["time"] - (time.monotonic() - self._began)

@@ -1,9 +1,9 @@
-"""Finding and reading checkpoints: the training state, and what inference needs besides.
+"""Finds and reads checkpoints.
 
 A checkpoint is a directory `WORKDIR/checkpoints/STEP` with the items `state` and `meta` (config,
 class names, image shape, versions). It is written in the background, and renamed to its final name
-when it is complete and its checksums are written (imgcls/runs/save.py, imgcls/runs/checksums.py).
-So the newest one that is listed can be restored, on any mesh, and damage since then is detected.
+once it and its checksums are complete (imgcls/runs/save.py, imgcls/runs/checksums.py). Therefore
+every listed checkpoint can be restored, on any mesh, and later damage is detected.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.plugins import load_plugins
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
-from imgcls.runs.checksums import find_damage, newest_whole
+from imgcls.runs.checksums import find_damage, newest_undamaged
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Checkpoint:
     """A complete checkpoint.
 
     Attributes:
-      path: its directory, `WORKDIR/checkpoints/STEP`, or another one that it was copied to.
+      path: its directory, `WORKDIR/checkpoints/STEP`, or the directory of a copy.
       workdir: workdir of its run; the parent directory if it was copied elsewhere.
       step: number of updates done; 0 if its directory is not named after the step.
     """
@@ -39,7 +39,7 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """Names of the workdir and the step, `digits-840`; of a copy, that of its directory."""
+        """Name of the workdir and step, such as `digits-840`; of a copy, its directory's name."""
         inside = self.path.parent.name == "checkpoints"
         return f"{self.workdir.name}-{self.path.name}" if inside else self.path.name
 
@@ -58,10 +58,11 @@ class Checkpoint:
         return config, info
 
     def read_state(self, abstract: dict[str, Any]) -> dict[str, Any]:
-        """Reads some fields of the training state, and none of the others.
+        """Reads some fields of the training state.
 
         Args:
-          abstract: `{field: tree of ShapeDtypeStruct with shardings}`, of fields of `TrainState`.
+          abstract: `{field: tree of ShapeDtypeStruct with shardings}` of the fields of `TrainState`
+            to read.
         """
         import orbax.checkpoint as ocp
 
@@ -77,17 +78,17 @@ class Checkpoint:
 
 
 def find_checkpoint(path: str | os.PathLike) -> Checkpoint:
-    """Finds the newest undamaged checkpoint of a workdir, or takes a checkpoint's own directory.
+    """Finds the newest undamaged checkpoint of a workdir, or the checkpoint at `path` itself.
 
-    With many processes, all call it at the same point.
+    All processes call it at the same point.
 
     Raises:
-      ConfigError: there is none, or it is damaged.
+      ConfigError: there is no checkpoint, or it is damaged.
     """
     folder = as_path(path)
     if (folder / "meta").is_dir() and (folder / "state").is_dir():
         if damage := find_damage(folder):
-            raise ConfigError(f"this checkpoint is damaged: {damage}; take another one")
+            raise ConfigError(f"this checkpoint is damaged: {damage}; use another one")
         inside = folder.parent.name == "checkpoints"
         step = int(folder.name) if folder.name.isdigit() else 0
         return Checkpoint(folder, folder.parents[1] if inside else folder.parent, step)
@@ -102,17 +103,17 @@ def find_checkpoint(path: str | os.PathLike) -> Checkpoint:
 def find_newest(workdir: str | os.PathLike) -> Checkpoint | None:
     """Finds the newest undamaged checkpoint of a workdir; None if it has no checkpoints.
 
-    With many processes, all call it at the same point.
+    All processes call it at the same point.
 
     Raises:
-      ConfigError: all are damaged.
+      ConfigError: all checkpoints are damaged.
     """
     folder = as_path(workdir)
-    step, damaged = newest_whole(folder / "checkpoints")
+    step, damaged = newest_undamaged(folder / "checkpoints")
     if step is None:
         return None
-    for bad, found in damaged.items():
+    for bad, damage in damaged.items():
         log.warn_once(
-            f"the checkpoint of step {bad} is damaged: {found}; that of step {step} is taken"
+            f"the checkpoint of step {bad} is damaged: {damage}; that of step {step} is used"
         )
     return Checkpoint(folder / "checkpoints" / str(step), folder, step)

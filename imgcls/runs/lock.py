@@ -1,4 +1,4 @@
-"""One run at a time in a workdir."""
+"""A lock on the workdir, so that only one run uses it."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from imgcls.distributed.agreement import agree
 
 try:
     import fcntl
-except ImportError:  # Windows: two runs in a folder are not noticed there.
+except ImportError:  # Windows, where a second run is not detected.
     fcntl = None
 
 
@@ -21,52 +21,52 @@ LOCK = ".lock"
 
 
 class Lock:
-    """A workdir as this run's alone, until `release`, or until the process ends in any way.
+    """Locks a workdir for this run until `release` is called or the process ends.
 
-    A lock that is left behind blocks nobody: the system takes it back with the process. Where it
-    knows no locks (object stores, some network file systems) two runs are not noticed.
+    The operating system releases the lock with the process, so none is left behind. Where there are
+    no locks (object stores, some network file systems), a second run is not detected.
 
     Args:
-      workdir: is made where it is not there yet.
+      workdir: directory to lock; created if it does not exist.
 
     Raises:
-      ConfigError: another run has it, or it can't be written. With many processes the first one
-        finds out and all raise.
+      ConfigError: another run holds the lock, or the workdir is not writable. The first process
+        finds out, and all processes raise.
     """
 
     def __init__(self, workdir: epath.Path):
-        self._workdir, self._file, told = workdir, None, None
+        self._workdir, self._file, problem = workdir, None, None
         if jax.process_index() == 0:
             try:
                 self._file = _take(workdir)
             except ConfigError as e:
-                told = e
-        if not agree(told is None):
-            raise told or ConfigError(f"{workdir}: the first process refuses it")
+                problem = e
+        if not agree(problem is None):
+            raise problem or ConfigError(f"{workdir}: the first process can't use it")
 
     def check(self) -> None:
-        """Raises an OSError if the folder is another one now: its disk is gone."""
+        """Raises an OSError if the workdir is on another disk now, as its own was unmounted."""
         if self._file is None:
             return
         if os.stat(self._workdir).st_dev != os.fstat(self._file.fileno()).st_dev:
             raise OSError(errno.ESTALE, "its disk is gone", os.fspath(self._workdir))
 
     def release(self) -> None:
-        """Gives it back."""
+        """Releases the lock."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
 
 def _take(workdir: epath.Path):
-    """The open lock file; None where there are no locks."""
-    advice = "choose a --workdir that can be written"
+    """Opens and locks the lock file; returns None for an object store."""
+    advice = "choose a writable --workdir"
     if not is_local(workdir):
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            # A store has no folders to make: only an object tells that it can be written.
+            # Stores have no directories, so only writing an object shows that it is possible.
             (workdir / LOCK).write_text(_holder())
-        except Exception as e:  # Whatever the store's library raises.
+        except Exception as e:  # Libraries of object stores raise many types.
             raise ConfigError(f"{workdir}: {reason(e)}; {advice}") from e
         return None
     try:
@@ -75,7 +75,7 @@ def _take(workdir: epath.Path):
     except OSError as e:
         raise ConfigError(f"{workdir}: {reason(e)}; {advice}") from e
     try:
-        # Not flock: worker processes would inherit that and keep it after the run is killed.
+        # Not flock, which worker processes would inherit and hold after the run is killed.
         if fcntl is not None:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
@@ -84,14 +84,14 @@ def _take(workdir: epath.Path):
             holder = " ".join(file.read(300).split()) or "another run"
             file.close()
             raise ConfigError(
-                f"{workdir}: a run is going on there ({holder}); wait for it, end it, or choose "
+                f"{workdir}: another run is using it ({holder}); wait for it, stop it, or choose "
                 "another --workdir"
             ) from None
     try:
         file.truncate(0)
         file.write(_holder())
         file.flush()
-    except OSError:  # On a full disk it is locked all the same.
+    except OSError:  # The disk is full; the lock holds nevertheless.
         pass
     return file
 

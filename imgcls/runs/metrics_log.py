@@ -1,6 +1,6 @@
-"""What a run says: a line or a progress bar, metrics, pictures, TensorBoard events, wandb.
+"""Logs of a run: log lines or a progress bar, metrics, images, TensorBoard events, wandb.
 
-Only process 0 writes; the others' writers do nothing.
+Only process 0 writes; on other processes the writer does nothing.
 """
 
 import importlib.util
@@ -31,14 +31,14 @@ from imgcls.core.storage import (
 
 
 class Writer:
-    """Metrics of a run, on disk and on the terminal.
+    """Writes the metrics of a run to disk and to the terminal.
 
     Args:
-      workdir: gets `config.json`, `metrics.jsonl`, `report/` and the event files.
-      config: the run's.
-      first: the step that the run starts or continues from. Lines of later steps, written before
-        a crash and about to come again, are taken out of `metrics.jsonl`.
-      total: the last step.
+      workdir: directory of `config.json`, `metrics.jsonl`, `report/` and the event files.
+      config: config of the run.
+      first: step from which the run starts or continues. Lines of later steps, from before a crash,
+        are removed from `metrics.jsonl`, as these steps are repeated.
+      total: last step.
     """
 
     def __init__(self, workdir: str, config: ConfigDict, first: int, total: int):
@@ -50,13 +50,13 @@ class Writer:
             return
         check_wandb(config)
         folder = as_path(workdir)
-        # What can't be written waits here for the next chance: whole files, and ends of others.
-        self._whole = {folder / "config.json": (config_lib.to_json(config) + "\n").encode()}
+        # Files to write and data to append wait here until they can be written.
+        self._files = {folder / "config.json": (config_lib.to_json(config) + "\n").encode()}
         self._jsonl = GrowingFile(folder / "metrics.jsonl")
         lines = self._jsonl.path.read_bytes() if self._jsonl.path.exists() else b""
         if (kept := without_later_lines(lines, first)) != lines:
-            self._whole[self._jsonl.path] = kept
-        self._on_error, self._told = config.checkpoint.on_error, False
+            self._files[self._jsonl.path] = kept
+        self._on_error, self._failing = config.checkpoint.on_error, False
         if config.log.tensorboard:
             from imgcls.runs.tensorboard import Events
 
@@ -68,19 +68,19 @@ class Writer:
             self._bar = log.progress(total, "step", first=first)
 
     def progress(self, step: int) -> None:
-        """Moves the bar, where there is one."""
+        """Advances the progress bar to a step, if there is a bar."""
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
 
     def train_metrics(
         self, step: int, metrics: dict[str, float], unshown: dict[str, float] | None = None
     ) -> None:
-        """Writes the training metrics of a step, with the images/s since the last call.
+        """Writes the training metrics of a step, and the images/s since the last call.
 
         Args:
-          step: of the metrics.
-          metrics: are written as `train/NAME`, and shown.
-          unshown: are written by their own names.
+          step: step of the metrics.
+          metrics: metrics that are shown, and written as `train/NAME`.
+          unshown: metrics that are only written, under their own names.
         """
         seconds = time.monotonic() - self._since
         speed = (step - self._step) * self._batch_size / max(seconds, 1e-9)
@@ -96,18 +96,18 @@ class Writer:
         self.restart_clock(step)
 
     def restart_clock(self, step: int) -> None:
-        """Leaves the time since the last call out of images/s: evaluation, compilation."""
+        """Excludes the time since the last call from images/s: evaluation, compilation."""
         self._step, self._since = step, time.monotonic()
 
     def eval_metrics(self, step: int, metrics: dict[str, float | np.ndarray]) -> dict[str, float]:
-        """Writes an evaluation's metrics and saves the pictures among them; returns the numbers."""
+        """Writes the numbers and images of an evaluation; returns the numbers."""
         numbers, pictures = split_pictures(metrics)
         if numbers:
             self.write(step, numbers)
         shown = [f"{key} {value:.4f}" for key, value in numbers.items()]
         if self._active and pictures:
             files = encode_pictures(self._workdir, step, pictures)
-            self._whole |= files
+            self._files |= files
             shown += map(str, files)
             if self._board is not None:
                 for key, picture in pictures.items():
@@ -117,7 +117,7 @@ class Writer:
         return numbers
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """One line of `metrics.jsonl`, and the same for TensorBoard and wandb."""
+        """Writes metrics as a line of `metrics.jsonl`, and to TensorBoard and wandb."""
         if not self._active:
             return
         # JSON has no NaN.
@@ -132,45 +132,47 @@ class Writer:
             self._wandb.log(metrics, step=step)
 
     def close(self) -> None:
-        """Closes the bar, and says what could not be written."""
+        """Writes what is waiting, reports what can't be written, and closes the progress bar."""
         if self._active and self._try_to_store(at_once=True) is not None:
             lines = self._jsonl.waiting.count(b"\n")
-            log.info(f"not written, and lost: {lines} lines of {self._jsonl.path}, and other logs")
+            log.info(
+                f"lost: {lines} lines of {self._jsonl.path} and other logs could not be written"
+            )
         if self._bar is not None:
             self._bar.close()
         if self._wandb is not None:
             self._wandb.finish()
 
     def _store(self) -> None:
-        """Writes what waits; says it once if that can't be, and once when it can be again.
+        """Writes what is waiting, and reports once when that fails and once when it works again.
 
         Raises:
-          TrainingError: it can't be, with `config.checkpoint.on_error='stop'`.
+          TrainingError: writing failed, with `config.checkpoint.on_error='stop'`.
         """
         problem = self._try_to_store()
-        if problem is not None and not self._told:
+        if problem is not None and not self._failing:
             message = f"the logs can't be written: {problem}"
             if self._on_error == "stop":
                 raise TrainingError(message)
-            log.info(f"{message}; they are kept in memory, and tried again with the next ones")
-        elif problem is None and self._told:
-            log.info("the logs are written again, with all that was kept")
-        self._told = problem is not None
+            log.info(f"{message}; they are kept in memory and tried again at the next write")
+        elif problem is None and self._failing:
+            log.info("the logs are written again, including those kept in memory")
+        self._failing = problem is not None
 
     def _try_to_store(self, at_once: bool = False) -> str | None:
-        """Writes what waits; returns what kept it from being written."""
+        """Writes what is waiting; returns a description of the problem if that fails."""
         path = self._jsonl.path
         try:
-            for path in list(self._whole):
+            for path in list(self._files):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                replace_bytes(path, self._whole[path])
-                del self._whole[path]
+                replace_bytes(path, self._files[path])
+                del self._files[path]
             for file in (self._jsonl, self._board and self._board.file):
                 if file is not None:
                     path = file.path
                     file.flush(at_once)
         except Exception as e:
-            # Object stores raise what their libraries do.
+            # Libraries of object stores raise many types.
             if is_local(path) and not isinstance(e, OSError):
                 raise
             return f"{path}: {reason(e)}, {megabytes(free_bytes(path))} are free"
@@ -178,7 +180,7 @@ class Writer:
 
 
 def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarray]]:
-    """An evaluation's numbers, and its pictures (uint8 `[H, W, 3]`)."""
+    """Splits the metrics of an evaluation into numbers and images, uint8 `[H, W, 3]`."""
     pictures = {key: value for key, value in metrics.items() if isinstance(value, np.ndarray)}
     return {key: value for key, value in metrics.items() if key not in pictures}, pictures
 
@@ -186,7 +188,7 @@ def split_pictures(metrics: dict) -> tuple[dict[str, float], dict[str, np.ndarra
 def encode_pictures(
     workdir: str, step: int, pictures: dict[str, np.ndarray]
 ) -> dict[epath.Path, bytes]:
-    """The files `WORKDIR/report/NAME_STEP.png` and what is in them."""
+    """Encodes images as PNG: `{WORKDIR/report/NAME_STEP.png: bytes}`."""
     files = {}
     for key, picture in pictures.items():
         encoded = io.BytesIO()
@@ -197,7 +199,7 @@ def encode_pictures(
 
 
 def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> list[epath.Path]:
-    """Writes `WORKDIR/report/NAME_STEP.png` of each, whole or not at all; returns the paths."""
+    """Writes each image to `WORKDIR/report/NAME_STEP.png` atomically; returns the paths."""
     files = encode_pictures(workdir, step, pictures)
     for path, data in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -206,7 +208,7 @@ def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> l
 
 
 def without_later_lines(lines: bytes, step: int) -> bytes:
-    """The lines of a metrics file up to `step`; a line cut off by a crash goes too."""
+    """The lines of a metrics file up to `step`, without lines truncated by a crash."""
     kept = []
     for line in lines.splitlines():
         try:
@@ -231,6 +233,6 @@ def check_wandb(config: ConfigDict) -> None:
 def _start_wandb(workdir: str, config: ConfigDict):
     import wandb  # pyright: ignore[reportMissingImports]  # not a requirement
 
-    # It writes to a folder of its own where the workdir is on no disk.
+    # If the workdir is in an object store, wandb writes to its default directory.
     name, folder = as_path(workdir).name, workdir if is_local(workdir) else None
     return wandb.init(dir=folder, name=name, id=name, resume="allow", config=config.to_dict())

@@ -1,4 +1,4 @@
-"""A profile of some of a run's steps, as TensorBoard and Perfetto show it."""
+"""Profiles of the steps of a run, for TensorBoard and Perfetto."""
 
 import jax
 from ml_collections import ConfigDict
@@ -9,7 +9,7 @@ from imgcls.core.storage import as_path, reason
 
 
 def check_profile(config: ConfigDict) -> None:
-    """Raises a ConfigError if `config.log.profile` is no range of steps."""
+    """Raises a ConfigError if `config.log.profile` is not a range of steps."""
     match config.log.profile:
         case () | (int(), int()) if list(config.log.profile) == sorted(config.log.profile):
             return
@@ -19,20 +19,20 @@ def check_profile(config: ConfigDict) -> None:
 
 
 class Profile:
-    """The profile of the steps `config.log.profile`, in `WORKDIR/profile`, of the first process.
+    """Writes a profile of the steps `config.log.profile` on process 0 to `WORKDIR/profile`.
 
     Args:
-      config: `log.profile` is read.
-      workdir: of the run.
+      config: config of the run; `log.profile` is read.
+      workdir: directory of the run.
     """
 
     def __init__(self, config: ConfigDict, workdir: str):
-        asked = config.log.profile if jax.process_index() == 0 else ()
-        self._steps = range(asked[0], asked[1] + 1) if asked else range(0)
+        ends = config.log.profile if jax.process_index() == 0 else ()
+        self._steps = range(ends[0], ends[1] + 1) if ends else range(0)
         self._folder, self._on = str(as_path(workdir) / "profile"), False
 
     def before(self, step: int) -> None:
-        """Begins or ends it before a step; a run that continues among the steps begins there."""
+        """Starts or ends the profile before a step; a run may resume in the middle of the range."""
         if step not in self._steps:
             self.close()
         elif not self._on:
@@ -40,11 +40,11 @@ class Profile:
             jax.profiler.start_trace(self._folder)
 
     def close(self) -> None:
-        """Writes what there is."""
+        """Ends the profile, if it is running, and writes it."""
         if not self._on:
             return
         self._on = False
         try:
             jax.profiler.stop_trace()
-        except Exception as e:  # Whatever the profiler makes of a full disk.
+        except Exception as e:  # If the disk is full, the profiler raises many types.
             log.info(f"the profile can't be written: {self._folder}: {reason(e)}")

@@ -1,18 +1,18 @@
-"""What every checkpoint records about its run."""
+"""The history of a run, which every checkpoint records."""
 
 import dataclasses
 
 
 @dataclasses.dataclass
 class Record:
-    """What every checkpoint tells of the run up to its step.
+    """History of a run up to the step of a checkpoint.
 
     Attributes:
-      shift: steps by which the data order was moved on: step s trains on the batch of s + shift.
-        Not 0: the run has gone back, and does so only once.
-      skipped: updates left out.
-      in_a_row: how many of these came last, one after the other.
-      useful_seconds: see `imgcls.runs.goodput`.
+      shift: offset of the data order: step s trains on batch s + shift. It is not 0 after a
+        rollback, of which a run has at most one.
+      skipped: number of skipped updates.
+      in_a_row: number of consecutive updates skipped up to this step.
+      useful_seconds: useful time of the run, see `imgcls.runs.goodput`.
     """
 
     shift: int = 0
@@ -23,7 +23,7 @@ class Record:
 
 @dataclasses.dataclass(frozen=True)
 class Stretch:
-    """Steps in a row whose updates were left out; one more than may be."""
+    """First and last of the consecutive skipped updates that exceed `config.guard.skip`."""
 
     first: int
     last: int

@@ -1,4 +1,4 @@
-"""Writing checkpoints, in the background and with Orbax, on disks that fill up and go away."""
+"""Writes checkpoints in the background with Orbax; survives full and unmounted disks."""
 
 import contextlib
 import dataclasses
@@ -28,32 +28,33 @@ from imgcls.core.storage import (
 )
 from imgcls.data.info import DataInfo
 from imgcls.distributed.agreement import agree
-from imgcls.runs.checksums import newest_whole, set_aside, write_sums
+from imgcls.runs.checksums import newest_undamaged, set_aside, write_checksums
 from imgcls.runs.lock import Lock
 from imgcls.runs.record import Record, Stretch
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
-# A checkpoint or log that can't be written: the run goes on, or ends.
+# Values of `config.checkpoint.on_error`.
 ON_ERROR = ("continue", "stop")
-# Beside the checkpoints: those that are to go.
+# Directory next to the checkpoints, for those to delete.
 DELETED = "deleted"
-# What asyncio logs of the writes beside one that failed.
-AFTERWARDS = ("exception was never retrieved", "Task was destroyed")
+# Messages of asyncio about the writes that run next to one that failed.
+FOLLOW_UPS = ("exception was never retrieved", "Task was destroyed")
 
 
 class Checkpointer:
-    """The checkpoints of a workdir, which is this run's alone until `close`.
+    """Writes and restores the checkpoints of a workdir, which is locked until `close`.
 
-    One that can't be written is told in a line and harms none that is there; what comes then is
-    up to `config.checkpoint.on_error`. With many processes, what one can't write none has written.
+    A checkpoint that can't be written is reported in one line and leaves earlier ones intact; the
+    run then continues or stops, see `config.checkpoint.on_error`. A checkpoint that one process
+    can't write counts as failed on all.
 
     Args:
-      workdir: of the run.
-      config: the run's; goes into every checkpoint. `config.checkpoint` says what is kept.
-      data_info: the data's classes and shape; goes into every checkpoint.
+      workdir: directory of the run.
+      config: config of the run, stored in every checkpoint. `config.checkpoint` is read.
+      data_info: description of the data, stored in every checkpoint.
 
     Raises:
-      ConfigError: another run is in the workdir, or it can't be written.
+      ConfigError: another run uses the workdir, or it is not writable.
     """
 
     def __init__(self, workdir: str, config: ConfigDict, data_info: DataInfo):
@@ -61,15 +62,15 @@ class Checkpointer:
         folder = as_path(workdir)
         self._folder, self._keep = folder / "checkpoints", config.checkpoint
         self._meta = _describe(config, data_info)
-        self._saving: int | None = None  # the step that is being written
-        self._size = self._needed = 0  # bytes of the last checkpoint: on disk, and in memory
+        self._saving: int | None = None  # step of the checkpoint that is being written
+        self._size = self._needed = 0  # bytes of the last checkpoint, on disk and in memory
         self._failed: set[int] = set()  # steps that could not be written
-        self._lost = ""  # what was said of the last checkpoint if it could not be written
+        self._failure = ""  # message about the last checkpoint if it could not be written
         self._lock = Lock(folder)
 
     @functools.cached_property
     def _manager(self):
-        # Here, since Orbax is slow to import and a fresh run first needs it to save.
+        # Imported here because Orbax is slow to import and a new run needs it only to save.
         import orbax.checkpoint as ocp
         from orbax.checkpoint import checkpoint_managers
 
@@ -79,7 +80,7 @@ class Checkpointer:
         ]
         best = self._keep.keep_best
         if best is not None:
-            # Saves between evaluations have no metric, and must not displace the best.
+            # Checkpoints between evaluations have no metrics, and must not displace the best one.
             sign = -1.0 if best.endswith("loss") else 1.0
             keep.append(
                 checkpoint_managers.BestN(
@@ -91,14 +92,14 @@ class Checkpointer:
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                # Has the metrics written, so that a continued run knows the best.
+                # Makes Orbax store the metrics, so that a resumed run knows the best checkpoint.
                 best_fn=None if best is None else lambda metrics: metrics[best],
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
-                # Renamed, and then deleted by `_clean`: half of one must not look like a whole.
+                # Moved here before `_clean` deletes them, as half of one must not be listed.
                 todelete_subdir=DELETED if is_local(self._folder) else None,
-                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_sums),
-                # Processes that failed at different barriers meet at new ones.
+                async_options=ocp.AsyncOptions(post_finalization_callback=self._write_checksums),
+                # After a failure, processes may have stopped at different barriers: use new ones.
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     barrier_sync_key_prefix=f"{len(self._failed)}" if self._failed else None
                 ),
@@ -108,15 +109,15 @@ class Checkpointer:
 
     @property
     def latest_step(self) -> int | None:
-        """The newest whole checkpoint's step; damaged ones after it are set aside, with a line.
+        """Step of the newest undamaged checkpoint; renames later, damaged ones and logs that.
 
         Raises:
-          ConfigError: all are damaged.
+          ConfigError: all checkpoints are damaged.
         """
-        step, damaged = newest_whole(self._folder)
-        for bad, found in damaged.items():
+        step, damaged = newest_undamaged(self._folder)
+        for bad, damage in damaged.items():
             moved = set_aside(self._folder / str(bad))
-            log.info(f"the checkpoint of step {bad} is damaged: {found}; it is now {moved}")
+            log.info(f"the checkpoint of step {bad} is damaged: {damage}; renamed to {moved}")
         return step
 
     def save(
@@ -126,10 +127,16 @@ class Checkpointer:
         metrics: dict[str, float] | None = None,
         record: Record | None = None,
     ) -> None:
-        """Starts to write the state; returns before it is on disk. No-op if the step is there.
+        """Starts to write a checkpoint in the background, unless the step has one already.
+
+        Args:
+          step: number of updates done.
+          state: training state.
+          metrics: metrics of the last evaluation, for `config.checkpoint.keep_best`.
+          record: history of the run.
 
         Raises:
-          TrainingError: this or the last one can't be written, with `on_error='stop'`.
+          TrainingError: this or the previous checkpoint can't be written, with `on_error='stop'`.
         """
         self._wait()
         self._clean()
@@ -148,7 +155,7 @@ class Checkpointer:
         self._fail(step, problem)
 
     def restore(self, abstract_state: TrainState, step: int) -> TrainState:
-        """The state of the checkpoint of a step, laid out as the shardings of `abstract_state`."""
+        """Restores the state of a step with the shardings of `abstract_state`."""
         import orbax.checkpoint as ocp
 
         restored = self._manager.restore(
@@ -157,20 +164,20 @@ class Checkpointer:
         return restored["state"]
 
     def record(self, step: int) -> Record:
-        """The record in the checkpoint of a step; a new one for step 0."""
+        """Reads the record of a step; that of step 0 is empty."""
         if not step:
             return Record()
         import orbax.checkpoint as ocp
 
         args = ocp.args.Composite(meta=ocp.args.JsonRestore())
-        # Older checkpoints tell nothing.
+        # Older checkpoints have no record.
         return Record(**self._manager.restore(step, args=args)["meta"].get("record", {}))
 
     def go_back(self, stretch: Stretch) -> None:
-        """Deletes the checkpoints that may be the cause of a stretch of bad numbers.
+        """Deletes the checkpoints that may have caused a stretch of values that are not finite.
 
-        The newest that stays is one whose next step was finite, where there is such a one; if none
-        is older than the stretch, none stays.
+        The newest remaining checkpoint is one from before the stretch whose next step was finite,
+        if there is one, or else any one from before the stretch.
         """
         steps = self._manager.all_steps() if self._folder.is_dir() else []
         before = [step for step in steps if step < stretch.first]
@@ -181,21 +188,21 @@ class Checkpointer:
                 self._manager.delete(step)
 
     def finish(self) -> None:
-        """Waits until everything is on disk.
+        """Waits until the last checkpoint is on disk.
 
         Raises:
-          TrainingError: the last checkpoint is not: what was trained since the one before is lost.
+          TrainingError: it could not be written.
         """
         self._wait()
         self._clean()
-        if self._lost:
-            raise TrainingError(f"the run's last {self._lost}")
+        if self._failure:
+            raise TrainingError(f"the run's last {self._failure}")
 
     def close(self) -> None:
-        """Waits for what is being written, and gives the workdir to others."""
+        """Waits for the checkpoint that is being written, and releases the workdir."""
         try:
             self._wait()
-        except TrainingError as e:  # Another error may be on its way.
+        except TrainingError as e:  # Must not replace an error that is being raised.
             log.info(str(e))
         self._clean()
         if "_manager" in vars(self):
@@ -221,7 +228,7 @@ class Checkpointer:
         )
 
     def _wait(self) -> None:
-        """Waits for the checkpoint that is being written, and tells if it could not be."""
+        """Waits for the checkpoint that is being written, and reports a failure."""
         if self._saving is None:
             return
         step, problem = self._saving, None
@@ -232,44 +239,44 @@ class Checkpointer:
         self._saving = None
         if not agree(problem is None):
             self._fail(step, problem)
-        elif self._lost:
-            self._lost = ""
-            log.info(f"the checkpoint of step {step} is on disk again")
+        elif self._failure:
+            self._failure = ""
+            log.info(f"checkpoints are written again: that of step {step} is on disk")
 
     def _check_room(self) -> None:
-        """Raises an OSError if what is about to be written has no place."""
+        """Raises an OSError if the disk is gone or has no room for the next checkpoint."""
         self._lock.check()
         free = free_bytes(self._folder)
         if free is not None and free < self._size:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(self._folder))
 
-    def _write_sums(self) -> None:
-        """Called by Orbax, on the first process, when all is there but the checkpoint's name."""
+    def _write_checksums(self) -> None:
+        """Called by Orbax on process 0 before a complete checkpoint gets its final name."""
         if self._saving is not None and is_local(self._folder):
             (partial,) = self._partial(self._saving)
-            self._size = write_sums(partial)
+            self._size = write_checksums(partial)
 
     def _fail(self, step: int, problem: Exception | None) -> None:
-        """Takes away what there is of a checkpoint that can't be written, and tells."""
+        """Removes the files of a checkpoint that can't be written, and reports the failure."""
         self._saving = None
-        # Orbax has forgotten those that were to make room for it. The next one looks anew.
+        # This manager no longer lists the checkpoints that it was to delete; a new one does.
         vars(self).pop("_manager", None)
         self._failed.add(step)
         self._clean()
         why = "another process failed" if problem is None else reason(problem)
-        self._lost = (
+        self._failure = (
             f"checkpoint, of step {step}, could not be written: {self._folder}: {why}; it takes "
             f"{megabytes(self._size or self._needed)}, "
             f"{megabytes(free_bytes(self._folder))} are free"
         )
         if self._keep.on_error == "stop":
-            raise TrainingError(f"a {self._lost}")
-        log.info(f"a {self._lost}; earlier ones are kept, and the next one is tried in its turn")
+            raise TrainingError(f"a {self._failure}")
+        log.info(f"a {self._failure}; earlier ones are kept, and the next one is tried as usual")
 
     def _clean(self) -> None:
-        """Takes away what there is of checkpoints that could not be written, or are to go.
+        """Removes the files of checkpoints that could not be written or are to be deleted.
 
-        At several times, since what fails first does not end the writes that are under way.
+        Called several times, because other writes continue after the first one fails.
         """
         if jax.process_index() == 0:
             old = [self._folder / DELETED] if is_local(self._folder) else []
@@ -286,20 +293,19 @@ class Checkpointer:
 
 @functools.cache
 def _hush_orbax() -> None:
-    """Keeps what Orbax prints of a failed checkpoint from the screen: the first error is raised.
+    """Hides the messages of Orbax that follow the error of a failed checkpoint, which is raised.
 
-    It writes hundreds of arrays at once and waits for none after the first that fails. The others
-    fail later or never start, with nobody to tell: asyncio logs them, or TensorStore finds their
-    loop closed.
+    Orbax writes hundreds of arrays at once, and waits for none after the first one fails. The
+    others fail later or never start: asyncio logs them, or TensorStore finds their loop closed.
     """
     logging.getLogger("absl").addFilter(lambda x: f"{os.sep}orbax{os.sep}" not in x.pathname)
-    logging.getLogger("asyncio").addFilter(lambda x: not any(map(x.getMessage().count, AFTERWARDS)))
+    logging.getLogger("asyncio").addFilter(lambda x: not any(map(x.getMessage().count, FOLLOW_UPS)))
     warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
     show = sys.unraisablehook
 
-    def show_others(told) -> None:
-        if str(told.exc_value) != "Event loop is closed":
-            show(told)
+    def show_others(unraisable) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            show(unraisable)
 
     sys.unraisablehook = show_others
 

@@ -1,7 +1,7 @@
-"""TensorBoard event files, written when something is added to them.
+"""TensorBoard event files.
 
-tensorboardX has a thread for it, which ends at the first full disk; training then waits for it for
-ever. Its records and summaries are taken from there all the same.
+The events and records are those of tensorboardX, but not its writer: the writer's thread ends when
+the disk is full, and training would wait for it forever.
 """
 
 import os
@@ -21,18 +21,18 @@ from imgcls.core.storage import GrowingFile
 
 
 class Events:
-    """The events of a run from one step on; those of later steps, told before, are void.
+    """The events of a run after a step; earlier events of these steps are superseded.
 
     Args:
-      folder: gets the file.
-      first: the step that the run starts or continues from.
+      folder: directory of the event file.
+      first: step from which the run starts or continues.
 
     Attributes:
-      file: is to be flushed; what was added waits in it.
+      file: event file; added events wait in it until it is flushed.
     """
 
     def __init__(self, folder: epath.Path, first: int):
-        # Files are read in the order of their names.
+        # TensorBoard reads event files in the order of their names.
         name = f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}"
         self.file = GrowingFile(folder / name)
         self._add(file_version="brain.Event:2")
@@ -43,7 +43,7 @@ class Events:
         self._add(step=step, summary=summary.scalar(key, value))
 
     def picture(self, step: int, key: str, picture: np.ndarray) -> None:
-        """Adds a picture, uint8 `[H, W, 3]`."""
+        """Adds an image, uint8 `[H, W, 3]`."""
         self._add(step=step, summary=summary.image(key, picture, dataformats="HWC"))
 
     def _add(self, **what) -> None:

@@ -1,4 +1,4 @@
-"""A trained model, ready to use."""
+"""Loads trained models for inference."""
 
 import dataclasses
 from typing import Any
@@ -22,36 +22,36 @@ from imgcls.runs.load import Checkpoint
 def load_eval_variables(
     checkpoint: Checkpoint, objective: Objective, info: DataInfo, mesh: Mesh, rules=()
 ) -> dict[str, tuple]:
-    """What the objective evaluates, `{prefix: (params, model_state)}`, placed on a mesh.
+    """Loads the variables that the objective evaluates, `{prefix: (params, model_state)}`.
 
     Args:
-      checkpoint: the checkpoint to read.
-      objective: of the checkpoint's config.
-      info: of the checkpoint.
-      mesh, rules: where the arrays go; need not be the mesh that they were trained on.
+      checkpoint: checkpoint to read.
+      objective: objective of the checkpoint's config.
+      info: description of the data, from the checkpoint.
+      mesh, rules: placement of the arrays, which may differ from that in training.
     """
     spec = {"image": jax.ShapeDtypeStruct((1, *info.image_shape), jnp.uint8)}
     params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
     fields = {"params": params, "model_state": model_state}
     fields["target"] = jax.eval_shape(objective.init_target, params, model_state)
     # Orbax stores neither None nor an empty tree.
-    wanted = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
-    placement = sharding.partition(wanted, mesh, rules)
-    loaded = checkpoint.read_state(sharding.with_sharding(wanted, placement))
+    stored = {key: tree for key, tree in fields.items() if jax.tree.leaves(tree)}
+    placement = sharding.partition(stored, mesh, rules)
+    loaded = checkpoint.read_state(sharding.with_sharding(stored, placement))
     step = jnp.asarray(checkpoint.step, jnp.int32)
     return objective.eval_variables(TrainState(step=step, opt_state=None, **{**fields, **loaded}))
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-    """What a checkpoint gives to use it, on all devices of this machine.
+    """A trained model on all devices of this machine.
 
     Attributes:
-      config: of the run, with the mesh of this machine.
-      info: the data's classes and shape.
-      objective: of the config.
-      mesh: where the arrays are, replicated.
-      params, model_state: of the model; averaged (EMA) where the run kept an average.
+      config: config of the run, with the mesh of this machine.
+      info: description of the data: classes and image shape.
+      objective: objective of the config.
+      mesh: mesh on which the variables are replicated.
+      params, model_state: variables of the objective; the averaged ones (EMA) if there are any.
     """
 
     config: ConfigDict
@@ -73,7 +73,7 @@ def load_trained(checkpoint: Checkpoint) -> Trained:
 
 
 def model_variables(trained: Trained) -> dict[str, Any]:
-    """Those of the model alone; its head is the probe where it was pre-trained with one."""
+    """Variables of the model; if it was pre-trained with a probe, the probe is its head."""
     variables = backbone_variables(trained.objective, trained.params, trained.model_state)
     if "probe" in trained.params:
         variables["params"] = {**variables["params"], "head": trained.params["probe"]}
@@ -81,7 +81,7 @@ def model_variables(trained: Trained) -> dict[str, Any]:
 
 
 def check_classifies(trained: Trained, path: str) -> None:
-    """Raises a ConfigError if what was trained has no classes to choose from."""
+    """Raises a ConfigError if the model was trained without classes."""
     if not isinstance(trained.objective, Classifies):
         raise ConfigError(
             f"{path}: was trained as {trained.config.objective.name} without classes: fine-tune "

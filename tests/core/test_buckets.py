@@ -64,5 +64,5 @@ def test_run_that_is_killed_stopped_and_resumed(bucket, command, cache, tmp_path
 def test_missing_bucket(bucket, command):
     done = command("main", "--config=configs/digits.py", "--workdir=gs://other/run", **bucket)
     assert done.returncode == 2, done.stdout
-    assert "gs://other/run: " in done.stderr and "choose a --workdir" in done.stderr
+    assert "gs://other/run: " in done.stderr and "choose a writable --workdir" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged after they were written."""
+"""Checkpoints that are damaged after they were written."""
 
 import shutil
 
@@ -15,7 +15,7 @@ from tests.runs.test_load import INFO, assert_equal, make_config, make_state
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
-    """A workdir with the checkpoints 1 and 2, what is in them, and its shapes."""
+    """A workdir with checkpoints 1 and 2, their state, and its shapes."""
     folder, config = tmp_path_factory.mktemp("saved"), make_config()
     state, abstract = make_state(config, make_mesh())
     checkpointer = Checkpointer(str(folder), config, INFO)
@@ -38,7 +38,7 @@ def largest(folder):
 def cut(checkpoint):
     path = largest(checkpoint)
     path.write_bytes(path.read_bytes()[:-100])
-    return path, "bytes in place of"
+    return path, "bytes instead of"
 
 
 def flip(checkpoint):
@@ -63,29 +63,29 @@ def lose_all(checkpoint):
 def empty(checkpoint):
     path = checkpoint / "meta" / "metadata"
     path.write_bytes(b"")
-    return path, "has 0 bytes in place of"
+    return path, "has 0 bytes instead of"
 
 
-def break_sums(checkpoint):
+def break_checksums(checkpoint):
     path = checkpoint / checksums.CHECKSUMS
     path.write_text("{")
     return path, "can't be read"
 
 
-@pytest.mark.parametrize("damage", [cut, flip, lose, lose_all, empty, break_sums])
-def test_the_one_before_is_taken(damage, run, saved, capsys):
+@pytest.mark.parametrize("damage", [cut, flip, lose, lose_all, empty, break_checksums])
+def test_previous_checkpoint_is_used(damage, run, saved, capsys):
     path, what = damage(run / "checkpoints" / "2")
-    # To read it, it stays where it is.
+    # Readers leave it where it is.
     assert find_checkpoint(run).path == run / "checkpoints" / "1"
-    told = capsys.readouterr().err
-    assert str(path) in told and what in told and "that of step 1 is taken" in told
-    assert told.count("\n") == 1
+    output = capsys.readouterr().err
+    assert str(path) in output and what in output and "that of step 1 is used" in output
+    assert output.count("\n") == 1
     assert find_checkpoint(run).read_meta()[1] == INFO
     assert capsys.readouterr().err == ""
     if damage is not lose_all:
         with pytest.raises(ConfigError, match=what):
             find_checkpoint(run / "checkpoints" / "2")
-    # To continue, it is set aside.
+    # A run that continues renames it.
     checkpointer = Checkpointer(str(run), make_config(), INFO)
     assert checkpointer.latest_step == 1
     (line,) = capsys.readouterr().out.splitlines()
@@ -98,14 +98,14 @@ def test_the_one_before_is_taken(damage, run, saved, capsys):
     assert find_checkpoint(run).path == run / "checkpoints" / "2"
 
 
-def test_twice(run):
+def test_same_step_is_damaged_twice(run):
     for expected in ("2.damaged", "2.damaged1"):
         moved = checksums.set_aside(run / "checkpoints" / "2")
         assert moved.name == expected
         shutil.copytree(moved, run / "checkpoints" / "2")
 
 
-def test_none_is_whole(run):
+def test_all_are_damaged(run):
     paths = [flip(run / "checkpoints" / step)[0] for step in ("1", "2")]
     for read in (
         lambda: find_checkpoint(run),
@@ -113,13 +113,13 @@ def test_none_is_whole(run):
     ):
         with pytest.raises(ConfigError) as e:
             read()
-        assert f"{run / 'checkpoints'}: no checkpoint there is whole" in str(e.value)
+        assert f"{run / 'checkpoints'}: all checkpoints are damaged" in str(e.value)
         assert all(str(path) in str(e.value) for path in paths)
     assert sorted(p.name for p in (run / "checkpoints").iterdir()) == ["1", "2"]
 
 
-def test_without_sums(run):
-    """As of older versions: what can be seen without reading the arrays."""
+def test_without_checksums(run):
+    """Checkpoints of older versions: only missing and empty files are detected."""
     for step in ("1", "2"):
         (run / "checkpoints" / step / checksums.CHECKSUMS).unlink()
     assert find_checkpoint(run).step == 2
@@ -127,14 +127,14 @@ def test_without_sums(run):
     assert find_checkpoint(run).step == 1
 
 
-def test_files_beside_the_items_may_change(run):
+def test_files_next_to_the_items_may_change(run):
     checkpoint = run / "checkpoints" / "2"
     for text in ("one", "two"):
         (checkpoint / "calibration.json").write_text(text)
         assert checksums.find_damage(checkpoint) is None
 
 
-def test_moved_checkpoint_is_sound(run, tmp_path):
-    moved = shutil.copytree(run / "checkpoints" / "2", tmp_path / "best")
-    assert find_checkpoint(moved).path == moved
+def test_copied_checkpoint_is_undamaged(run, tmp_path):
+    copy = shutil.copytree(run / "checkpoints" / "2", tmp_path / "best")
+    assert find_checkpoint(copy).path == copy
     np.testing.assert_equal(checksums.checkpoint_steps(run / "checkpoints"), [1, 2])

@@ -1,4 +1,4 @@
-"""Goodput by a clock that the test moves, and of a run that is killed and continued."""
+"""Goodput with a clock set by the test, and of a run that is killed and resumed."""
 
 import json
 import signal
@@ -12,7 +12,7 @@ from tests.end_to_end.test_resume import run_until
 
 
 class Clock:
-    """Stands in for `time`: `wait` moves both clocks, `jump` that of the wall alone."""
+    """Replaces `time`: `wait` advances both clocks, `jump` only the wall clock."""
 
     def __init__(self):
         self._monotonic, self._time = 1000.0, 1e9
@@ -39,7 +39,7 @@ def clock(monkeypatch) -> Clock:
 
 
 def start(workdir, clock, step=0, **record) -> Goodput:
-    """A process of the run, with ten seconds of set-up."""
+    """The goodput of a process of the run, after ten seconds of set-up."""
     made = Goodput(str(workdir), clock.monotonic())
     clock.wait(10)
     made.begin(step, Record(**record))
@@ -69,8 +69,8 @@ def test_one_process(tmp_path, clock):
     assert json.loads((tmp_path / "goodput.json").read_text())["goodput/restarts"] == 0
 
 
-def test_steps_that_come_again_count_once(tmp_path, clock):
-    """Killed 50 s after its last log line, away for 100 s, continued from the checkpoint before."""
+def test_repeated_steps_count_once(tmp_path, clock):
+    """Killed 50 s after its last log line, resumed 100 s later from an earlier checkpoint."""
     made = start(tmp_path, clock)
     clock.wait(40)
     made.count(10, Record())
@@ -98,7 +98,7 @@ def test_killed_before_the_first_log_line(tmp_path, clock):
 
 @pytest.mark.parametrize("seconds", [-1e6, 1e6])
 def test_wall_clock_jumps(seconds, tmp_path, clock):
-    """Within a process: of no account. Between two: 0 to 1 all the same."""
+    """A jump within a process has no effect; after one between two, goodput stays in 0..1."""
     made = start(tmp_path, clock)
     clock.wait(20)
     clock.jump(seconds)
@@ -116,14 +116,14 @@ def test_wall_clock_jumps(seconds, tmp_path, clock):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"time": "x"}', "\0"])
-def test_damaged_record_is_as_none(text, tmp_path, clock):
+def test_damaged_record_is_ignored(text, tmp_path, clock):
     (tmp_path / "goodput.json").write_text(text)
     assert_is(start(tmp_path, clock), 0, 10, restarts=0)
 
 
 @pytest.mark.slow
 def test_killed_run(cache, tmp_path):
-    """The time between two processes is in the wall, and no step counts twice."""
+    """Wall time includes the time between two processes, and no step counts twice."""
     killed = run_until([30], signal.SIGKILL, tmp_path, cache)
     assert killed.returncode == -signal.SIGKILL, "".join(killed.lines)
     before = json.loads((tmp_path / "goodput.json").read_text())
@@ -137,6 +137,6 @@ def test_killed_run(cache, tmp_path):
     assert all(0 < line["goodput"] < 1 for line in found)
     assert found[-1]["goodput/restarts"] == 1
     after = json.loads((tmp_path / "goodput.json").read_text())
-    told = after["time"] - before["time"]
+    elapsed = after["time"] - before["time"]
     passed = after["goodput/wall_seconds"] - before["goodput/wall_seconds"]
-    assert passed == pytest.approx(told, abs=0.5)
+    assert passed == pytest.approx(elapsed, abs=0.5)

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, exact, kept as the config says, restorable elsewhere."""
+"""Checkpoints: complete, exact, kept as configured, and restorable on other meshes."""
 
 import functools
 import json
@@ -59,7 +59,7 @@ def assert_equal(ours, theirs):
 
 
 @pytest.mark.parametrize("target", [dict(data=2), dict(fsdp=2), dict(data=2, fsdp=2, model=2)])
-def test_state_of_four_devices_is_the_same_on_others(target, tmp_path):
+def test_state_is_restored_on_other_meshes(target, tmp_path):
     config = make_config()
     state, _ = make_state(config, make_mesh(fsdp=4))
     saved = Checkpointer(str(tmp_path), config, INFO)
@@ -92,11 +92,11 @@ def test_last_and_best_are_kept(tmp_path):
     assert steps_kept(tmp_path, values, "test/accuracy", keep_last=2) == [2, 6, 7]
 
 
-def test_best_loss_is_the_least(tmp_path):
+def test_best_loss_is_the_lowest(tmp_path):
     assert steps_kept(tmp_path, [0.5, 0.1, 0.7, 0.9], "val/loss", keep_last=1) == [2, 4]
 
 
-def test_meta_carries_what_inference_needs(tmp_path):
+def test_meta_has_what_inference_needs(tmp_path):
     config = make_config()
     config.data.eval_transform = "resize((8, 8))"
     config.data.mean = (0.1, 0.2, 0.3)
@@ -116,7 +116,7 @@ def test_meta_carries_what_inference_needs(tmp_path):
     assert meta["versions"]["jax"] == jax.__version__
 
 
-def test_variables_for_inference_are_those_of_the_state(tmp_path):
+def test_eval_variables_are_those_of_the_state(tmp_path):
     config = make_config()
     state, _ = make_state(config, make_mesh())
     state = state.replace(target=jax.tree.map(lambda x: x + 1, state.target))
@@ -132,8 +132,8 @@ def test_variables_for_inference_are_those_of_the_state(tmp_path):
     assert kernel.sharding.mesh == mesh and kernel.addressable_shards[0].data.shape == (64, 64)
 
 
-def test_only_whole_checkpoints_count(tmp_path):
-    """What a crash leaves of a save is neither listed nor in the way of the next."""
+def test_incomplete_checkpoints_are_ignored(tmp_path):
+    """An incomplete checkpoint is not listed, and does not prevent the next one."""
     config = make_config()
     state, abstract = make_state(config, make_mesh())
     checkpointer = Checkpointer(str(tmp_path), config, INFO)
@@ -151,14 +151,14 @@ def test_only_whole_checkpoints_count(tmp_path):
     assert find_checkpoint(root / "1").path == root / "1"
 
 
-def test_a_checkpoint_knows_its_place(tmp_path):
+def test_path_workdir_and_name_of_a_checkpoint(tmp_path):
     config = make_config()
     checkpointer = Checkpointer(str(tmp_path / "digits"), config, INFO)
     checkpointer.save(3, make_state(config, make_mesh())[0])
     checkpointer.close()
     path = tmp_path / "digits" / "checkpoints" / "3"
-    for given in (tmp_path / "digits", path):
-        found = find_checkpoint(given)
+    for argument in (tmp_path / "digits", path):
+        found = find_checkpoint(argument)
         assert found == Checkpoint(path, tmp_path / "digits", 3) and found.name == "digits-3"
     copy = find_checkpoint(shutil.copytree(path, tmp_path / "best"))
     assert copy == Checkpoint(tmp_path / "best", tmp_path, 0) and copy.name == "best"

@@ -1,4 +1,4 @@
-"""A run's folder: files written whole, room, one run at a time."""
+"""Storage and the lock of a workdir."""
 
 import importlib.util
 import os
@@ -34,7 +34,7 @@ def test_paths(monkeypatch, tmp_path):
     assert is_local("/a/b") and not is_local(as_path("gs://bucket/run"))
 
 
-def test_paths_that_nothing_opens(monkeypatch):
+def test_unsupported_paths(monkeypatch):
     with pytest.raises(
         ConfigError, match=r"^ftp://host/run: ftp:// is not supported; write a directory"
     ):
@@ -65,7 +65,7 @@ def test_replace_on_a_full_disk(small_disk):
 
 
 def test_growing_file(tmp_path):
-    """A part that finds no place is taken out again, and comes with the next."""
+    """A part that could not be written completely is removed, and written with the next one."""
     path = tmp_path / "log"
     path.write_bytes(b"0\n")
     file = GrowingFile(path)
@@ -110,7 +110,7 @@ time.sleep(600)
 """
 
 
-def test_second_run_is_refused_until_the_first_is_gone(tmp_path):
+def test_second_run_is_refused_until_the_first_ends(tmp_path):
     folder = as_path(tmp_path / "deep" / "run")
     first = subprocess.Popen(
         [sys.executable, "-c", HOLD, str(folder)],
@@ -122,7 +122,7 @@ def test_second_run_is_refused_until_the_first_is_gone(tmp_path):
         assert first.stdout.readline() == "locked\n"
         with pytest.raises(ConfigError) as e:
             Lock(folder)
-        assert f"{folder}: a run is going on there (host {socket.gethostname()}" in str(e.value)
+        assert f"{folder}: another run is using it (host {socket.gethostname()}" in str(e.value)
         assert f"pid {first.pid})" in str(e.value)
     finally:
         first.kill()
@@ -134,10 +134,10 @@ def test_second_run_is_refused_until_the_first_is_gone(tmp_path):
     Lock(folder).release()
 
 
-def test_folder_that_cannot_be(tmp_path):
+def test_workdir_that_cannot_be_created(tmp_path):
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(ConfigError, match="choose a --workdir that can be written"):
+        with pytest.raises(ConfigError, match="choose a writable --workdir"):
             Lock(as_path(path))
 
 
@@ -147,7 +147,7 @@ def test_read_only_disk(small_disk):
             Lock(as_path(disk / "run"))
 
 
-def test_disk_that_goes_away(small_disk):
+def test_disk_that_is_unmounted(small_disk):
     with small_disk(100_000) as disk:
         lock = Lock(as_path(disk))
         lock.check()
@@ -156,13 +156,13 @@ def test_disk_that_goes_away(small_disk):
     lock.release()
 
 
-def test_no_locks_on_that_file_system(tmp_path, monkeypatch):
+def test_file_system_without_locks(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(37, "No locks available")
 
     monkeypatch.setattr("fcntl.lockf", refuse)
     first, second = Lock(as_path(tmp_path)), Lock(as_path(tmp_path))
-    for lock in (first, second):  # Two runs are not noticed, and none is refused.
+    for lock in (first, second):  # The second run is not detected.
         lock.check()
         lock.release()
     assert all(path.name == ".lock" for path in tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What a run writes: metrics.jsonl, config.json, TensorBoard events, log lines, progress bar."""
+"""Logs of a run: metrics.jsonl, config.json, TensorBoard events, log lines, progress bar."""
 
 import importlib.util
 import io
@@ -55,7 +55,7 @@ def test_lines(config, tmp_path):
     before = time.time()
     writer = Writer(str(tmp_path), config, 0, 10)
     writer.write(1, {"train/loss": 0.5, "train/accuracy": 1})
-    # Each line is there as soon as it is written.
+    # Lines are not buffered.
     assert len(read_lines(tmp_path)) == 1
     writer.train_metrics(2, {"loss": 0.25, "learning_rate": 0.1})
     writer.eval_metrics(3, {"test/accuracy": 0.75, "test/examples": 359})
@@ -71,7 +71,7 @@ def test_lines(config, tmp_path):
     ]
 
 
-def test_numbers_that_json_has_not(config, tmp_path):
+def test_numbers_that_are_not_in_json(config, tmp_path):
     writer = Writer(str(tmp_path), config, 0, 10)
     writer.write(1, {"a": math.nan, "b": math.inf, "c": -math.inf, "d": 1.0})
     writer.close()
@@ -91,7 +91,7 @@ def test_config_json(config, tmp_path):
     assert config_lib.from_json(text).to_dict() == config.to_dict()
 
 
-def test_continued_run_drops_later_and_torn_lines(config, tmp_path):
+def test_resumed_run_drops_later_and_truncated_lines(config, tmp_path):
     first = Writer(str(tmp_path), config, 0, 10)
     for step in (2, 4, 6):
         first.write(step, {"loss": float(step)})
@@ -111,14 +111,14 @@ def test_continued_run_drops_later_and_torn_lines(config, tmp_path):
 
 def test_without_later_lines():
     kept = ['{"step": 1, "x": "é"}', '{"step": 3, "step/x": 9}']
-    torn = ['{"step": 3, "x"', "", "5", '{"x": 1}', '{"step": null}', "\0\0\0"]
-    lines = "\n".join([kept[0], *torn, '{"step": 4}', kept[1]]).encode() + b"\n\xff\xfe\0"
+    truncated = ['{"step": 3, "x"', "", "5", '{"x": 1}', '{"step": null}', "\0\0\0"]
+    lines = "\n".join([kept[0], *truncated, '{"step": 4}', kept[1]]).encode() + b"\n\xff\xfe\0"
     assert without_later_lines(lines, 3).decode() == "".join(line + "\n" for line in kept)
     assert without_later_lines(lines, 0) == without_later_lines(b"", 3) == b""
 
 
 def test_logs_wait_while_they_cannot_be_written(config, tmp_path, small_disk, capsys):
-    """Lines, events, pictures and the config are all there once the disk has room again."""
+    """Lines, events, images and the config are written once the disk has room again."""
     config.log.tensorboard = True
     with small_disk(200_000) as disk:
         fill(disk)
@@ -126,9 +126,9 @@ def test_logs_wait_while_they_cannot_be_written(config, tmp_path, small_disk, ca
         writer.write(1, {"train/loss": 0.5})
         writer.eval_metrics(2, {"map/pca": random_picture(0), "knn/accuracy": 0.75})
         assert [p for p in (disk / "run").rglob("*") if p.is_file() and p.stat().st_size] == []
-        said = capsys.readouterr().out
-        assert said.count("can't be written") == 1 and "No space left on device" in said
-        assert str(disk / "run" / "config.json") in said and "0.0 MB are free" in said
+        output = capsys.readouterr().out
+        assert output.count("can't be written") == 1 and "No space left on device" in output
+        assert str(disk / "run" / "config.json") in output and "0.0 MB are free" in output
         (disk / "fill").unlink()
         writer.write(3, {"train/loss": 0.25})
         assert "the logs are written again" in capsys.readouterr().out
@@ -140,15 +140,15 @@ def test_logs_wait_while_they_cannot_be_written(config, tmp_path, small_disk, ca
         fill(disk)
         for step in range(4, 2000):  # More than the rest of a file's last block.
             writer.write(step, {"train/loss": 0.125})
-        whole = read_lines(disk / "run")
-        assert [line["step"] for line in whole] == list(range(1, len(whole) + 1))
+        kept = read_lines(disk / "run")
+        assert [line["step"] for line in kept] == list(range(1, len(kept) + 1))
         writer.close()
-        said = capsys.readouterr().out
-        assert said.count("can't be written") == 1
-        assert f"lost: {1999 - len(whole)} lines" in said.splitlines()[-1]
+        output = capsys.readouterr().out
+        assert output.count("can't be written") == 1
+        assert f"{1999 - len(kept)} lines of" in output.splitlines()[-1]
 
 
-def test_logs_that_must_be_written(config, tmp_path, small_disk):
+def test_on_error_stop(config, tmp_path, small_disk):
     config.checkpoint.on_error = "stop"
     with small_disk(200_000) as disk:
         fill(disk)
@@ -164,7 +164,7 @@ def random_picture(seed: int) -> np.ndarray:
 
 
 def test_pictures_of_an_evaluation(config, tmp_path, capsys):
-    """They go to files, and only the numbers beside them are metrics."""
+    """Images are written to files, and only numbers are metrics."""
     first, second = random_picture(0), random_picture(1)
     writer = Writer(str(tmp_path), config, 0, 10)
     metrics = {"map/pca": first, "map/ema_pca": second, "knn/accuracy": 0.75}
@@ -177,13 +177,13 @@ def test_pictures_of_an_evaluation(config, tmp_path, capsys):
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "report" / name)), picture)
     (line,) = read_lines(tmp_path)
     assert line.keys() == {"step", "time", "knn/accuracy"}
-    said = capsys.readouterr().out.splitlines()
-    assert "knn/accuracy 0.7500" in said[0] and str(tmp_path / "report" / names[0]) in said[0]
-    assert said[1].endswith("step 4/10 " + str(tmp_path / "report" / names[2]))
+    output = capsys.readouterr().out.splitlines()
+    assert "knn/accuracy 0.7500" in output[0] and str(tmp_path / "report" / names[0]) in output[0]
+    assert output[1].endswith("step 4/10 " + str(tmp_path / "report" / names[2]))
 
 
-def test_picture_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    """A crash between the two steps leaves the old picture, or none."""
+def test_pictures_are_written_atomically(tmp_path, monkeypatch):
+    """A crash before the rename leaves the old image, or none."""
     (path,) = save_pictures(str(tmp_path), 3, {"a/b": random_picture(0)})
     before = path.read_bytes()
 
@@ -237,7 +237,7 @@ def test_events(config, tmp_path):
     assert scalars == {("train/loss", 5): 0.5, ("test/accuracy", 10): 0.75}
 
 
-def test_events_of_a_continued_run_replace_the_later_ones(config, tmp_path):
+def test_events_of_a_resumed_run_replace_later_ones(config, tmp_path):
     config.log.tensorboard = True
     Writer(str(tmp_path), config, 7, 10).close()
     starts = [e.step for e in read_events(tmp_path) if e.HasField("session_log")]
@@ -250,7 +250,7 @@ def test_no_events_unless_asked(config, tmp_path):
 
 
 @pytest.mark.skipif(importlib.util.find_spec("wandb") is not None, reason="wandb is installed")
-def test_wandb_missing_harms_nothing(config, tmp_path):
+def test_missing_wandb_changes_no_file(config, tmp_path):
     Writer(str(tmp_path), config, 0, 10).close()
     (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n')
     before = {p.name: p.read_text() for p in tmp_path.iterdir()}
@@ -279,7 +279,7 @@ def test_log_lines(config, tmp_path, capsys):
     assert err == ""
 
 
-def test_say(capsys):
+def test_log_info(capsys):
     log.info("two words")
     assert re.fullmatch(r"\[\d\d:\d\d:\d\d\] two words\n", capsys.readouterr().out)
 
@@ -306,7 +306,7 @@ def test_speed_and_time_left(config, tmp_path, capsys):
 
 
 def read_terminal(descriptor: int, end: str) -> str:
-    """What was written to a terminal up to `end`; it comes in pieces."""
+    """Reads the output on a terminal up to `end`; it arrives in pieces."""
     shown = ""
     while not shown.endswith(end):
         shown += os.read(descriptor, 65536).decode(errors="ignore")
@@ -330,7 +330,7 @@ def test_progress_bar_on_a_terminal(config, tmp_path, monkeypatch, capsys):
     os.close(ours)
     assert "40/100" in shown and "50/100" in shown
     assert re.search(r"loss 1\.235, \d+ img/s", shown)
-    # The bar stands in for the training lines, and evaluations are said all the same.
+    # The bar replaces the log lines of training, but not those of evaluations.
     out = capsys.readouterr().out
     assert "test/accuracy 0.5000" in out and "loss" not in out
     assert read_lines(tmp_path)[0]["train/loss"] == 1.23456

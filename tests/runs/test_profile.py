@@ -1,4 +1,4 @@
-"""The profile of a run's steps."""
+"""Profiles of the steps of a run."""
 
 import re
 
@@ -17,7 +17,7 @@ def make_config(steps: str):
 
 @pytest.fixture
 def calls(monkeypatch):
-    """What the profiler was asked to do; as the real one, it can't begin or end twice."""
+    """Calls of the profiler; like the real one, it can't be started or stopped twice."""
     made = []
 
     def start(folder):
@@ -36,8 +36,8 @@ def calls(monkeypatch):
 @pytest.mark.parametrize(
     ("run", "last"), [(range(1, 9), 6), (range(4, 9), 6), (range(1, 5), None), (range(6, 9), None)]
 )
-def test_a_profile_begins_and_ends(run, last, calls):
-    """In a whole run, one that continues, one that ends before, and one that begins after it."""
+def test_profile_starts_and_ends(run, last, calls):
+    """In a full run, and in runs that resume within, end within or start after the range."""
     profile, ended = Profile(make_config("(3, 5)"), "/run"), None
     for step in run:
         profile.before(step)
@@ -48,7 +48,7 @@ def test_a_profile_begins_and_ends(run, last, calls):
     assert calls == (["/run/profile", "stop"] if set(run) & {3, 4, 5} else [])
 
 
-def test_a_run_that_goes_back_begins_again(calls):
+def test_profile_starts_again_after_a_rollback(calls):
     for first in (1, 4):
         profile = Profile(make_config("(3, 9)"), "/run")
         for step in range(first, 6):
@@ -65,7 +65,7 @@ def test_only_the_first_process_writes(calls, monkeypatch):
     assert calls == []
 
 
-def test_a_profile_that_finds_no_room(calls, monkeypatch, capsys):
+def test_profile_on_a_full_disk(calls, monkeypatch, capsys):
     def stop():
         raise OSError(28, "No space left on device")
 
@@ -74,12 +74,12 @@ def test_a_profile_that_finds_no_room(calls, monkeypatch, capsys):
     monkeypatch.setattr(jax.profiler, "stop_trace", stop)
     profile.before(2)
     profile.close()
-    told = capsys.readouterr().out
-    assert told.count("the profile can't be written: /run/profile: No space left on device") == 1
+    output = capsys.readouterr().out
+    assert output.count("the profile can't be written: /run/profile: No space left on device") == 1
 
 
 @pytest.mark.parametrize("steps", ["(10,)", "(20, 10)", "(1, 2, 3)", "('a', 'b')", "(1.0, 2.0)"])
-def test_no_range_of_steps(steps):
+def test_not_a_range_of_steps(steps):
     with pytest.raises(ConfigError, match=re.escape(f"config.log.profile={steps}: write the ")):
         check_profile(make_config(steps))
 

@@ -1,4 +1,4 @@
-"""Writing checkpoints while the disk is full, gone, or another run's."""
+"""Checkpoints on disks that are full, unmounted, or used by another run."""
 
 import contextlib
 import functools
@@ -39,10 +39,10 @@ def kept(folder) -> list[str]:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_full_disk(small_disk, capfd, known):
-    """The earlier checkpoints stay, the room of the failed one comes back, and the next is tried.
+    """Earlier checkpoints stay, the space of the failed one is freed, and the next one is tried.
 
     Args:
-      known: how much room it takes: nothing is begun then.
+      known: whether the size of a checkpoint is known, so that writing does not even start.
     """
     config = make_large()
     state, abstract = make_state(config, make_mesh())
@@ -69,14 +69,14 @@ def test_full_disk(small_disk, capfd, known):
         (disk / "fill").unlink()
         checkpointer.save(4, state)
         checkpointer.finish()
-        assert "the checkpoint of step 4 is on disk again" in capfd.readouterr().out
+        assert "checkpoints are written again: that of step 4 is on disk" in capfd.readouterr().out
         checkpointer.save(5, state)
         checkpointer.close()
         assert kept(disk) == ["4", "5"]
 
 
-def test_writes_that_fail_together_are_told_once(small_disk, capfd):
-    """All arrays of a checkpoint find no room, and Orbax waits for the first only."""
+def test_writes_that_fail_together_are_reported_once(small_disk, capfd):
+    """The writes of all arrays fail, and Orbax waits only for the first one."""
     config = make_config()
     config.model.depth = 8
     state, _ = make_state(config, make_mesh())
@@ -92,8 +92,8 @@ def test_writes_that_fail_together_are_told_once(small_disk, capfd):
     assert re.findall(r"of step (\d+), could not be written", out) == [*map(str, range(1, 11))]
 
 
-def test_half_a_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
-    """As after a kill amid the deletion of one that makes room."""
+def test_interrupted_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
+    """As if the process were killed while it deletes an old checkpoint."""
 
     def remove_one_file(path):
         (path / checksums.CHECKSUMS).unlink(missing_ok=True)
@@ -128,14 +128,14 @@ def test_the_best_is_known_after_a_full_disk(small_disk):
         checkpointer.save(4, state, {"test/accuracy": 0.6})
         checkpointer.close()
         assert kept(disk) == ["1", "4"]
-        # Nor is it forgotten when the run is continued.
+        # A resumed run knows it too.
         checkpointer = Checkpointer(str(disk), config, INFO)
         checkpointer.save(5, state, {"test/accuracy": 0.8})
         checkpointer.close()
         assert kept(disk) == ["1", "5"]
 
 
-def test_a_run_that_is_to_stop(small_disk):
+def test_on_error_stop(small_disk):
     config = make_large("stop")
     state, _ = make_state(config, make_mesh())
     with small_disk(40 * MEGABYTE) as disk:
@@ -149,7 +149,7 @@ def test_a_run_that_is_to_stop(small_disk):
         assert kept(disk) == ["1"]
 
 
-def test_disk_that_goes_away(small_disk, capsys):
+def test_disk_that_is_unmounted(small_disk, capsys):
     config = make_config()
     state, _ = make_state(config, make_mesh())
     with small_disk(40 * MEGABYTE) as disk:
@@ -158,20 +158,20 @@ def test_disk_that_goes_away(small_disk, capsys):
         checkpointer.finish()
     checkpointer.save(2, state)
     assert "its disk is gone" in capsys.readouterr().out
-    assert list(disk.iterdir()) == []  # Nothing is written to what is below it.
+    assert list(disk.iterdir()) == []  # Nothing is written to the directory below the mount.
     with pytest.raises(TrainingError, match="its disk is gone"):
         checkpointer.finish()
     checkpointer.close()
 
 
-def test_what_one_process_cannot_write_none_has(tmp_path, monkeypatch, capsys):
-    """All decide alike, though this process had no trouble itself."""
+def test_failure_of_another_process_fails_the_checkpoint(tmp_path, monkeypatch, capsys):
+    """This process has no problem itself."""
     config = make_config()
     state, _ = make_state(config, make_mesh())
     checkpointer = Checkpointer(str(tmp_path), config, INFO)
     checkpointer.save(1, state)
     checkpointer.finish()
-    monkeypatch.setattr("imgcls.runs.save.agree", lambda well: False)
+    monkeypatch.setattr("imgcls.runs.save.agree", lambda ok: False)
     checkpointer.save(2, state)
     monkeypatch.undo()
     assert "another process failed" in capsys.readouterr().out
@@ -192,7 +192,7 @@ def test_wrong_on_error(tmp_path):
 
 @pytest.fixture
 def start(cache):
-    """Starts the recipe's run in a workdir; it is killed at the end if it has not ended."""
+    """Starts a run of the recipe in a workdir; kills it after the test if it is still running."""
     with contextlib.ExitStack() as stack:
         yield functools.partial(_start, stack, cache)
 
@@ -225,9 +225,9 @@ SPARSE = ("--config.total=800 steps", "--config.checkpoint.every=200 steps")
 
 
 def fill_between_saves(disk) -> None:
-    """Once the first checkpoint is on the disk, and before the next one is begun.
+    """Fills the disk once the first checkpoint is written and before the next one is started.
 
-    One that is under way would fail and give its room back, and another might then fit.
+    A checkpoint in progress would fail and free its space, in which another one might fit.
     """
     end = time.monotonic() + 120
     while not (disk / "run" / "checkpoints" / "200").exists():
@@ -238,7 +238,7 @@ def fill_between_saves(disk) -> None:
 
 @pytest.mark.slow
 def test_run_on_a_disk_that_fills_up(small_disk, start):
-    """It goes on, and loses nothing once there is room."""
+    """The run continues, and nothing is lost once there is room."""
     with small_disk(40 * MEGABYTE) as disk:
         process = start(disk / "run", *SPARSE)
         fill_between_saves(disk)
@@ -246,8 +246,8 @@ def test_run_on_a_disk_that_fills_up(small_disk, start):
         assert "No space left on device" in line and "MB are free" in line
         assert find_checkpoint(disk / "run").step == 200
         (disk / "fill").unlink()
-        told = process.communicate(timeout=120)[0]
-        assert process.returncode == 0 and "done: 800 steps" in told, told
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 0 and "done: 800 steps" in output, output
         lines = map(json.loads, (disk / "run" / "metrics.jsonl").read_text().splitlines())
         assert {5 * i for i in range(1, 161)} <= {line["step"] for line in lines}
         assert find_checkpoint(disk / "run").step == 800
@@ -255,17 +255,17 @@ def test_run_on_a_disk_that_fills_up(small_disk, start):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("sigterm", [False, True])
-def test_run_whose_last_checkpoint_finds_no_room(sigterm, small_disk, start):
+def test_run_whose_last_checkpoint_does_not_fit(sigterm, small_disk, start):
     with small_disk(40 * MEGABYTE) as disk:
         process = start(disk / "run", *SPARSE)
         fill_between_saves(disk)
         if sigterm:
             process.send_signal(signal.SIGTERM)
-        told = process.communicate(timeout=120)[0]
-        assert process.returncode == 1, told
-        assert "error: the run's last checkpoint, of step" in told.splitlines()[-1], told
-        assert "Traceback" not in told
-        assert ("of step 800" in told) is not sigterm
+        output = process.communicate(timeout=120)[0]
+        assert process.returncode == 1, output
+        assert "error: the run's last checkpoint, of step" in output.splitlines()[-1], output
+        assert "Traceback" not in output
+        assert ("of step 800" in output) is not sigterm
         assert find_checkpoint(disk / "run").step == 200
 
 
@@ -290,11 +290,11 @@ def test_two_runs_in_a_workdir(command, start, tmp_path):
 
 
 @pytest.mark.slow
-def test_workdir_that_cannot_be(command, small_disk, tmp_path):
+def test_workdir_that_cannot_be_created(command, small_disk, tmp_path):
     (tmp_path / "file").write_text("x")
     done = command("main", *RECIPE, f"--workdir={tmp_path / 'file'}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1
-    assert f"{tmp_path / 'file'}: " in done.stderr and "choose a --workdir" in done.stderr
+    assert f"{tmp_path / 'file'}: " in done.stderr and "choose a writable --workdir" in done.stderr
     with small_disk(MEGABYTE, "ro") as disk:
         done = command("main", *RECIPE, f"--workdir={disk}")
         assert done.returncode == 2 and done.stderr.count("\n") == 1
