@@ -1,4 +1,4 @@
-"""What objectives share that draw the whole picture from the backbone's features."""
+"""Base of objectives that reconstruct an image from the backbone's features."""
 
 from typing import cast
 
@@ -17,23 +17,31 @@ class Autoencoder(nn.Module):
     """A backbone and a decoder of its features.
 
     Attributes:
-      backbone: a model of the registry.
-      decoder: of its features.
+      backbone: registered model.
+      decoder: maps features `[B, D]` to images.
     """
 
     backbone: nn.Module
     decoder: nn.Module
 
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """x `[B, H, W, C]` -> features `[B, D]` and a picture `[B, H, W, C]`; float32."""
+        """x `[B, H, W, C]` -> features `[B, D]` and images `[B, H, W, C]`; float32."""
         features = self.backbone(x, train=train, features=True)
         return features, self.decoder(features, train=train)
 
 
 class Reconstruction(Pretraining):
-    """Spoils a picture and draws it anew; a subclass says how it is spoilt and what counts.
+    """Corrupts an image and reconstructs it; a subclass defines `corrupt`.
 
-    The features are the only way from the picture to the decoder.
+    The decoder sees the corrupted image only through the backbone's features.
+
+    Args:
+      config, data_info: see `Pretraining`.
+      width: channels of the decoder, see `ConvDecoder`.
+      probe: see `Pretraining`.
+
+    Raises:
+      ConfigError: see `Pretraining`.
     """
 
     def __init__(self, config: ConfigDict, data_info, width: int, probe: bool):
@@ -42,22 +50,33 @@ class Reconstruction(Pretraining):
         shape = tuple(data_info.image_shape)
         self.network = Autoencoder(self.model, ConvDecoder(shape, width, group, self.model.dtype))
 
-    def spoil(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """(spoilt pictures `[B, H, W, C]`, where they count `[B, H, W, 1]`)."""
+    def corrupt(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Corrupts images.
+
+        Args:
+          image: float `[B, H, W, C]`, normalized.
+          rng: random key.
+
+        Returns:
+          (corrupted images `[B, H, W, C]`, mask `[B, H, W, 1]`: 1 for pixels in the loss).
+        """
         raise NotImplementedError
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Mean squared error over the pixels that count; normalised pixels have variance 1."""
-        spoil_rng, model_rng = jax.random.split(rng)
-        spoilt, counts = self.spoil(batch["image"], spoil_rng)
-        (features, drawn), state = self.apply(params, model_state, spoilt, rng=model_rng)
-        loss = losses.mse(drawn * counts, batch["image"] * counts)
-        return jnp.mean(loss) / jnp.mean(counts), features, state, {}
+        """Mean squared error over the pixels in the mask; normalized pixels have variance 1."""
+        corrupt_rng, model_rng = jax.random.split(rng)
+        corrupted, mask = self.corrupt(batch["image"], corrupt_rng)
+        (features, output), state = self.apply(params, model_state, corrupted, rng=model_rng)
+        loss = losses.mse(output * mask, batch["image"] * mask)
+        return jnp.mean(loss) / jnp.mean(mask), features, state, {}
 
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
-        """Pictures `[B, H, W, C]`: input, spoilt and drawn, in evaluation mode."""
-        spoilt, counts = self.spoil(batch["image"], rng)
+        """Images `[B, H, W, C]` in evaluation mode: "input", "masked" (corrupted), "output".
+
+        Outside the mask the output is the input.
+        """
+        corrupted, mask = self.corrupt(batch["image"], rng)
         variables = {"params": params, **model_state}
-        output = self.network.apply(variables, spoilt, train=False)
-        drawn = cast(jax.Array, output[1]) * counts + batch["image"] * (1 - counts)
-        return {"input": batch["image"], "masked": spoilt, "output": drawn}
+        _, decoded = cast(tuple, self.network.apply(variables, corrupted, train=False))
+        output = decoded * mask + batch["image"] * (1 - mask)
+        return {"input": batch["image"], "masked": corrupted, "output": output}

@@ -1,4 +1,4 @@
-"""The model whose weights outlive an objective."""
+"""The backbone: the model that an objective trains, and its variables."""
 
 import jax
 from ml_collections import ConfigDict
@@ -8,29 +8,35 @@ from imgcls.models.create import create_model
 
 
 def create_backbone(config: ConfigDict, data_info, num_outputs: int):
-    """The model of `config.model` for the data's pictures.
+    """Creates the model of `config.model`.
+
+    Args:
+      config: complete config; `model` and `data.source` are read.
+      data_info: classes and image shape of the data.
+      num_outputs: number of logits of the head.
 
     Raises:
-      ConfigError: unknown name or option, or classes or channels that are not the data's.
+      ConfigError: unknown name or option, or a number of classes or channels that differs from
+        the data's.
     """
     options = config.model.to_dict()
     classes, channels = len(data_info.class_names), data_info.image_shape[-1]
-    given = options.pop("num_classes", None)
-    if given not in (None, classes):
+    num_classes = options.pop("num_classes", None)
+    if num_classes not in (None, classes):
         raise ConfigError(
-            f"config.model.num_classes={given}: {config.data.source} has {classes} classes; "
+            f"config.model.num_classes={num_classes}: {config.data.source} has {classes} classes; "
             "leave the key out"
         )
     if options.setdefault("in_channels", channels) != channels:
         raise ConfigError(
-            f"config.model.in_channels={options['in_channels']}: the pictures have {channels}; "
+            f"config.model.in_channels={options['in_channels']}: the images have {channels}; "
             "leave the key out, or set data.channels"
         )
     return create_model(options.pop("name"), num_outputs, **options)
 
 
 def backbone_variables(objective, params, model_state) -> dict:
-    """Those of `objective.model` alone: `{"params": ..., **collections}`."""
+    """Variables of `objective.model` alone: `{"params": ..., **collections}`."""
     variables, key = {"params": params, **model_state}, objective.backbone
     if key is None:
         return variables
@@ -38,11 +44,11 @@ def backbone_variables(objective, params, model_state) -> dict:
 
 
 def place_backbone(objective, variables: dict) -> dict:
-    """The inverse of `backbone_variables`, without what the objective has beside the model."""
+    """Inverse of `backbone_variables`; the objective's other variables are missing."""
     key = objective.backbone
     return variables if key is None else {name: {key: tree} for name, tree in variables.items()}
 
 
 def moving_average(target, current, decay: jax.typing.ArrayLike):
-    """`decay * target + (1 - decay) * current` for each array of two equal trees."""
+    """`decay * target + (1 - decay) * current` for each array of two trees of one structure."""
     return jax.tree.map(lambda t, c: decay * t + (1.0 - decay) * c, target, current)

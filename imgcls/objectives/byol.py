@@ -1,4 +1,4 @@
-"""BYOL: a student predicts what its own slow average, the teacher, makes of another view."""
+"""BYOL: a student predicts its moving average's (the teacher's) projection of another view."""
 
 import math
 
@@ -16,7 +16,7 @@ from imgcls.objectives.joint_embedding import Embedding, JointEmbedding
 from imgcls.objectives.objective import register_objective
 
 LOSSES = {"cosine": losses.byol_loss, "mse": losses.mse}
-# What the teacher has a copy of; the predictor is the student's alone.
+# Submodules of the teacher; only the student has a predictor.
 TEACHER = ("backbone", "projector")
 
 
@@ -24,7 +24,7 @@ class Student(Embedding):
     """An `Embedding` and a predictor on its projections.
 
     Attributes:
-      predictor: same shape as the projector.
+      predictor: maps projections `[B, P]` to predictions `[B, P]`.
     """
 
     predictor: nn.Module
@@ -35,7 +35,7 @@ class Student(Embedding):
         return features, projections, self.predictor(projections, train=train)
 
     def teach(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x `[B, H, W, C]` -> projections `[B, P]`; needs no predictor."""
+        """x `[B, H, W, C]` -> projections `[B, P]`, without the predictor."""
         return super().__call__(x, train=train)[1]
 
 
@@ -43,20 +43,20 @@ class Student(Embedding):
 class BYOL(JointEmbedding):
     """BYOL (Grill et al. 2020, arXiv:2006.07733), symmetric in the views.
 
-    The teacher's weights are an average of the student's, with decay
-    tau(k) = 1 - (1 - tau) (cos(pi k / K) + 1) / 2 at step k of K (section 3.2). It normalises by
-    the statistics of its own batch, as in training.
+    The teacher's weights are a moving average of the student's, with decay
+    tau(k) = 1 - (1 - tau) (cos(pi k / K) + 1) / 2 at step k of K (section 3.2). The teacher's
+    BatchNorm uses batch statistics, as in training.
 
     Args:
       config, data_info: see `Pretraining`.
-      tau: decay at the start (0.996 for 1,000 epochs, 0.99 for 300: appendix J.1 and table 10).
-      hidden: width of projector and predictor between their layers (4096).
+      tau: initial decay (0.996 for 1,000 epochs, 0.99 for 300: appendix J.1 and table 10).
+      hidden: hidden width of projector and predictor (4096).
       features: width of the projections (256).
-      loss: 'cosine' (2 - 2 cosine, the paper's) or 'mse' (without normalisation).
+      loss: 'cosine' (2 - 2 cosine, equation 2) or 'mse' (without normalization).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; or an option out of range.
+      ConfigError: see `Pretraining`; or an option is out of range.
     """
 
     pools_views = False
@@ -76,7 +76,9 @@ class BYOL(JointEmbedding):
         if not 0 <= tau <= 1:
             raise ConfigError(f"config.objective.tau={tau}: must be from 0 to 1")
         self._tau, self._loss = tau, LOSSES[loss]
-        self._total = max(to_steps(config.total, config, data_info.num_examples, "total"), 1)
+        # Checkpoints of older versions have no num_examples; they are only evaluated, without tau.
+        total = to_steps(config.total, config, data_info.num_examples, "total")
+        self._total_steps = max(total, 1)
         heads = [self.projector(hidden, features, layers=2, last_norm=False) for _ in range(2)]
         self.network = Student(self.model, *heads)
 
@@ -85,21 +87,21 @@ class BYOL(JointEmbedding):
         return {key: params[key] for key in TEACHER}
 
     def update_target(self, target, params, model_state, step):
-        """Moves the teacher towards the student."""
+        """Moves the teacher toward the student."""
         new = {key: params[key] for key in TEACHER}
         return moving_average(target, new, self.decay(step))
 
     def decay(self, step: jax.Array) -> jax.Array:
-        """tau at a step, float32."""
-        progress = jnp.minimum(step / self._total, 1.0)
+        """tau(k) at step k (section 3.2), float32 scalar."""
+        progress = jnp.minimum(step / self._total_steps, 1.0)
         return 1.0 - (1.0 - self._tau) * (jnp.cos(math.pi * progress) + 1.0) / 2.0
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Each view's prediction against the teacher's projection of the other."""
+        """Loss of each view's prediction against the teacher's projection of the other view."""
         student_rng, teacher_rng = jax.random.split(rng)
         outputs, new_state = self.apply_views(params, model_state, batch, student_rng)
-        taught, _ = self.apply_views(target, model_state, batch, teacher_rng, method="teach")
+        projections, _ = self.apply_views(target, model_state, batch, teacher_rng, method="teach")
         (features, _, p1), (_, _, p2) = outputs
-        z1, z2 = jax.lax.stop_gradient(taught)
+        z1, z2 = jax.lax.stop_gradient(projections)
         loss = jnp.mean(self._loss(p1, z2) + self._loss(p2, z1))
         return loss, features, new_state, {"tau": self.decay(step)}

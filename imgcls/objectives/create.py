@@ -1,4 +1,4 @@
-"""The objective of a config: what a training step minimizes (see `objective.Objective`)."""
+"""Creates the objective of a config (see `objective.Objective`)."""
 
 import inspect
 
@@ -9,7 +9,11 @@ from imgcls.objectives.objective import OBJECTIVES, Objective
 
 
 def create_objective(config: ConfigDict, data_info) -> Objective:
-    """The objective of `config.objective`, with a model for the classes and images of the data.
+    """Creates the objective of `config.objective` and its model.
+
+    Args:
+      config: complete config.
+      data_info: `DataInfo` of the training data.
 
     Raises:
       ConfigError: unknown name or option, or labels that the objective can't use.
@@ -18,7 +22,7 @@ def create_objective(config: ConfigDict, data_info) -> Objective:
     name = options.pop("name")
     objective = OBJECTIVES.find(name, "objective.name")
     parameters = list(inspect.signature(objective).parameters.values())[2:]
-    # One that hands options on checks these itself.
+    # An objective with **options checks them itself.
     if not any(p.kind is p.VAR_KEYWORD for p in parameters):
         for option in options:
             check_choice(f"objective.{option}", option, [p.name for p in parameters])

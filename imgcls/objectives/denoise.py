@@ -1,4 +1,4 @@
-"""Denoising autoencoder: the picture is drawn from a noisy, blurred or shuffled one."""
+"""Denoising autoencoder: reconstructs an image from a noisy, blurred or shuffled copy."""
 
 import functools
 
@@ -16,18 +16,19 @@ from imgcls.objectives.objective import register_objective
 class Denoise(Reconstruction):
     """Denoising autoencoder (Vincent et al. 2010, JMLR 11, section 3).
 
-    Without spoiling it is a plain autoencoder. Spoils in this order: patches, blur, noise.
+    Patches are shuffled first, then the image is blurred, then noise is added. With all three off
+    it is a plain autoencoder.
 
     Args:
       config, data_info: see `Pretraining`.
-      noise: standard deviation of Gaussian noise, in normalised pixels.
-      blur: standard deviation of a Gaussian blur, in pixels.
-      shuffle: the picture is cut into shuffle x shuffle patches, in random order; 0 leaves it.
-      width: of the decoder, see `ConvDecoder`.
+      noise: standard deviation of Gaussian noise, in units of normalized pixels; 0: no noise.
+      blur: standard deviation of a Gaussian blur, in pixels; 0: no blur.
+      shuffle: cuts the image into shuffle x shuffle patches and permutes them; 0: no shuffling.
+      width: channels of the decoder, see `ConvDecoder`.
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; or an option out of range.
+      ConfigError: see `Pretraining`; or an option is out of range.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Denoise(Reconstruction):
         height, width, _ = data_info.image_shape
         if shuffle and (height % shuffle or width % shuffle):
             raise ConfigError(
-                f"config.objective.shuffle={shuffle}: does not divide pictures of {height}x{width}"
+                f"config.objective.shuffle={shuffle}: does not divide images of {height}x{width}"
             )
         self._noise, self._blur, self._shuffle = noise, blur, shuffle
 
-    def spoil(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """All pixels count."""
+    def corrupt(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """See `Reconstruction.corrupt`; the mask is 1 everywhere."""
         shuffle_rng, noise_rng = jax.random.split(rng)
         x = image
         if self._shuffle:
@@ -65,7 +66,7 @@ class Denoise(Reconstruction):
 
 
 def shuffle_patches(x: jax.Array, count: int, rng: jax.Array) -> jax.Array:
-    """Puts the count x count patches of each picture `[B, H, W, C]` in an order of its own."""
+    """Permutes the count x count patches of each image `[B, H, W, C]` independently."""
     batch, height, width, _ = x.shape
     grid = {"rows": count, "columns": count}
     patches = rearrange(x, "b (rows h) (columns w) c -> b (rows columns) (h w c)", **grid)
@@ -81,7 +82,7 @@ def shuffle_patches(x: jax.Array, count: int, rng: jax.Array) -> jax.Array:
 
 
 def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
-    """Blurs pictures `[B, H, W, C]`; the kernel reaches 3 sigma, edges are repeated."""
+    """Blurs images `[B, H, W, C]`; the kernel extends to 3 sigma (pixels), edges are repeated."""
     reach = max(int(3 * sigma + 0.5), 1)
     kernel = jnp.exp(-(jnp.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()

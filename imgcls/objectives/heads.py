@@ -1,4 +1,4 @@
-"""What objectives put on a backbone: projectors, and decoders that draw pictures."""
+"""Heads on a backbone: projectors, and decoders that reconstruct images."""
 
 import flax.linen as nn
 import jax
@@ -13,13 +13,13 @@ from imgcls.models.vit import Block
 
 
 class Projector(nn.Module):
-    """MLP `layers - 1` times dense, BatchNorm, ReLU; then a dense layer. Computed in float32.
+    """MLP: `layers - 1` times dense, BatchNorm, ReLU; then a dense layer. Computed in float32.
 
     Attributes:
       hidden: width of all layers but the last.
-      features: width of the last.
+      features: width of the last layer.
       layers: number of dense layers; 1 is a linear map.
-      last_norm: whether BatchNorm ends it (SimCLR's own code) or not (BYOL).
+      last_norm: whether BatchNorm follows the last layer (SimCLR's code) or not (BYOL).
       virtual_batch_size: see `BatchNorm`.
     """
 
@@ -43,15 +43,15 @@ class Projector(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Draws a picture from a vector: a small map that is doubled until it has the picture's size.
+    """Decodes features to an image: a dense layer to a small map, then upsampling by two.
 
-    After the decoder of context encoders (Pathak et al. 2016, arXiv:1604.07379, section 3.2), with
-    each up-convolution a nearest-neighbour doubling and a 3x3 convolution, which leaves no
-    checkerboard (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
+    After the decoder of context encoders (Pathak et al. 2016, arXiv:1604.07379, section 3.2). Each
+    up-convolution is nearest-neighbor upsampling and a 3x3 convolution, which avoids checkerboard
+    artifacts (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
 
     Attributes:
-      shape: of the picture, (H, W, C).
-      width: channels of the smallest map; each doubling halves them, down to a minimum of 32.
+      shape: (H, W, C) of the image.
+      width: channels of the smallest map; each upsampling halves them, down to 32.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -66,7 +66,7 @@ class ConvDecoder(nn.Module):
         """x `[B, D]` -> float32 `[B, H, W, C]`."""
         height, width, channels = self.shape
         doublings = 0
-        # The smallest map has at most 7 pixels a side, as 224 / 2^5.
+        # The smallest map has at most 7x7 pixels, like 224 / 2^5.
         while max(height, width) > 7 * 2**doublings:
             doublings += 1
         rows, columns = -(-height // 2**doublings), -(-width // 2**doublings)
@@ -79,21 +79,24 @@ class ConvDecoder(nn.Module):
             x = conv(maps, 3, dtype=self.dtype, name=f"conv{index}")(x)
             norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"bn{index}")
             x = nn.relu(norm(x, train=train))
-        # By the fan in: that of the fan out, as before a BatchNorm, would draw far too much.
+        # Scaled by the fan-in: he_normal (fan-out) suits a following BatchNorm, and here would
+        # make the outputs far too large.
         init = {"use_bias": True, "kernel_init": nn.initializers.lecun_normal()}
         x = conv(channels, 3, **init, dtype=self.dtype, name="out")(x)
         return x[:, :height, :width].astype(jnp.float32)
 
 
 class PatchDecoder(nn.Module):
-    """Draws all patches from the encoded visible ones: a light ViT (He et al. 2021, MAE, 3).
+    """Decodes all patches from the visible ones with a small ViT.
+
+    He et al. 2021 (MAE, arXiv:2111.06377), section 3, "MAE decoder".
 
     Attributes:
-      grid: patches of the picture, (rows, columns).
-      prefix: tokens before those of the patches, such as a class token.
-      outputs: values of a patch.
+      grid: (rows, columns) of patches in the image.
+      prefix: number of tokens before the patch tokens, such as a class token.
+      outputs: values per patch.
       width: channels of a token.
-      depth: blocks.
+      depth: number of blocks.
       num_heads: attention heads.
       dtype: of the computation.
     """
@@ -108,13 +111,13 @@ class PatchDecoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: jax.Array, restore: jax.Array, *, train: bool) -> jax.Array:
-        """Patches from tokens.
+        """Decodes patches.
 
         Args:
-          tokens: `[B, prefix + n, D]`, of the visible patches, behind those that are no patches.
-          restore: int `[B, N]`: which of the n visible and then of the N - n hidden patches, each
-            in the order of the tokens, comes at each place.
-          train: of the dropouts, of which there are none.
+          tokens: `[B, prefix + n, D]`, the prefix tokens, then the tokens of n visible patches.
+          restore: int `[B, N]`, for each place in the image the index of its patch in the list of
+            n visible patches followed by N - n masked patches.
+          train: whether the blocks run in training mode; there is no dropout.
 
         Returns:
           float32 `[B, N, outputs]`.

@@ -1,4 +1,4 @@
-"""Inpainting: a square is cut out of the picture and filled in."""
+"""Inpainting: reconstructs a square cut out of an image."""
 
 import jax
 import jax.numpy as jnp
@@ -12,19 +12,19 @@ from imgcls.objectives.objective import register_objective
 
 @register_objective("inpaint")
 class Inpaint(Reconstruction):
-    """Context encoder (Pathak et al. 2016, arXiv:1604.07379), with its L2 loss (equation 1) alone.
+    """Context encoder (Pathak et al. 2016, arXiv:1604.07379) with the L2 loss alone (equation 1).
 
-    The square is filled with 0, the mean colour; the loss is of its pixels.
+    The square is filled with 0, the mean color. The loss is over its pixels.
 
     Args:
       config, data_info: see `Pretraining`.
-      region: 'center' or 'random' place of the square.
-      fraction: of the square's side to the picture's (one half in the paper).
-      width: of the decoder, see `ConvDecoder`.
+      region: position of the square, 'center' or 'random'.
+      fraction: side of the square as a fraction of the image's side (one half in the paper).
+      width: channels of the decoder, see `ConvDecoder`.
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; or an option out of range.
+      ConfigError: see `Pretraining`; or an option is out of range.
     """
 
     def __init__(
@@ -39,11 +39,13 @@ class Inpaint(Reconstruction):
         super().__init__(config, data_info, width, probe)
         check_choice("objective.region", region, ("center", "random"))
         if not 0 < fraction <= 1:
-            raise ConfigError(f"config.objective.fraction={fraction}: must be above 0, up to 1")
+            raise ConfigError(
+                f"config.objective.fraction={fraction}: must be above 0 and at most 1"
+            )
         self._region, self._fraction = region, fraction
 
-    def spoil(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Cuts the square out; its pixels count."""
+    def corrupt(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """See `Reconstruction.corrupt`; the mask is 1 in the square that is cut out."""
         batch, *size, _ = image.shape
         inside = jnp.ones((batch, 1, 1, 1), jnp.float32)
         for axis, length in enumerate(size):
@@ -52,7 +54,7 @@ class Inpaint(Reconstruction):
             if self._region == "random":
                 axis_rng = jax.random.fold_in(rng, axis)
                 first = jax.random.randint(axis_rng, (batch, 1), 0, length - side + 1)
-            at = jnp.arange(length)
-            hit = ((at >= first) & (at < first + side)).astype(jnp.float32)
+            index = jnp.arange(length)
+            hit = ((index >= first) & (index < first + side)).astype(jnp.float32)
             inside *= hit[:, :, None, None] if axis == 0 else hit[:, None, :, None]
         return image * (1 - inside), inside

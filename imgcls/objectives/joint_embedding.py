@@ -1,4 +1,4 @@
-"""Objectives that compare embeddings of several views."""
+"""Base of objectives that compare embeddings of several views."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -19,8 +19,8 @@ class Embedding(nn.Module):
     """A backbone and a projector on its features.
 
     Attributes:
-      backbone: a model of the registry.
-      projector: on its features.
+      backbone: registered model.
+      projector: maps features `[B, D]` to projections `[B, P]`.
     """
 
     backbone: nn.Module
@@ -33,17 +33,17 @@ class Embedding(nn.Module):
 
 
 class JointEmbedding(Pretraining):
-    """Learns by comparing the projections of pictures; `network` is an `Embedding`.
+    """Compares the projections of images; a subclass sets `network`, an `Embedding`.
 
-    BatchNorm's groups are of one view each. Where it takes the whole batch as one, that is the
-    batch of all views, unless `pools_views` is false.
+    Each virtual batch of BatchNorm contains one view. Without virtual batches the statistics are
+    over the batch of all views, or of each view separately if `pools_views` is false.
     """
 
     feature_layers = ("backbone", "projector")
     pools_views = True
 
     def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
-        """Float32 features or projections in evaluation mode, `[B, D]`."""
+        """Float32 features or projections `[B, D]` in evaluation mode."""
         if layer == "backbone":
             return super().features(params, model_state, batch)
 
@@ -54,22 +54,29 @@ class JointEmbedding(Pretraining):
         return cast(jax.Array, self.network.apply(variables, batch["image"], method=encode))
 
     def projector(self, hidden: int, features: int, layers: int, last_norm: bool) -> Projector:
-        """A projector whose BatchNorm is of the backbone's virtual batches."""
+        """Creates a projector with the virtual batch size of the backbone."""
         return Projector(hidden, features, layers, last_norm, self.virtual_batch_size)
 
     @property
     def virtual_batch_size(self) -> int | None:
-        """Of the backbone's BatchNorm; None of a backbone without any."""
+        """Virtual batch size of the backbone; None for the full batch or without BatchNorm."""
         return batch_norm_group(self.model)
 
     def project(self, params, model_state, batch, rng) -> tuple[jax.Array, list, dict]:
-        """(features of `image`, projections of every picture of the batch, new model state)."""
+        """Returns features `[B, D]` of `image`, projections `[B, P]` of each view, new state."""
         outputs, model_state = self.apply_views(params, model_state, batch, rng)
         features, projections = zip(*outputs, strict=True)
         return features[0], list(projections), model_state
 
     def apply_views(self, params, model_state, batch, rng, **options) -> tuple[list, dict]:
-        """The network's outputs for `image`, `image2`, ... of a batch, and its new state."""
+        """Returns the network's outputs for `image`, `image2`, ... of a batch, and its new state.
+
+        Args:
+          params, model_state: variables of the network.
+          batch: images `[B, H, W, C]` by name.
+          rng: random key.
+          **options: further arguments of the network's `apply`.
+        """
         images = [batch[key] for key in ("image", "image2", "image3") if key in batch]
         group = self.virtual_batch_size
         if group is None and not self.pools_views:
@@ -87,10 +94,10 @@ class JointEmbedding(Pretraining):
 
 
 def interleave(views: Sequence[jax.Array], group: int | None) -> jax.Array:
-    """V arrays `[B, ...]` -> `[V * B, ...]`: a BatchNorm group of each in turn.
+    """V arrays `[B, ...]` -> `[V * B, ...]`: one BatchNorm group of each view in turn.
 
-    So each group has statistics of its own view, and every row stays on its device. Without
-    groups, one row of each in turn.
+    Each group then has the statistics of one view, and every row stays on its device. Without
+    groups (None), one row of each view in turn.
     """
     split = "(group example) ... -> group example ..."
     parts = [rearrange(view, split, example=group or 1) for view in views]
@@ -98,7 +105,7 @@ def interleave(views: Sequence[jax.Array], group: int | None) -> jax.Array:
 
 
 def separate(x: jax.Array, count: int, group: int | None) -> list[jax.Array]:
-    """The inverse of `interleave` for `count` arrays."""
+    """Inverse of `interleave`: `[V * B, ...]` -> V = `count` arrays `[B, ...]`."""
     split = "(group view example) ... -> group view example ..."
     parts = rearrange(x, split, view=count, example=group or 1)
     join = "group example ... -> (group example) ..."
@@ -106,19 +113,19 @@ def separate(x: jax.Array, count: int, group: int | None) -> list[jax.Array]:
 
 
 def check_whole_batch(config: ConfigDict) -> None:
-    """Raises a ConfigError if the batch is split: its other examples are the negatives."""
+    """Raises a ConfigError if gradients are accumulated: the loss compares the full batch."""
     if config.accumulate != 1:
         raise ConfigError(
             f"config.accumulate={config.accumulate}: objective {config.objective.name!r} compares "
-            "all examples of a batch, so that it can't be split; set accumulate=1, and "
+            "all examples of a batch, which can't be split; set accumulate=1, and "
             "model.remat=True to save memory"
         )
 
 
 def check_class_labels(labels: jax.Array, name: str) -> None:
-    """Raises a ConfigError unless labels are classes `[B]`."""
+    """Raises a ConfigError unless labels are class indices `[B]`."""
     if labels.ndim != 1:
         raise ConfigError(
-            f"config.objective.name={name!r}: goes by one class per picture; multi-label data and "
-            "data.batch_transform with mixed labels don't fit"
+            f"config.objective.name={name!r}: needs one class per image; use single-label data "
+            "and no data.batch_transform that mixes labels"
         )

@@ -1,4 +1,4 @@
-"""Masked autoencoder: most patches are hidden, and drawn from the few that are seen."""
+"""Masked autoencoder: reconstructs masked patches from the visible ones."""
 
 from collections.abc import Mapping
 from typing import Any, cast
@@ -18,24 +18,24 @@ from imgcls.objectives.pretraining import Pretraining
 
 
 class MaskedAutoencoder(nn.Module):
-    """A ViT that encodes the visible patches, and a decoder that draws all.
+    """A ViT that encodes the visible patches, and a decoder of all patches.
 
     Attributes:
-      backbone: a ViT.
-      decoder: of its tokens.
+      backbone: ViT.
+      decoder: maps the ViT's tokens to patches, see `PatchDecoder`.
     """
 
     backbone: nn.Module
     decoder: nn.Module
 
     def __call__(self, x, keep, restore, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Pictures `[B, H, W, C]` -> tokens `[B, prefix + n, D]`, patches `[B, N, P]`; float32.
+        """Images `[B, H, W, C]` -> tokens `[B, prefix + n, D]`, patches `[B, N, P]`; float32.
 
         Args:
-          x: the pictures.
-          keep: int `[B, n]`, the visible patches.
+          x: images.
+          keep: int `[B, n]`, indices of the visible patches.
           restore: int `[B, N]`, see `PatchDecoder`.
-          train: whether it trains.
+          train: whether the network runs in training mode.
         """
         tokens = self.backbone(x, train=train, keep=keep)
         return tokens, self.decoder(tokens, restore, train=train)
@@ -47,15 +47,15 @@ class MAE(Pretraining):
 
     Args:
       config, data_info: see `Pretraining`.
-      mask_ratio: share of the patches that are hidden (0.75, section 4.1).
-      decoder_width: channels (512, table 1).
-      decoder_depth: blocks (8).
-      decoder_heads: attention heads (16).
-      normalize: whether the target is each patch normalised by its own mean and variance.
+      mask_ratio: fraction of masked patches (0.75, section 4.1).
+      decoder_width: channels of the decoder (512, table 1).
+      decoder_depth: number of decoder blocks (8, table 1).
+      decoder_heads: attention heads of the decoder (16).
+      normalize: whether target patches are normalized by their mean and variance (table 1).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; no ViT, or an option out of range.
+      ConfigError: see `Pretraining`; the model is not a ViT, or an option is out of range.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class MAE(Pretraining):
         super().__init__(config, data_info, probe)
         if not isinstance(self.model, ViT):
             raise ConfigError(
-                f"config.model.name={config.model.name!r}: mae hides patches of a ViT; write for "
-                "example 'vit_b16'"
+                f"config.model.name={config.model.name!r}: mae needs a ViT; write for example "
+                "'vit_b16'"
             )
         if decoder_width % decoder_heads:
             raise ConfigError(
-                f"config.objective: decoder_heads: {decoder_heads} heads do not divide "
-                f"{decoder_width} channels (decoder_width)"
+                f"config.objective.decoder_heads={decoder_heads}: does not divide "
+                f"decoder_width={decoder_width}"
             )
         side = self.model.patch_size
         height, width, channels = data_info.image_shape
@@ -88,7 +88,7 @@ class MAE(Pretraining):
         if not 0 < self._visible < self._patches:
             raise ConfigError(
                 f"config.objective.mask_ratio={mask_ratio}: leaves {self._visible} of "
-                f"{self._patches} patches visible; choose between"
+                f"{self._patches} patches visible; use a ratio that masks some patches, not all"
             )
         self._normalize = normalize
         decoder = PatchDecoder(
@@ -103,46 +103,46 @@ class MAE(Pretraining):
         self.network = MaskedAutoencoder(self.model, decoder)
 
     def init_network(self, rng: jax.Array, image: jax.Array) -> Mapping[str, Any]:
-        """Fresh variables of the network; `image` is `[1, H, W, C]`."""
+        """Initial variables of the network from an image `[1, H, W, C]`."""
         keep, restore = self.draw_mask(rng, 1)
         return self.network.init({"params": rng}, image, keep, restore, train=False)
 
     def draw_mask(self, rng: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
-        """Random (visible patches `[B, n]`, places of all `[B, N]`, see `PatchDecoder`)."""
+        """Random `keep` int `[B, n]` and `restore` int `[B, N]`, see `MaskedAutoencoder`."""
         order = jnp.argsort(jax.random.uniform(rng, (batch, self._patches)), axis=1)
         return order[:, : self._visible], jnp.argsort(order, axis=1)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Mean squared error of the hidden patches (section 3); features are of the visible."""
+        """Mean squared error of the masked patches (section 3); features of the visible ones."""
         mask_rng, model_rng = jax.random.split(rng)
         keep, restore = self.draw_mask(mask_rng, len(batch["image"]))
         args = (batch["image"], keep, restore)
-        (tokens, drawn), state = self.apply(params, model_state, *args, rng=model_rng)
+        (tokens, decoded), state = self.apply(params, model_state, *args, rng=model_rng)
         patches = to_patches(batch["image"], self.model.patch_size)
-        hidden = (restore >= self._visible).astype(jnp.float32)
-        loss = losses.masked_patch_mse(drawn, patches, hidden, self._normalize)
-        # As the model reads its features: the class token or the mean.
+        masked = (restore >= self._visible).astype(jnp.float32)
+        loss = losses.masked_patch_mse(decoded, patches, masked, self._normalize)
+        # As in `ViT`: the class token or the mean.
         features = tokens[:, 0] if self.model.pool == "cls" else jnp.mean(tokens, axis=1)
         return jnp.mean(loss), features, state, {}
 
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
-        """Pictures `[B, H, W, C]`: input, without the hidden patches, and with these drawn.
+        """Images `[B, H, W, C]` in evaluation mode: "input", "masked" and "output".
 
-        Where the targets were normalised the drawn patches get their true mean and variance back.
+        In the output, masked patches are decoded and visible ones copied from the input. If the
+        targets are normalized, decoded patches get the mean and variance of the input back.
         """
         image, side = batch["image"], self.model.patch_size
         keep, restore = self.draw_mask(rng, len(image))
         variables = {"params": params, **model_state}
-        output = self.network.apply(variables, image, keep, restore, train=False)
-        drawn = cast(jax.Array, output[1])
+        _, decoded = cast(tuple, self.network.apply(variables, image, keep, restore, train=False))
         patches = to_patches(image, side)
         if self._normalize:
             mean = jnp.mean(patches, axis=-1, keepdims=True)
-            drawn = drawn * jnp.std(patches, axis=-1, keepdims=True, ddof=1) + mean
-        hidden = (restore >= self._visible)[:, :, None]
+            decoded = decoded * jnp.std(patches, axis=-1, keepdims=True, ddof=1) + mean
+        is_masked = (restore >= self._visible)[:, :, None]
         shape = image.shape
-        masked = from_patches(jnp.where(hidden, 0.0, patches), side, shape)
-        output = from_patches(jnp.where(hidden, drawn, patches), side, shape)
+        masked = from_patches(jnp.where(is_masked, 0.0, patches), side, shape)
+        output = from_patches(jnp.where(is_masked, decoded, patches), side, shape)
         return {"input": image, "masked": masked, "output": output}
 
 
@@ -152,6 +152,6 @@ def to_patches(x: jax.Array, side: int) -> jax.Array:
 
 
 def from_patches(patches: jax.Array, side: int, shape: tuple[int, ...]) -> jax.Array:
-    """The inverse of `to_patches` for pictures of that shape."""
+    """Inverse of `to_patches` for images of this shape `[B, H, W, C]`."""
     pattern = "b (rows columns) (h w c) -> b (rows h) (columns w) c"
     return rearrange(patches, pattern, rows=shape[1] // side, h=side, w=side)

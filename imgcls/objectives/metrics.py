@@ -5,11 +5,11 @@ import jax.numpy as jnp
 
 
 def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
-    """1 where the highest logit is the label's class, else 0.
+    """1 for examples whose highest logit is the label's class, 0 for the others.
 
     Args:
-      logits: `[B, K]`; with K = 1 the prediction is the sign of the logit.
-      labels: class indices `[B]`, or soft or multi-hot `[B, K]`, of which the highest counts.
+      logits: `[B, K]`; for K = 1 the prediction is the sign of the logit.
+      labels: class indices `[B]`, or soft or multi-hot labels `[B, K]`, whose argmax is used.
 
     Returns:
       float32 `[B]`.
@@ -24,10 +24,13 @@ def accuracy(logits: jax.Array, labels: jax.Array) -> jax.Array:
 
 
 def feature_std(features: jax.Array) -> jax.Array:
-    """How spread out features `[B, D]` are: 1 is evenly over the sphere, 0 is collapsed.
+    """Spread of features `[B, D]`: 1 if uniform on the sphere, 0 if collapsed.
 
-    The standard deviation of each dimension of the L2-normalised features, averaged, times sqrt(D)
-    (Chen & He 2020, SimSiam, arXiv:2011.10566, section 4.1).
+    sqrt(D) times the standard deviation of the L2-normalized features, averaged over the
+    dimensions (Chen & He 2020, SimSiam, arXiv:2011.10566, section 4.1).
+
+    Returns:
+      float scalar.
     """
     norms = jnp.linalg.norm(features, axis=-1, keepdims=True)
     unit = features / jnp.maximum(norms, 1e-12)

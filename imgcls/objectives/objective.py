@@ -1,4 +1,4 @@
-"""What an objective is, as protocols, and the registry of objectives."""
+"""Protocols of objectives, and their registry."""
 
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,19 +13,19 @@ register_objective = OBJECTIVES.register
 
 
 class Objective(Protocol):
-    """What a training step minimizes. Training knows an objective by this alone.
+    """What a training step minimizes: the interface that the training loop uses.
 
-    A new objective registers its class by name; the class takes `(config, data_info, **options)`
-    with the options of `config.objective`. One that learns a backbone without a classifier
-    subclasses `pretraining.Pretraining` and writes its loss alone. Images reach it normalized,
-    float32 `[B, ..., C]`.
+    A new objective is a class registered by name, called with `(config, data_info, **options)`
+    where the options are those of `config.objective`. Pre-training objectives, which train a
+    backbone without a classifier, subclass `pretraining.Pretraining` and define only their loss.
+    Batches contain normalized images, float32 `[B, ..., C]`.
 
     Attributes:
-      model: the model whose weights outlive the objective.
-      backbone: the key of the model's variables in `params` and in each collection of
-        `model_state`; None if all of the variables are the model's.
-      num_outputs: K of the labels that batch transforms mix.
-      feature_layers: what `features` accepts as `layer`.
+      model: the backbone, whose weights are used after training.
+      backbone: key of the model's variables in `params` and in each collection of `model_state`;
+        None if all variables are the model's.
+      num_outputs: number of classes K of the labels that batch transforms mix.
+      feature_layers: values of `layer` that `features` accepts.
     """
 
     model: Any
@@ -34,33 +34,33 @@ class Objective(Protocol):
     feature_layers: tuple[str, ...]
 
     def init(self, rng: jax.Array, batch_spec) -> tuple:
-        """Returns fresh (params, model_state) for batches of the shapes of `batch_spec`."""
+        """Returns initial (params, model_state) for batches with the shapes of `batch_spec`."""
         ...
 
     def init_target(self, params, model_state) -> Any:
-        """Returns the slow copy that the objective keeps (EMA, teacher), or None."""
+        """Returns the initial target, a moving average (EMA, teacher), or None."""
         ...
 
     def loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Returns (loss, (model_state, metrics)) of a batch: scalars, and the model's new state."""
+        """Returns (loss, (new model_state, metrics)) of a batch; loss and metrics are scalars."""
         ...
 
     def update_target(self, target, params, model_state, step) -> Any:
-        """Returns the slow copy after an update of the parameters."""
+        """Returns the target after an update of the parameters."""
         ...
 
     def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
-        """Returns features `[B, D]` for probes."""
+        """Returns float32 features `[B, D]` in evaluation mode."""
         ...
 
     def eval_variables(self, state) -> dict[str, tuple]:
-        """Returns `{prefix: (params, model_state)}`, the variables that evaluators look at."""
+        """Returns the variables to evaluate, `{prefix of metrics: (params, model_state)}`."""
         ...
 
 
 @runtime_checkable
 class Classifies(Protocol):
-    """An objective that has logits, of its head or of a probe.
+    """An objective with logits, from its head or a probe.
 
     Attributes:
       task: 'softmax', 'binary', 'sigmoid' or 'multi_label'.
@@ -69,15 +69,15 @@ class Classifies(Protocol):
     task: str
 
     def logits(self, params, model_state, batch) -> jax.Array:
-        """Returns float32 logits in evaluation mode, `[B, K]`."""
+        """Returns float32 logits `[B, K]` in evaluation mode."""
         ...
 
     def scores(self, logits: jax.Array) -> jax.Array:
-        """Returns the probabilities of the classes, `[B, K]`."""
+        """Returns the probabilities `[B, K]` of the classes."""
         ...
 
     def example_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """Returns the loss of every example, `[B]`."""
+        """Returns the loss `[B]` of each example."""
         ...
 
 
@@ -91,5 +91,5 @@ class Reconstructs(Protocol):
 
 
 def list_objectives() -> list[str]:
-    """Registered names, sorted."""
+    """Names of registered objectives, sorted."""
     return list(OBJECTIVES)

@@ -1,4 +1,4 @@
-"""Pairs of pictures: those that belong together come close, others are kept a margin apart."""
+"""Contrastive learning from pairs of images: similar pairs attract, others repel up to a margin."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -10,15 +10,15 @@ from imgcls.objectives.objective import register_objective
 
 @register_objective("pairwise")
 class Pairwise(JointEmbedding):
-    """The margin loss on pairs (Hadsell, Chopra, LeCun 2006, equation 4).
+    """Contrastive loss of pairs (Hadsell, Chopra & LeCun 2006, equation 4).
 
-    `config.data.partners` says who makes a pair.
+    `config.data.partners` defines the pairs.
 
     Args:
       config, data_info: see `Pretraining`.
-      margin: distance from which a pair of different pictures costs nothing.
-      features: width of the linear projection that is compared.
-      normalize: whether projections are brought to length 1.
+      margin: distance from which a dissimilar pair has no loss.
+      features: width of the linear projection.
+      normalize: whether projections are scaled to length 1.
       probe: see `Pretraining`.
 
     Raises:
@@ -40,7 +40,7 @@ class Pairwise(JointEmbedding):
         self.network = Embedding(self.model, projector)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Also measures how many pairs are told apart by half the margin."""
+        """Metric `pair_accuracy`: fraction of pairs classified by a distance of margin / 2."""
         features, projections, model_state = self.project(params, model_state, batch, rng)
         if self._normalize:
             projections = [losses.l2_normalize(z) for z in projections]

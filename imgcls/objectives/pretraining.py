@@ -1,7 +1,7 @@
-"""What all objectives share that learn a backbone without a classifier, and a probe beside it.
+"""Base of pre-training objectives, which train a backbone without a classifier.
 
-Such an objective is a subclass that sets `network`, a module with the submodule `backbone`, and
-writes `pretext_loss`. Its loss is of a whole batch, its model is the backbone.
+A subclass sets `network`, a module with the submodule `backbone`, and defines `pretext_loss`, the
+loss of a full batch.
 """
 
 from collections.abc import Mapping
@@ -20,20 +20,20 @@ from imgcls.objectives.backbone import create_backbone
 
 
 class Pretraining:
-    """A backbone that learns from a pretext task.
+    """Trains a backbone on a pretext task.
 
-    With a probe, a linear classifier learns the labels from the features meanwhile. No gradient
-    goes from it into the backbone. It makes the objective one that classifies, which the evaluator
-    `classification` and `predict` then use.
+    A probe is a linear classifier trained on the features at the same time; its gradient does not
+    reach the backbone. With a probe the objective `Classifies`, so that the evaluator
+    `classification` and `predict` work.
 
     Args:
-      config: `config.model` is the backbone.
-      data_info: classes and image shape of the data.
-      probe: whether there is one.
-      views: what `config.data.views` must be.
+      config: complete config; `config.model` is the backbone.
+      data_info: `DataInfo` of the training data.
+      probe: whether to train a probe.
+      views: required value of `config.data.views`.
 
     Raises:
-      ConfigError: other views, an average of the parameters, or a model that doesn't fit the data.
+      ConfigError: other views, `config.ema` is set, or the model does not fit the data.
     """
 
     backbone = "backbone"
@@ -49,8 +49,8 @@ class Pretraining:
             )
         if config.ema:
             raise ConfigError(
-                f"config.ema={config.ema}: objective {name!r} keeps no average of the parameters; "
-                "leave the key out"
+                f"config.ema={config.ema}: objective {name!r} does not support EMA; leave the key "
+                "out"
             )
         self.num_outputs = len(data_info.class_names)
         self.model = create_backbone(config, data_info, self.num_outputs)
@@ -65,15 +65,15 @@ class Pretraining:
             self.logits = self._logits
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """(scalar loss, features `[B, D]` of `image`, new model state, metrics)."""
+        """Returns (loss, features `[B, D]` of `image`, new model state, metrics); scalars."""
         raise NotImplementedError
 
     def init_network(self, rng: jax.Array, image: jax.Array) -> Mapping[str, Any]:
-        """Fresh variables of the network; `image` is `[1, H, W, C]`."""
+        """Initial variables of the network from an image `[1, H, W, C]`."""
         return self.network.init({"params": rng}, image, train=False)
 
     def init(self, rng: jax.Array, batch_spec) -> tuple:
-        """Fresh parameters and model state, from one image of the spec's shape."""
+        """Initial parameters and model state for images with the shape of the spec."""
         image = jnp.zeros((1, *batch_spec["image"].shape[1:]), jnp.float32)
         variables = dict(self.init_network(rng, image))
         params = variables.pop("params")
@@ -84,15 +84,19 @@ class Pretraining:
         return params, variables
 
     def init_target(self, params, model_state):
-        """There is none."""
+        """None: there is no target."""
         return None
 
     def update_target(self, target, params, model_state, step):
-        """There is none."""
+        """None: there is no target."""
         return None
 
     def loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """The pretext task's loss and, of the probe, its own; metrics of both."""
+        """Sum of the pretext loss and the probe's loss; metrics of both.
+
+        Metrics: `loss` (pretext), `feature_std`, those of `pretext_loss`, and with a probe
+        `probe_loss` and `probe_accuracy`.
+        """
         loss, features, model_state, measured = self.pretext_loss(
             params, model_state, target, batch, rng, step
         )
@@ -110,7 +114,7 @@ class Pretraining:
         return loss, (dict(model_state), measured)
 
     def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
-        """Float32 features in evaluation mode, `[B, D]`."""
+        """Float32 features `[B, D]` in evaluation mode."""
 
         def encode(network, x):
             return network.backbone(x, train=False, features=True)
@@ -119,19 +123,19 @@ class Pretraining:
         return cast(jax.Array, self.network.apply(variables, batch["image"], method=encode))
 
     def eval_variables(self, state: TrainState) -> dict[str, tuple]:
-        """The parameters."""
+        """The parameters; there is no moving average."""
         return {"": (state.params, state.model_state)}
 
     def scores(self, logits: jax.Array) -> jax.Array:
-        """The probe's probabilities `[B, K]`."""
+        """Probabilities `[B, K]` of the probe."""
         return jax.nn.sigmoid(logits) if self.task == "multi_label" else jax.nn.softmax(logits)
 
     def example_loss(self, logits: jax.Array, labels: jax.Array) -> jax.Array:
-        """The probe's loss of every example, `[B]`."""
+        """Loss `[B]` of the probe for each example."""
         return self._classify(logits, labels)
 
     def apply(self, params, model_state, *args, rng: jax.Array, **options) -> tuple:
-        """The network in training: its outputs and the new model state."""
+        """Runs the network in training mode: (outputs, new model state)."""
         return self.network.apply(
             {"params": params, **model_state},
             *args,

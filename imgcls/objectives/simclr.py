@@ -1,4 +1,4 @@
-"""SimCLR: two views of a picture attract each other, all other pictures of the batch repel."""
+"""SimCLR: two views of an image attract each other and repel the other images of the batch."""
 
 import jax
 import jax.numpy as jnp
@@ -14,20 +14,20 @@ from imgcls.objectives.objective import register_objective
 class SimCLR(JointEmbedding):
     """SimCLR (Chen et al. 2020, arXiv:2002.05709): NT-Xent on the projections of two views.
 
-    The negatives are of the whole batch, over all devices.
+    The negatives come from the global batch, across all devices.
 
     Args:
       config, data_info: see `Pretraining`.
-      temperature: of the softmax over similarities; 0.1 on ImageNet, 0.5 on CIFAR-10 (B.7, B.9).
-      hidden: width of the projector between its layers.
+      temperature: divides the similarities; 0.1 on ImageNet, 0.5 on CIFAR-10 (B.7, B.9).
+      hidden: hidden width of the projector.
       features: width of the projections.
-      layers: of the projector; 2 in the paper, 3 in its successor (arXiv:2006.10029).
-      loss: 'nt_xent' (SimCLR), or 'info_nce', whose negatives are the other examples' second views
-        alone, in both directions (MoCo v3, arXiv:2104.02057).
+      layers: dense layers of the projector; 2 in the paper, 3 in SimCLR v2 (arXiv:2006.10029).
+      loss: 'nt_xent' (SimCLR), or 'info_nce', whose negatives are only the other views of the other
+        examples, in both directions (MoCo v3, arXiv:2104.02057).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; unknown loss, or a batch in parts.
+      ConfigError: see `Pretraining`; unknown loss, or `config.accumulate` is not 1.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class SimCLR(JointEmbedding):
         self.network = Embedding(self.model, projector)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Also measures how often a view is nearest to its own other view."""
+        """Metric `contrast_accuracy`: see the function."""
         features, (z1, z2), model_state = self.project(params, model_state, batch, rng)
         if self._loss == "nt_xent":
             loss = jnp.mean(losses.nt_xent(z1, z2, self._temperature))
@@ -63,6 +63,6 @@ class SimCLR(JointEmbedding):
 
 
 def contrast_accuracy(z1: jax.Array, z2: jax.Array) -> jax.Array:
-    """Share of the views z1 `[B, D]` whose nearest z2, by cosine, is their own."""
+    """Fraction of rows of z1 `[B, D]` whose most similar row of z2 `[B, D]` is their pair."""
     nearest = jnp.argmax(losses.l2_normalize(z1) @ losses.l2_normalize(z2).T, axis=-1)
     return jnp.mean(nearest == jnp.arange(len(z1)))

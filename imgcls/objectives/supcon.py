@@ -1,4 +1,4 @@
-"""Supervised contrastive learning: pictures of one class attract each other."""
+"""Supervised contrastive learning: images of one class attract each other."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -15,17 +15,17 @@ from imgcls.objectives.objective import register_objective
 
 @register_objective("supcon")
 class SupCon(JointEmbedding):
-    """SupCon (Khosla et al. 2020, arXiv:2004.11362): its loss L_out on two views of each picture.
+    """SupCon (Khosla et al. 2020, arXiv:2004.11362, equation 2): L_out on two views of each image.
 
     Args:
       config, data_info: see `Pretraining`.
-      temperature: of the softmax over similarities (0.1, section 4.4).
-      hidden: width of the projector between its layers (2048, section 3.1).
+      temperature: divides the similarities (0.1, section 4.4).
+      hidden: hidden width of the projector (2048, section 3.1).
       features: width of the projections (128).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; or a batch in parts.
+      ConfigError: see `Pretraining`; or `config.accumulate` is not 1.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class SupCon(JointEmbedding):
         self.network = Embedding(self.model, projector)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Every view is an anchor."""
+        """Mean loss over the views as anchors, without those that have no positive."""
         check_class_labels(batch["label"], "supcon")
         features, projections, model_state = self.project(params, model_state, batch, rng)
         labels = jnp.concatenate([batch["label"]] * len(projections))

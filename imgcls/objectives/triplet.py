@@ -1,4 +1,4 @@
-"""Triplets: an anchor is nearer to a picture of its kind than to another, by a margin."""
+"""Triplet loss: an anchor is closer to a positive than to a negative, by a margin."""
 
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -18,20 +18,20 @@ MINING = ("given", *losses.MINING)
 
 @register_objective("triplet")
 class Triplet(JointEmbedding):
-    """The triplet loss on projections of length 1 (Schroff et al. 2015, FaceNet, arXiv:1503.03832).
+    """Triplet loss of projections of length 1 (FaceNet: Schroff et al. 2015, arXiv:1503.03832).
 
     Args:
       config, data_info: see `Pretraining`.
-      mining: where triplets come from: 'given' takes those of the data (data.views='triplets');
-        the others look for them in the batch, by label: 'all', 'hard' (Hermans et al. 2017,
-        arXiv:1703.07737) or 'semi-hard' (FaceNet, section 3.2).
-      margin: between the distances (0.2 in FaceNet).
+      mining: source of triplets: 'given' (by the data, data.views='triplets'), or mined from the
+        batch by label: 'all', 'hard' (Hermans et al. 2017, arXiv:1703.07737, equation 5) or
+        'semi-hard' (FaceNet, section 3.2).
+      margin: required difference of the distances (0.2 in FaceNet).
       squared: whether distances are squared (FaceNet) or not (Hermans et al.).
-      features: width of the linear projection that is compared (128 in FaceNet).
+      features: width of the linear projection (128 in FaceNet).
       probe: see `Pretraining`.
 
     Raises:
-      ConfigError: see `Pretraining`; unknown mining, or mining in a batch in parts.
+      ConfigError: see `Pretraining`; unknown mining, or mining with `config.accumulate` not 1.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Triplet(JointEmbedding):
         self.network = Embedding(self.model, projector)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
-        """Mean over the triplets given, or over the anchors that have any."""
+        """Mean loss over the triplets of the data, or over the anchors with mined triplets."""
         features, projections, model_state = self.project(params, model_state, batch, rng)
         z = [losses.l2_normalize(projection) for projection in projections]
         if self._mining == "given":

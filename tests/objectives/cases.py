@@ -1,4 +1,4 @@
-"""Shared by the tests of the supervised objective: its losses in NumPy, and small batches."""
+"""Helpers of the tests of the supervised objective: losses in NumPy, and small batches."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +15,7 @@ YES_NO = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
 
 
 def make_objective(classes: int = 4, *, multi_label: bool = False, ema: float = 0.0, **options):
-    """With a one-block ResNet: two convolutions, BatchNorm, a head."""
+    """The supervised objective with a ResNet of one block."""
     config = default_config()
     config.ema = ema
     config.objective.update(options)

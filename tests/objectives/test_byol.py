@@ -1,4 +1,4 @@
-"""BYOL's teacher: no gradient, tau by the paper's schedule, its own statistics, no collapse."""
+"""BYOL: the loss, the teacher's update and gradient, and the schedule of tau."""
 
 import functools
 import math
@@ -29,8 +29,8 @@ def average(tau: float, teacher: np.ndarray, student) -> np.ndarray:
     return tau * teacher + (1 - tau) * np.asarray(student, np.float64)
 
 
-def test_tau_by_hand(config):
-    """Three steps of the real training step; NumPy follows the paper's formula beside it."""
+def test_teacher_follows_the_schedule_of_tau(config):
+    """Compares three training steps with the paper's formula in NumPy."""
     config.schedule.warmup = "0 steps"
     mesh, objective = make_mesh(), create_objective(config, INFO)
     batch = make_batch(views=2)
@@ -53,14 +53,14 @@ def test_tau_by_hand(config):
         student = {k: state.params[k] for k in teacher}
         teacher = jax.tree.map(functools.partial(average, tau), teacher, student)
         jax.tree.map(
-            lambda t, found: np.testing.assert_allclose(found, t, rtol=1e-5, atol=1e-7),
+            lambda t, actual: np.testing.assert_allclose(actual, t, rtol=1e-5, atol=1e-7),
             teacher,
             state.target,
         )
-    moved = np.abs(
+    difference = np.abs(
         state.target["projector"]["fc0"]["kernel"] - student["projector"]["fc0"]["kernel"]
     )
-    assert moved.max() > 1e-4  # the teacher is not the student
+    assert difference.max() > 1e-4, "the teacher equals the student"
     assert float(objective.decay(TOTAL)) == float(objective.decay(TOTAL + 5)) == 1.0
 
 
@@ -81,7 +81,7 @@ def test_teacher_gets_no_gradient(config):
 
 @pytest.mark.parametrize("group", [8, None])
 def test_loss_by_hand(config, group):
-    """Equation 2 on both orders of the views, each view in a pass of its own."""
+    """Equation 2 for both orders of the views, with one pass per view."""
     config = config.copy_and_resolve_references()
     config.objective.probe = False
     config.model.virtual_batch_size = group
@@ -109,7 +109,7 @@ def test_loss_by_hand(config, group):
             expected += (2 - 2 * cosine) / len(p)
         stats.append(state["batch_stats"])
     assert float(loss) == pytest.approx(expected, rel=1e-5)
-    # Running statistics move once, towards the mean over both views.
+    # Running statistics are updated once, with the mean over both views.
     jax.tree.map(
         lambda new, a, b: np.testing.assert_allclose(new, (a + b) / 2, rtol=1e-4, atol=1e-6),
         new_state["batch_stats"],
@@ -117,7 +117,7 @@ def test_loss_by_hand(config, group):
     )
 
 
-def test_total_is_of_the_training_split():
+def test_epochs_are_of_the_training_split():
     config = make_config("byol", "--config.total=2 epochs", "--config.batch_size=100")
     objective = create_objective(config, DataInfo(INFO.class_names, False, (8, 8, 1), 1_000))
     assert float(objective.decay(10)) == pytest.approx(1 - (1 - 0.996) / 2, abs=1e-6)

@@ -1,4 +1,4 @@
-"""Class weights: by frequency as scikit-learn and PyTorch have them, and by name."""
+"""Class weights: by frequency, as in scikit-learn and PyTorch, and by name."""
 
 import jax
 import jax.numpy as jnp
@@ -32,58 +32,59 @@ from tests.objectives.cases import (
 NAMES = ("cat", "sea lion", "a.b", "dog")
 
 
-def weights(wanted, counts=(), examples=0, decisions=False):
-    return create_class_weights(wanted, DataInfo(NAMES, False, (), examples, counts), decisions)
+def weights(class_weights, counts=(), examples=0, decisions=False):
+    info = DataInfo(NAMES, False, (), examples, counts)
+    return create_class_weights(class_weights, info, decisions)
 
 
 def test_no_weights():
     assert weights(None) is None
 
 
-def test_auto_of_examples_is_scikit_learns_balanced():
+def test_auto_for_examples_equals_balanced_of_scikit_learn():
     labels = np.repeat([0, 1, 2, 3], [10, 1, 25, 4])
     expected = compute_class_weight("balanced", classes=np.arange(4), y=labels)
     np.testing.assert_allclose(weights("auto", (10, 1, 25, 4), 40), expected)
 
 
-def test_auto_of_examples_without_some_classes():
-    """The others are weighted as if there were no more classes: 1 on average over the examples."""
+def test_auto_for_examples_ignores_empty_classes():
+    """The weights have mean 1 over the examples."""
     labels = np.repeat([0, 3], [10, 30])
     expected = compute_class_weight("balanced", classes=np.array([0, 3]), y=labels)
-    found = weights("auto", (10, 0, 0, 30), 40)
-    np.testing.assert_allclose(found, [expected[0], 1, 1, expected[1]])
-    assert found[labels].mean() == pytest.approx(1)
+    actual = weights("auto", (10, 0, 0, 30), 40)
+    np.testing.assert_allclose(actual, [expected[0], 1, 1, expected[1]])
+    assert actual[labels].mean() == pytest.approx(1)
 
 
-def test_auto_of_decisions_is_negatives_over_positives():
-    """A class that nobody or everybody has is not weighted: the ratio is 0/0, or leaves no loss."""
-    found = weights("auto", (10, 0, 40, 32), 40, decisions=True)
-    np.testing.assert_allclose(found, [3, 1, 1, 0.25])
+def test_auto_for_decisions_is_negatives_over_positives():
+    """Classes that no example or every example has get weight 1."""
+    actual = weights("auto", (10, 0, 40, 32), 40, decisions=True)
+    np.testing.assert_allclose(actual, [3, 1, 1, 0.25])
 
 
-@pytest.mark.parametrize("wanted", [{"sea lion": 2.5, "dog": 3}, (("a.b", 0.5), ("cat", 2))])
-def test_by_name(wanted):
-    expected = [dict(wanted).get(name, 1) for name in NAMES]
-    np.testing.assert_array_equal(weights(wanted), expected)
+@pytest.mark.parametrize("by_name", [{"sea lion": 2.5, "dog": 3}, (("a.b", 0.5), ("cat", 2))])
+def test_by_name(by_name):
+    expected = [dict(by_name).get(name, 1) for name in NAMES]
+    np.testing.assert_array_equal(weights(by_name), expected)
 
 
 @pytest.mark.parametrize(
-    ("wanted", "message"),
+    ("value", "message"),
     [
         ({"sea loin": 2.0}, "the data has no class 'sea loin'; did you mean 'sea lion'[?]$"),
-        ({"cat": 0.0}, "the weight of 'cat' is 0.0; write one above 0$"),
+        ({"cat": 0.0}, "the weight of 'cat' is 0.0; write a number above 0$"),
         ({"cat": -2}, "the weight of 'cat' is -2"),
         ({"cat": "two"}, "the weight of 'cat' is 'two'"),
         ({"cat": float("nan")}, "the weight of 'cat' is nan"),
         ("balanced", "class_weights='balanced': unknown; write 'auto' or"),
         (2.0, "class_weights=2.0: write 'auto'"),
         (("cat", 2.0), "class_weights=.*: write 'auto'"),
-        ("auto", "class_weights='auto': the examples of each class were not counted"),
+        ("auto", "class_weights='auto': the examples of each class are not counted"),
     ],
 )
-def test_mistakes(wanted, message):
+def test_mistakes(value, message):
     with pytest.raises(ConfigError, match=f"config.objective.*{message}") as error:
-        weights(wanted)
+        weights(value)
     assert "\n" not in str(error.value)
 
 
@@ -94,7 +95,7 @@ NAMED = {"class 1": 3.0, "class 2": 0.5}
 SOFT = np.random.default_rng(5).dirichlet(np.ones(4), 8).astype(np.float32)
 HALF_YES = np.array([0.0, 0.25, 1.0, 0.5, 1.0, 0.0, 0.75, 1.0], np.float32)[:, None]
 
-# The options, the labels, and in NumPy the weighted loss [B] of logits.
+# Options, labels, and the weighted loss [B] of logits in NumPy.
 WEIGHTED = {
     "softmax": (
         {},
@@ -131,11 +132,11 @@ WEIGHTED = {
 
 
 @pytest.mark.parametrize("name", WEIGHTED)
-def test_class_weights_act_in_training_alone(name):
+def test_class_weights_apply_only_in_training(name):
     options, labels, weighted = WEIGHTED[name]
     objective = make_objective(**{"class_weights": NAMED, **options})
     logits = np.random.default_rng(2).normal(size=(8, objective.num_outputs))
-    objective.model = Answers(logits)
+    objective.model = FixedLogits(logits)
     loss, _ = objective.loss({}, {}, None, make_batch(labels), jax.random.key(1), 0)
     np.testing.assert_allclose(loss, weighted(logits).mean(), rtol=1e-5)
     plain = make_objective(**{**options, "class_weights": None})
@@ -147,15 +148,15 @@ def test_class_weights_act_in_training_alone(name):
 def test_class_weights_of_auxiliary_classifiers():
     logits, auxiliary = np.random.default_rng(2).normal(size=(2, 8, 4))
     objective = make_objective(class_weights=NAMED, aux_weight=0.25)
-    objective.model = Answers(logits, auxiliary)
+    objective.model = FixedLogits(logits, auxiliary)
     loss, _ = objective.loss({}, {}, None, make_batch(SINGLE), jax.random.key(1), 0)
     weighted = WEIGHTED["softmax"][2]
     expected = weighted(logits) + 0.25 * weighted(auxiliary)
     np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)
 
 
-class Answers:
-    """A model that answers what it is told, without the time to compile one."""
+class FixedLogits:
+    """A model that returns fixed logits, to save the compilation of a real one."""
 
     def __init__(self, logits, *auxiliary):
         self._logits = jnp.asarray(logits, jnp.float32)
@@ -174,12 +175,12 @@ def test_weights_of_the_command_line_survive_the_checkpoint(text):
         np.testing.assert_array_equal(weights(options["class_weights"]), [1, 2.5, 1, 1])
 
 
-@pytest.mark.parametrize("wanted", [None, "auto"])
-def test_classes_are_counted_only_where_weights_need_it(wanted):
-    """Counting reads every label, which takes minutes where these lie in the records."""
+@pytest.mark.parametrize("class_weights", [None, "auto"])
+def test_classes_are_counted_only_for_auto_weights(class_weights):
+    """Counting reads every label, which takes minutes if the labels are stored in records."""
     config = load("configs/digits.py")
-    config.objective.class_weights = wanted
+    config.objective.class_weights = class_weights
     source = open_split(config, "train")
     info = describe(config, create_reader(config, source, train=True))
-    expected = tuple(np.bincount(source.labels())) if wanted else ()
+    expected = tuple(np.bincount(source.labels())) if class_weights else ()
     assert info.class_counts == expected

@@ -1,4 +1,4 @@
-"""Every objective of the registry trains, continues and is probed, by the one training loop."""
+"""Every registered objective trains, resumes and is evaluated in the training loop."""
 
 import shutil
 
@@ -18,7 +18,7 @@ from imgcls.train.loop import train
 from tests.conftest import REPO
 from tests.end_to_end.test_resume import final_state
 
-# What an objective needs beside its name; a new one that needs nothing need not be here.
+# Config keys that an objective needs besides its name.
 NEEDS = {
     "byol": {"data.views": "two", "objective.hidden": 32, "objective.features": 16},
     "denoise": {
@@ -69,7 +69,7 @@ def make_config(name: str, *overrides: str):
     return config
 
 
-# Those that take longest and share most of their code with others.
+# The slowest objectives, which share most of their code with others.
 SLOW = ("mae", "denoise")
 
 
@@ -80,31 +80,31 @@ SLOW = ("mae", "denoise")
         for name in list_objectives()
     ],
 )
-def test_twenty_steps(name, cache, tmp_path, capsys):
+def test_objective_trains_and_resumes(name, cache, tmp_path, capsys):
     config = make_config(name, f"--config.compile_cache={cache}")
     results = train(config, str(tmp_path))
-    # Of ten classes; features of an untrained network reach about that.
+    # Ten classes; features of an untrained network reach about this.
     assert results["knn/accuracy"] > 0.4
     assert 0 < results["knn/feature_std"] < 1
     expected = final_state(tmp_path)
     assert int(expected["['step']"]) == 20
 
-    # As after a crash beyond step 10.
+    # As after a crash later than step 10.
     shutil.rmtree(tmp_path / "checkpoints" / "20")
     again = train(config, str(tmp_path))
     assert "continue at step 10 of 20" in capsys.readouterr().out
     assert again == results
-    found = final_state(tmp_path)
-    assert found.keys() == expected.keys()
+    resumed = final_state(tmp_path)
+    assert resumed.keys() == expected.keys()
     for key, value in expected.items():
-        np.testing.assert_array_equal(found[key], value, err_msg=key)
+        np.testing.assert_array_equal(resumed[key], value, err_msg=key)
     if name in ("simclr", "mae"):
         check_fine_tuning(config, str(tmp_path), str(tmp_path / "finetuned"))
         assert "new: head (10 classes)" in capsys.readouterr().out
 
 
 def check_fine_tuning(config, pretrained: str, finetuned: str) -> None:
-    """A supervised run starts from the backbone alone; at a rate of 0 it also ends there."""
+    """A supervised run starts from the backbone, and stays there at a learning rate of 0."""
     config.objective = dict(name="supervised")
     config.data.views = "one"
     config.total, config.optim.learning_rate, config.init_from = "1 steps", 0.0, pretrained
@@ -120,7 +120,7 @@ INFO = DataInfo(tuple("0123456789"), False, (8, 8, 1), 1_437)
 
 
 def make_batch(views: int = 1, rows: int = 32) -> dict:
-    """Normalised pictures with labels."""
+    """Normalized images with labels."""
     rng = np.random.default_rng(0)
     images = {key: rng.normal(size=(rows, 8, 8, 1)) for key in ("image", "image2")[:views]}
     batch = {key: jnp.asarray(image, jnp.float32) for key, image in images.items()}
@@ -140,8 +140,8 @@ def gradients(name: str, probe: bool) -> dict:
 
 
 @pytest.mark.parametrize("name", ["simclr", pytest.param("mae", marks=pytest.mark.slow)])
-def test_no_gradient_from_the_probe(name):
-    """With a probe beside it the rest of the network learns the same."""
+def test_probe_gives_the_network_no_gradient(name):
+    """The gradients of the network are the same with and without a probe."""
     with_probe, without = gradients(name, True), gradients(name, False)
     assert jnp.abs(with_probe.pop("probe")["kernel"]).max() > 1e-3
     assert with_probe.keys() == without.keys()
@@ -158,16 +158,16 @@ def test_no_gradient_from_the_probe(name):
         ("triplet", ["--config.objective.mining=given"], "takes 'triplets'"),
         ("triplet", ["--config.objective.mining=semihard"], "did you mean 'semi-hard'"),
         ("simclr", ["--config.accumulate=2"], "can't be split; set accumulate=1"),
-        ("supcon", ["--config.ema=0.9"], "keeps no average of the parameters"),
+        ("supcon", ["--config.ema=0.9"], "does not support EMA"),
         ("byol", ["--config.objective.tau=1.5"], "config.objective.tau=1.5: must be from 0 to 1"),
         ("byol", ["--config.objective.loss=l1"], "valid: cosine, mse"),
-        ("mae", ["--config.model.name=resnet18"], "mae hides patches of a ViT"),
-        ("mae", ["--config.objective.decoder_heads=3"], "3 heads do not divide 32 channels"),
+        ("mae", ["--config.model.name=resnet18"], "mae needs a ViT"),
+        ("mae", ["--config.objective.decoder_heads=3"], "does not divide decoder_width=32"),
         ("mae", ["--config.objective.mask_ratio=0.99"], "leaves 0 of 16 patches visible"),
         ("inpaint", ["--config.objective.region=top"], "valid: center, random"),
         ("inpaint", ["--config.objective.fraction=0.0"], "must be above 0"),
         ("denoise", ["--config.objective.noise=-0.1"], "must be 0 or more"),
-        ("denoise", ["--config.objective.shuffle=3"], "does not divide pictures of 8x8"),
+        ("denoise", ["--config.objective.shuffle=3"], "does not divide images of 8x8"),
     ],
 )
 def test_mistakes(name, overrides, message):

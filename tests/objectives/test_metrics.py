@@ -1,4 +1,4 @@
-"""Metrics of a training step by hand."""
+"""Metrics of a training step against values computed by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -24,13 +24,13 @@ def test_accuracy_of_one_logit(shape):
 
 
 def test_feature_std():
-    """1 for features all over the sphere, of any length; 0 where they have collapsed."""
+    """1 for features uniform on the sphere, of any length; 0 for collapsed ones."""
     rng = np.random.default_rng(0)
     assert float(metrics.feature_std(7 * rng.normal(size=(20_000, 64)))) == pytest.approx(
         1, abs=0.01
     )
     assert float(metrics.feature_std(np.tile(rng.normal(size=(1, 64)), (100, 1)))) < 1e-5
-    # On the two ends of an axis: a deviation of 1 in a dimension of four, times sqrt(4).
+    # At both ends of an axis: a deviation of 1 in one of four dimensions, times sqrt(4).
     assert float(metrics.feature_std(np.array([[3.0, 0, 0, 0], [-1, 0, 0, 0]]))) == pytest.approx(
         0.5
     )

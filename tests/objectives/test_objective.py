@@ -1,11 +1,11 @@
-"""Tests of the protocols of objectives."""
+"""The protocols of objectives."""
 
 import types
 
 from imgcls.objectives.objective import Classifies, Reconstructs
 
 
-def test_protocols_ask_for_every_method():
+def test_protocols_require_every_method():
     partial = types.SimpleNamespace(task="softmax", logits=abs)
     assert not isinstance(partial, Classifies)
     partial.scores = partial.example_loss = abs

@@ -1,4 +1,4 @@
-"""What pre-training objectives share: passes over several views, and measures of collapse."""
+"""The base of pre-training objectives: passes over several views, features, and metrics."""
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +12,18 @@ from tests.objectives.test_every_objective import INFO, make_batch, make_config
 
 
 @pytest.mark.parametrize("group", [None, 2, 6])
-def test_views_go_through_in_groups(group):
+def test_views_are_interleaved_in_groups(group):
     views = [jnp.arange(12) + 100 * v for v in range(3)]
     joined = interleave(views, group)
     size = group or 1
     expected = [v[i : i + size] for i in range(0, 12, size) for v in views]
     np.testing.assert_array_equal(joined, np.concatenate(expected))
-    for view, found in zip(views, separate(joined, 3, group), strict=True):
-        np.testing.assert_array_equal(found, view)
+    for view, separated in zip(views, separate(joined, 3, group), strict=True):
+        np.testing.assert_array_equal(separated, view)
 
 
-def test_batchnorm_groups_are_of_one_view():
-    """Projections of a batch are those of each view alone."""
+def test_batch_norm_groups_contain_one_view():
+    """Each view has the same projections with and without the other view."""
     objective = create_objective(make_config("simclr"), INFO)
     batch = make_batch(views=2)
     params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
@@ -45,8 +45,8 @@ def test_contrast_accuracy():
 
 
 @pytest.mark.parametrize("name", ["simclr", "mae"])
-def test_features_are_the_backbone_s(name):
-    """In evaluation mode, and of every layer that the objective names."""
+def test_features_are_those_of_the_backbone(name):
+    """In evaluation mode, with the shapes of every feature layer."""
     objective, batch = create_objective(make_config(name), INFO), make_batch()
     params, state = objective.init(jax.random.key(0), {"image": batch["image"]})
     variables = {k: v["backbone"] for k, v in {"params": params, **state}.items()}
@@ -60,7 +60,7 @@ def test_features_are_the_backbone_s(name):
 
 @pytest.mark.parametrize("name", ["simclr", "byol"])
 def test_vit_backbone(name):
-    """No BatchNorm in the backbone: the heads' is of the whole batch."""
+    """Without BatchNorm in the backbone, that of the heads uses the full batch."""
     config = make_config(name)
     config.model = dict(name="vit_ti2", width=32, depth=1, num_heads=2, mlp_dim=64)
     objective, batch = create_objective(config, INFO), make_batch(views=2, rows=8)

@@ -1,4 +1,4 @@
-"""Supervised classification: losses, gradients and averages against NumPy."""
+"""Supervised classification: losses, gradients and moving averages against NumPy."""
 
 import importlib
 
@@ -31,7 +31,7 @@ SPEC = {"image": jax.ShapeDtypeStruct((8, *SHAPE), jnp.uint8)}
 
 
 def make_variables(objective, seed: int = 0) -> tuple:
-    """Random variables, `(params, model_state)`, all unlike their initial values."""
+    """Random variables `(params, model_state)`, different from the initial values."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -43,14 +43,14 @@ def make_variables(objective, seed: int = 0) -> tuple:
 
 
 def train_logits(objective, params, state, batch) -> np.ndarray:
-    """Logits in training mode, straight from the model."""
+    """Logits of the model in training mode."""
     logits, _ = objective.model.apply(
         {"params": params, **state}, batch["image"], train=True, mutable=["batch_stats"]
     )
     return np.float64(logits)
 
 
-# The options, the labels, and in NumPy: the loss [B] and the score [B, K] of logits.
+# Options, labels, and the loss [B] and scores [B, K] of logits in NumPy.
 CASES = {
     "softmax": (
         {"loss": "softmax"},
@@ -142,7 +142,7 @@ def test_loss_metrics_and_gradients(case):
     assert jax.tree.structure(grads) == jax.tree.structure(params)
     for path, grad in jax.tree.leaves_with_path(grads):
         assert np.all(np.isfinite(grad)) and np.any(np.asarray(grad) != 0), path
-    # The head's bias shifts the logits, so that its gradient follows by finite differences.
+    # The head's bias shifts the logits: finite differences of them give its gradient.
     step, count = 1e-4, logits.shape[1]
     expected = [
         (loss_of(logits + step * d).mean() - loss_of(logits - step * d).mean()) / (2 * step)
@@ -174,12 +174,12 @@ def test_task_and_outputs(name):
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_auto_takes_the_loss_of_the_labels(multi_label):
-    like = "multi_label" if multi_label else "softmax"
+def test_auto_chooses_the_loss_by_the_labels(multi_label):
+    task = "multi_label" if multi_label else "softmax"
     objective = make_objective(loss="auto", multi_label=multi_label)
-    assert objective.task == like
+    assert objective.task == task
     logits = jnp.asarray(np.random.default_rng(2).normal(size=(8, 4)))
-    _, labels, loss, scores = CASES[like]
+    _, labels, loss, scores = CASES[task]
     np.testing.assert_allclose(objective.example_loss(logits, labels), loss(logits), rtol=1e-5)
     np.testing.assert_allclose(objective.scores(logits), scores(np.float64(logits)), rtol=1e-5)
 
@@ -216,7 +216,7 @@ def test_soft_labels():
 
 @pytest.mark.parametrize("name", ["softmax", "sigmoid", "multi_label", "binary"])
 def test_mixed_labels(name):
-    """Mixup blends the losses' targets by the share that it blends the images by."""
+    """Mixup blends targets and images with the same weight."""
     options, labels, _, _ = CASES[name]
     objective = make_objective(**options)
     params, state = make_variables(objective)
@@ -224,13 +224,13 @@ def test_mixed_labels(name):
     mixup = [batch_transforms.mixup(1.0)]
     mixed = batch_transforms.apply(batch, jax.random.key(7), mixup, objective.num_outputs)
     images = np.float64(batch["image"])
-    towards = np.roll(images, -1, axis=0) - images
-    share = ((np.float64(mixed["image"]) - images) * towards).sum() / (towards**2).sum()
-    assert 0.05 < share < 0.95
+    direction = np.roll(images, -1, axis=0) - images
+    weight = ((np.float64(mixed["image"]) - images) * direction).sum() / (direction**2).sum()
+    assert 0.05 < weight < 0.95
     loss, _ = run_loss(objective, params, state, mixed)
 
     hot = {"multi_label": MULTI, "binary": YES_NO[:, None]}.get(name, np.eye(4)[SINGLE])
-    targets = (1 - share) * hot + share * np.roll(hot, -1, axis=0)
+    targets = (1 - weight) * hot + weight * np.roll(hot, -1, axis=0)
     logits = train_logits(objective, params, state, mixed)
     if name == "softmax":
         expected = -(targets * log_softmax(logits)).sum(-1)
@@ -242,7 +242,7 @@ def test_mixed_labels(name):
 # ---- Model state and averages.
 
 
-def test_batch_statistics_move():
+def test_batch_statistics_are_updated():
     objective = make_objective()
     params, state = make_variables(objective)
     batch = make_batch(SINGLE)
@@ -260,7 +260,7 @@ def test_batch_statistics_move():
         np.testing.assert_allclose(new[key], 0.9 * old[key] + 0.1 * value, rtol=1e-4)
 
 
-def test_init():
+def test_init_depends_on_the_seed():
     objective = make_objective(classes=7)
     init = jax.jit(lambda seed: objective.init(jax.random.key(seed), SPEC))
     (params, state), (again, _), (other, _) = init(0), init(0), init(1)
@@ -286,7 +286,7 @@ def test_moving_average():
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves(target))
 
 
-def test_no_average_unless_asked():
+def test_no_moving_average_by_default():
     objective = make_objective()
     params, state = make_variables(objective)
     assert objective.init_target(params, state) is None
@@ -305,7 +305,7 @@ def test_eval_variables(ema):
     if ema:
         assert variables["ema_"][0] is target["params"]
         assert set(variables["ema_"][1]) == {"batch_stats"}
-        # The state itself is left as it was.
+        # The state itself is unchanged.
         assert set(train_state.target) == {"params", "batch_stats"}
 
 
@@ -333,11 +333,11 @@ def test_features():
         ({"loss": "softmax", "multi_label": True}, "multi-label; use 'sigmoid'"),
         ({"loss": "binary", "multi_label": True, "classes": 2}, "multi-label; use 'sigmoid'"),
         ({"loss": "binary", "classes": 3}, "has 3 classes, not 2"),
-        ({"loss": "sigmoid", "label_smoothing": 0.1}, "label_smoothing: .*not of 'sigmoid'"),
-        ({"loss": "sigmoid", "gamma": 2.0}, "gamma: is of the focal loss, not of 'sigmoid'; leave"),
-        ({"loss": "focal", "clip": 0.1}, "clip: is of the asymmetric loss, .*loss='asymmetric'"),
-        ({"alpha": None}, "alpha: is of the focal loss, not of 'softmax'"),
-        ({"loss": "auto", "multi_label": True, "label_smoothing": 0.1}, "not of 'sigmoid'"),
+        ({"loss": "sigmoid", "label_smoothing": 0.1}, "label_smoothing: .*not to 'sigmoid'"),
+        ({"loss": "sigmoid", "gamma": 2.0}, "gamma: belongs to the loss 'focal', not to 'sigmoid'"),
+        ({"loss": "focal", "clip": 0.1}, "clip: belongs to .*loss='asymmetric'"),
+        ({"alpha": None}, "alpha: belongs to the loss 'focal', not to 'softmax'"),
+        ({"loss": "auto", "multi_label": True, "label_smoothing": 0.1}, "not to 'sigmoid'"),
         ({"loss": "focal", "alpha": 1.5}, "alpha=1.5: must be from 0 to 1"),
         ({"loss": "focal", "gamma": -1}, "gamma=-1: must be from 0"),
         ({"loss": "focal", "gamma": "two"}, "gamma='two': must be from 0"),
@@ -351,12 +351,12 @@ def test_mistakes(options, message):
 
 
 @pytest.mark.parametrize("value", [1.5, -0.1])
-def test_label_smoothing_is_a_share(value):
+def test_label_smoothing_is_from_0_to_1(value):
     with pytest.raises(ConfigError, match="label_smoothing"):
         make_objective(label_smoothing=value)
 
 
-def test_number_of_classes_is_the_data_s():
+def test_number_of_classes_is_that_of_the_data():
     config = default_config()
     info = DataInfo(("a", "b", "c"), False, SHAPE)
     config.model.num_classes = 3
@@ -366,14 +366,14 @@ def test_number_of_classes_is_the_data_s():
         create_objective(config, info)
 
 
-def test_labels_of_other_classes_are_refused():
+def test_labels_with_other_classes_are_rejected():
     objective = make_objective(multi_label=True, loss="sigmoid")
     with pytest.raises(ConfigError, match="labels have 3 classes but the model has 4"):
         objective.example_loss(jnp.zeros((2, 4)), jnp.zeros((2, 3), jnp.uint8))
 
 
-def test_a_registered_loss_trains(monkeypatch, tmp_path):
-    """A loss is one file: its name and its options are keys of the config at once."""
+def test_registered_loss_is_usable_by_name(monkeypatch, tmp_path):
+    """A loss is one file: registering it makes its name and options valid in the config."""
     (tmp_path / "poly_loss.py").write_text(
         "import jax.numpy as jnp\n"
         "from imgcls.losses import register_loss, softmax_cross_entropy\n"
@@ -395,6 +395,6 @@ def test_a_registered_loss_trains(monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="epsilon=10.0: must be from 0 to 9"):
         make_objective(loss="polynomial_test", epsilon=10.0)
     with pytest.raises(
-        ConfigError, match="epsilon: is of the polynomial_test loss, not of 'softmax'"
+        ConfigError, match="epsilon: belongs to the loss 'polynomial_test', not to 'softmax'"
     ):
         make_objective(epsilon=1.0)
