@@ -70,7 +70,7 @@ def save_run(
 
 
 def draw_pictures(count: int, seed: int = 1) -> np.ndarray:
-    """uint8 `[N, 8, 8, 3]`: each of two plain colours, so that the model tells them apart."""
+    """uint8 `[N, 8, 8, 3]`: each of two plain colors, so that the model tells them apart."""
     rng = np.random.default_rng(seed)
     images = np.repeat(rng.integers(0, 256, (count, 1, 2, 3), np.uint8), SIDE // 2, axis=2)
     return np.ascontiguousarray(np.repeat(images, SIDE, axis=1))

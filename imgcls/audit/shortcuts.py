@@ -35,7 +35,7 @@ BOUNDS = {
     "contrast": 0.65,  # 0.57
     "sharpness": 0.6,  # 0.50
     "file size": 0.65,  # 0.58
-    "border colour": 0.7,  # 0.58
+    "border color": 0.7,  # 0.58
     "hue": 0.8,  # 0.70
     "width": 0.4,
     "height": 0.4,
@@ -164,7 +164,7 @@ def list_properties(images: ImageTable) -> list[Property]:
     # Three levels in each channel.
     thirds = [np.searchsorted(np.quantile(c, [1 / 3, 2 / 3]), c) for c in border.T]
     cells = separability.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
-    found.append(Property("border colour", border.mean(1), cells))
+    found.append(Property("border color", border.mean(1), cells))
     pairs = zip(images.format, images.mode, strict=True)
     texts = {"file format": np.array([f"{form} {mode}".strip() for form, mode in pairs])}
     texts |= {"folder": _folders(images)} | _metadata(images)

@@ -1,13 +1,13 @@
 """Evaluate a trained model: `python -m imgcls.evaluate --workdir=/tmp/digits`.
 
-Runs the evaluators of the checkpoint's own config, on its own data or on other data of the same
-classes: `--config.data.source=folder:/new/pictures --config.evaluators.test.split=test`. Prints one
-JSON object: metrics and, for classification, their 95 % intervals. To the workdir's `report/` go
-pictures and, of classification, `NAME_predictions.csv` (see `table_of`) and `NAME_metrics.json`
-(see `imgcls.evaluate.metrics`).
+Runs the evaluators of the checkpoint's config, on its own data or on other data with the same
+classes: `--config.data.source=folder:/new/images --config.evaluators.test.split=test`. Prints one
+JSON object: the metrics and, for classification, their 95 % confidence intervals. Images and, for
+classification, `NAME_predictions.csv` and `NAME_metrics.json` are written to `report/` in the
+workdir.
 
-`--calibrate=val` first chooses a temperature and, for multi-label, thresholds on the split `val`,
-and keeps them in the checkpoint: later evaluations and `predict` apply them.
+`--calibrate=val` first fits a temperature and, for multi-label, thresholds on the split `val`, and
+stores them in the checkpoint: later evaluations and `predict` apply them.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from imgcls.runs.trained import load_eval_variables
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> checkpoint -> metrics."""
+    """Evaluates the checkpoint that the flags name, and prints its metrics."""
     args, overrides = _parse(argv)
     checkpoint = find_checkpoint(args.workdir)
     settings, info = checkpoint.read_meta()
@@ -53,59 +53,60 @@ def main(argv: list[str] | None = None) -> int:
     validation = None
     if args.calibrate is not None:
         validation = _open_validation(settings, objective, mesh, info, args.calibrate)
-    evaluators = create_evaluators(settings, objective, mesh, info, Durations(settings, 1), _tell)
+    durations = Durations(settings, 1)
+    evaluators = create_evaluators(settings, objective, mesh, info, durations, _log)
     if not evaluators:
         raise ConfigError(
-            f"{args.workdir}: its config names no evaluator; add one, for example "
+            f"{args.workdir}: its config has no evaluator; add one, for example "
             "--config.evaluators.test.split=test"
         )
     variables = load_eval_variables(checkpoint, objective, info, mesh, settings.mesh.rules)
-    _tell(f"evaluating {checkpoint.path}")
-    # What `predict` takes is calibrated, and goes to files.
+    _log(f"evaluating {checkpoint.path}")
+    # Only the variables that `predict` uses are calibrated and written to files.
     used = "ema_" if "ema_" in variables else ""
     if validation is not None:
         calibrate(validation.outcomes({used: variables[used]})[used], validation.split, checkpoint)
     calibration = load_calibration(checkpoint, info.class_names)
-    _tell_calibration(calibration, used, evaluators)
+    _log_calibration(calibration, used, evaluators)
 
     metrics = {}
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification):
-            answers = evaluator.outcomes(variables)
-            summaries = _summaries(answers, used, calibration, args.bootstrap)
+            outcomes = evaluator.outcomes(variables)
+            summaries = _summarize(outcomes, used, calibration, args.bootstrap)
             results = flatten(summaries)
-            table = table_of(answers[used], calibration, settings.data.separator)
+            table = table_of(outcomes[used], calibration, settings.data.separator)
             write_report(checkpoint.workdir / "report", name, table, summaries[used], used)
         else:
             results = evaluator.run(variables)
         metrics |= {f"{name}/{key}": value for key, value in results.items()}
     numbers, pictures = split_pictures(metrics)
     for path in save_pictures(str(checkpoint.workdir), checkpoint.step, pictures):
-        _tell(str(path))
+        _log(str(path))
     print(json.dumps(numbers, indent=2))
     return 0
 
 
-def _summaries(
-    answers: dict[str, Outcomes], used: str, calibration: Calibration, bootstrap: int
+def _summarize(
+    outcomes: dict[str, Outcomes], used: str, calibration: Calibration, bootstrap: int
 ) -> dict[str, Summary]:
-    """By prefix; the variables that `predict` uses are calibrated."""
-    chosen = {prefix: calibration if prefix == used else PLAIN for prefix in answers}
-    return {p: measure(answers[p], chosen[p], bootstrap=bootstrap) for p in answers}
+    """Returns `{prefix: summary}`; only the variables that `predict` uses are calibrated."""
+    calibrations = {prefix: calibration if prefix == used else PLAIN for prefix in outcomes}
+    return {p: measure(outcomes[p], calibrations[p], bootstrap=bootstrap) for p in outcomes}
 
 
 def calibrate(outcomes: Outcomes, split: str, checkpoint: Checkpoint) -> None:
-    """Chooses a calibration on a split's predictions, says what it does, and saves it."""
+    """Fits a calibration to the outcomes on a split, saves it, and logs its effect."""
     calibration = fit(outcomes, split)
     before, after = (measure(outcomes, c, bootstrap=0).metrics for c in (PLAIN, calibration))
     names = ("ece", "nll", *(("macro_f1",) if calibration.thresholds is not None else ()))
     change = ", ".join(f"{name} {before[name]:.4f} -> {after[name]:.4f}" for name in names)
     path = save_calibration(checkpoint, calibration, outcomes.class_names)
-    _tell(f"calibrated on {split} ({len(outcomes):,} examples): {change}; {path}")
+    _log(f"calibrated on {split} ({len(outcomes):,} examples): {change}; {path}")
 
 
 def flatten(summaries: dict[str, Summary]) -> dict[str, float | list[float]]:
-    """The metrics by prefix and name, and the intervals as `[low, high]` by `NAME_interval`."""
+    """Returns the metrics by prefix and name, and `[low, high]` of each as `NAME_interval`."""
     flat = {}
     for prefix, summary in summaries.items():
         flat |= {f"{prefix}{name}": value for name, value in summary.metrics.items()}
@@ -115,27 +116,32 @@ def flatten(summaries: dict[str, Summary]) -> dict[str, float | list[float]]:
 
 
 def write_report(folder: epath.Path, name: str, table: str, summary: Summary, used: str) -> None:
-    """Saves the files of an evaluator, whole or not at all, from process 0."""
+    """Writes the files of an evaluator atomically, on process 0."""
     if jax.process_index() != 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / f"{name}_predictions.csv", folder / f"{name}_metrics.json"
-    # File names are bytes, and need not be UTF-8.
+    # File names are bytes and may not be valid UTF-8.
     replace_bytes(paths[0], table.encode(errors="surrogateescape"))
     replace_text(paths[1], summary.to_json())
-    _tell(f"of {_called(used)}: {paths[0]}, {paths[1]}")
+    _log(f"results of {_describe(used)}: {paths[0]}, {paths[1]}")
 
 
-def _called(used: str) -> str:
+def _describe(used: str) -> str:
     return "the averaged (EMA) parameters" if used else "the parameters"
 
 
 def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = cli.create_parser("evaluate", __doc__)
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="or one checkpoint of it")
-    parser.add_argument("--calibrate", metavar="SPLIT", help="one that nothing is judged on")
-    parser.add_argument(
-        "--bootstrap", type=int, default=1000, metavar="N", help="replicates; 0: no intervals"
+    add = parser.add_argument
+    add("--workdir", required=True, metavar="DIR", help="a workdir, or one of its checkpoints")
+    add("--calibrate", metavar="SPLIT", help="split to calibrate on; not one to evaluate on")
+    add(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="number of bootstrap replicates for the intervals; 0 for no intervals",
     )
     args, overrides = parser.parse_known_args(argv)
     if args.bootstrap < 0:
@@ -149,7 +155,7 @@ def _override(settings: ConfigDict, overrides: list[str]) -> None:
     for key in config.changed_keys(trained, settings):
         if key.startswith(("model.", "objective.")) and key != "model.dtype":
             raise ConfigError(
-                f"config.{key}: is the checkpoint's own and can't be changed; override data, "
+                f"config.{key}: belongs to the checkpoint and can't be changed; override data, "
                 "evaluators or mesh"
             )
     settings.checkpoint.keep_best = None
@@ -162,26 +168,26 @@ def _open_validation(settings, objective, mesh, info, split: str) -> Classificat
         raise ConfigError(f"--calibrate={split}: {e}") from e
 
 
-def _tell_calibration(calibration: Calibration, used: str, evaluators: dict) -> None:
-    """Says what is applied to what, and which numbers it flatters."""
+def _log_calibration(calibration: Calibration, used: str, evaluators: dict) -> None:
+    """Logs the calibration, and a warning for each evaluator of the split that it was fitted on."""
     if calibration is PLAIN:
         return
     parts = [f"temperature {calibration.temperature:.4g}"]
     if calibration.thresholds is not None:
         parts.append(f"thresholds for {len(calibration.thresholds)} classes")
-    _tell(f"{' and '.join(parts)}, chosen on {calibration.split}: applied to {_called(used)}")
+    _log(f"{' and '.join(parts)}, fitted on {calibration.split}: applied to {_describe(used)}")
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification) and splits_overlap(
             evaluator.split, calibration.split
         ):
-            _tell(
-                f"warning: evaluators.{name} judges on {evaluator.split}, but the calibration was "
-                f"chosen on {calibration.split}: its numbers are too good; take another split"
+            _log(
+                f"warning: evaluators.{name} evaluates on {evaluator.split}, but the calibration "
+                f"was fitted on {calibration.split}: its metrics are optimistic; use another split"
             )
 
 
-def _tell(message: str) -> None:
-    # Standard output is for the JSON alone.
+def _log(message: str) -> None:
+    # Standard output is only for the JSON.
     print(message, file=sys.stderr)
 
 

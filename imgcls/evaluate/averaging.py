@@ -1,4 +1,4 @@
-"""Test-time augmentation: a classifier's answer as the mean over views of a picture."""
+"""Test-time augmentation: logits averaged over views of each image."""
 
 import jax
 import jax.numpy as jnp
@@ -10,13 +10,14 @@ TTA = ("flip", "flip+translate")
 
 
 class AveragedViews:
-    """An objective's answers, whose logits are the mean over views.
+    """An objective whose logits are averaged over views of each image.
 
     Args:
-      objective: has `logits`.
-      tta: 'flip' averages a picture and its mirror image; 'flip+translate' gives these one half of
-        the weight, and the other to both of the picture moved by a pixel up and left, and down and
-        right (Jordan 2024, arXiv:2404.00498, section 3.5).
+      objective: objective with logits.
+      tta: 'flip' averages over the image and its mirror image. 'flip+translate' gives these half of
+        the weight, and the other half to the image shifted by one pixel up and left and by one
+        pixel down and right, each with its mirror image (Jordan 2024, arXiv:2404.00498, section
+        3.5).
     """
 
     def __init__(self, objective: Classifies, tta: str):
@@ -26,7 +27,7 @@ class AveragedViews:
         self._logits, self._tta = objective.logits, tta
 
     def logits(self, params, model_state, batch) -> jax.Array:
-        """Float32 logits `[B, K]`."""
+        """Returns float32 logits `[B, K]`."""
 
         def one(image) -> jax.Array:
             return self._logits(params, model_state, {**batch, "image": image})

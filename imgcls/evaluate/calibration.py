@@ -1,6 +1,7 @@
-"""What is chosen on validation after training: a temperature, and a threshold for each class.
+"""Calibration after training: a temperature, and for multi-label a threshold for each class.
 
-It is kept in the checkpoint that it was chosen for, as `calibration.json`; `predict` applies it.
+It is fitted on a validation split and stored in its checkpoint as `calibration.json`; `predict`
+applies it.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from imgcls.runs.load import Checkpoint
 
 FILE = "calibration.json"
 
-# Where a temperature is looked for. A split without a mistake would have 0.
+# Bounds of the temperature. A split without a mistake would have 0.
 TEMPERATURES = (0.05, 20.0)
 
 # A class with fewer examples on the split keeps the threshold 0.5.
@@ -27,14 +28,14 @@ LEAST_POSITIVES = 5
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Chosen on a split.
+    """Temperature and thresholds fitted on a split.
 
     Attributes:
-      temperature: what logits are divided by.
-      thresholds: of the probabilities after that, float `[K]`; a class is said from its threshold
-        on. None where an example has one class, the most probable.
-      split: where it was chosen.
-      examples: how many it was chosen on.
+      temperature: divisor of the logits.
+      thresholds: float `[K]`; a class is predicted if its probability after the temperature reaches
+        its threshold. None if an example has one label: the most probable class is predicted.
+      split: name of the split that it was fitted on.
+      examples: number of examples that it was fitted on.
     """
 
     temperature: float = 1.0
@@ -43,29 +44,29 @@ class Calibration:
     examples: int = 0
 
 
-# Changes nothing.
+# The identity: it changes no probability, and its threshold is 0.5.
 PLAIN = Calibration()
 
 
 def fit(outcomes: Outcomes, split: str = "") -> Calibration:
-    """The temperature and, for multi-label, the thresholds that fit a split best.
+    """Fits a temperature and, for multi-label, thresholds to a split.
 
-    The temperature minimises the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599,
+    The temperature minimizes the negative log-likelihood (Guo et al. 2017, arXiv:1706.04599,
     section 4.2), of the softmax or, for any other task, of the sigmoid of each class. It stays 1
-    where no other one between 0.05 and 20 is better.
+    if no other temperature between 0.05 and 20 is better.
 
-    A threshold maximises the class's F1. It lies halfway between the scores of two neighbours, and
-    so generalises better than a score itself; of equal ones the highest is taken. On few positives
-    it follows chance, so a class with fewer than 5 keeps 0.5. For a class that the model can't tell
-    apart the best F1 is that of saying it always (Lipton et al. 2014, arXiv:1402.1892): a very low
-    threshold is a sign of that.
+    A threshold maximizes the F1 of its class. It is the midpoint of two adjacent scores, which
+    generalizes better than a score itself; of equally good thresholds, the highest is used. With
+    few positives the threshold is mostly noise, so a class with fewer than 5 keeps 0.5. If the
+    model can't distinguish a class, the F1 is highest when the class is always predicted (Lipton et
+    al. 2014, arXiv:1402.1892): a very low threshold is a sign of that.
 
     Args:
-      outcomes: on examples that the model was not trained on, and is not judged on later.
-      split: their name, to be kept beside.
+      outcomes: outcomes on examples that are used neither for training nor for testing.
+      split: name of the split, stored with the result.
 
     Raises:
-      ConfigError: no examples.
+      ConfigError: there are no examples.
       TrainingError: a logit is not finite.
     """
     if not len(outcomes):
@@ -77,12 +78,12 @@ def fit(outcomes: Outcomes, split: str = "") -> Calibration:
     if outcomes.task == "multi_label":
         scores = apply(outcomes, Calibration(temperature)).scores
         classes = zip(scores.T, outcomes.labels.T > 0.5, strict=True)
-        thresholds = np.array([best_threshold(*of_class) for of_class in classes])
+        thresholds = np.array([best_threshold(*class_outcomes) for class_outcomes in classes])
     return Calibration(temperature, thresholds, split, len(outcomes))
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The threshold of one class with the highest F1 (see `fit`).
+    """Returns the threshold with the highest F1 for one class, see `fit`.
 
     Args:
       scores: probabilities `[N]`.
@@ -100,9 +101,9 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def apply(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
-    """The outcomes with the probabilities of `logits / temperature`; the logits stay.
+    """Returns the outcomes with the probabilities of `logits / temperature` and the same logits.
 
-    So it may be applied again without harm. At temperature 1 nothing changes.
+    Applying it twice is the same as applying it once. At temperature 1 nothing changes.
     """
     if calibration.temperature == 1:
         return outcomes
@@ -112,10 +113,10 @@ def apply(outcomes: Outcomes, calibration: Calibration) -> Outcomes:
 
 
 def to_scores(logits: np.ndarray, task: str) -> np.ndarray:
-    """Probabilities `[N, K]` of logits, as the objective of that task gives them.
+    """Converts logits to probabilities `[N, K]`, like the objective of the task.
 
     Args:
-      logits: `[N, K]`, or `[N, 1]` where the task is 'binary'.
+      logits: `[N, K]`; `[N, 1]` if the task is 'binary'.
       task: see `Outcomes`.
     """
     from scipy.special import expit, softmax
@@ -127,16 +128,17 @@ def to_scores(logits: np.ndarray, task: str) -> np.ndarray:
 
 
 def decide(scores: np.ndarray, calibration: Calibration, task: str) -> np.ndarray:
-    """What the model says.
+    """Returns the predicted classes.
 
     Args:
       scores: probabilities `[N, K]`, after the temperature.
-      calibration: its thresholds; without any, a probability above 0.5 is a yes.
+      calibration: source of the thresholds; without thresholds, a class is predicted if its
+        probability is above 0.5.
       task: see `Outcomes`.
 
     Returns:
-      int `[N]`, the most probable class (the first of equal ones); for 'multi_label' multi-hot
-      uint8 `[N, K]`.
+      int `[N]`, the most probable class (the first of equally probable ones); multi-hot uint8
+      `[N, K]` if the task is 'multi_label'.
     """
     if task != "multi_label":
         return np.argmax(scores, axis=-1)
@@ -146,30 +148,30 @@ def decide(scores: np.ndarray, calibration: Calibration, task: str) -> np.ndarra
 
 
 def save_calibration(checkpoint: Checkpoint, calibration: Calibration, class_names) -> epath.Path:
-    """Writes it into a checkpoint; returns the file."""
+    """Writes a calibration into a checkpoint; returns the path of the file."""
     path = checkpoint.path / FILE
-    found = dataclasses.asdict(calibration)
+    fields = dataclasses.asdict(calibration)
     if calibration.thresholds is not None:
         values = map(float, calibration.thresholds)
-        found["thresholds"] = dict(zip(class_names, values, strict=True))
-    replace_text(path, json.dumps(found, indent=2) + "\n")
+        fields["thresholds"] = dict(zip(class_names, values, strict=True))
+    replace_text(path, json.dumps(fields, indent=2) + "\n")
     return path
 
 
 def load_calibration(checkpoint: Checkpoint, class_names) -> Calibration:
-    """Reads that of a checkpoint; the plain one if it has none.
+    """Reads the calibration of a checkpoint; `PLAIN` if it has none.
 
     Raises:
-      ConfigError: a file that was edited into something else.
+      ConfigError: the file is not a valid calibration.
     """
     path = checkpoint.path / FILE
     if not path.exists():
         return PLAIN
     try:
-        found = json.loads(path.read_text())
-        if found["thresholds"] is not None:
-            found["thresholds"] = np.array([found["thresholds"][name] for name in class_names])
-        calibration = Calibration(**found)
+        fields = json.loads(path.read_text())
+        if fields["thresholds"] is not None:
+            fields["thresholds"] = np.array([fields["thresholds"][name] for name in class_names])
+        calibration = Calibration(**fields)
         if not calibration.temperature > 0:
             raise ValueError("temperature must be above 0")
     except (ValueError, LookupError, TypeError) as e:
@@ -187,7 +189,7 @@ def _fit_temperature(outcomes: Outcomes) -> float:
         scaled = logits / np.exp(log_temperature)
         return float(np.mean(example_nll(scaled, outcomes.labels, task)))
 
-    found: Any = minimize_scalar(
+    result: Any = minimize_scalar(
         loss, bounds=np.log(TEMPERATURES), method="bounded", options={"xatol": 1e-5}
     )
-    return float(np.exp(found.x)) if found.fun < loss(0.0) else 1.0
+    return float(np.exp(result.x)) if result.fun < loss(0.0) else 1.0

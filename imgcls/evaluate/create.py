@@ -1,14 +1,14 @@
-"""What is measured during and after training. An evaluator is one file here.
+"""Builds the evaluators that a config names, for use during and after training.
 
-A config names its evaluators: `config.evaluators.test = {'type': 'classification', 'split':
-'test', 'every': '5 epochs'}`; their metrics are logged as `test/accuracy` and so on. A class is
-registered by type; `evaluator.Evaluator` says what it has. Images among its results go to
-`WORKDIR/report`.
+Each evaluator has a section in the config: `config.evaluators.test = {'type': 'classification',
+'split': 'test', 'every': '5 epochs'}`. Its metrics are logged as `test/accuracy` and so on, and
+images among its results are written to `WORKDIR/report`. `evaluator.Evaluator` defines the
+interface; each type is one file in `evaluators/`.
 
-`evaluate` and `report` need more than numbers of a classifier: its answers, example by example, are
+`evaluate` and `report` also need the outputs of a classifier for each example: see
 `outcomes.Outcomes`.
 
-Of the objective an evaluator takes `logits` (classification), `reconstruct` (reconstructions) or
+An evaluator uses the objective's `logits` (classification), `reconstruct` (reconstructions) or
 `features(params, model_state, batch, layer) -> float32 [B, D]` with `layer` one of
 `feature_layers`. It never changes the variables, reads a split once, and counts every example
 once, on any number of devices and processes.
@@ -34,17 +34,18 @@ def create_evaluators(
     mesh: Mesh,
     data_info,
     durations: Durations,
-    tell: Callable[[str], None] = log.info,
+    log_fn: Callable[[str], None] = log.info,
 ) -> dict[str, tuple[int, Evaluator]]:
-    """`{name: (every so many steps, evaluator)}` for the sections of `config.evaluators`.
+    """Returns `{name: (steps between evaluations, evaluator)}` for `config.evaluators`.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      durations: durations of the config, for `every`.
-      tell: called with the protocol of each.
+      config, objective, mesh, data_info: see `Evaluator`.
+      durations: converts the `every` of a section to steps.
+      log_fn: function that logs the protocol of each evaluator.
 
     Raises:
-      ConfigError: unknown type or option, missing data, or classes other than the model's.
+      ConfigError: a type or option is unknown, data is missing, or the classes of a split are not
+        those of the model.
     """
     created = {}
     for name, section in config.evaluators.items():
@@ -59,24 +60,24 @@ def create_evaluators(
     best = config.checkpoint.keep_best
     if best is not None and best.split("/")[0] not in created:
         raise ConfigError(
-            f"config.checkpoint.keep_best={best!r}: no evaluator of that name; write "
+            f"config.checkpoint.keep_best={best!r}: there is no evaluator of that name; write "
             f"EVALUATOR/METRIC with one of {', '.join(created) or 'none'}"
         )
     for name, (_, evaluator) in created.items():
-        tell(f"evaluators.{name}: {evaluator.protocol}")
+        log_fn(f"evaluators.{name}: {evaluator.protocol}")
     return created
 
 
 def _read_section(name: str, section) -> tuple[str, dict]:
-    """Type and options of an evaluator's section of the config, `every` among them.
+    """Returns the type and the options (including `every`) of an evaluator's config section.
 
     Raises:
-      ConfigError: no section, or an unknown type or option, or a value of another type.
+      ConfigError: the value is not a section, or a type, an option or the type of a value is wrong.
     """
     if name == "train":
         raise ConfigError(
-            "config.evaluators.train: train/ is where training's own metrics go; choose "
-            "another name, such as train_part"
+            "config.evaluators.train: train/ is the prefix of the training metrics; use another "
+            "name, such as train_part"
         )
     if not isinstance(section, ConfigDict):
         raise ConfigError(
@@ -98,7 +99,7 @@ def _check_option(where: str, value, annotation) -> None:
     """Checks an option against its annotation: a type, a union, or `tuple[type, ...]`.
 
     Raises:
-      ConfigError: another type, or a number that is not above 0.
+      ConfigError: the value has another type, or is a number that is not above 0.
     """
     expected, values = annotation, [value]
     if typing.get_origin(annotation) is tuple:

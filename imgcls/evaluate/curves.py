@@ -1,4 +1,4 @@
-"""Curves of outcomes: precision over recall, and reliability."""
+"""Precision-recall and reliability curves."""
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from imgcls.evaluate.sums import BINS, confidence_bins, confidences, decide_outc
 
 
 def precision_recall(outcomes: Outcomes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Returns `{class name: (precision, recall)}` by falling threshold, of classes with examples.
+    """Returns `{class name: (precision, recall)}` by descending threshold.
+
+    Classes without examples are left out.
 
     Args:
       outcomes: outcomes after calibration.
@@ -33,9 +35,9 @@ def reliability(outcomes: Outcomes, bins: int = BINS) -> tuple[np.ndarray, np.nd
       bins: number of bins of equal width.
 
     Returns:
-      Of the bins with examples: mean confidence float `[b]`, share of correct answers float `[b]`,
-      and number of answers int `[b]`. For multi-label an answer is the probability of a class, and
-      correct means that the class is a label.
+      For the bins that are not empty: mean confidence, float `[b]`; accuracy, float `[b]`; and
+      number of predictions, int `[b]`. For multi-label each class of each example is one
+      prediction, and it is correct if the class is a label.
     """
     confidence, correct = confidences(outcomes, decide_outcomes(outcomes, PLAIN))
     bins_of = confidence_bins(confidence.ravel(), bins)

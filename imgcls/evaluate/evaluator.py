@@ -1,4 +1,4 @@
-"""What an evaluator is, as a protocol, and the registry of evaluators."""
+"""The evaluator protocol and the registry of evaluators."""
 
 from collections.abc import Callable, Mapping
 from typing import Protocol, TypeVar
@@ -9,13 +9,16 @@ from imgcls.core.registry import Registry, Signature
 
 
 class Evaluator(Protocol):
-    """Measures variables during and after training.
+    """Measures a model's variables during and after training.
 
-    A new evaluator registers its class by name; the class takes
-    `(config, objective, mesh, data_info, **options)` with the options of its section of the config.
+    A new evaluator registers its class by name. The class takes
+    `(config, objective, mesh, data_info, **options)`: config of the run, objective built by
+    `create_objective`, device mesh, classes and image shape of the training data (`DataInfo`), and
+    the options in its section of the config.
 
     Attributes:
-      protocol: one line that says what is measured and on which examples; logged before training.
+      protocol: one line that describes what is measured and on which examples; logged before
+        training.
     """
 
     protocol: str
@@ -40,7 +43,7 @@ Class = TypeVar("Class", bound=Evaluator)
 
 
 def register_evaluator(name: str) -> Callable[[type[Class]], type[Class]]:
-    """Class decorator that registers an evaluator, whose class keeps its type for pyright.
+    """Class decorator that registers an evaluator and preserves the type of the class.
 
     Raises:
       ConfigError: another evaluator has that name.

@@ -13,7 +13,7 @@ from imgcls.evaluate.gather import gather, make_eval_fn
 
 
 class Features(NamedTuple):
-    """Features of the N readable examples of a source, in its order.
+    """Features of the N readable examples of a source, in the order of the source.
 
     Attributes:
       values: float32 `[N, D]`.
@@ -27,15 +27,18 @@ class Features(NamedTuple):
 
 
 class FeatureReader:
-    """Gives the features of splits: one program for all of them.
+    """Computes the features of splits, with one compiled program for all of them.
 
     Args:
-      config, objective, mesh, data_info: of the run.
+      config: config of the run.
+      objective: objective with features.
+      mesh: device mesh.
+      data_info: classes of the training data.
       layer: one of the objective's `feature_layers`.
-      batch_size: over all devices; None is the training batch.
+      batch_size: examples per batch over all devices; None is the training batch size.
 
     Raises:
-      ConfigError: no such layer.
+      ConfigError: the objective has no such layer.
     """
 
     def __init__(
@@ -62,37 +65,42 @@ class FeatureReader:
         self._class_names = data_info.class_names
 
     def open(self, split: str) -> Source:
-        """A split that has one label per example, of the model's classes."""
+        """Opens a split.
+
+        Raises:
+          ConfigError: the split is multi-label, or its classes are not those of the model.
+        """
         source = open_split(self._config, split)
         if source.multi_label:
             raise ConfigError(
-                f"split {split!r}: the labels are multi-label, and features are judged by one "
-                "class per example; use type 'classification'"
+                f"split {split!r}: the labels are multi-label, but features are evaluated with "
+                "one label per example; use type 'classification'"
             )
         check_classes(source.class_names, self._class_names, f"split {split!r}")
         return source
 
     def read(self, variables: dict[str, tuple], source: Source) -> dict[str, Features]:
-        """Returns `{prefix: features}` of each set of variables; one pass over the source.
+        """Returns `{prefix: features}` for each set of variables, in one pass over the source.
 
-        Every process holds all N x D of them: 10.5 GB for ImageNet's training images at D = 2,048.
+        Every process holds all N x D values: 10.5 GB for the ImageNet training split with
+        D = 2,048.
 
         Raises:
-          ConfigError: no example could be read.
+          ConfigError: no example can be read.
           TrainingError: a feature is not finite.
         """
         collected, _ = gather(
             self._outputs, variables, self._config, source, self._mesh, self._batch_size
         )
-        found = {
+        results = {
             prefix: Features(outputs["values"], outputs["label"], outputs["index"])
             for prefix, outputs in collected.items()
         }
-        if not all(len(features.labels) for features in found.values()):
+        if not all(len(features.labels) for features in results.values()):
             raise ConfigError("evaluation: no example of the split can be read; name another split")
-        if not all(np.isfinite(features.values).all() for features in found.values()):
+        if not all(np.isfinite(features.values).all() for features in results.values()):
             raise TrainingError(
                 "evaluation: the model's features are not finite; lower the learning rate, or "
                 "evaluate an earlier checkpoint"
             )
-        return found
+        return results

@@ -1,4 +1,4 @@
-"""One pass over a split: the outputs of every example, as arrays on the host."""
+"""Gathers outputs for every example of a split, in one pass, as arrays on the host."""
 
 import contextlib
 from collections.abc import Callable
@@ -22,19 +22,21 @@ def gather(
     mesh: Mesh,
     batch_size: int | None = None,
 ) -> tuple[dict[str, dict[str, np.ndarray]], int]:
-    """The outputs for each set of variables, every example once, in the source's order.
+    """Gathers the outputs for each set of variables, every example once, in the source's order.
 
     Args:
-      outputs: `(params, model_state, batch) -> {name: [B, ...]}`, from `make_eval_fn`; `mask` is
-        one of them. Padding and unreadable records (mask 0) are left out.
+      outputs: function `(params, model_state, batch) -> {name: [B, ...]}` built by `make_eval_fn`;
+        one output is `mask`. Padding and unreadable examples (mask 0) are left out.
       variables: `{prefix: (params, model_state)}`.
-      config, mesh: of the run.
-      source: of the N examples.
-      batch_size: over all devices, rounded up to divide by them; None is the training batch.
+      config: config of the run.
+      source: source of the examples.
+      mesh: device mesh.
+      batch_size: examples per batch over all devices, rounded up to a multiple of their number;
+        None is the training batch size.
 
     Returns:
-      `{prefix: {name: [N, ...]}}`, the same on every process, and how many records this process
-      found unreadable.
+      `{prefix: {name: [N, ...]}}` for the N readable examples, the same on every process, and the
+      number of unreadable examples of this process.
     """
     shards = sharding.num_shards(mesh)
     rows = -(-(batch_size or config.batch_size) // shards) * shards
@@ -43,7 +45,7 @@ def gather(
         for batch in loader:
             for prefix, (params, model_state) in variables.items():
                 collected[prefix].append(outputs(params, model_state, batch))
-            # Fetch what was computed one batch ago, while the device works on this one.
+            # Fetch the previous batch while the device computes this one.
             for parts in collected.values():
                 parts[-2:-1] = [_fetch(part) for part in parts[-2:-1]]
         skipped = loader.skipped
@@ -51,21 +53,21 @@ def gather(
 
 
 def _fetch(part: dict) -> dict[str, np.ndarray]:
-    # Only the examples that count: a copy, so that the whole batch can go.
+    # Indexing copies the examples that count, so that the batch itself can be freed.
     kept = np.asarray(part["mask"]) > 0
     return {name: np.asarray(value)[kept] for name, value in part.items()}
 
 
 def _join(parts: list[dict]) -> dict[str, np.ndarray]:
-    """Whole arrays; frees each part's array as it is joined."""
+    """Concatenates the parts, freeing the arrays of each part as they are joined."""
     fetched = [*parts[:-1], _fetch(parts[-1])]
     return {name: np.concatenate([part.pop(name) for part in fetched]) for name in [*fetched[0]]}
 
 
 def make_eval_fn(fn: Callable, config: ConfigDict, mesh: Mesh) -> Callable:
-    """`(params, model_state, batch) -> fn(...)` on normalised images, jitted, results whole.
+    """Returns a jitted `fn(params, model_state, batch)` that first normalizes the images.
 
-    The results are replicated, so that every process can read them all.
+    The results are replicated, so that every process can read them.
     """
 
     def evaluate(params, model_state, batch):

@@ -1,4 +1,4 @@
-"""A model's answers on a split, example by example: for metrics, tables and reports."""
+"""Outputs of a model for each example of a split, for metrics, tables and reports."""
 
 import dataclasses
 
@@ -17,24 +17,24 @@ from imgcls.objectives.objective import Classifies
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Outcomes:
-    """A model's answers on the N readable examples of a split, in its order.
+    """Outputs of a model for the N readable examples of a split, in the order of the split.
 
-    The light form, for `measure(light=True)`, lacks `names`, `index` and `logits`. If there is one
-    label of many classes, it holds about ten numbers per example, however many classes there are.
+    The light form, for `measure(light=True)`, lacks `names`, `index` and `logits`. If an example
+    has one label, it holds about ten numbers per example, whatever the number of classes.
 
     Attributes:
       class_names: names of the K classes.
       task: task of the objective: 'softmax', 'sigmoid', 'binary' or 'multi_label'.
-      names: names of the examples, from `Source.name`.
+      names: names of the examples, see `Source.name`.
       index: int `[N]`, position of each example in the source.
       labels: int `[N]`, or multi-hot uint8 `[N, K]` if the task is 'multi_label'.
       logits: float32 `[N, K]` (`[N, 1]` if the task is 'binary').
-      scores: probabilities, float32 `[N, K]`. In the light form only the highest, `[N, 1]`, if the
-        task is 'softmax' or 'sigmoid'.
-      losses: float32 `[N]`, the objective's loss of each example, if known.
+      scores: probabilities, float32 `[N, K]`. In the light form of the tasks 'softmax' and
+        'sigmoid' only the highest, `[N, 1]`.
+      losses: float32 `[N]`, loss of the objective for each example, if known.
       skipped: number of unreadable examples.
-      best: int `[N, min(5, K)]`, classes by falling score; only in the light form, and not if the
-        task is 'multi_label'.
+      best: int `[N, min(5, K)]`, classes in descending order of their scores; only in the light
+        form, and not if the task is 'multi_label'.
       brier: float32 `[N]`, see `brier_score`; only in the light form.
     """
 
@@ -55,12 +55,12 @@ class Outcomes:
 
     @property
     def multi_label(self) -> bool:
-        """Whether an example has any number of labels."""
+        """Whether an example can have any number of labels."""
         return self.task == "multi_label"
 
     @property
     def is_light(self) -> bool:
-        """Whether these are in the light form."""
+        """Whether the outcomes are in the light form."""
         return self.brier is not None
 
     def check_finite(self) -> None:
@@ -73,15 +73,15 @@ class Outcomes:
 
 
 class OutcomeReader:
-    """Reads a model's answers on splits, with one compiled program for all of them.
+    """Computes the outcomes of a model on splits, with one compiled program for all of them.
 
     Args:
       config: config of the run.
       objective: objective with logits.
       mesh: device mesh.
-      batch_size: over all devices, rounded up to a multiple of their number; None is the training
-        batch size.
-      light: read the light form of `Outcomes`.
+      batch_size: examples per batch over all devices, rounded up to a multiple of their number;
+        None is the training batch size.
+      light: whether to return the light form of `Outcomes`.
     """
 
     def __init__(
@@ -95,39 +95,39 @@ class OutcomeReader:
         def outputs(params, model_state, batch) -> dict[str, jax.Array]:
             logits, labels = objective.logits(params, model_state, batch), batch["label"]
             scores, losses = objective.scores(logits), objective.example_loss(logits, labels)
-            found = {"labels": labels, "losses": losses, "mask": batch["mask"]}
+            fields = {"labels": labels, "losses": losses, "mask": batch["mask"]}
             if not light:
-                return found | {"logits": logits, "scores": scores, "index": batch["index"]}
-            found["brier"] = brier_score(scores, labels)
+                return fields | {"logits": logits, "scores": scores, "index": batch["index"]}
+            fields["brier"] = brier_score(scores, labels)
             if objective.task != "multi_label":
-                found["best"] = top_k_indices(scores, 5)
+                fields["best"] = top_k_indices(scores, 5)
             if objective.task in ("softmax", "sigmoid"):
                 scores = jnp.max(scores, axis=-1, keepdims=True)
-            return found | {"scores": scores}
+            return fields | {"scores": scores}
 
         self._outputs = make_eval_fn(outputs, config, mesh)
         self._config, self._mesh, self._batch_size = config, mesh, batch_size
         self._task = objective.task
 
     def read(self, variables: dict[str, tuple], source: Source) -> dict[str, Outcomes]:
-        """Returns `{prefix: outcomes}` of each set of variables; one pass over the source.
+        """Returns `{prefix: outcomes}` for each set of variables, in one pass over the source.
 
         Args:
           variables: `{prefix: (params, model_state)}`.
-          source: examples with the model's classes.
+          source: examples with the classes of the model.
         """
         collected, skipped = gather(
             self._outputs, variables, self._config, source, self._mesh, self._batch_size
         )
         outcomes = {}
-        for prefix, found in collected.items():
-            found.setdefault("index", np.zeros(0, np.int64))
-            found.setdefault("logits", np.zeros((len(found["labels"]), 0), np.float32))
+        for prefix, arrays in collected.items():
+            arrays.setdefault("index", np.zeros(0, np.int64))
+            arrays.setdefault("logits", np.zeros((len(arrays["labels"]), 0), np.float32))
             outcomes[prefix] = Outcomes(
                 class_names=tuple(source.class_names),
                 task=self._task,
-                names=[source.name(i) for i in found["index"]],
+                names=[source.name(i) for i in arrays["index"]],
                 skipped=skipped,
-                **{name: values for name, values in found.items() if name != "mask"},
+                **{name: values for name, values in arrays.items() if name != "mask"},
             )
         return outcomes

@@ -1,4 +1,4 @@
-"""Figures of single examples, whose mean over a split is a metric."""
+"""Per-example values whose mean over a split is a metric."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ import numpy as np
 def top_k_indices(scores: jax.Array | np.ndarray, k: int) -> jax.Array:
     """Returns the classes of the k highest scores, best first: int32 `[B, min(k, K)]`.
 
-    Equal scores are in the order of their class index.
+    Ties are broken by the lower class index.
 
     Args:
       scores: `[B, K]`.
@@ -20,8 +20,8 @@ def top_k_indices(scores: jax.Array | np.ndarray, k: int) -> jax.Array:
 def brier_score(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray) -> jax.Array:
     """Squared error of the probabilities, summed over the classes (Brier 1950, equation 2).
 
-    With one label per example it is between 0 and 2; for two classes it is twice the squared error
-    of one of them. For multi-label it is the sum over K decisions.
+    With one label per example it is between 0 and 2; with two classes it is twice the squared error
+    of either. For multi-label it is the sum over K decisions.
 
     Args:
       scores: probabilities `[B, K]`.
@@ -37,8 +37,8 @@ def brier_score(scores: jax.Array | np.ndarray, labels: jax.Array | np.ndarray) 
 def example_nll(logits: np.ndarray, labels: np.ndarray, task: str) -> np.ndarray:
     """Negative log-likelihood of each example in nats: float64 `[N]`.
 
-    It is that of the softmax if the task is 'softmax'. Otherwise it is the binary one, averaged
-    over the classes as in `losses.sigmoid_binary_cross_entropy`.
+    Softmax cross entropy if the task is 'softmax'; otherwise binary cross entropy averaged over the
+    classes, as in `losses.sigmoid_binary_cross_entropy`.
 
     Args:
       logits: `[N, K]`; `[N, 1]` if the task is 'binary'.

@@ -1,4 +1,4 @@
-"""What evaluators that probe features have in common."""
+"""Base class of the evaluators that probe features."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -10,17 +10,18 @@ from imgcls.evaluate.features import FeatureReader, Features
 
 
 class Probe:
-    """Judges the features of `split` by a simple model that is made from those of `train_split`.
+    """Evaluates a simple model, fitted on features of `train_split`, on features of `split`.
 
-    A subclass says how, in `judge` and `protocol`.
+    A subclass defines `judge` and `protocol`.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      train_split, split: names of splits.
+      config, objective, mesh, data_info: see `Evaluator`.
+      train_split: name of the split that the model is fitted on.
+      split: name of the split to evaluate.
       layer, batch_size: see `FeatureReader`.
 
     Raises:
-      ConfigError: both splits are the same, or can't be used (see `FeatureReader`).
+      ConfigError: both splits are the same, or one can't be used (see `FeatureReader.open`).
     """
 
     def __init__(
@@ -36,8 +37,8 @@ class Probe:
     ):
         if train_split == split:
             raise ConfigError(
-                f"split={split!r} is train_split too, and an example must not judge itself; name "
-                "two splits, such as 'train' and 'test'"
+                f"split={split!r} is also train_split, so every example would be its own neighbor; "
+                "use two splits, such as 'train' and 'test'"
             )
         self.reader = FeatureReader(config, objective, mesh, data_info, layer, batch_size)
         self.train_source, self.source = self.reader.open(train_split), self.reader.open(split)
@@ -46,53 +47,59 @@ class Probe:
         self.name = f"{split} ({len(self.source):,})"
 
     def run(self, variables: dict[str, tuple]) -> dict[str, float]:
-        """The metrics of each set of variables, prefixed by its key; one pass over each split."""
+        """Returns the metrics of each set of variables, prefixed by its key.
+
+        Each split is read once.
+        """
         train = self.reader.read(variables, self.train_source)
         test = self.reader.read(variables, self.source)
         results = {}
-        for prefix, judged in test.items():
-            found = self.judge(train[prefix], judged.values, judged.labels)
-            results |= {f"{prefix}{name}": value for name, value in found.items()}
+        for prefix, features in test.items():
+            metrics = self.judge(train[prefix], features.values, features.labels)
+            results |= {f"{prefix}{name}": value for name, value in metrics.items()}
         return results
 
     def judge(self, train: Features, values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """Metrics of one set of variables.
+        """Returns the metrics of one set of variables.
 
         Args:
           train: features of the training split.
-          values, labels: float32 `[M, D]` and int `[M]` of the split that is judged.
+          values: float32 `[M, D]`, features of the split to evaluate.
+          labels: int `[M]`, labels of the split to evaluate.
         """
         raise NotImplementedError
 
 
 def class_members(source: Source, least: int, where: str) -> list[np.ndarray]:
-    """The numbers of each class's examples in a source: K ascending int arrays.
+    """Returns the indices of the examples of each class: K ascending int arrays.
 
     Raises:
-      ConfigError: a class has fewer than `least`, or there is only one class.
+      ConfigError: a class has fewer than `least` examples, or there is only one class.
     """
     names, labels = source.class_names, source.labels()
     num_classes = len(names)
     if num_classes < 2:
-        raise ConfigError(f"{where}: class {names[0]!r} is the only one; give data of two or more")
+        raise ConfigError(
+            f"{where}: class {names[0]!r} is the only one; use data with two or more classes"
+        )
     members = [np.flatnonzero(labels == c) for c in range(num_classes)]
-    for name, found in zip(names, members, strict=True):
-        if len(found) < least:
+    for name, indices in zip(names, members, strict=True):
+        if len(indices) < least:
             raise ConfigError(
-                f"{where}: class {name!r} has {len(found)} examples, fewer than {least}; name a "
+                f"{where}: class {name!r} has {len(indices)} examples, fewer than {least}; use a "
                 "larger split"
             )
     return members
 
 
 def accuracies(ranked: np.ndarray, labels: np.ndarray, num_classes: int) -> dict[str, float]:
-    """`accuracy` and, of more than 5 classes, `top5_accuracy`.
+    """Returns `accuracy` and, with more than 5 classes, `top5_accuracy`.
 
     Args:
-      ranked: int `[N, >= 5]`, classes by falling score; -1 where there is no further class.
+      ranked: int `[N, >= 5]`, classes by descending score; -1 where there is no further class.
       labels: int `[N]`.
-      num_classes: of the data.
+      num_classes: number of classes of the data.
     """
     hits = ranked[:, :5] == labels[:, None]
-    found = {"accuracy": float(hits[:, 0].mean())}
-    return found | ({"top5_accuracy": float(hits.any(1).mean())} if num_classes > 5 else {})
+    metrics = {"accuracy": float(hits[:, 0].mean())}
+    return metrics | ({"top5_accuracy": float(hits.any(1).mean())} if num_classes > 5 else {})

@@ -1,4 +1,4 @@
-"""Metrics that are made of rankings: average precision and the area under the ROC curve."""
+"""Metrics computed from rankings: average precision and the area under the ROC curve."""
 
 import functools
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Ranked:
 
     @functools.cached_property
     def average_precisions(self) -> list[float | None]:
-        """Average precision of each of the K classes; None without an example."""
+        """Average precision of each of the K classes; None for a class without examples."""
         from sklearn.metrics import average_precision_score
 
         return [
@@ -30,28 +30,29 @@ class Ranked:
 
     @functools.cached_property
     def roc_aucs(self) -> list[float | None]:
-        """Area under the ROC curve of each of the K classes; None without examples or others."""
+        """Area under the ROC curve of each class; None without positives or without negatives."""
         return [_roc_auc(positive, scores) for positive, scores in self._classes()]
 
     def measure(self, light: bool) -> dict[str, float]:
-        """Returns the metrics that are defined.
+        """Returns the metrics that are defined, `{metric: value}`.
 
         Args:
-          light: only those of `measure(light=True)`.
+          light: whether to return only the metrics of `measure(light=True)`.
         """
-        outcomes, found = self._outcomes, {}
+        outcomes, metrics = self._outcomes, {}
         if light and outcomes.task in ("softmax", "sigmoid"):
             return {}
-        found["map"] = _defined_mean(self.average_precisions)
+        metrics["map"] = _defined_mean(self.average_precisions)
         if not light:
-            found["roc_auc"] = _defined_mean(self.roc_aucs)
+            metrics["roc_auc"] = _defined_mean(self.roc_aucs)
         if outcomes.task == "binary" and self.roc_aucs[1] is not None:
-            found["auroc"] = self.roc_aucs[1]
-            found["average_precision"] = self.average_precisions[1]
+            metrics["auroc"] = self.roc_aucs[1]
+            metrics["average_precision"] = self.average_precisions[1]
         if outcomes.multi_label and not light:
-            decisions = outcomes.labels.ravel() > 0.5, outcomes.scores.ravel()
-            found["micro_roc_auc"] = _roc_auc(*decisions)
-        return {name: value for name, value in found.items() if value is not None}
+            metrics["micro_roc_auc"] = _roc_auc(
+                outcomes.labels.ravel() > 0.5, outcomes.scores.ravel()
+            )
+        return {name: value for name, value in metrics.items() if value is not None}
 
     def _classes(self):
         for number in range(len(self._outcomes.class_names)):
@@ -59,31 +60,31 @@ class Ranked:
 
 
 class Ranking(NamedTuple):
-    """Scores in falling order, in runs of equal scores or of negatives.
+    """Scores in descending order, grouped in runs of equal scores or of negatives.
 
     Attributes:
       examples: int `[M]`, example of each score.
       starts: int `[S]`, position of the first score of each run.
-      positives: int `[P]`, those of `examples` that are positive, in the same order.
-      held: int `[H]`, runs with positives.
-      firsts: int `[H]`, position among `positives` of the first of each of these runs.
+      positives: int `[P]`, the elements of `examples` that are positive, in the same order.
+      positive_runs: int `[H]`, indices of the runs that contain positives.
+      firsts: int `[H]`, position in `positives` of the first element of each of these runs.
     """
 
     examples: np.ndarray
     starts: np.ndarray
     positives: np.ndarray
-    held: np.ndarray
+    positive_runs: np.ndarray
     firsts: np.ndarray
 
 
 def positives(outcomes: Outcomes, number: int) -> np.ndarray:
-    """Returns which examples have a class as label, bool `[N]`."""
+    """Returns whether each example has class `number` as a label, bool `[N]`."""
     labels = outcomes.labels
     return labels[:, number] > 0.5 if outcomes.multi_label else labels == number
 
 
 def rank(scores: np.ndarray, positive: np.ndarray) -> Ranking:
-    """Ranks the scores of one class `[N]`, or of all classes `[N, K]` in one list."""
+    """Ranks the scores of one class `[N]`, or those of all classes `[N, K]` in one list."""
     columns = scores.size // len(scores)
     order = np.argsort(-scores, axis=None)
     ordered, positive = scores.ravel()[order], positive.ravel()[order]
@@ -92,31 +93,32 @@ def rank(scores: np.ndarray, positive: np.ndarray) -> Ranking:
     # Both areas change only at positives, so adjacent runs of negatives are one run.
     starts = starts[np.append(True, mixed[1:] | mixed[:-1])]
     run_of = np.searchsorted(starts, np.flatnonzero(positive), side="right") - 1
-    held, firsts = np.unique(run_of, return_index=True)
+    positive_runs, firsts = np.unique(run_of, return_index=True)
     examples = order // columns
-    return Ranking(examples, starts, examples[positive], held, firsts)
+    return Ranking(examples, starts, examples[positive], positive_runs, firsts)
 
 
 def areas(ranking: Ranking, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average precision and area under the ROC curve for R weightings of the examples.
+    """Computes average precision and ROC area for R weightings of the examples.
 
-    As scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`.
+    Equal to scikit-learn's `average_precision_score` and `roc_auc_score` with `sample_weight`.
 
     Args:
       ranking: ranking of N examples.
       weights: int `[N, R]`, how often each example counts.
 
     Returns:
-      Two float `[R]`; NaN without positives, and for the ROC curve without negatives.
+      Two float `[R]`; NaN without positives, and for the ROC area also without negatives.
     """
-    taken = np.add.reduceat(weights[ranking.examples], ranking.starts).astype(np.float64)
-    gained = np.zeros_like(taken)
-    gained[ranking.held] = np.add.reduceat(weights[ranking.positives], ranking.firsts)
-    hits, whole = np.cumsum(gained, axis=0), np.cumsum(taken, axis=0)
-    positives, negatives = hits[-1], whole[-1] - hits[-1]
+    run_sizes = np.add.reduceat(weights[ranking.examples], ranking.starts).astype(np.float64)
+    run_hits = np.zeros_like(run_sizes)
+    run_hits[ranking.positive_runs] = np.add.reduceat(weights[ranking.positives], ranking.firsts)
+    hits, totals = np.cumsum(run_hits, axis=0), np.cumsum(run_sizes, axis=0)
+    positives, negatives = hits[-1], totals[-1] - hits[-1]
     with np.errstate(invalid="ignore"):
-        precision = np.sum(gained * hits / np.maximum(whole, 1), axis=0) / positives
-        roc = np.sum((taken - gained) * (hits - gained / 2), axis=0) / (positives * negatives)
+        precision = np.sum(run_hits * hits / np.maximum(totals, 1), axis=0) / positives
+        below = (run_sizes - run_hits) * (hits - run_hits / 2)
+        roc = np.sum(below, axis=0) / (positives * negatives)
     return precision, roc
 
 

@@ -1,4 +1,4 @@
-"""Metrics that are sums over the examples, which the bootstrap weights."""
+"""Metrics computed from sums over the examples, which the bootstrap weights."""
 
 from typing import TYPE_CHECKING
 
@@ -17,16 +17,16 @@ RATES = ("precision", "recall", "f1")
 
 
 class Sums:
-    """Metrics of outcomes that are made of sums over the examples.
+    """Metrics of outcomes that are computed from sums over the examples.
 
     Args:
       outcomes: outcomes after calibration.
-      calibration: the calibration; its thresholds decide, and `nll` needs its temperature.
+      calibration: source of the decision thresholds and of the temperature for `nll`.
 
     Attributes:
       decisions: predicted classes, int `[N]`, or multi-hot uint8 `[N, K]` for multi-label.
-      hits, predicted, actual: int `[K]`, number of correct predictions, predictions and labels of
-        each class.
+      hits, predicted, actual: int `[K]`, numbers of correct predictions, of predictions and of
+        labels of each class.
     """
 
     def __init__(self, outcomes: Outcomes, calibration: Calibration):
@@ -36,7 +36,7 @@ class Sums:
         self.decisions = decide_outcomes(outcomes, calibration)
         self._means = example_values(outcomes, calibration, self.decisions)
         confidence, correct = confidences(outcomes, self.decisions)
-        self._confidences = confidence.size
+        self._num_confidences = confidence.size
         labels, decisions = (
             _indicators(classes, len(outcomes.class_names))
             for classes in (outcomes.labels, self.decisions)
@@ -62,16 +62,16 @@ class Sums:
         sums = np.split((self._parts @ weights).T, self._bounds, axis=1)
         hits, predicted, actual, gaps, means = sums
         multi_label = self._outcomes.multi_label
-        found = averaged_rates(hits, predicted, actual, every_class=multi_label)
+        metrics = averaged_rates(hits, predicted, actual, every_class=multi_label)
         if not multi_label:
             recall, present = hits / np.maximum(actual, 1), actual > 0
-            found["balanced_accuracy"] = np.sum(recall, 1) / np.sum(present, 1)
-            found |= {name: found[f"macro_{name}"] for name in RATES}
+            metrics["balanced_accuracy"] = np.sum(recall, 1) / np.sum(present, 1)
+            metrics |= {name: metrics[f"macro_{name}"] for name in RATES}
         if self._outcomes.task == "binary":
-            of_yes = rates(hits[:, 1], predicted[:, 1], actual[:, 1])
-            found |= dict(zip(RATES, of_yes, strict=True))
-        found["ece"] = np.sum(np.abs(gaps), axis=1) / self._confidences
-        return found | dict(zip(self._means, means.T / len(weights), strict=True))
+            positive_rates = rates(hits[:, 1], predicted[:, 1], actual[:, 1])
+            metrics |= dict(zip(RATES, positive_rates, strict=True))
+        metrics["ece"] = np.sum(np.abs(gaps), axis=1) / self._num_confidences
+        return metrics | dict(zip(self._means, means.T / len(weights), strict=True))
 
 
 def decide_outcomes(outcomes: Outcomes, calibration: Calibration) -> np.ndarray:
@@ -84,33 +84,33 @@ def decide_outcomes(outcomes: Outcomes, calibration: Calibration) -> np.ndarray:
 def example_values(
     outcomes: Outcomes, calibration: Calibration, decisions: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Returns `{metric: [N]}` of the metrics that are the mean of a value of each example."""
-    labels, task, found = outcomes.labels, outcomes.task, {}
+    """Returns `{metric: [N]}`, the per-example values of the metrics that are means of them."""
+    labels, task, values = outcomes.labels, outcomes.task, {}
     if not outcomes.is_light:
         logits = np.asarray(outcomes.logits, np.float64) / calibration.temperature
-        found["nll"] = example_nll(logits, labels, task)
+        values["nll"] = example_nll(logits, labels, task)
     brier = brier_score(outcomes.scores, labels) if outcomes.brier is None else outcomes.brier
-    found["brier"] = np.asarray(brier, np.float64)
+    values["brier"] = np.asarray(brier, np.float64)
     if outcomes.losses is not None:
-        found["loss"] = outcomes.losses
+        values["loss"] = outcomes.losses
     if outcomes.multi_label:
-        right = (labels > 0.5) == (decisions > 0)
-        return found | {"exact_match": right.all(1), "hamming_loss": 1 - right.mean(1)}
-    found["accuracy"] = decisions == labels
+        correct = (labels > 0.5) == (decisions > 0)
+        return values | {"exact_match": correct.all(1), "hamming_loss": 1 - correct.mean(1)}
+    values["accuracy"] = decisions == labels
     if len(outcomes.class_names) > 5:
         best = outcomes.best if outcomes.best is not None else top_k_indices(outcomes.scores, 5)
         if best.shape[1] < 5:
             raise ValueError(f"top-5 accuracy needs 5 classes per example, got {best.shape[1]}")
-        found["top5_accuracy"] = (np.asarray(best) == labels[:, None]).any(1)
-    return found
+        values["top5_accuracy"] = (np.asarray(best) == labels[:, None]).any(1)
+    return values
 
 
 def confidences(outcomes: Outcomes, decisions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what the `ece` compares: probabilities, and whether they were right.
+    """Returns what `ece` compares: probabilities, and whether the predictions are correct.
 
     Returns:
-      float64 `[N, 1]` and bool `[N, 1]`, of the predicted class; for multi-label `[N, K]`, the
-      probability of each class and whether it is a label.
+      float64 `[N, 1]` and bool `[N, 1]` of the predicted class; for multi-label `[N, K]`, the
+      probability of each class and whether the class is a label.
     """
     scores = outcomes.scores.astype(np.float64)
     if outcomes.multi_label:
@@ -121,7 +121,7 @@ def confidences(outcomes: Outcomes, decisions: np.ndarray) -> tuple[np.ndarray, 
 def confidence_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
     """Returns the bin of each probability, from 0 to `bins` - 1.
 
-    Bin i is (i / bins, (i + 1) / bins]; the first contains 0 too.
+    Bin i is (i / bins, (i + 1) / bins]; the first bin also contains 0.
     """
     return np.searchsorted(np.arange(1, bins) / bins, np.asarray(confidence, np.float64))
 
@@ -129,29 +129,29 @@ def confidence_bins(confidence: np.ndarray, bins: int = BINS) -> np.ndarray:
 def rates(hits: np.ndarray, predicted: np.ndarray, actual: np.ndarray) -> tuple[np.ndarray, ...]:
     """Returns precision, recall and F1 of counts of any shape, with 0 for a ratio 0/0.
 
-    F1 = 2 hits / (predicted + actual), which is the harmonic mean without its 0/0.
+    F1 = 2 hits / (predicted + actual), the harmonic mean without its own 0/0.
     """
-    counts = ((hits, predicted), (hits, actual), (2 * hits, predicted + actual))
-    return tuple(part / np.maximum(whole, 1) for part, whole in counts)
+    ratios = ((hits, predicted), (hits, actual), (2 * hits, predicted + actual))
+    return tuple(numerator / np.maximum(total, 1) for numerator, total in ratios)
 
 
 def averaged_rates(
     hits: np.ndarray, predicted: np.ndarray, actual: np.ndarray, every_class: bool
 ) -> dict[str, np.ndarray]:
-    """Returns `precision`, `recall` and `f1` after `micro_`, `macro_` and `weighted_`: `[...]`.
+    """Returns `precision`, `recall` and `f1` prefixed `micro_`, `macro_` and `weighted_`: `[...]`.
 
     Args:
       hits, predicted, actual: counts of each class, `[..., K]`.
-      every_class: whether the macro average is over all K classes, and not only over those that
+      every_class: whether the macro average is over all K classes rather than only those that
         occur among labels or predictions.
     """
     counted = (predicted + actual > 0) | every_class
     averaged = {}
     for prefix, weights in (("macro_", counted), ("weighted_", actual)):
-        # Without any example of any class all ratios are 0, and so is their average.
-        whole = np.maximum(weights.sum(-1), 1)
+        # With no examples at all, every ratio is 0, and so is their average.
+        total = np.maximum(weights.sum(-1), 1)
         for name, rate in zip(RATES, rates(hits, predicted, actual), strict=True):
-            averaged[prefix + name] = np.sum(rate * weights, -1) / whole
+            averaged[prefix + name] = np.sum(rate * weights, -1) / total
     totals = (count.sum(-1) for count in (hits, predicted, actual))
     return averaged | {f"micro_{n}": r for n, r in zip(RATES, rates(*totals), strict=True)}
 

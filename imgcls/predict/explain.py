@@ -77,7 +77,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
 
     Args:
       model, variables: with a head.
-      x: normalised pictures `[B, H, W, C]`.
+      x: normalized pictures `[B, H, W, C]`.
       classes: int `[B]`; of a model with one logit 1 is the class that it speaks for, 0 the other.
 
     Returns:
@@ -113,7 +113,7 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     Args:
       model: a model explained by attention, with the fields of `imgcls.models.vit.ViT`.
       variables: its own.
-      x: normalised pictures `[B, H, W, C]`.
+      x: normalized pictures `[B, H, W, C]`.
 
     Returns:
       Float32 `[B, H / patch_size, W / patch_size]`.
@@ -139,10 +139,10 @@ def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """
     from matplotlib import colormaps
 
-    # Grey, so that the only colours are those of the heat.
-    grey = np.mean(image, axis=-1, keepdims=True)
+    # Gray, so that the only colors are those of the heat.
+    gray = np.mean(image, axis=-1, keepdims=True)
     colors = 255 * colormaps["plasma"](heat)[..., :3]
-    return np.round(0.5 * grey + 0.5 * colors).astype(np.uint8)
+    return np.round(0.5 * gray + 0.5 * colors).astype(np.uint8)
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

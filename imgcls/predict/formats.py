@@ -66,7 +66,7 @@ def write_labelstudio(
       predictions: of files under `root`.
       root: what the paths in the tasks are relative to.
       model_version: shown beside each prediction.
-      from_name, to_name: names of the `Choices` and the `Image` in the labelling configuration.
+      from_name, to_name: names of the `Choices` and the `Image` in the labeling configuration.
       image_prefix: what stands in front of each path, percent-encoded, to make a URL of it.
     """
     separator = "[\n"

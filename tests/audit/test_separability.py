@@ -157,7 +157,7 @@ def test_ordered_bins():
     found = bin_ordered(values, 16)
     assert (np.bincount(found.bins) == 100).all()
     assert (np.diff(found.bins[np.argsort(values)]) >= 0).all()
-    # Few values have a bin each, and what is missing one of its own without neighbours.
+    # Few values have a bin each, and what is missing one of its own without neighbors.
     found = bin_ordered(np.array([75.0, 90, np.nan, 75, 90, 100]), 16)
     assert found.bins.tolist() == [0, 1, 3, 0, 1, 2]
     assert found.smoother[1].tolist() == [0.5, 1, 0.5, 0]

@@ -92,7 +92,7 @@ def test_how_images_were_saved(shared_data):
     for x, k in zip(framed, kind, strict=True):
         if k:
             x[:2], x[-2:], x[:, :2], x[:, -2:] = 0, 0, 0, 0
-    assert "border colour" in strong(given(framed, labels))
+    assert "border color" in strong(given(framed, labels))
     cut = [x[:, : 24 if k else 32] for x, k in zip(pixels, kind, strict=True)]
     assert {"width", "aspect ratio"} <= strong(given(cut, labels))
     assert "height" not in strong(given(cut, labels))

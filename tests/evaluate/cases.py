@@ -1,4 +1,4 @@
-"""What tests of evaluators need: digits, an objective worked out by hand, and outcomes."""
+"""Helpers for tests of evaluators: digits, a simple objective, and outcomes."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ MEAN, STD = 0.3, 0.37
 
 
 class Linear:
-    """A layer on centred pixels, another on top, and pictures with half of their pixels gone."""
+    """A tanh layer and a linear projector on pixels, and a reconstruction of masked pixels."""
 
     feature_layers = ("backbone", "projector")
 
@@ -48,14 +48,14 @@ def make_config(**evaluators):
 
 
 def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 `[N, 8, 8, 1]` and labels int `[N]`, in the source's order."""
+    """Returns images uint8 `[N, 8, 8, 1]` and labels int `[N]`, in the source's order."""
     source = create_source("digits", split)
     examples = [source[i] for i in range(len(source))]
     return np.stack([e["image"] for e in examples]), np.array([e["label"] for e in examples])
 
 
 def features_of(variables: tuple, images: np.ndarray, layer: str = "backbone") -> np.ndarray:
-    """`Linear.features` in NumPy's float64: `[N, D]`."""
+    """Computes `Linear.features` in NumPy with float64: `[N, D]`."""
     params, state = jax.tree.map(np.float64, variables)
     pixels = (images.reshape(len(images), -1) / 255 - MEAN) / STD - state["stats"]["mean"]
     hidden = np.tanh(pixels @ params["kernel"])
@@ -72,7 +72,7 @@ def softmax(x) -> np.ndarray:
 
 
 def make_outcomes(logits, labels, task: str = "softmax", **fields) -> Outcomes:
-    """Outcomes of logits `[N, K]` with their probabilities."""
+    """Makes outcomes from logits `[N, K]`."""
     logits = np.asarray(logits, np.float32)
     scores = softmax(logits) if task == "softmax" else sigmoid(logits)
     if task == "binary":
@@ -88,7 +88,7 @@ def make_outcomes(logits, labels, task: str = "softmax", **fields) -> Outcomes:
 
 
 def make_light(labels, scores, task: str, num_classes: int, **fields) -> Outcomes:
-    """Outcomes in the light form; losses and Brier scores are 0 if not given."""
+    """Makes outcomes in the light form; losses and Brier scores default to 0."""
     count = len(labels)
     defaults = {"losses": np.zeros(count), "brier": np.zeros(count)}
     return Outcomes(
@@ -104,7 +104,7 @@ def make_light(labels, scores, task: str, num_classes: int, **fields) -> Outcome
 
 
 def ece_by_hand(confidence, correct, bins: int = 15) -> float:
-    """Guo et al. 2017, equation 3, bin by bin."""
+    """Computes the expected calibration error (Guo et al. 2017, equation 3) bin by bin."""
     total = 0.0
     for number in range(bins):
         inside = (confidence > number / bins) & (confidence <= (number + 1) / bins)
@@ -114,7 +114,7 @@ def ece_by_hand(confidence, correct, bins: int = 15) -> float:
 
 
 def draw_outcomes(task: str, count: int = 150, classes: int = 7, seed: int = 0) -> Outcomes:
-    """Right more often than by chance; the last two classes lack examples or predictions."""
+    """Draws outcomes above chance; the last two classes lack examples or predictions."""
     rng = np.random.default_rng(seed)
     if task == "binary":
         labels = rng.integers(0, 2, count)

@@ -1,4 +1,4 @@
-"""Answers averaged over views of a picture, against a loop over the views."""
+"""Logits averaged over views of an image, against a loop over the views."""
 
 import jax
 import jax.numpy as jnp
@@ -26,25 +26,25 @@ def objective():
     return make_objective(make_config())
 
 
-def moved(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
-    """A picture `[H, W, C]` moved by up to a pixel, mirrored at its edges."""
+def shift(image: np.ndarray, dy: int, dx: int) -> np.ndarray:
+    """Shifts an image `[H, W, C]` by up to one pixel, reflecting at the edges."""
     height, width, _ = image.shape
     rows = [abs(y + dy) if y + dy < height else 2 * height - 2 - y - dy for y in range(height)]
     columns = [abs(x + dx) if x + dx < width else 2 * width - 2 - x - dx for x in range(width)]
     return image[rows][:, columns]
 
 
-# Weights of the moves; each stands for the picture and its mirror image.
-MOVES = {
+# Weights of the shifts; each is applied to the image and its mirror image.
+SHIFTS = {
     "flip": {(0, 0): 1.0},
     "flip+translate": {(0, 0): 0.5, (-1, -1): 0.25, (1, 1): 0.25},
 }
 
 
-@pytest.mark.parametrize("tta", MOVES)
+@pytest.mark.parametrize("tta", SHIFTS)
 def test_mean_of_the_views(tta):
     class Linear:
-        """Logits that know where every pixel is."""
+        """Logits that depend on the position of every pixel."""
 
         task, scores, example_loss = "softmax", jax.nn.softmax, None
 
@@ -58,13 +58,13 @@ def test_mean_of_the_views(tta):
     for logits, image in zip(found, images, strict=True):
         expected = sum(
             weight * np.einsum("hwc,hwck->k", view, weights) / 2
-            for (dy, dx), weight in MOVES[tta].items()
-            for view in (moved(image, dy, dx), moved(image, dy, dx)[:, ::-1])
+            for (dy, dx), weight in SHIFTS[tta].items()
+            for view in (shift(image, dy, dx), shift(image, dy, dx)[:, ::-1])
         )
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
-def test_metrics_and_predictions_are_of_the_mean(objective, variables, digits):
+def test_metrics_and_outcomes_use_the_mean(objective, variables, digits):
     images, labels = digits
     params, state = variables[""]
 
@@ -89,6 +89,6 @@ def test_metrics_and_predictions_are_of_the_mean(objective, variables, digits):
     np.testing.assert_allclose(found.logits, expected, atol=1e-3)
 
 
-def test_unknown_views_are_told(objective):
+def test_unknown_tta(objective):
     with pytest.raises(ConfigError, match="tta='flop': unknown; did you mean 'flip'"):
         AveragedViews(objective, "flop")

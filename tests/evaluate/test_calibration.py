@@ -1,4 +1,4 @@
-"""A temperature and thresholds chosen on validation, and where they are kept."""
+"""Fitting a temperature and thresholds, and storing them in the checkpoint."""
 
 import dataclasses
 import json
@@ -31,7 +31,7 @@ from tests.evaluate.cases import make_outcomes, sigmoid, softmax
 
 
 def draw(task: str, factor: float, count: int = 20_000) -> Outcomes:
-    """Labels drawn with the very probabilities that `logits / factor` mean."""
+    """Draws labels with the probabilities of `logits / factor`."""
     rng = np.random.default_rng(0)
     true = rng.normal(0, 2, (count, 1 if task == "binary" else 4))
     if task == "softmax":
@@ -49,7 +49,7 @@ def draw(task: str, factor: float, count: int = 20_000) -> Outcomes:
 @pytest.mark.parametrize(
     ("task", "factor"), [("softmax", 2.5), ("softmax", 0.4), ("binary", 3.0), ("multi_label", 0.5)]
 )
-def test_the_temperature_of_drawn_labels_is_found(task, factor):
+def test_recovers_the_temperature_of_drawn_labels(task, factor):
     outcomes = draw(task, factor)
     found = fit(outcomes, "val")
     assert found.temperature == pytest.approx(factor, rel=0.05)
@@ -58,8 +58,8 @@ def test_the_temperature_of_drawn_labels_is_found(task, factor):
     assert after["nll"] < before["nll"] and after["ece"] < before["ece"] / 5
 
 
-def test_the_temperature_is_the_best_of_a_grid():
-    """By scikit-learn's log loss, on few examples."""
+def test_temperature_is_the_best_of_a_grid():
+    """By the log loss of scikit-learn, on few examples."""
     rng = np.random.default_rng(3)
     outcomes = make_outcomes(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
     logits = outcomes.logits.astype(np.float64)
@@ -68,8 +68,8 @@ def test_the_temperature_is_the_best_of_a_grid():
     assert fit(outcomes).temperature == pytest.approx(grid[np.argmin(losses)], rel=0.011)
 
 
-def test_a_temperature_by_hand():
-    """Three of four right at a margin m: the best probability is 3/4, so that m / T = log 3."""
+def test_temperature_by_hand():
+    """Three of four correct at a margin m: the best probability is 3/4, so m / T = log 3."""
     logits = [[0.0, 5.0]] * 4
     assert fit(make_outcomes(logits, [1, 1, 0, 1])).temperature == pytest.approx(
         5 / np.log(3), rel=1e-4
@@ -80,8 +80,8 @@ def test_a_temperature_by_hand():
     assert found.thresholds is None
 
 
-def test_a_sigmoid_of_single_labels():
-    """K yes-or-no decisions: of 8 at a distance of 2 from 0, 6 are right."""
+def test_sigmoid_of_single_labels():
+    """K binary decisions: of 8 at a distance of 2 from 0, 6 are correct."""
     logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]]
     outcomes = make_outcomes(logits, [0, 0, 1, 1], "sigmoid")
     assert fit(outcomes).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
@@ -89,12 +89,12 @@ def test_a_sigmoid_of_single_labels():
     np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-4)
 
 
-def test_the_temperature_stays_within_bounds():
+def test_temperature_stays_within_bounds():
     assert fit(make_outcomes([[0.0, 1.0]], [1])).temperature == pytest.approx(0.05, rel=0.01)
     assert fit(make_outcomes([[0.0, 1.0]] * 3, [0, 0, 0])).temperature == pytest.approx(
         20, rel=0.01
     )
-    # Nothing to be gained: logits that say nothing.
+    # No temperature improves uninformative logits.
     assert fit(make_outcomes(np.zeros((3, 2)), [0, 1, 1])).temperature == 1.0
 
 
@@ -105,7 +105,7 @@ def test_apply():
     np.testing.assert_allclose(cooler.scores, expected, rtol=1e-6)
     assert cooler.scores.dtype == np.float32
     np.testing.assert_array_equal(cooler.logits, outcomes.logits)
-    # Twice is once, and the plain one changes nothing.
+    # Applying it twice is the same as once, and `PLAIN` changes nothing.
     np.testing.assert_array_equal(apply(cooler, Calibration(2.0)).scores, cooler.scores)
     assert apply(outcomes, PLAIN) is outcomes
     yes = make_outcomes([[3.0], [-1.0]], [1, 0], "binary")
@@ -120,7 +120,7 @@ def test_apply():
 
 
 def best_f1(scores, labels) -> float:
-    """The highest F1 of all cuts, each tried."""
+    """Returns the highest F1 over all cuts."""
     cuts = [*np.unique(scores), 2.0]
     return max(sk.f1_score(labels, scores >= cut, zero_division=0) for cut in cuts)
 
@@ -128,38 +128,38 @@ def best_f1(scores, labels) -> float:
 @pytest.mark.parametrize("seed", range(8))
 def test_thresholds_against_every_cut(seed):
     rng = np.random.default_rng(seed)
-    # Rounded, so that many scores are equal.
+    # Rounded, so that there are many ties.
     logits = np.round(rng.normal(0, 2, (50, 4)), seed % 2)
     labels = (rng.uniform(size=(50, 4)) < sigmoid(logits - 1)).astype(np.uint8)
     labels[:5] = 1
     outcomes = make_outcomes(logits, labels, "multi_label")
     found = fit(outcomes)
     scores = apply(outcomes, found).scores
-    said = decide(scores, found, "multi_label")
+    predictions = decide(scores, found, "multi_label")
     for c in range(4):
         best = best_f1(scores[:, c], labels[:, c])
-        assert sk.f1_score(labels[:, c], said[:, c]) == pytest.approx(best, abs=1e-12)
-        # Never on a score: a little more or less on another machine changes no answer.
+        assert sk.f1_score(labels[:, c], predictions[:, c]) == pytest.approx(best, abs=1e-12)
+        # Never equal to a score: rounding on another machine does not change a prediction.
         assert np.min(np.abs(scores[:, c] - found.thresholds[c])) > 1e-4
 
 
-def test_a_threshold_by_hand():
+def test_threshold_by_hand():
     labels = np.array([True] * 5 + [False] * 3)
-    # Told apart: halfway between the lowest positive and the highest negative.
+    # Separable: the midpoint of the lowest positive and the highest negative.
     scores = np.array([0.9, 0.8, 0.9, 0.7, 0.9, 0.3, 0.1, 0.2])
     assert best_threshold(scores, labels) == pytest.approx(0.5)
-    # One negative above all: F1 is 10 / 11 from 0.35 on, and lower elsewhere.
+    # One negative above all: F1 is 10 / 11 at 0.35, and lower elsewhere.
     scores = np.array([0.5, 0.6, 0.5, 0.4, 0.6, 0.9, 0.3, 0.2])
     assert best_threshold(scores, labels) == pytest.approx(0.35)
-    # One positive far below: 10 / 12 with the two negatives that come with it, else 8 / 9.
+    # One positive far below: F1 is 10 / 12 with it and the two negatives above it, 8 / 9 without.
     scores = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.3, 0.2, 0.1])
     assert best_threshold(scores, labels) == pytest.approx(0.6)
-    # All alike, and so all are said: halfway to 0.
+    # All scores are equal, so all are predicted: halfway to 0.
     assert best_threshold(np.full(8, 0.6), labels) == pytest.approx(0.3)
 
 
-def test_of_equal_cuts_the_highest():
-    """F1 is 2 / 3 where 5 of 10 are found and none is wrong, and where all 20 are said."""
+def test_highest_of_equally_good_thresholds():
+    """F1 is 2 / 3 for 5 of 10 positives without false ones, and for all 20 examples."""
     labels = np.array([True] * 10 + [False] * 10)
     scores = np.array([0.9] * 5 + [0.2] * 5 + [0.8] * 10)
     cuts = {cut: sk.f1_score(labels, scores >= cut) for cut in (0.85, 0.5, 0.1)}
@@ -169,7 +169,7 @@ def test_of_equal_cuts_the_highest():
 
 
 @pytest.mark.parametrize("positives", [0, 4, 5])
-def test_few_positives_keep_a_half(positives):
+def test_few_positives_keep_the_default(positives):
     labels = np.arange(20) < positives
     scores = np.where(labels, 0.9, 0.8)
     assert best_threshold(scores, labels) == pytest.approx(0.85 if positives == 5 else 0.5)
@@ -188,7 +188,7 @@ def test_decide():
 # ---- Mistakes.
 
 
-def test_nothing_to_fit_on():
+def test_no_usable_examples():
     with pytest.raises(ConfigError, match="no example of split 'val' can be read"):
         fit(make_outcomes(np.zeros((0, 2)), np.zeros(0, int)), "val")
     bad = dataclasses.replace(draw("softmax", 1.0, 5), logits=np.full((5, 4), np.nan))
@@ -211,7 +211,7 @@ def save_steps(workdir, *steps: int, keep: int = 2):
     return config, info, state
 
 
-def test_saved_beside_what_it_was_chosen_for(tmp_path):
+def test_saved_in_the_checkpoint(tmp_path):
     names = save_steps(tmp_path, 1)[1].class_names
     assert calibration.load_calibration(find_checkpoint(tmp_path), names) is PLAIN
     chosen = Calibration(1.7, np.array([0.1 + 0.2, 0.9]), "val[:50%]", 12)
@@ -225,8 +225,8 @@ def test_saved_beside_what_it_was_chosen_for(tmp_path):
         )
 
 
-def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
-    """Orbax restores a checkpoint that holds it, and removes both when their time is up."""
+def test_restored_and_removed_with_the_checkpoint(tmp_path):
+    """Orbax restores a checkpoint that contains it, and later removes both."""
     _, info, state = save_steps(tmp_path, 1)
     first = calibration.save_calibration(
         find_checkpoint(tmp_path), Calibration(2.0), info.class_names
@@ -241,7 +241,7 @@ def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
     checkpointer.save(2, state)
     checkpointer.close()
     assert find_checkpoint(tmp_path).step == 2 and not first.parent.exists()
-    # What was chosen for other parameters is not taken for these.
+    # A calibration of other parameters is not used for these.
     assert calibration.load_calibration(find_checkpoint(tmp_path), info.class_names) is PLAIN
 
 
@@ -255,7 +255,7 @@ def test_a_run_goes_on_with_it_and_takes_it_away(tmp_path):
         json.dumps({"temperature": 1, "thresholds": None, "temprature": 2}),
     ],
 )
-def test_a_file_that_was_edited(tmp_path, text):
+def test_invalid_file(tmp_path, text):
     folder = tmp_path / "checkpoint"
     for name in NEEDED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Curves against scikit-learn and by hand."""
+"""Precision-recall and reliability curves against scikit-learn and by hand."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Features of a split: every example once, in the source's order, whatever the devices."""
+"""Features of a split: every example once, in the source's order, on any number of devices."""
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ def make_reader(config=None, layer="backbone", batch_size=None, info=INFO, **axe
     [
         (8, {"data": 4}, "backbone"),  # 12 batches and 5 examples
         (30, {"data": 2, "fsdp": 2}, "projector"),  # rounded up to 32
-        (None, {"data": 1}, "backbone"),  # the training batch, and one more
+        (None, {"data": 1}, "backbone"),  # a training batch and one example
         (500, {"data": 8}, "projector"),
     ],
 )
@@ -56,7 +56,7 @@ def test_every_example_once_in_order(batch_size, axes, layer):
         )
 
 
-def test_part_of_a_source():
+def test_subset():
     reader = make_reader(data=2)
     source = reader.open("train")
     part = Subset(source, np.array([70, 3, 1400]))
@@ -92,12 +92,12 @@ def pictures(tmp_path):
         for number, image in enumerate(images[labels == label][:4]):
             Image.fromarray(image[..., 0]).save(folder / f"{number}.png")
     (tmp_path / "test" / "0" / "-first.png").write_bytes(b"")
-    (tmp_path / "test" / "4" / "2.png").write_text("no picture")
+    (tmp_path / "test" / "4" / "2.png").write_text("not an image")
     (tmp_path / "train").symlink_to("test")
     return tmp_path
 
 
-def test_unreadable_records_are_left_out(pictures):
+def test_unreadable_examples_are_left_out(pictures):
     config = make_config()
     config.data.source = f"folder:{pictures}"
     reader = make_reader(config, batch_size=8, data=2)
@@ -138,12 +138,12 @@ def test_multi_label(monkeypatch):
         make_reader().open("test")
 
 
-def test_the_same_split_twice():
-    with pytest.raises(ConfigError, match="split='test' is train_split too.*'train' and 'test'"):
+def test_same_split_twice():
+    with pytest.raises(ConfigError, match="split='test' is also train_split.*'train' and 'test'"):
         KNN(make_config(), Linear(), make_mesh(), INFO, train_split="test")
 
 
-def test_features_that_are_not_finite():
+def test_non_finite_features():
     broken = jax.tree.map(lambda x: x * np.nan, draw_variables())
     reader = make_reader()
     with pytest.raises(TrainingError, match="features are not finite"):

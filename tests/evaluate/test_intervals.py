@@ -1,4 +1,4 @@
-"""Intervals against theory and against a loop."""
+"""Bootstrap intervals against theory and against a loop."""
 
 import dataclasses
 
@@ -11,7 +11,7 @@ from tests.evaluate.cases import draw_outcomes, make_outcomes
 
 
 def test_draw(monkeypatch):
-    """Each replicate has N examples, and the parts it is drawn in change nothing."""
+    """Each replicate has N examples, and the chunk size does not change the draws."""
     whole = np.concatenate(list(intervals.draw(50, 40, seed=1)), axis=1)
     assert whole.shape == (50, 40) and (whole.sum(axis=0) == 50).all()
     monkeypatch.setattr(intervals, "CHUNK", 350)
@@ -19,13 +19,13 @@ def test_draw(monkeypatch):
     assert [part.shape[1] for part in parts] == [7, 7, 7, 7, 7, 5]
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), whole)
     assert not np.array_equal(whole, np.concatenate(list(intervals.draw(50, 40, seed=2)), axis=1))
-    # As often as by chance: a mean of 1 and a variance of 1 - 1 / N.
+    # The counts are binomial: a mean of 1 and a variance of 1 - 1 / N.
     many = np.concatenate(list(intervals.draw(50, 2000, seed=0)), axis=1)
     np.testing.assert_allclose(many.mean(axis=1), 1, atol=0.1)
     assert many.var() == pytest.approx(0.98, rel=0.02)
 
 
-def test_means_and_percentiles_of_what_is_defined():
+def test_means_and_percentiles_ignore_nan():
     values = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
     np.testing.assert_array_equal(intervals.defined_mean(values), [2, 5, np.nan])
     found = intervals.percentiles(np.append(np.arange(201.0), np.nan))
@@ -34,7 +34,7 @@ def test_means_and_percentiles_of_what_is_defined():
 
 @pytest.mark.parametrize("task", ["softmax", "sigmoid", "binary", "multi_label"])
 def test_intervals_against_a_loop(task):
-    """Each replicate by `measure` itself, on the examples that were drawn."""
+    """Against `measure` on the examples that were drawn for each replicate."""
     p = dataclasses.replace(draw_outcomes(task, count=60), losses=np.arange(60.0))
     found = measure(p, bootstrap=30, seed=3)
     assert found.intervals.keys() == found.metrics.keys() - {"examples"}
@@ -49,7 +49,7 @@ def test_intervals_against_a_loop(task):
         assert interval == pytest.approx(expected, rel=1e-9), name
 
 
-def test_the_interval_of_an_accuracy_is_binomial():
+def test_interval_of_accuracy_is_binomial():
     p = make_outcomes(np.tile([[1.0, 0.0]], (400, 1)), (np.arange(400) % 4 == 0).astype(int))
     found = measure(p, bootstrap=2000)
     half = 1.96 * np.sqrt(0.75 * 0.25 / 400)
@@ -60,7 +60,7 @@ def test_the_interval_of_an_accuracy_is_binomial():
 
 @pytest.mark.parametrize(("ranked", "count"), [(10_000, 9), (4_000, 0), (30_000, 20)])
 def test_ranked_metrics_get_fewer_replicates(monkeypatch, ranked, count):
-    """1,050 scores: as many replicates as the limit allows, or no interval below the fewest."""
+    """1,050 scores: as many replicates as the limit allows, or no interval below the minimum."""
     monkeypatch.setattr(intervals, "RANKED", ranked)
     monkeypatch.setattr(intervals, "FEWEST", 5)
     used = []

@@ -1,4 +1,4 @@
-"""Evaluation of a trained checkpoint: the training's numbers again, and other data."""
+"""The command `evaluate`: the same metrics as in training, other data, and calibration."""
 
 import contextlib
 import csv
@@ -14,9 +14,9 @@ from sklearn.datasets import load_digits
 
 from imgcls.data.sources.open import create_source
 from imgcls.evaluate import __main__ as evaluate
-from imgcls.evaluate import table as evaluate_table
 from imgcls.evaluate.calibration import PLAIN
 from imgcls.evaluate.metrics import measure
+from imgcls.evaluate.table import table_of
 from tests.conftest import exit_code
 from tests.disks import fill
 from tests.evaluate.cases import make_outcomes
@@ -33,8 +33,8 @@ def last_evaluation(workdir) -> dict:
 
 
 @pytest.fixture(scope="module")
-def typed(command, workdir):
-    """The command as a user types it, on one device."""
+def completed(command, workdir):
+    """The command in its own process, on one device."""
     return command("evaluate", f"--workdir={workdir}")
 
 
@@ -52,13 +52,13 @@ def run(capsys, workdir):
 
 
 def check_same(metrics: dict, expected: dict, rel: float) -> None:
-    """All that training measured, again."""
+    """Checks that `metrics` contains all metrics of the training log."""
     assert {key: metrics[key] for key in expected} == pytest.approx(expected, rel=rel)
 
 
-def test_the_last_evaluation_s_metrics(typed, last_evaluation):
-    assert typed.returncode == 0, typed.stderr
-    metrics = json.loads(typed.stdout[typed.stdout.index("{") :])
+def test_metrics_equal_those_of_the_last_evaluation_in_training(completed, last_evaluation):
+    assert completed.returncode == 0, completed.stderr
+    metrics = json.loads(completed.stdout[completed.stdout.index("{") :])
     check_same(metrics, last_evaluation, 1e-6)
     assert metrics["test/examples"] == metrics["test/ema_examples"] == 359
     # Both sets of parameters, and better than chance.
@@ -66,8 +66,8 @@ def test_the_last_evaluation_s_metrics(typed, last_evaluation):
     assert min(metrics["test/accuracy"], metrics["test/ema_accuracy"]) > 0.3
 
 
-def test_prints_one_json_object_and_nothing_else(typed):
-    assert "test/accuracy" in json.loads(typed.stdout)
+def test_stdout_is_one_json_object(completed):
+    assert "test/accuracy" in json.loads(completed.stdout)
 
 
 def test_on_other_devices_and_batches(run, last_evaluation):
@@ -76,7 +76,7 @@ def test_on_other_devices_and_batches(run, last_evaluation):
     check_same(metrics, last_evaluation, 1e-5)
 
 
-def test_one_checkpoint_s_directory(run, workdir, last_evaluation):
+def test_directory_of_one_checkpoint(run, workdir, last_evaluation):
     (checkpoint,) = (workdir / "checkpoints").iterdir()
     code, metrics, _ = run(workdir=checkpoint)
     assert code == 0
@@ -96,8 +96,8 @@ def test_another_split_and_a_second_evaluator(run, last_evaluation):
 
 
 @pytest.mark.parametrize("as_checkpoint", [False, True])
-def test_pictures_and_pure_json(capsys, workdir, as_checkpoint):
-    """Metrics alone on stdout; protocols and the paths of pictures on stderr."""
+def test_images_are_saved_and_stdout_is_json(capsys, workdir, as_checkpoint):
+    """Only metrics on stdout; protocols and the paths of images on stderr."""
     (checkpoint,) = (workdir / "checkpoints").iterdir()
     arguments = [
         f"--workdir={checkpoint if as_checkpoint else workdir}",
@@ -118,12 +118,12 @@ def test_pictures_and_pure_json(capsys, workdir, as_checkpoint):
         assert str(path) in err.splitlines()
         assert Image.open(path).size == (900, 700)
         path.unlink()
-    assert "evaluators.near: knn: 5 neighbours, cosine" in err
+    assert "evaluators.near: knn: 5 neighbors, cosine" in err
     assert "evaluators.test: classification:" in err
 
 
 def write_digits(root, names: list[str]) -> None:
-    """The digits' test split as PNGs in `root/test/CLASS`, and a training split of one picture."""
+    """Writes the test split of digits as PNGs, and a training split of one image."""
     source = create_source("digits", "test")
     images = np.round(load_digits().images * (255 / 16)).astype(np.uint8)
     for i in range(len(source)):
@@ -137,7 +137,7 @@ def write_digits(root, names: list[str]) -> None:
 
 
 def test_other_data_of_the_same_classes(run, last_evaluation, tmp_path):
-    """The same pictures from files give the same numbers."""
+    """The same images from files give the same metrics."""
     write_digits(tmp_path, list("0123456789"))
     code, metrics, _ = run(f"--config.data.source=folder:{tmp_path}")
     assert code == 0
@@ -149,14 +149,14 @@ def test_other_data_of_the_same_classes(run, last_evaluation, tmp_path):
 
 @pytest.fixture(scope="module")
 def calibrated(workdir, tmp_path_factory):
-    """A copy of the run, evaluated with a calibration on a part of training, and what was said."""
+    """A copy of the run, calibrated on a part of training: `(folder, metrics, stderr)`."""
     folder = tmp_path_factory.mktemp("calibrated") / "run"
     shutil.copytree(workdir, folder, ignore=shutil.ignore_patterns("report"))
     return folder, *call(f"--workdir={folder}", "--calibrate=train[:300]", "--bootstrap=50")
 
 
 def call(*arguments: str) -> tuple[dict, str]:
-    """The command in this process: its metrics, and what it says on standard error."""
+    """Runs the command in this process; returns its metrics and its standard error."""
     with (
         contextlib.redirect_stdout(io.StringIO()) as out,
         contextlib.redirect_stderr(io.StringIO()) as err,
@@ -166,69 +166,70 @@ def call(*arguments: str) -> tuple[dict, str]:
     return json.loads(out.getvalue()), err.getvalue()
 
 
-def test_intervals(typed):
-    metrics = json.loads(typed.stdout)
+def test_intervals(completed):
+    metrics = json.loads(completed.stdout)
     for name in ("accuracy", "ema_f1", "ema_map", "nll"):
         low, high = metrics[f"test/{name}_interval"]
         assert low < metrics[f"test/{name}"] < high < low + 0.4
     assert "test/examples_interval" not in metrics
-    assert "chosen on" not in typed.stderr
+    assert "fitted on" not in completed.stderr
 
 
 def test_calibrate(calibrated, last_evaluation):
     folder, metrics, err = calibrated
     (path,) = folder.glob("checkpoints/*/calibration.json")
-    found = json.loads(path.read_text())
-    assert (found["split"], found["examples"], found["thresholds"]) == ("train[:300]", 300, None)
-    said = re.search(
+    saved = json.loads(path.read_text())
+    assert (saved["split"], saved["examples"], saved["thresholds"]) == ("train[:300]", 300, None)
+    change = re.search(
         r"calibrated on train\[:300\] \(300 examples\): ece \S+ -> \S+, nll (\S+) -> (\S+); (.*)",
         err,
     )
-    assert float(said[2]) < float(said[1]) and said[3] == str(path)
-    assert f"temperature {found['temperature']:.4g}, chosen on train[:300]: applied to the " in err
+    assert float(change[2]) < float(change[1]) and change[3] == str(path)
+    assert f"temperature {saved['temperature']:.4g}, fitted on train[:300]: applied to the " in err
     assert "averaged (EMA) parameters" in err and "warning" not in err
-    # The plain parameters are as they were; the average decides the same, and means it otherwise.
-    kept = ("", "ema_")
-    for name in (*(p + n for p in kept for n in ("accuracy", "f1", "loss")), "ece", "brier"):
+    # The plain parameters are not calibrated. The averaged ones predict the same classes with other
+    # probabilities.
+    prefixes = ("", "ema_")
+    for name in (*(p + n for p in prefixes for n in ("accuracy", "f1", "loss")), "ece", "brier"):
         assert metrics[f"test/{name}"] == pytest.approx(last_evaluation[f"test/{name}"], rel=1e-5)
     assert metrics["test/ema_brier"] != pytest.approx(last_evaluation["test/ema_brier"], rel=0.01)
     assert metrics["test/ema_nll"] != pytest.approx(last_evaluation["test/ema_loss"], rel=1e-3)
 
 
-def test_a_calibration_is_kept(calibrated, tmp_path):
-    """And tells when a split is judged that it was chosen on."""
+def test_calibration_is_loaded_again(calibrated, tmp_path):
+    """With a warning if an evaluator uses the split that it was fitted on."""
     trained, metrics, _ = calibrated
     folder = shutil.copytree(trained, tmp_path / "run")
     again, err = call(f"--workdir={folder}", "--bootstrap=50")
-    assert again == metrics and "chosen on train[:300]" in err and "warning" not in err
+    assert again == metrics and "fitted on train[:300]" in err and "warning" not in err
     arguments = "--config.evaluators.test.split=train", "--config.evaluators.test.batch_size=256"
     _, err = call(f"--workdir={folder}", "--bootstrap=0", *arguments)
-    assert "warning: evaluators.test judges on train, but the calibration was chosen on tr" in err
+    assert "warning: evaluators.test evaluates on train, but the calibration was fitted on" in err
 
 
-def test_files_of_what_predict_takes(calibrated):
+def test_files_are_of_the_variables_that_predict_uses(calibrated):
     folder, metrics, err = calibrated
     table, summary = (
         folder / "report" / "test_predictions.csv",
         folder / "report" / "test_metrics.json",
     )
-    assert f"of the averaged (EMA) parameters: {table}, {summary}" in err
+    assert f"results of the averaged (EMA) parameters: {table}, {summary}" in err
     assert sorted(p.name for p in table.parent.iterdir()) == [summary.name, table.name]
-    read = json.loads(summary.read_text())
-    for name, value in read["metrics"].items():
+    loaded = json.loads(summary.read_text())
+    for name, value in loaded["metrics"].items():
         assert metrics[f"test/ema_{name}"] == value
-        if name in read["intervals"]:
-            assert metrics[f"test/ema_{name}_interval"] == read["intervals"][name]
+        if name in loaded["intervals"]:
+            assert metrics[f"test/ema_{name}_interval"] == loaded["intervals"][name]
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["id", "label", "prediction", "probability"] and len(rows) == 359
     source = create_source("digits", "test")
     assert [row["id"] for row in rows] == [source.name(i) for i in range(359)]
     assert [row["label"] for row in rows] == [str(source[i]["label"]) for i in range(359)]
-    right = [row["label"] == row["prediction"] for row in rows]
-    assert np.mean(right) == pytest.approx(metrics["test/ema_accuracy"])
+    correct = [row["label"] == row["prediction"] for row in rows]
+    assert np.mean(correct) == pytest.approx(metrics["test/ema_accuracy"])
     # The probabilities are those after the temperature.
-    gap = np.mean([float(row["probability"]) for row in rows]) - np.mean(right)
+    gap = np.mean([float(row["probability"]) for row in rows]) - np.mean(correct)
     assert abs(gap) <= metrics["test/ema_ece"] + 1e-6
 
 
@@ -236,11 +237,9 @@ STRANGE = ("=a|b", "plain\\", 'say "no", -1')
 
 
 def test_multi_label(tmp_path):
-    """Thresholds, and class and file names that a table must not trip over."""
-    run, data = (
-        save_run(tmp_path / "run", STRANGE, multi_label=True, loss="sigmoid"),
-        tmp_path / "data",
-    )
+    """Thresholds, and class and file names with characters that are special in CSV."""
+    run = save_run(tmp_path / "run", STRANGE, multi_label=True, loss="sigmoid")
+    data = tmp_path / "data"
     pictures, rng, lines = draw_pictures(80), np.random.default_rng(0), []
     data.mkdir()
     logits = run.logits(pictures)
@@ -262,7 +261,7 @@ def test_multi_label(tmp_path):
     )
     (path,) = run.workdir.glob("checkpoints/*/calibration.json")
     thresholds = np.array([json.loads(path.read_text())["thresholds"][name] for name in STRANGE])
-    assert len({0.5, *thresholds}) == 4 and "thresholds for 3 classes, chosen on val" in err
+    assert len({0.5, *thresholds}) == 4 and "thresholds for 3 classes, fitted on val" in err
     assert float(re.search(r"macro_f1 (\S+) -> (\S+);", err)[2]) > metrics["test/macro_f1"] * 0.7
     with open(run.workdir / "report" / "test_predictions.csv", newline="") as file:
         header, *rows = list(csv.reader(file))
@@ -274,22 +273,22 @@ def test_multi_label(tmp_path):
     def join(row):
         return "|".join(joined[c] for c in np.flatnonzero(row))
 
-    said = scores >= thresholds
-    assert [row[2] for row in rows] == [join(row) for row in said]
+    predictions = scores >= thresholds
+    assert [row[2] for row in rows] == [join(row) for row in predictions]
     expected = {str(data / name): row for name, row in zip(names, hot, strict=True)}
     labels = np.array([expected[row[0]] for row in rows])
     assert [row[1] for row in rows] == [join(row) for row in labels]
-    assert metrics["test/exact_match"] == pytest.approx(np.mean((labels == said).all(1)))
+    assert metrics["test/exact_match"] == pytest.approx(np.mean((labels == predictions).all(1)))
     summary = json.loads((run.workdir / "report" / "test_metrics.json").read_text())
     assert [row["threshold"] for row in summary["classes"]] == thresholds.tolist()
 
 
-def test_a_file_name_that_is_no_utf8(tmp_path):
-    """Bytes in, the same bytes out."""
+def test_file_name_that_is_not_utf8(tmp_path):
+    """The bytes of the name are preserved."""
     name = b"caf\xe9\r\n.png".decode(errors="surrogateescape")
     logits = np.log([[0.25, 0.75]])
     outcomes = make_outcomes(logits, [0], class_names=("a", "b"), names=[name])
-    table = evaluate_table.table_of(outcomes, PLAIN, "|")
+    table = table_of(outcomes, PLAIN, "|")
     assert table == f'"id","label","prediction","probability"\n"{name}","a","b",0.75\n'
     evaluate.write_report(tmp_path, "x", table, measure(outcomes, bootstrap=0), "")
     assert b'"caf\xe9\r\n.png","a"' in (tmp_path / "x_predictions.csv").read_bytes()
@@ -314,7 +313,7 @@ def test_other_classes(run, tmp_path):
     check_mistake(result, "class 9 is 'nine', the model's is '9'")
 
 
-def test_no_checkpoint_as_typed(command, tmp_path):
+def test_no_checkpoint(command, tmp_path):
     result = command("evaluate", f"--workdir={tmp_path}")
     out, err = result.stdout, result.stderr
     assert (result.returncode, out) == (2, "") and err.count("\n") == 1
@@ -331,11 +330,11 @@ def test_no_checkpoint_as_typed(command, tmp_path):
         ("--config.evaluators.test.split=val", ("digits has the splits train, test",)),
         ("--config.evaluators.test.splt=test", ("did you mean 'split'",)),
         ("--config.evaluators.test.batch_size=big", ("test.batch_size='big': must be of type",)),
-        ("--config.evaluators.test.type=reconstructions", ("'supervised' reconstructs no images",)),
+        ("--config.evaluators.test.type=reconstructions", ("'supervised' does not reconstruct",)),
         ("--config.evaluators.a={'type': 'knn', 'layer': 'x'}", ("evaluators.a: layer='x'",)),
         ("--config.data.source=folder:/no/such", ("/no/such: no such directory or zip",)),
         ("--congif.seed=1", ("--congif.seed=1: not understood",)),
-        # The checkpoint's parameters do not fit another model.
+        # The parameters of the checkpoint do not fit another model.
         ("--config.model.width=16", ("width",)),
     ],
 )
@@ -343,7 +342,7 @@ def test_wrong_overrides(run, override, messages):
     check_mistake(run(override), *messages)
 
 
-def test_no_room_for_the_report(run, workdir, small_disk):
+def test_disk_is_full(run, workdir, small_disk):
     with small_disk(20_000_000) as disk:
         copied = shutil.copytree(workdir, disk / "run")
         shutil.rmtree(copied / "report", ignore_errors=True)

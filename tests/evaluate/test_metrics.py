@@ -1,4 +1,4 @@
-"""Metrics against scikit-learn called directly."""
+"""Metrics against scikit-learn."""
 
 import dataclasses
 import json
@@ -17,10 +17,10 @@ from tests.evaluate.cases import draw_outcomes, ece_by_hand, make_light, make_ou
 RATES = {"precision": sk.precision_score, "recall": sk.recall_score, "f1": sk.f1_score}
 
 
-def averages(labels, said) -> dict:
-    """scikit-learn's averages, by our names."""
+def averages(labels, predictions) -> dict:
+    """Returns the averages of scikit-learn by the names used here."""
     return {
-        f"{average}_{name}": score(labels, said, average=average, zero_division=0)
+        f"{average}_{name}": score(labels, predictions, average=average, zero_division=0)
         for average in ("macro", "micro", "weighted")
         for name, score in RATES.items()
     }
@@ -28,12 +28,12 @@ def averages(labels, said) -> dict:
 
 def single_label_reference(p: Outcomes) -> dict:
     scores, hot = p.scores.astype(np.float64), np.eye(p.scores.shape[1])[p.labels]
-    said, present = scores.argmax(1), np.unique(p.labels)
-    expected = averages(p.labels, said) | {
-        "accuracy": sk.accuracy_score(p.labels, said),
-        # The classes that are said but do not occur have no recall.
-        "balanced_accuracy": np.mean([np.mean(said[p.labels == c] == c) for c in present]),
-        "ece": ece_by_hand(scores.max(1), said == p.labels),
+    predictions, present = scores.argmax(1), np.unique(p.labels)
+    expected = averages(p.labels, predictions) | {
+        "accuracy": sk.accuracy_score(p.labels, predictions),
+        # A class that is predicted but does not occur has no recall.
+        "balanced_accuracy": np.mean([np.mean(predictions[p.labels == c] == c) for c in present]),
+        "ece": ece_by_hand(scores.max(1), predictions == p.labels),
         "brier": np.mean(np.sum((scores - hot) ** 2, axis=1)),
         "examples": len(p),
         "map": np.mean([sk.average_precision_score(hot[:, c], scores[:, c]) for c in present]),
@@ -59,21 +59,21 @@ def test_single_labels(task, classes):
         )
     assert found.metrics == pytest.approx(expected, rel=1e-5)
     assert found.metrics["micro_f1"] == pytest.approx(found.metrics["accuracy"])
-    said = p.scores.argmax(1)
+    predictions = p.scores.argmax(1)
     np.testing.assert_array_equal(
-        found.confusion, sk.confusion_matrix(p.labels, said, labels=np.arange(classes))
+        found.confusion, sk.confusion_matrix(p.labels, predictions, labels=np.arange(classes))
     )
     rates = sk.precision_recall_fscore_support(
-        p.labels, said, labels=np.arange(classes), zero_division=0
+        p.labels, predictions, labels=np.arange(classes), zero_division=0
     )
     for number, row in enumerate(found.classes):
         assert row["name"] == f"class {number}" and "threshold" not in row
         values = [row[name] for name in ("precision", "recall", "f1", "support")]
         assert values == pytest.approx([rate[number] for rate in rates])
-        of_class = p.labels == number, p.scores[:, number]
+        pair = p.labels == number, p.scores[:, number]
         if row["support"]:
-            assert row["average_precision"] == sk.average_precision_score(*of_class)
-            assert row["roc_auc"] == sk.roc_auc_score(*of_class)
+            assert row["average_precision"] == sk.average_precision_score(*pair)
+            assert row["roc_auc"] == sk.roc_auc_score(*pair)
         else:
             assert row["average_precision"] is None and row["roc_auc"] is None
     assert found.classes[-2]["support"] == 0 and not found.confusion[:, -1].any()
@@ -82,38 +82,39 @@ def test_single_labels(task, classes):
 def test_binary():
     p = draw_outcomes("binary")
     found = measure(p, bootstrap=0)
-    yes, said = p.scores[:, 1].astype(np.float64), p.scores[:, 1] > 0.5
-    expected = averages(p.labels, said) | {name: f(p.labels, said) for name, f in RATES.items()}
+    yes, predictions = p.scores[:, 1].astype(np.float64), p.scores[:, 1] > 0.5
+    expected = averages(p.labels, predictions)
+    expected |= {name: score(p.labels, predictions) for name, score in RATES.items()}
     expected |= {
-        "accuracy": sk.accuracy_score(p.labels, said),
-        "balanced_accuracy": sk.balanced_accuracy_score(p.labels, said),
+        "accuracy": sk.accuracy_score(p.labels, predictions),
+        "balanced_accuracy": sk.balanced_accuracy_score(p.labels, predictions),
         "roc_auc": sk.roc_auc_score(p.labels, yes),
         "auroc": sk.roc_auc_score(p.labels, yes),
         "average_precision": sk.average_precision_score(p.labels, yes),
         "map": np.mean([sk.average_precision_score(p.labels == c, p.scores[:, c]) for c in (0, 1)]),
         "nll": sk.log_loss(p.labels, yes),
         "brier": 2 * sk.brier_score_loss(p.labels, yes),
-        "ece": ece_by_hand(np.maximum(yes, 1 - yes), said == p.labels),
+        "ece": ece_by_hand(np.maximum(yes, 1 - yes), predictions == p.labels),
         "examples": 150,
     }
     assert found.metrics == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_array_equal(found.confusion, sk.confusion_matrix(p.labels, said))
+    np.testing.assert_array_equal(found.confusion, sk.confusion_matrix(p.labels, predictions))
 
 
 @pytest.mark.parametrize("thresholds", [None, [0.3, 0.2, 0.5, 0.7, 0.4, 0.5, 0.9]])
 def test_multi_label(thresholds):
     p = draw_outcomes("multi_label")
-    chosen = PLAIN if thresholds is None else Calibration(thresholds=np.array(thresholds))
-    found = measure(p, chosen, bootstrap=0)
+    calibration = PLAIN if thresholds is None else Calibration(thresholds=np.array(thresholds))
+    found = measure(p, calibration, bootstrap=0)
     scores = p.scores.astype(np.float64)
-    said = (scores > (0.5 if thresholds is None else np.array(thresholds))).astype(int)
+    predictions = (scores > (0.5 if thresholds is None else np.array(thresholds))).astype(int)
     present = p.labels.any(0)
-    expected = averages(p.labels, said) | {
+    expected = averages(p.labels, predictions) | {
         "map": sk.average_precision_score(p.labels[:, present], scores[:, present]),
         "roc_auc": sk.roc_auc_score(p.labels[:, present], scores[:, present]),
         "micro_roc_auc": sk.roc_auc_score(p.labels, scores, average="micro"),
-        "exact_match": sk.accuracy_score(p.labels, said),
-        "hamming_loss": sk.hamming_loss(p.labels, said),
+        "exact_match": sk.accuracy_score(p.labels, predictions),
+        "hamming_loss": sk.hamming_loss(p.labels, predictions),
         "nll": np.mean(
             [sk.log_loss(p.labels[:, c], scores[:, c], labels=[0, 1]) for c in range(7)]
         ),
@@ -122,27 +123,28 @@ def test_multi_label(thresholds):
         "examples": 150,
     }
     assert found.metrics == pytest.approx(expected, rel=1e-5)
-    np.testing.assert_array_equal(found.confusion, sk.multilabel_confusion_matrix(p.labels, said))
+    confusion = sk.multilabel_confusion_matrix(p.labels, predictions)
+    np.testing.assert_array_equal(found.confusion, confusion)
     assert [row["threshold"] for row in found.classes] == (thresholds or [0.5] * 7)
-    # The class without an example, and one that is never said at 0.5.
+    # A class without examples, and one that is never predicted at 0.5.
     assert present.tolist() == [True] * 5 + [False, True]
     assert found.classes[5]["average_precision"] is None and found.classes[5]["recall"] == 0
     assert found.classes[6]["precision"] == 0
 
 
-def test_the_calibration_is_applied_once():
+def test_calibration_is_applied_once():
     p, cooler = draw_outcomes("softmax"), Calibration(temperature=3.0)
     once = measure(p, cooler, bootstrap=0)
     assert once.temperature == 3.0
     assert measure(apply(p, cooler), cooler, bootstrap=0).metrics == once.metrics
     by_hand = make_outcomes(p.logits / 3, p.labels)
     assert once.metrics == pytest.approx(measure(by_hand, bootstrap=0).metrics, rel=1e-4)
-    # The objective's own loss is of the logits as they are.
+    # The loss of the objective is not calibrated.
     known = dataclasses.replace(p, losses=np.full(150, 0.25, np.float32))
     assert measure(known, cooler, bootstrap=0).metrics["loss"] == 0.25
 
 
-# ---- Small and odd splits.
+# ---- Edge cases.
 
 
 def test_one_example():
@@ -156,7 +158,7 @@ def test_one_example():
 
 
 @pytest.mark.parametrize("answer", [0, 1])
-def test_a_split_of_one_class(answer):
+def test_split_of_one_class(answer):
     found = measure(
         make_outcomes([[0.5], [-0.5], [2.0]], [answer] * 3, "binary"), bootstrap=50
     ).metrics
@@ -196,17 +198,17 @@ def test_skipped():
 
 @pytest.mark.parametrize("task", ["softmax", "multi_label"])
 def test_json(task):
-    chosen = Calibration(2.0, np.full(7, 0.25) if task == "multi_label" else None)
-    found = measure(draw_outcomes(task), chosen, bootstrap=10)
-    read = json.loads(found.to_json())
-    assert list(read) == ["task", "temperature", "metrics", "intervals", "classes", "confusion"]
-    assert (read["task"], read["temperature"], read["metrics"]) == (task, 2.0, found.metrics)
-    assert {k: tuple(v) for k, v in read["intervals"].items()} == found.intervals
-    assert read["classes"] == found.classes
-    np.testing.assert_array_equal(read["confusion"], found.confusion)
+    calibration = Calibration(2.0, np.full(7, 0.25) if task == "multi_label" else None)
+    found = measure(draw_outcomes(task), calibration, bootstrap=10)
+    loaded = json.loads(found.to_json())
+    assert list(loaded) == ["task", "temperature", "metrics", "intervals", "classes", "confusion"]
+    assert (loaded["task"], loaded["temperature"], loaded["metrics"]) == (task, 2.0, found.metrics)
+    assert {k: tuple(v) for k, v in loaded["intervals"].items()} == found.intervals
+    assert loaded["classes"] == found.classes
+    np.testing.assert_array_equal(loaded["confusion"], found.confusion)
 
 
-# ---- The light form, during training.
+# ---- The light form, used during training.
 
 
 @pytest.fixture
@@ -215,7 +217,7 @@ def rng():
 
 
 @pytest.mark.parametrize("task", ["softmax", "sigmoid", "binary", "multi_label"])
-def test_light_metrics_are_the_same_numbers(task):
+def test_light_metrics_equal_the_full_ones(task):
     p = dataclasses.replace(draw_outcomes(task), losses=np.arange(150.0), skipped=2)
     best = np.argsort(-p.scores, axis=1, kind="stable")[:, :5]
     hot = p.labels if task == "multi_label" else np.eye(p.scores.shape[1])[p.labels]
@@ -283,8 +285,8 @@ def test_light_metrics_of_multi_label(rng):
     labels = (rng.uniform(size=(150, 6)) < 0.4 * scores + 0.1).astype(np.uint8)
     labels[:, 4] = 0  # a class without positives
     scores[:, 5] = 0.2  # a class that is never predicted
-    given = {"losses": np.full(150, 0.25), "brier": np.full(150, 2)}
-    result = measure(make_light(labels, scores, "multi_label", 6, **given), light=True).metrics
+    values = {"losses": np.full(150, 0.25), "brier": np.full(150, 2)}
+    result = measure(make_light(labels, scores, "multi_label", 6, **values), light=True).metrics
 
     predictions = (scores > 0.5).astype(int)
     present = [0, 1, 2, 3, 5]
@@ -312,11 +314,11 @@ def test_light_metrics_of_multi_label_without_positives():
 
 
 def make_binary(yes, labels, losses, brier) -> Outcomes:
-    """Outcomes in the light form of the probabilities of yes."""
+    """Outcomes in the light form from the probabilities of class 1."""
     scores = np.stack([1 - np.asarray(yes), yes], axis=1)
     best = np.argsort(-scores, axis=1, kind="stable")
-    given = {"losses": np.asarray(losses), "brier": np.asarray(brier)}
-    return make_light(labels, scores, "binary", 2, best=best, **given)
+    values = {"losses": np.asarray(losses), "brier": np.asarray(brier)}
+    return make_light(labels, scores, "binary", 2, best=best, **values)
 
 
 def test_light_metrics_of_binary(rng):

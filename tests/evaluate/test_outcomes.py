@@ -1,4 +1,4 @@
-"""What a model answers, example by example, as it is computed by another way."""
+"""Outcomes of a model against logits computed independently."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ CLASSES = ("a", "b", "c")
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A bare model of three classes, and 21 pictures in their folders, two of them broken."""
+    """A model of three classes, and 21 images in class folders, two of them broken."""
     root = tmp_path_factory.mktemp("outcomes")
     saved, pictures = save_run(root / "run", CLASSES), draw_pictures(21)
     for number, pixels in enumerate(pictures):
@@ -24,11 +24,11 @@ def run(tmp_path_factory):
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(folder / f"{number:02d}.png")
     for broken in ("a/00", "c/17"):
-        (root / "data" / "test" / f"{broken}.png").write_bytes(b"no picture")
+        (root / "data" / "test" / f"{broken}.png").write_bytes(b"not an image")
     return saved, pictures, root / "data"
 
 
-def order(name: str) -> int:
+def number_of(name: str) -> int:
     return int(name[-6:-4])
 
 
@@ -48,7 +48,7 @@ def test_every_example_in_order(run, batch_size):
     assert list(found) == ["", "x_"]
     p = found[""]
     assert (p.class_names, p.task, len(p), p.skipped) == (CLASSES, "softmax", 19, 2)
-    numbers = [order(name) for name in p.names]
+    numbers = [number_of(name) for name in p.names]
     assert numbers == [*range(3, 19, 3), *range(1, 21, 3), *(n for n in range(2, 21, 3) if n != 17)]
     assert [source.name(i) for i in p.index] == p.names
     assert p.labels.tolist() == [n % 3 for n in numbers]
@@ -58,7 +58,7 @@ def test_every_example_in_order(run, batch_size):
     np.testing.assert_allclose(p.scores, scores, atol=1e-5)
     np.testing.assert_allclose(p.losses, -np.log(scores)[np.arange(19), p.labels], atol=1e-4)
     np.testing.assert_allclose(found["x_"].scores, 1 / 3, rtol=1e-6)
-    # The evaluator gives the same, and the metrics of it.
+    # The evaluator gives the same outcomes, and their metrics.
     evaluator = Classification(
         config, trained.objective, trained.mesh, trained.info, "test", batch_size
     )

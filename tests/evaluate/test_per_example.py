@@ -1,4 +1,4 @@
-"""Figures of single examples against scikit-learn, losses and by hand."""
+"""Per-example values against scikit-learn, the losses, and by hand."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -21,7 +21,7 @@ def test_top_k_indices():
 
 
 def test_brier_score(rng):
-    """Each example by a loop; of two classes twice scikit-learn's."""
+    """Against a loop over the examples; for two classes, twice the value of scikit-learn."""
     scores = rng.dirichlet(np.ones(4), 50)
     labels = rng.integers(0, 4, 50)
     expected = [
@@ -38,10 +38,10 @@ def test_brier_score(rng):
 
 
 def test_example_nll(rng):
-    """As the losses that objectives train with."""
+    """Equal to the losses that objectives train with."""
     logits, single = rng.normal(size=(20, 5)), rng.integers(0, 5, 20)
     multi = rng.integers(0, 2, (20, 5))
-    given = jnp.asarray(logits)
+    device_logits = jnp.asarray(logits)
     for task, labels, loss in (
         ("softmax", single, losses.softmax_cross_entropy),
         ("sigmoid", single, losses.sigmoid_binary_cross_entropy),
@@ -49,7 +49,7 @@ def test_example_nll(rng):
     ):
         result = example_nll(logits, labels, task)
         assert result.shape == (20,) and result.dtype == np.float64
-        np.testing.assert_allclose(result, loss(given, jnp.asarray(labels)), rtol=1e-5)
+        np.testing.assert_allclose(result, loss(device_logits, jnp.asarray(labels)), rtol=1e-5)
     result = example_nll(logits[:, :1], multi[:, 0], "binary")
     expected = sk.log_loss(multi[:, 0], 1 / (1 + np.exp(-logits[:, 0])))
     assert np.mean(result) == pytest.approx(expected)

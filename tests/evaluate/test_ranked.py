@@ -7,21 +7,21 @@ import sklearn.metrics as sk
 from imgcls.evaluate.ranked import areas, rank
 
 
-@pytest.mark.parametrize("decimals", [1, 8])  # with many equal scores, and with none
+@pytest.mark.parametrize("decimals", [1, 8])  # with many ties, and with none
 def test_areas_against_sample_weights(decimals):
     rng = np.random.default_rng(decimals)
     scores = np.round(rng.uniform(size=60), decimals)
     labels = rng.uniform(size=60) < 0.2 + 0.3 * scores
     weights = rng.integers(0, 4, (60, 12)).astype(np.int32)
     precision, roc = areas(rank(scores, labels), weights)
-    for number, of_one in enumerate(weights.T):
-        options = {"sample_weight": of_one}
-        kept = of_one > 0
+    for number, column in enumerate(weights.T):
+        kept = column > 0
         expected = sk.average_precision_score(
-            labels[kept], scores[kept], sample_weight=of_one[kept]
+            labels[kept], scores[kept], sample_weight=column[kept]
         )
         assert precision[number] == pytest.approx(expected)
-        assert roc[number] == pytest.approx(sk.roc_auc_score(labels, scores, **options))
+        expected = sk.roc_auc_score(labels, scores, sample_weight=column)
+        assert roc[number] == pytest.approx(expected)
 
 
 def test_areas_of_all_classes_in_one_list():
@@ -29,9 +29,9 @@ def test_areas_of_all_classes_in_one_list():
     scores, labels = rng.uniform(size=(30, 4)), rng.uniform(size=(30, 4)) < 0.3
     weights = rng.integers(0, 3, (30, 5)).astype(np.int32)
     precision, roc = areas(rank(scores, labels), weights)
-    for number, of_one in enumerate(weights.T):
+    for number, column in enumerate(weights.T):
         flat = labels.ravel(), scores.ravel()
-        repeated = np.repeat(of_one, 4)
+        repeated = np.repeat(column, 4)
         assert roc[number] == pytest.approx(sk.roc_auc_score(*flat, sample_weight=repeated))
         expected = sk.average_precision_score(*flat, sample_weight=repeated)
         assert precision[number] == pytest.approx(expected)
@@ -39,7 +39,7 @@ def test_areas_of_all_classes_in_one_list():
 
 def test_areas_where_they_are_not_defined():
     scores = np.array([0.3, 0.5, 0.1])
-    # Each column a way to count the three: each once, the first alone, the second thrice.
+    # Columns: each example once, only the first, only the second three times.
     weights = np.array([[1, 1, 0], [1, 0, 3], [1, 0, 0]], np.int32)
     precision, roc = areas(rank(scores, np.array([True, False, False])), weights)
     np.testing.assert_array_equal(precision, [0.5, 1, np.nan])

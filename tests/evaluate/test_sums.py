@@ -1,4 +1,4 @@
-"""The bins of the calibration error by hand."""
+"""Expected calibration error and its bins, by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.evaluate.cases import make_light
 
 
 def ece_of(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """The `ece` of answers of that confidence, each counted once."""
+    """Returns the `ece` of predictions with the given confidence, each counted once."""
     outcomes = make_light(
         np.where(correct, 0, 1),
         confidence[:, None],
@@ -22,7 +22,7 @@ def ece_of(confidence: np.ndarray, correct: np.ndarray) -> float:
 
 
 def test_expected_calibration_error():
-    # Two bins hold any: 0.9 and 0.8 + 0.2 / 15 lie in others than 0.95.
+    # Two bins are not empty.
     confidence, correct = np.array([0.95, 0.95, 0.5, 0.5]), np.array([True, False, True, False])
     assert ece_of(confidence, correct) == pytest.approx(0.45 / 2)
     assert ece_of(np.ones(3), np.ones(3)) == 0

@@ -50,7 +50,7 @@ def normalize(images: np.ndarray) -> np.ndarray:
 
 
 def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear: half-pixel centres, the border repeated; then the largest is 1."""
+    """Bilinear: half-pixel centers, the border repeated; then the largest is 1."""
 
     def weights(size: int) -> np.ndarray:
         matrix = np.zeros((side, size))
@@ -146,12 +146,12 @@ def by_hand(outputs: int, mesh=None, **options) -> Trained:
     )
     info = DataInfo(("dark", "bright"), False, (32, 32, 3))
     config = default_config()
-    config.data.mean = (127 / 255,) * 3  # that grey is next to zero
+    config.data.mean = (127 / 255,) * 3  # that gray is next to zero
     return Trained(config, info, objective, mesh or make_mesh(), params, {})
 
 
 def plant_squares(count: int, inside: int) -> tuple[np.ndarray, np.ndarray]:
-    """Grey pictures with a square of 6 pixels, and where it is, bool `[B, H, W]`."""
+    """Gray pictures with a square of 6 pixels, and where it is, bool `[B, H, W]`."""
     rng = np.random.default_rng(2)
     images = np.full((count, 32, 32, 3), 127, np.uint8)
     masks = np.zeros((count, 32, 32), bool)

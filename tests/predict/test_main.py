@@ -35,7 +35,7 @@ CLASSES = tuple("0123456789")
 
 @pytest.fixture(scope="session")
 def reference(workdir):
-    """Scores `[N, 10]` of grey images uint8 `[N, 8, 8]` by the averaged parameters."""
+    """Scores `[N, 10]` of gray images uint8 `[N, 8, 8]` by the averaged parameters."""
     (step,) = (workdir / "checkpoints").iterdir()
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
         target = reader.restore(step / "state")["target"]
@@ -122,12 +122,12 @@ def test_files_in_the_order_given(run, folder, reference, batch_size):
 def test_other_sizes_and_modes_are_preprocessed_as_in_evaluation(run, tmp_path, reference):
     image = Image.fromarray(digit_images()[3])
     large = image.resize((40, 24), Image.Resampling.NEAREST)
-    large.convert("RGB").save(tmp_path / "colour.png")
-    large.save(tmp_path / "grey.bmp")
+    large.convert("RGB").save(tmp_path / "color.png")
+    large.save(tmp_path / "gray.bmp")
     expected = np.asarray(large.resize((8, 8), Image.Resampling.BICUBIC))
     code, out, _ = run(tmp_path)
     assert code == 0
-    files = [tmp_path / "colour.png", tmp_path / "grey.bmp"]
+    files = [tmp_path / "color.png", tmp_path / "gray.bmp"]
     check_lines(parse(out), files, reference(np.stack([expected] * 2)))
 
 

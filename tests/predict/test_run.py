@@ -192,12 +192,12 @@ def test_folders_and_globs(single, files):
 
 def test_arrays_of_any_number_of_channels(single):
     run, saved = single
-    grey = IMAGES[:, :, :, 0]
-    coloured = softmax(saved.logits(np.repeat(grey[..., None], 3, axis=-1)), axis=1)
+    gray = IMAGES[:, :, :, 0]
+    colored = softmax(saved.logits(np.repeat(gray[..., None], 3, axis=-1)), axis=1)
     transparent = np.concatenate([IMAGES, np.full_like(IMAGES[..., :1], 9)], axis=-1)
     for images, expected in (
-        (list(grey), coloured),
-        (grey[..., None], coloured),
+        (list(gray), colored),
+        (gray[..., None], colored),
         (transparent, softmax(saved.logits(IMAGES), axis=1)),
     ):
         np.testing.assert_allclose(answers(run.predict(images)), expected, rtol=1e-4, atol=1e-6)

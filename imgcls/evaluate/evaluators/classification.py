@@ -1,4 +1,4 @@
-"""Exact classification metrics over a split: every example counts once."""
+"""Exact classification metrics on a split: every example counts once."""
 
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -15,16 +15,18 @@ from imgcls.objectives.objective import Classifies
 
 @register_evaluator("classification")
 class Classification:
-    """Accuracy, precision, recall, F1, loss and calibration of an objective that has logits.
+    """Accuracy, precision, recall, F1, loss and calibration of an objective with logits.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      split: which examples.
-      batch_size: over all devices, rounded up to divide by them; None is the training batch.
-      tta: mean of the logits over views of each picture: see `AveragedViews`; None is one view.
+      config, objective, mesh, data_info: see `Evaluator`.
+      split: name of the split to evaluate.
+      batch_size: examples per batch over all devices, rounded up to a multiple of their number;
+        None is the training batch size.
+      tta: test-time augmentation, see `AveragedViews`; None is a single view.
 
     Raises:
-      ConfigError: the objective has no logits, or the split's classes are not the model's.
+      ConfigError: the objective has no logits, or the classes of the split are not those of the
+        model.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Classification:
         if not isinstance(objective, Classifies):
             raise ConfigError(
                 f"config.objective.name={config.objective.name!r} has no logits to classify by; "
-                "use evaluators that look at features"
+                "use an evaluator of features, such as type 'knn'"
             )
         self.split, self._source = split, open_split(config, split)
         check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
@@ -49,12 +51,12 @@ class Classification:
         self._batch_size = batch_size
         self._light = OutcomeReader(*self._run, batch_size, light=True)
         self.protocol = (
-            f"classification: the head's {objective.task} answers on {split} "
+            f"classification: {objective.task} predictions of the head on {split} "
             f"({len(self._source):,}){views}"
         )
 
     def run(self, variables: dict[str, tuple]) -> dict[str, float]:
-        """Returns the metrics of each set of variables, prefixed by its key; one pass."""
+        """Returns the metrics of each set of variables, prefixed by its key, in one pass."""
         return {
             f"{prefix}{name}": value
             for prefix, outcomes in self._light.read(variables, self._source).items()
@@ -62,5 +64,5 @@ class Classification:
         }
 
     def outcomes(self, variables: dict[str, tuple]) -> dict[str, Outcomes]:
-        """Returns the answers of each set of variables, `{prefix: outcomes}`; one pass."""
+        """Returns `{prefix: outcomes}` for each set of variables, in one pass."""
         return OutcomeReader(*self._run, self._batch_size).read(variables, self._source)

@@ -1,4 +1,4 @@
-"""A picture of the features: a map in two dimensions, coloured by class."""
+"""Scatter plot of the features in two dimensions, colored by class."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -10,26 +10,27 @@ from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.features import FeatureReader
 
-# More classes than this are coloured, but not told apart by name.
+# With more classes than this the plot has no legend.
 LEGEND = 20
 
 
 @register_evaluator("embedding_map")
 class EmbeddingMap:
-    """Features of a stratified part of a split, by PCA or t-SNE (van der Maaten & Hinton 2008).
+    """Plot of features of a split, by PCA or t-SNE (van der Maaten & Hinton 2008).
 
-    The same examples in every run, chosen by `data.split_seed`.
+    The examples are a stratified sample drawn by `data.split_seed`, the same in every run.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      split: which examples.
+      config, objective, mesh, data_info: see `Evaluator`.
+      split: name of the split that the examples are from.
       method: 'pca' or 'tsne'.
-      examples: how many of them; all where there are fewer.
-      layer: of the features, one of the objective's `feature_layers`.
-      batch_size: over all devices; None is the training batch.
+      examples: number of examples; all if the split has fewer.
+      layer: layer of the features, one of the objective's `feature_layers`.
+      batch_size: examples per batch over all devices; None is the training batch size.
 
     Raises:
-      ConfigError: fewer than 3 examples, or a split that can't be used (see `FeatureReader`).
+      ConfigError: there are fewer than 3 examples, or the split can't be used (see
+        `FeatureReader.open`).
     """
 
     def __init__(
@@ -51,7 +52,9 @@ class EmbeddingMap:
         seed = config.data.split_seed
         chosen = stratified_slice(source.labels(), "", str(examples), seed)
         if len(chosen) < 3:
-            raise ConfigError(f"{len(chosen)} examples of split {split!r} make no map; take more")
+            raise ConfigError(
+                f"{len(chosen)} examples of split {split!r} are too few for a map; use 3 or more"
+            )
         self._source, self._method = Subset(source, chosen), method
         self._class_names, self._seed = data_info.class_names, seed
         self.protocol = (
@@ -60,47 +63,45 @@ class EmbeddingMap:
         )
 
     def run(self, variables: dict[str, tuple]) -> dict[str, np.ndarray]:
-        """A picture of each set of variables, by the method's name; one pass over the examples."""
+        """Returns an image named after the method for each set of variables, in one pass."""
         features = self._reader.read(variables, self._source)
         return {
             f"{prefix}{self._method}": draw_map(
-                project(of_variables.values, self._method, self._seed),
-                of_variables.labels,
-                self._class_names,
+                project(f.values, self._method, self._seed), f.labels, self._class_names
             )
-            for prefix, of_variables in features.items()
+            for prefix, f in features.items()
         }
 
 
 def project(features: np.ndarray, method: str, seed: int) -> np.ndarray:
-    """`[N, D]` -> `[N, 2]`."""
+    """Projects features `[N, D]` to two dimensions, `[N, 2]`."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     if min(features.shape) < 2:
         raise ConfigError(
-            f"evaluation: {features.shape[0]} features of {features.shape[1]} dimensions make no "
-            "map; take another layer, or more examples"
+            f"evaluation: a map needs 2 or more examples and dimensions, got features "
+            f"{list(features.shape)}; use another layer, or more examples"
         )
     if method == "pca":
         return PCA(2, svd_solver="full").fit_transform(features)
-    # The perplexity is the usual one, and a third of the others where they are few.
+    # The default perplexity, or a third of the other examples if there are few.
     perplexity = min(30.0, (len(features) - 1) / 3)
     tsne = TSNE(2, init="pca", perplexity=perplexity, random_state=seed)
-    # Its threads wait for each other by spinning: beside those that read data one is eight times as
-    # fast as two, and the sums come in one order.
+    # Its threads spin while they wait for each other: alongside the data loading threads, one is
+    # eight times as fast as two. One thread also fixes the order of the sums.
     with threadpool_limits(1):
         return tsne.fit_transform(features)
 
 
 def draw_map(points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...]) -> np.ndarray:
-    """A scatter plot as uint8 `[700, 900, 3]`.
+    """Draws a scatter plot, uint8 `[700, 900, 3]`.
 
     Args:
       points: `[N, 2]`.
       labels: int `[N]`.
-      class_names: of all K classes; up to `LEGEND` of them are named beside the map.
+      class_names: names of the K classes, shown in a legend if K <= `LEGEND`.
     """
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -110,7 +111,7 @@ def draw_map(points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_subplot(xticks=[], yticks=[])
     count, few = len(class_names), len(class_names) <= LEGEND
-    # The colors of tab20 come in pairs that are alike: only where tab10 has too few.
+    # tab20 has pairs of similar colors, so it is used only if tab10 has too few.
     name = ("tab10" if count <= 10 else "tab20") if few else "turbo"
     colors = colormaps[name](range(count) if few else np.linspace(0, 1, count))
     axes.scatter(*points.T, s=14, c=colors[labels], linewidths=0)
@@ -118,6 +119,6 @@ def draw_map(points: np.ndarray, labels: np.ndarray, class_names: tuple[str, ...
         marks = [axes.scatter([], [], color=color) for color in colors]
         legend = axes.legend(marks, class_names, loc="upper left", bbox_to_anchor=(1, 1))
         for text in legend.get_texts():
-            text.set_parse_math(False)  # a class may be called '$'
+            text.set_parse_math(False)  # A class may be named '$'.
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features, made from a few examples of every class."""
+"""Few-shot evaluation: a linear classifier fitted on a few examples of each class."""
 
 import numpy as np
 from jax.sharding import Mesh
@@ -9,26 +9,26 @@ from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.features import Features
 from imgcls.evaluate.probe import Probe, class_members
 
-# Strengths of the ridge to choose from.
+# Candidate strengths of the ridge penalty.
 ALPHAS = tuple(10.0**n for n in range(-3, 7))
 
 
 @register_evaluator("few_shot")
 class FewShot(Probe):
-    """Ridge regression to +-1 for each class, on standardised features, by scikit-learn.
+    """Ridge regression to +-1 for each class, on standardized features, by scikit-learn.
 
-    As in big_vision's few-shot evaluation, but the ridge is chosen by leave-one-out on the shots
-    alone. Shots are drawn by `data.split_seed`, the same in every run, and only they are read:
-    one that is unreadable is missing.
+    Like big_vision's few-shot evaluation, except that the ridge penalty is chosen by leave-one-out
+    on the shots alone. Shots are drawn by `data.split_seed`, the same in every run. Only the shots
+    are read; an unreadable shot is left out.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      train_split: where the shots are drawn from.
-      split: what is judged.
-      shots: examples per class, several numbers; fewer shots are a part of more.
-      trials: how often they are drawn.
-      layer: of the features, one of the objective's `feature_layers`.
-      batch_size: over all devices; None is the training batch.
+      config, objective, mesh, data_info: see `Evaluator`.
+      train_split: name of the split that the shots are drawn from.
+      split: name of the split to evaluate.
+      shots: numbers of examples per class; the smaller sets of shots are subsets of the larger.
+      trials: number of draws.
+      layer: layer of the features, one of the objective's `feature_layers`.
+      batch_size: examples per batch over all devices; None is the training batch size.
 
     Raises:
       ConfigError: a class has fewer examples than shots.
@@ -51,23 +51,23 @@ class FewShot(Probe):
         where = f"shots={shots} of train_split={train_split!r}"
         members = class_members(self.train_source, max(shots), where)
         self.protocol = (
-            f"few_shot: ridge on standardised {layer} features of "
+            f"few_shot: ridge on standardized {layer} features of "
             f"{', '.join(map(str, shots))} examples per class of {self.train_name}, mean of "
-            f"{trials} draws, {self.name} judged"
+            f"{trials} draws; evaluated on {self.name}"
         )
         self._shots = shots
         self._drawn = draw(members, max(shots), trials, config.data.split_seed)
         self.train_source = Subset(self.train_source, np.unique(self._drawn))
 
     def judge(self, train: Features, values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """For each n of shots the mean over the draws `accuracy_{n}shot`, and `..._std`."""
+        """Returns `accuracy_{n}shot`, the mean over the draws, and `accuracy_{n}shot_std`."""
         from sklearn.linear_model import RidgeClassifierCV
         from sklearn.pipeline import make_pipeline
         from sklearn.preprocessing import StandardScaler
 
         values = values.astype(np.float64)
         index = self.train_source.indices[train.index]
-        found = {}
+        metrics = {}
         for count in self._shots:
             scores = []
             for drawn in self._drawn:
@@ -75,12 +75,12 @@ class FewShot(Probe):
                 model = make_pipeline(StandardScaler(), RidgeClassifierCV(alphas=ALPHAS))
                 model.fit(train.values[rows].astype(np.float64), train.labels[rows])
                 scores.append(model.score(values, labels))
-            found[f"accuracy_{count}shot"] = float(np.mean(scores))
-            found[f"accuracy_{count}shot_std"] = float(np.std(scores))
-        return found
+            metrics[f"accuracy_{count}shot"] = float(np.mean(scores))
+            metrics[f"accuracy_{count}shot_std"] = float(np.std(scores))
+        return metrics
 
 
 def draw(members: list[np.ndarray], count: int, trials: int, seed: int) -> np.ndarray:
-    """Draws `count` of each of K classes' members, without repetition: int `[trials, K, count]`."""
+    """Draws `count` members of each class without replacement: int `[trials, K, count]`."""
     rng = np.random.default_rng(seed)
     return np.array([[rng.choice(m, count, replace=False) for m in members] for _ in range(trials)])

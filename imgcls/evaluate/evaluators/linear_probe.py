@@ -1,4 +1,4 @@
-"""A linear classifier on frozen features, regularised without a look at the test examples."""
+"""Linear probe: logistic regression on frozen features."""
 
 import warnings
 
@@ -15,21 +15,21 @@ HOLDOUT = 0.2
 
 @register_evaluator("linear_probe")
 class LinearProbe(Probe):
-    """Multinomial logistic regression (L-BFGS, L2) on standardised features, by scikit-learn.
+    """Multinomial logistic regression (L-BFGS, L2) on standardized features, by scikit-learn.
 
-    C, the inverse strength of the L2 penalty, is the value of `grid` that is best on a stratified
-    fifth of the training split, drawn by `data.split_seed`; with it the classifier is fitted anew
-    on all of the training split. It runs on the host in float64: 21 GB for ImageNet's training
-    images at D = 2,048, and hours.
+    C, the inverse strength of the L2 penalty, is the value in `grid` with the highest accuracy on a
+    held-out stratified fifth of the training split, drawn by `data.split_seed`. The classifier is
+    then fitted again with this C on the full training split. It runs on the host in float64; the
+    ImageNet training split with D = 2,048 takes 21 GB and hours.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      train_split: what the classifier is made from.
-      split: what is judged.
-      layer: of the features, one of the objective's `feature_layers`.
-      batch_size: over all devices; None is the training batch.
-      grid: values of C to choose from.
-      max_iter: L-BFGS iterations of a fit.
+      config, objective, mesh, data_info: see `Evaluator`.
+      train_split: name of the split that the classifier is fitted on.
+      split: name of the split to evaluate.
+      layer: layer of the features, one of the objective's `feature_layers`.
+      batch_size: examples per batch over all devices; None is the training batch size.
+      grid: candidate values of C.
+      max_iter: maximum number of L-BFGS iterations per fit.
 
     Raises:
       ConfigError: a class has fewer than five examples.
@@ -52,15 +52,16 @@ class LinearProbe(Probe):
         class_members(self.train_source, 5, f"train_split={train_split!r}, a fifth is held out")
         self._grid, self._max_iter, self._seed = sorted(grid), max_iter, config.data.split_seed
         self.protocol = (
-            f"linear_probe: logistic regression on standardised {layer} features of "
-            f"{self.train_name}, C of {len(grid)} values by a fifth of it held out, {self.name} "
-            "judged"
+            f"linear_probe: logistic regression on standardized {layer} features of "
+            f"{self.train_name}, C chosen from {len(grid)} values on a held-out fifth; evaluated "
+            f"on {self.name}"
         )
 
     def judge(self, train: Features, values: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-        """`accuracy`, `top5_accuracy` (above 5 classes), the chosen `C`, its `holdout_accuracy`.
+        """Returns `accuracy`, `top5_accuracy`, `C`, `holdout_accuracy` and `converged`.
 
-        And whether the last fit `converged` within `max_iter` iterations: 0 or 1.
+        `holdout_accuracy` is the accuracy of the chosen `C` on the held-out part. `converged` is 1
+        if the final fit converged within `max_iter` iterations, otherwise 0.
         """
         features, values = train.values.astype(np.float64), values.astype(np.float64)
         c, holdout_accuracy = self._choose(features, train.labels)
@@ -75,7 +76,7 @@ class LinearProbe(Probe):
         }
 
     def _choose(self, features: np.ndarray, labels: np.ndarray) -> tuple[float, float]:
-        """The best C and its accuracy on a held-out part; of equals the smallest."""
+        """Returns the best C (the smallest of equally good ones) and its held-out accuracy."""
         from sklearn.model_selection import train_test_split
 
         parts = train_test_split(
@@ -90,7 +91,7 @@ class LinearProbe(Probe):
         return float(self._grid[best]), float(scores[best])
 
     def _fit(self, features: np.ndarray, labels: np.ndarray, c: float) -> tuple:
-        """A fitted pipeline, and whether it converged."""
+        """Returns a fitted pipeline and whether it converged."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.pipeline import make_pipeline

@@ -1,4 +1,4 @@
-"""A picture of what a generative objective makes of some examples."""
+"""Image of some examples as reconstructed by a generative objective."""
 
 import jax
 import jax.numpy as jnp
@@ -16,20 +16,20 @@ from imgcls.evaluate.gather import gather, make_eval_fn
 from imgcls.objectives.objective import Reconstructs
 
 ROWS = ("input", "masked", "output")
-# Smaller images are enlarged to this and more; then come the gap between cells and the left margin.
+# In pixels: minimum side of an image (smaller ones are enlarged), gap between cells, left margin.
 SIDE, GAP, MARGIN = 64, 2, 48
 
 
 @register_evaluator("reconstructions")
 class Reconstructions:
-    """A column for each example: the input, what is left of it behind the mask, the output.
+    """Image with a column for each example: the input, the masked input and the output.
 
     The examples are spread evenly over the split, and the masks are the same every time.
 
     Args:
-      config, objective, mesh, data_info: of the run.
-      split: where the examples come from.
-      examples: how many; all where there are fewer.
+      config, objective, mesh, data_info: see `Evaluator`.
+      split: name of the split that the examples are from.
+      examples: number of examples; all if the split has fewer.
 
     Raises:
       ConfigError: the objective does not reconstruct images.
@@ -46,8 +46,8 @@ class Reconstructions:
     ):
         if not isinstance(objective, Reconstructs):
             raise ConfigError(
-                f"config.objective.name={config.objective.name!r} reconstructs no images; use an "
-                "evaluator of features, such as type 'knn'"
+                f"config.objective.name={config.objective.name!r} does not reconstruct images; use "
+                "an evaluator of features, such as type 'knn'"
             )
         source = open_split(config, split)
         count = min(examples, len(source))
@@ -56,10 +56,10 @@ class Reconstructions:
 
         def outputs(params, model_state, batch):
             images = objective.reconstruct(params, model_state, batch, jax.random.key(0))
-            shown = {
+            rows = {
                 row: denormalize(images[row], config.data.mean, config.data.std) for row in ROWS
             }
-            return shown | {"mask": batch["mask"]}
+            return rows | {"mask": batch["mask"]}
 
         self._outputs = make_eval_fn(outputs, config, mesh)
         self.protocol = (
@@ -67,7 +67,7 @@ class Reconstructions:
         )
 
     def run(self, variables: dict[str, tuple]) -> dict[str, np.ndarray]:
-        """A picture `grid` of each set of variables."""
+        """Returns the image `grid` for each set of variables, prefixed by its key."""
         collected, _ = gather(
             self._outputs, variables, self._config, self._source, self._mesh, len(self._source)
         )
@@ -79,15 +79,15 @@ class Reconstructions:
 
 
 def denormalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
-    """What the model gets -> uint8 pixels: the inverse of `batch_transforms.normalize`."""
+    """Converts model inputs to uint8 pixels: the inverse of `batch_transforms.normalize`."""
     pixels = (images * jnp.array(std) + jnp.array(mean)) * 255
     return jnp.clip(jnp.round(pixels), 0, 255).astype(jnp.uint8)
 
 
 def draw_grid(rows: dict[str, np.ndarray]) -> np.ndarray:
-    """Rows of equally many images `[N, H, W, C]`, with their names -> uint8 `[height, width, 3]`.
+    """Draws named rows of images `[N, H, W, C]`: uint8 `[height, width, 3]`.
 
-    Grey images come out as RGB, and small ones enlarged by a whole factor.
+    Gray images become RGB, and small images are enlarged by an integer factor.
     """
     images = np.stack(list(rows.values()))
     images = np.broadcast_to(images, (*images.shape[:-1], 3))

@@ -1,4 +1,4 @@
-"""What every evaluator keeps to, and how a config names them."""
+"""Properties of every evaluator, and their config sections."""
 
 import json
 
@@ -31,8 +31,8 @@ def create(log=print, **sections):
 
 
 @pytest.mark.parametrize("kind", SECTIONS)
-def test_changes_nothing_and_repeats_itself(kind):
-    """Parameters and batch statistics are the same bits afterwards, and so is the result."""
+def test_does_not_change_variables_and_is_deterministic(kind):
+    """Parameters and batch statistics are bitwise unchanged, and so are repeated results."""
     variables = {"": draw_variables(0), "ema_": draw_variables(1)}
     before = jax.tree.map(lambda x: np.asarray(x).tobytes(), variables)
     _, evaluator = create(probe=SECTIONS[kind] | {"type": kind})["probe"]
@@ -47,15 +47,15 @@ def test_changes_nothing_and_repeats_itself(kind):
             assert type(value) in (int, float)
 
 
-def test_protocols_are_told_once_all_are_there():
-    told = []
-    created = create(told.append, a=SECTIONS["knn"] | {"type": "knn"}, b={"type": "embedding_map"})
+def test_protocols_are_logged_if_all_evaluators_are_valid():
+    log = []
+    created = create(log.append, a=SECTIONS["knn"] | {"type": "knn"}, b={"type": "embedding_map"})
     lines = [f"evaluators.{name}: {evaluator.protocol}" for name, (_, evaluator) in created.items()]
-    assert told == lines and told[1].startswith("evaluators.b: embedding_map: pca")
-    told.clear()
+    assert log == lines and log[1].startswith("evaluators.b: embedding_map: pca")
+    log.clear()
     with pytest.raises(ConfigError):
-        create(told.append, a={"type": "embedding_map"}, b={"type": "knn", "split": "val"})
-    assert told == []
+        create(log.append, a={"type": "embedding_map"}, b={"type": "knn", "split": "val"})
+    assert log == []
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_protocols_are_told_once_all_are_there():
         ({"batch_size": 1.5}, r"probe.batch_size=1.5: must be of type int \| None"),
         ({"kk": 5}, "config.evaluators.probe.kk='kk': unknown; did you mean 'k'"),
         ({"layer": "head"}, "config.evaluators.probe: layer='head'.* has backbone, projector"),
-        ({"split": "train"}, "config.evaluators.probe: split='train' is train_split too"),
+        ({"split": "train"}, "config.evaluators.probe: split='train' is also train_split"),
         ({"type": "few_shot", "shots": 5}, r"shots=5: must be of type tuple\[int, ...\]"),
         ({"type": "few_shot", "shots": ()}, r"shots=\(\): must be of type tuple\[int, ...\]"),
         ({"type": "few_shot", "shots": (1, 0)}, r"shots=\(1, 0\): must be above 0"),
@@ -84,7 +84,7 @@ def test_mistakes(section, message):
     assert "\n" not in str(e.value)
 
 
-def test_numbers_may_be_whole_and_lists():
+def test_options_accept_ints_for_floats_and_lists_for_tuples():
     created = create(
         a=SMALL | {"type": "linear_probe", "grid": [1, 0.5]},
         b={"type": "knn", "temperature": 1, "batch_size": None},
@@ -93,7 +93,7 @@ def test_numbers_may_be_whole_and_lists():
 
 
 def test_in_training(tmp_path, capsys):
-    """By the command itself: told, measured, drawn at the right steps, kept through a restart."""
+    """Evaluators run at the right steps, and a restart keeps their results."""
     command = [
         "--config=configs/digits.py",
         "--config.total=6 steps",
@@ -118,7 +118,7 @@ def test_in_training(tmp_path, capsys):
     ]
     assert main(command) == 0
     out = capsys.readouterr().out
-    assert "evaluators.knn: knn: 200 neighbours, cosine, T=0.07; backbone features" in out
+    assert "evaluators.knn: knn: 200 neighbors, cosine, T=0.07; backbone features" in out
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     measured = {line["step"]: line for line in lines if "knn/accuracy" in line}
     assert list(measured) == [3, 6]
@@ -138,6 +138,6 @@ def test_in_training(tmp_path, capsys):
     assert {Image.open(tmp_path / "report" / name).size for name in found} == {(900, 700)}
     assert all(f"step {step}/6 " in out for step in (2, 3, 4, 6)) and found[-1] in out
     assert find_checkpoint(tmp_path).step == 6
-    # The same command again finds the run complete, and leaves the pictures alone.
+    # The same command finds the run complete, and does not change the images.
     assert main(command) == 0
     assert {p.name: p.read_bytes() for p in (tmp_path / "report").iterdir()} == pictures

@@ -1,4 +1,4 @@
-"""Evaluation is exact: every example counts once, whatever the batch size and the devices."""
+"""Classification metrics are exact for any batch size and number of devices."""
 
 import types
 
@@ -11,17 +11,16 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from imgcls.core.defaults import default_config
-from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.core.state import TrainState
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.open import create_source
 from imgcls.data.sources.source import check_classes
-from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluators import classification
 from imgcls.evaluate.evaluators.classification import Classification
 from imgcls.objectives.create import create_objective
 from tests.conftest import make_mesh
+from tests.evaluate.cases import ece_by_hand, read_digits
 
 DIGITS = tuple("0123456789")
 SPLIT = "train[:1003]"
@@ -46,7 +45,7 @@ def normalize(images) -> np.ndarray:
 
 
 def fit(objective, images: np.ndarray, targets: np.ndarray, seed: int) -> tuple:
-    """Random variables with a head fitted to targets `[N, K]`: right often, but not always."""
+    """Draws variables, with a head fitted to targets `[N, K]`: above chance, but not perfect."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):
@@ -64,19 +63,10 @@ def fit(objective, images: np.ndarray, targets: np.ndarray, seed: int) -> tuple:
 
 
 def logits_of(objective, variables, images) -> np.ndarray:
-    """All images at once, straight from the model."""
+    """Computes the logits of all images in one batch, by the model itself."""
     params, state = variables
     logits = objective.model.apply({"params": params, **state}, normalize(images), train=False)
     return np.float64(logits)
-
-
-def ece_of(confidence: np.ndarray, correct: np.ndarray) -> float:
-    """Guo et al. 2017, equation 3, bin by bin."""
-    total = 0.0
-    for low in range(15):
-        inside = (confidence * 15 > low) & (confidence * 15 <= low + 1)
-        total += abs(np.sum(correct[inside] - confidence[inside])) / len(confidence)
-    return total
 
 
 def single_label_reference(logits: np.ndarray, labels: np.ndarray, scores=None) -> dict:
@@ -85,7 +75,7 @@ def single_label_reference(logits: np.ndarray, labels: np.ndarray, scores=None) 
     average = {"average": "macro", "zero_division": 0}
     scores = np.exp(log_p) if scores is None else scores
     return {
-        "ece": ece_of(scores.max(1), predictions == labels),
+        "ece": ece_by_hand(scores.max(1), predictions == labels),
         "brier": np.mean(np.sum((scores - np.eye(10)[labels]) ** 2, axis=1)),
         "accuracy": sk.accuracy_score(labels, predictions),
         "top5_accuracy": sk.top_k_accuracy_score(labels, logits, k=5, labels=range(10)),
@@ -100,11 +90,7 @@ def single_label_reference(logits: np.ndarray, labels: np.ndarray, scores=None) 
 @pytest.fixture(scope="module")
 def digits():
     """`(images uint8 [1003, 8, 8, 1], labels [1003])` of the split, in the source's order."""
-    source = create_source("digits", SPLIT)
-    examples = [source[i] for i in range(len(source))]
-    images = np.stack([e["image"] for e in examples])
-    assert images.shape == (1003, 8, 8, 1)
-    return images, np.array([e["label"] for e in examples])
+    return read_digits(SPLIT)
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +101,8 @@ def objective():
 @pytest.fixture(scope="module")
 def variables(objective, digits):
     images, labels = digits
-    fitted = {p: fit(objective, images, np.eye(10)[labels], s) for p, s in (("", 0), ("ema_", 1))}
-    return fitted
+    targets = np.eye(10)[labels]
+    return {p: fit(objective, images, targets, seed) for p, seed in (("", 0), ("ema_", 1))}
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +129,7 @@ def make_evaluator(config, objective, mesh, class_names=DIGITS, multi_label=Fals
     ("batch_size", "axes"),
     [
         (64, {"data": 4}),  # 15 batches and 43 examples
-        (None, {"data": 4}),  # the training batch
+        (None, {"data": 4}),  # the training batch size
         (1003, {"data": 4}),  # rounded up to 1,004
         (10, {"data": 2, "fsdp": 2}),  # rounded up to 12
         (500, {"data": 1}),
@@ -161,12 +147,12 @@ def test_every_example_counts_once(objective, variables, reference, batch_size, 
     assert all(type(value) in (int, float) for value in result.values())
 
 
-def test_runs_again_the_same(objective, variables, reference):
+def test_repeated_runs_are_equal(objective, variables, reference):
     evaluator = make_evaluator(make_config(), objective, make_mesh(data=4), split=SPLIT)
     first = evaluator.run({"": variables[""]})
     assert evaluator.run({"": variables[""]}) == first
     assert first.keys() == {key for key in reference if not key.startswith("ema_")}
-    # Other variables give other results from the same program.
+    # The same program with other variables.
     other = evaluator.run({"": variables["ema_"]})
     assert other["accuracy"] == pytest.approx(reference["ema_accuracy"], rel=1e-6)
 
@@ -202,7 +188,7 @@ def test_sigmoid_loss_of_single_labels(variables, digits):
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
     """`(folder, images, labels)`: 60 digits as PNGs in class folders, and 4 broken files."""
-    root = tmp_path_factory.mktemp("pictures")
+    root = tmp_path_factory.mktemp("images")
     data = load_digits()
     members = np.concatenate([np.flatnonzero(data.target == c)[:6] for c in range(10)])
     images = np.round(data.images[members] * (255 / 16)).astype(np.uint8)
@@ -211,13 +197,13 @@ def pictures(tmp_path_factory):
         folder = root / "test" / str(label)
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(folder / f"{number:02d}.png")
-    whole = (root / "test" / "3" / "18.png").read_bytes()
+    encoded = (root / "test" / "3" / "18.png").read_bytes()
     (root / "train" / "0").mkdir(parents=True)
-    (root / "train" / "0" / "0.png").write_bytes(whole)
-    # The very first record is one of them.
+    (root / "train" / "0" / "0.png").write_bytes(encoded)
+    # The first example is one of the broken files.
     (root / "test" / "0" / "-empty.png").write_bytes(b"")
-    (root / "test" / "3" / "18-text.png").write_text("not a picture")
-    (root / "test" / "3" / "18-cut.png").write_bytes(whole[: len(whole) // 2])
+    (root / "test" / "3" / "18-text.png").write_text("not an image")
+    (root / "test" / "3" / "18-cut.png").write_bytes(encoded[: len(encoded) // 2])
     (root / "test" / "9" / "zero.jpg").write_bytes(bytes(100))
     return root, images[..., None], labels
 
@@ -235,7 +221,7 @@ def test_unreadable_images_are_masked_and_counted(objective, variables, pictures
             assert result[prefix + key] == pytest.approx(value, rel=1e-6), key
 
 
-def test_unreadable_image_ends_the_evaluation_unless_skipped(objective, variables, pictures):
+def test_unreadable_image_is_an_error_by_default(objective, variables, pictures):
     config = make_config()
     config.data.source = f"folder:{pictures[0]}"
     with pytest.raises(DataError, match="-empty.png"):
@@ -269,8 +255,8 @@ def test_binary(tmp_path):
     assert 0.5 < (predictions == yes).mean() < 1
     losses = yes * np.logaddexp(0, -logits) + (1 - yes) * np.logaddexp(0, logits)
     scores = 1 / (1 + np.exp(-logits))
-    # The difference of two sums of float32 probabilities.
-    gap = ece_of(np.maximum(scores, 1 - scores), predictions == yes)
+    # A difference of two sums of float32 probabilities.
+    gap = ece_by_hand(np.maximum(scores, 1 - scores), predictions == yes)
     assert result.pop("ece") == pytest.approx(gap, abs=1e-6)
     assert result == pytest.approx(
         {
@@ -284,12 +270,12 @@ def test_binary(tmp_path):
             "brier": 2 * np.mean((scores - yes) ** 2),
             "examples": 101,
         },
-        rel=1e-5,  # of float32 probabilities
+        rel=1e-5,  # float32 probabilities
     )
 
 
 class MultiLabelDigits:
-    """Digits with three labels that may hold at once."""
+    """Digits with three binary labels."""
 
     class_names = ("even", "above 4", "a third")
     multi_label = True
@@ -337,7 +323,7 @@ def test_multi_label(monkeypatch):
         "map": sk.average_precision_score(labels, logits, average="macro"),
         "exact_match": sk.accuracy_score(labels, predictions),
         "loss": losses.mean(),
-        "ece": ece_of(scores.ravel(), labels.ravel()),
+        "ece": ece_by_hand(scores.ravel(), labels.ravel()),
         "brier": np.mean(np.sum((scores - labels) ** 2, axis=1)),
         "examples": 301,
     }
@@ -348,7 +334,7 @@ def test_multi_label(monkeypatch):
 # ---- Mistakes.
 
 
-def test_other_classes_are_refused(objective):
+def test_other_classes(objective):
     config, mesh = make_config(), make_mesh()
     with pytest.raises(ConfigError, match="split 'test' has 10 classes, the model 9"):
         make_evaluator(config, objective, mesh, DIGITS[:9])
@@ -367,36 +353,3 @@ def test_objective_without_logits():
     info = DataInfo(DIGITS, False, (8, 8, 1))
     with pytest.raises(ConfigError, match="has no logits to classify by"):
         Classification(make_config(), types.SimpleNamespace(), make_mesh(), info)
-
-
-def test_create_evaluators(objective):
-    config, info = make_config(), DataInfo(DIGITS, False, (8, 8, 1))
-    config.evaluators.update(
-        {
-            "val": {"split": "test[:50%]", "every": "2 epochs", "batch_size": 30},
-            "test": {"type": "classification", "every": "0 steps"},
-        }
-    )
-    config.checkpoint.keep_best = "val/accuracy"
-    created = create_evaluators(config, objective, make_mesh(data=4), info, Durations(config, 640))
-    assert {name: every for name, (every, _) in created.items()} == {"val": 20, "test": 1}
-    assert all(isinstance(evaluator, Classification) for _, evaluator in created.values())
-
-
-@pytest.mark.parametrize(
-    ("evaluators", "best", "message"),
-    [
-        ({"test": {"type": "clasification"}}, None, "did you mean 'classification'"),
-        ({"test": {"splt": "test"}}, None, "evaluators.test.splt='splt': .*did you mean 'split'"),
-        ({"test": {"every": "x"}}, None, "evaluators.test.every='x': not a duration"),
-        ({"test": {"split": "val"}}, None, "digits has the splits train, test"),
-        ({"test": {}}, "val/accuracy", "keep_best='val/accuracy': no evaluator of that name.*test"),
-        ({}, "val/accuracy", "with one of none"),
-    ],
-)
-def test_wrong_evaluators(objective, evaluators, best, message):
-    config, info = make_config(), DataInfo(DIGITS, False, (8, 8, 1))
-    config.evaluators.update(evaluators)
-    config.checkpoint.keep_best = best
-    with pytest.raises(ConfigError, match=message):
-        create_evaluators(config, objective, make_mesh(), info, Durations(config, 640))

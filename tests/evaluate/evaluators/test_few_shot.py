@@ -1,4 +1,4 @@
-"""Few-shot accuracy is that of scikit-learn's ridge on the drawn examples alone."""
+"""Few-shot accuracy against scikit-learn's ridge classifier on the drawn examples."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def make_evaluator(**options):
     return FewShot(make_config(), Linear(), make_mesh(), INFO, **options)
 
 
-def test_as_scikit_learn():
+def test_equals_scikit_learn():
     found = make_evaluator(shots=(1, 4), trials=3, batch_size=70).run({"": VARIABLES})
     images, labels = read_digits("train")
     test, test_labels = read_digits("test")
@@ -45,12 +45,12 @@ def test_as_scikit_learn():
     assert 0.2 < found["accuracy_1shot"] < found["accuracy_4shot"] < 1
 
 
-def test_reads_only_what_it_drew():
+def test_reads_only_the_shots():
     evaluator = make_evaluator(shots=(2,), trials=3)
     assert len(evaluator.train_source) <= 2 * 3 * 10
     assert evaluator.protocol == (
-        "few_shot: ridge on standardised backbone features of 2 examples per class of "
-        "train (1,438), mean of 3 draws, test (359) judged"
+        "few_shot: ridge on standardized backbone features of 2 examples per class of "
+        "train (1,438), mean of 3 draws; evaluated on test (359)"
     )
 
 
@@ -61,7 +61,7 @@ def test_draws():
     for trial in drawn:
         for row, m in zip(trial, members, strict=True):
             assert len(set(row)) == 4 and set(row) <= set(m)
-    # The same by the same seed, others by another, and every example's turn comes as the first.
+    # The same for the same seed, different for another, and every example is drawn first at times.
     np.testing.assert_array_equal(drawn, draw(members, 4, 50, seed=3))
     assert (drawn != draw(members, 4, 50, seed=4)).any()
     assert set(drawn[:, 0, 0]) == set(members[0])

@@ -1,4 +1,4 @@
-"""The nearest neighbours' vote is scikit-learn's."""
+"""kNN accuracy against scikit-learn."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def digits():
 
 
 def reference(gallery, gallery_labels, queries, labels, k: int, temperature: float) -> dict:
-    """By scikit-learn, in float64; a class without a vote is no answer."""
+    """Computes the accuracies with scikit-learn; a class without votes is not predicted."""
     model = KNeighborsClassifier(
         min(k, len(gallery)),
         metric="cosine",
@@ -45,13 +45,13 @@ def reference(gallery, gallery_labels, queries, labels, k: int, temperature: flo
 @pytest.mark.parametrize(
     ("k", "temperature", "chunk", "axes"),
     [
-        (200, 0.07, 256, {"data": 1}),  # 359 queries: a chunk and a part of one
+        (200, 0.07, 256, {"data": 1}),  # 359 queries: one full chunk and a partial one
         (1, 0.07, 7, {"data": 4}),  # rounded up to 8
         (20, 1.0, 1000, {"data": 2, "fsdp": 2}),
         (10_000, 0.5, 100, {"data": 1}),  # more than the gallery's 1,438
     ],
 )
-def test_as_scikit_learn(monkeypatch, digits, k, temperature, chunk, axes):
+def test_equals_scikit_learn(monkeypatch, digits, k, temperature, chunk, axes):
     monkeypatch.setattr(knn, "CHUNK", chunk)
     evaluator = KNN(
         make_config(),
@@ -69,7 +69,7 @@ def test_as_scikit_learn(monkeypatch, digits, k, temperature, chunk, axes):
         expected = reference(
             features_of(variables, train), train_labels, queries, labels, k, temperature
         )
-        # Far from both ends, so that a wrong neighbour shows.
+        # Neither 0.1 nor 1, so that a wrong neighbor changes it.
         assert 0.5 < expected["accuracy"] < 1
         unit = queries / np.linalg.norm(queries, axis=1, keepdims=True)
         expected["feature_std"] = np.mean(unit.std(axis=0)) * unit.shape[1] ** 0.5
@@ -78,17 +78,16 @@ def test_as_scikit_learn(monkeypatch, digits, k, temperature, chunk, axes):
     assert not found
 
 
-def test_projector_s_features(digits):
+def test_features_of_the_projector(digits):
     train, train_labels, test, labels = digits
     found = KNN(make_config(), Linear(), make_mesh(), INFO, layer="projector").run(VARIABLES)
-    arrays = (features_of(VARIABLES[""], x, "projector") for x in (train, test))
-    gallery, queries = arrays
+    gallery, queries = (features_of(VARIABLES[""], x, "projector") for x in (train, test))
     expected = reference(gallery, train_labels, queries, labels, 200, 0.07)
     assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=1e-9)
 
 
 def test_extreme_temperatures_stay_finite():
-    """exp(0.9 / 0.005) is beyond float32; the nearest example decides then."""
+    """exp(0.9 / 0.005) overflows float32; the nearest example decides."""
     gallery = np.eye(6, dtype=np.float32) + 1
     train = Features(gallery, np.arange(6), np.arange(6))
     for temperature in (0.005, 1e4):
@@ -106,6 +105,6 @@ def test_normalize():
 def test_protocol():
     evaluator = KNN(make_config(), Linear(), make_mesh(), INFO)
     assert evaluator.protocol == (
-        "knn: 200 neighbours, cosine, T=0.07; backbone features of train (1,438) as gallery, "
-        "test (359) judged"
+        "knn: 200 neighbors, cosine, T=0.07; backbone features of train (1,438) as gallery; "
+        "evaluated on test (359)"
     )

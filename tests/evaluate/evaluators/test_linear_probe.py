@@ -1,4 +1,4 @@
-"""The linear probe is scikit-learn's pipeline, and the test examples have no say in it."""
+"""The linear probe equals a scikit-learn pipeline and does not use the test examples to fit."""
 
 import warnings
 
@@ -48,7 +48,7 @@ def judge(probe, digits, test_labels=None) -> dict:
     )
 
 
-def test_as_scikit_learn(digits):
+def test_equals_scikit_learn(digits):
     found = make_probe(batch_size=70).run({"": VARIABLES})
     (train, train_labels), (test, labels) = digits
 
@@ -61,7 +61,7 @@ def test_as_scikit_learn(digits):
     assert len(held_out) == 80 and np.bincount(held_out_labels).min() >= 7
     scores = {c: fit(c, x, y).score(held_out, held_out_labels) for c in GRID}
     best = max(scores, key=scores.get)
-    # The grid matters here: one best value, and it is not at an end of what was written.
+    # The grid matters here: one value is better than all others.
     assert sorted(scores.values())[-1] > sorted(scores.values())[-2]
     model = fit(best, train, train_labels)
     assert found == pytest.approx(
@@ -77,7 +77,7 @@ def test_as_scikit_learn(digits):
     assert 0.5 < found["accuracy"] < 1
 
 
-def test_test_labels_have_no_say(digits):
+def test_test_labels_do_not_affect_the_fit(digits):
     probe, (train, (test, labels)) = make_probe(), digits
     found = judge(probe, digits)
     other = judge(probe, [train, (test, np.random.default_rng(0).permutation(labels))])
@@ -86,8 +86,8 @@ def test_test_labels_have_no_say(digits):
         assert other[key] == found[key]
 
 
-def test_test_pictures_have_no_say(digits):
-    """Nor do their features, for example in the standardisation."""
+def test_test_features_do_not_affect_the_fit(digits):
+    """For example through the standardization."""
     found = judge(make_probe(), digits)
     train, (test, labels) = digits
     other = judge(make_probe(), [train, (100 * test + 7, labels)])
@@ -95,15 +95,15 @@ def test_test_pictures_have_no_say(digits):
     assert (other["C"], other["holdout_accuracy"]) == (found["C"], found["holdout_accuracy"])
 
 
-def test_of_equal_values_the_smallest():
-    """Features that are told apart whatever C is."""
+def test_smallest_of_equally_good_values():
+    """Features that are separable with any C."""
     labels = np.arange(100) % 10
     values = (np.eye(10)[labels] + 0.01 * np.arange(100)[:, None] / 100).astype(np.float32)
     found = make_probe().judge(Features(values, labels, np.arange(100)), values, labels)
     assert (found["C"], found["holdout_accuracy"], found["accuracy"]) == (0.003, 1, 1)
 
 
-def test_stopping_early_is_told_and_not_warned_of(digits, capfd):
+def test_early_stop_is_a_metric_and_not_a_warning(digits, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = judge(make_probe(max_iter=2), digits)
@@ -120,6 +120,6 @@ def test_too_few_examples_of_a_class():
 
 def test_protocol():
     assert make_probe().protocol == (
-        "linear_probe: logistic regression on standardised backbone features of train[:400] (400), "
-        "C of 3 values by a fifth of it held out, test (359) judged"
+        "linear_probe: logistic regression on standardized backbone features of train[:400] (400), "
+        "C chosen from 3 values on a held-out fifth; evaluated on test (359)"
     )

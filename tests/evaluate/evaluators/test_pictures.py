@@ -1,4 +1,4 @@
-"""Pictures: maps of features and reconstructions."""
+"""Evaluators that draw images: maps of features and reconstructions."""
 
 import warnings
 
@@ -47,11 +47,11 @@ def test_map(method):
     )
 
 
-def test_map_of_all_examples_where_they_are_few():
+def test_map_of_all_examples_of_a_small_split():
     assert "of 359 examples of test (359)" in make_map().protocol
 
 
-def test_projection_keeps_what_is_apart_apart():
+def test_projection_keeps_clusters_separate():
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(3), 20)
     features = (10 * np.eye(8)[labels] + rng.normal(size=(60, 8))).astype(np.float32)
@@ -63,15 +63,15 @@ def test_projection_keeps_what_is_apart_apart():
         np.testing.assert_array_equal(nearest, labels)
 
 
-def test_dots_have_the_color_that_the_legend_names():
-    """One class's dots, far from the others': their color stands beside its name too."""
+def test_points_have_the_color_of_their_legend_entry():
+    """Two distant points of different classes."""
     points = np.array([[0.0, 0.0], [1.0, 1.0]])
     picture = draw_map(points, np.array([0, 2]), ("a", "b", "c"))
     colored = [tuple(c) for c in picture[picture.std(-1) > 20]]
     for color, times in (((31, 119, 180), 2), ((255, 127, 14), 1), ((44, 160, 44), 2)):
         spots = np.argwhere((picture == color).all(-1))
         assert tuple(color) in colored
-        # The legend is to the right of everything.
+        # The legend is to the right of the map.
         columns = np.unique(spots[:, 1])
         assert 1 + (np.diff(columns) > 50).sum() == times, color
 
@@ -81,7 +81,7 @@ def test_many_classes_and_strange_names():
     points, names = rng.normal(size=(50, 2)), [f"c{i}" for i in range(21)]
     many = draw_map(points, rng.integers(0, 21, 50), tuple(names))
     check_picture(many, 700, 900)
-    # Without a legend the map takes the whole width.
+    # Without a legend the map has the full width.
     frame = (draw_map(points, np.zeros(50, int), tuple(names[:20])), many)
     black = [np.flatnonzero((p[350] < 60).all(-1))[-1] for p in frame]
     assert black[0] < black[1] and black[1] > 880
@@ -93,9 +93,9 @@ def test_many_classes_and_strange_names():
 def test_wrong_maps():
     with pytest.raises(ConfigError, match="method='umap': unknown; write 'pca' or 'tsne'"):
         make_map(method="umap")
-    with pytest.raises(ConfigError, match="2 examples of split 'test' make no map"):
+    with pytest.raises(ConfigError, match="2 examples of split 'test' are too few for a map"):
         make_map(examples=2)
-    with pytest.raises(ConfigError, match="features of 1 dimensions make no map"):
+    with pytest.raises(ConfigError, match=r"got features \[9, 1\]; use another layer"):
         project(np.zeros((9, 1)), "pca", 0)
 
 
@@ -117,11 +117,11 @@ def test_reconstructions(axes):
     cells = cells_of(found["grid"], 6, 64)
     small = cells[:, :, ::8, ::8]
     np.testing.assert_array_equal(small.repeat(8, 2).repeat(8, 3), cells)
-    # Grey, and the very pixels of examples over the whole split.
+    # Gray, with the exact pixels of examples spread over the full split.
     images, _ = read_digits("test")
     chosen = images[np.linspace(0, 358, 6).round().astype(int)]
     np.testing.assert_array_equal(small[0], np.broadcast_to(chosen, (6, 8, 8, 3)))
-    # About half of the pixels are kept, the others have the value 0, that is the mean.
+    # About half of the pixels are kept; the others are 0 after normalization, which is the mean.
     gone = small[1] == round(0.3 * 255)
     assert 0.3 < gone.mean() < 0.7
     np.testing.assert_array_equal(small[1][~gone], small[0][~gone])
@@ -135,7 +135,7 @@ def test_reconstructions(axes):
     )
 
 
-def test_unreadable_example_leaves_its_column_out(tmp_path):
+def test_unreadable_example_has_no_column(tmp_path):
     for label in "0123456789":
         for split in ("train", "test"):
             (tmp_path / split / label).mkdir(parents=True)
@@ -155,13 +155,10 @@ def test_sizes_of_cells(side, cell):
     np.testing.assert_array_equal(
         cells_of(picture, 2, cell)[1, 1, :: cell // side, :: cell // side], images[1]
     )
-    # The rows have their names.
+    # The rows are labeled.
     assert all((picture[row * (cell + GAP) :][:cell, :MARGIN] < 100).any() for row in range(3))
 
 
-def test_objective_that_draws_nothing():
-    class Silent:
-        pass
-
-    with pytest.raises(ConfigError, match="'supervised' reconstructs no images"):
-        Reconstructions(make_config(), Silent(), make_mesh(), INFO)
+def test_objective_without_reconstruction():
+    with pytest.raises(ConfigError, match="'supervised' does not reconstruct images"):
+        Reconstructions(make_config(), object(), make_mesh(), INFO)
