@@ -1,1 +1,1 @@
-"""Devices and processes: the mesh, the cluster, and how processes meet and stop."""
+"""Devices and processes: the mesh, the cluster, and how processes connect and stop."""

@@ -1,4 +1,4 @@
-"""Values that all processes agree on, and the check that they were started in the same way."""
+"""Values that all processes agree on, and a check that they were started in the same way."""
 
 import json
 
@@ -10,37 +10,37 @@ from imgcls.core.errors import ConfigError
 from imgcls.distributed.peers import Peers
 
 
-def agree(well: bool) -> bool:
-    """Whether it went well on every process. All call it at the same point."""
+def agree(ok: bool) -> bool:
+    """Whether `ok` is true on all processes. All processes call it at the same point."""
     if jax.process_count() == 1:
-        return well
-    return bool(multihost_utils.process_allgather(np.array(well)).all())
+        return ok
+    return bool(multihost_utils.process_allgather(np.array(ok)).all())
 
 
 def from_first(value: int) -> int:
-    """The first process's value, on all. All call it at the same point."""
+    """The value of process 0. All processes call it at the same point."""
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(np.array(value, np.int32)))
 
 
 class Agreement:
-    """Checks that the processes of a run are the same, through JAX's coordination service.
+    """Compares the processes of a run through JAX's coordination service.
 
     Args:
-      peers: the processes of the run.
+      peers: processes of the run.
     """
 
     def __init__(self, peers: Peers):
         self._peers, self._checks = peers, 0
 
     def check_same(self, what: str, mine: dict) -> None:
-        """Each process compares with process 0, which gathers the differences for all to read.
+        """Compares each process with process 0, which collects the differences for all to read.
 
         Args, raises: see `processes.check_same`.
         """
         mine = json.loads(json.dumps(mine, default=str))
-        self._checks += 1  # A run that goes back checks the same things again.
+        self._checks += 1  # The same values are checked again after a rollback.
         root = f"imgcls/same/{self._checks}"
         client, place, get = self._peers.client, self._peers.place, self._peers.get
         if place.index == 0:
@@ -59,7 +59,7 @@ class Agreement:
 
 
 def _describe_difference(index: int, mine: dict, first: dict) -> str:
-    """How a process's values differ from those of process 0; '' if they don't."""
+    """Describes how a process's values differ from those of process 0; '' if they don't."""
     parts = [
         f"{key} is {_short(mine.get(key))}, not {_short(first.get(key))}"
         for key in {**first, **mine}

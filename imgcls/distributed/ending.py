@@ -1,4 +1,4 @@
-"""How a process ends whatever its main thread does, and how the others learn why."""
+"""Ends a process whatever its main thread does, and tells the others why."""
 
 import atexit
 import contextlib
@@ -22,10 +22,10 @@ FOLDER = "imgcls/peers"
 
 
 class Ending:
-    """The end of this process. The first cause counts; any later one waits until the process ends.
+    """Ends this process. The first cause counts; later ones wait until the process ends.
 
     Attributes:
-      peers: the processes that read the cause; None until they have met, or if there are none.
+      peers: processes of the run, which read the cause; None until they are connected.
     """
 
     def __init__(self):
@@ -34,7 +34,7 @@ class Ending:
 
     @property
     def begun(self) -> bool:
-        """Whether a cause is known and the process is about to end."""
+        """Whether the process is about to end."""
         return self._lock.locked()
 
     def end(self, code: int, message: str) -> None:
@@ -42,7 +42,7 @@ class Ending:
 
         Args:
           code: exit code.
-          message: cause, for the log.
+          message: cause, which is logged.
         """
         if not self._lock.acquire(blocking=False):
             threading.Event().wait()
@@ -51,7 +51,7 @@ class Ending:
         leave(code)
 
     def fail(self, error: BaseException) -> None:
-        """Publishes an error that ends the main thread, and makes sure that the process ends."""
+        """Publishes an error that ends the main thread, and ensures that the process ends."""
         if self.peers is None:
             return
         if isinstance(error, UserError):
@@ -60,14 +60,14 @@ class Ending:
             code, cause = EXIT_CRASH, f"{type(error).__name__}: {one_line(error)}"
         self._lock.acquire()
         self._publish(code, f"process {self.peers.place.index} ended with {cause}")
-        # Python's own exit would wait for the other processes, which wait for this one.
+        # A normal exit would wait for the other processes, which wait for this one.
         atexit.register(leave, code)
         timer = threading.Timer(30, leave, (code,))
         timer.daemon = True
         timer.start()
 
     def _publish(self, code: int, message: str) -> None:
-        """Writes how this process ended for the others to read, if the service still answers."""
+        """Writes the cause for the others to read, if the service still answers."""
         peers = self.peers
         if peers is None:
             return
@@ -81,12 +81,12 @@ class Ending:
         thread.start()
         thread.join(2 * peers.turn)
         if peers.place.index == 0:
-            # The service ends with this process; the others need time to read the message.
+            # The service ends with this process, so the others need time to read the message.
             time.sleep(2.5 * peers.turn)
 
 
 def leave(code: int) -> None:
-    """Ends the process and the loader's workers without waiting for anything else."""
+    """Ends the process and the loader's workers immediately."""
     for child in multiprocessing.active_children():
         child.kill()
     for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""How a process of a run meets the others at JAX's coordination service."""
+"""Connects the processes of a run through JAX's coordination service."""
 
 import contextlib
 import functools
@@ -16,12 +16,12 @@ from imgcls.distributed.peers import Peers
 
 
 def meet(place: Place, timeout: float, ending: Ending) -> Peers:
-    """Connects to the coordination service and waits until all processes of the run have come.
+    """Connects to the coordination service and waits until all processes are connected.
 
     Args:
       place: place of this process.
-      timeout: seconds to wait; then the process ends.
-      ending: the end of this process.
+      timeout: seconds to wait, after which the process ends.
+      ending: ends this process.
 
     Raises:
       ConfigError: the coordinator's port is taken.
@@ -31,7 +31,7 @@ def meet(place: Place, timeout: float, ending: Ending) -> Peers:
     threading.Thread(target=watch, daemon=True).start()
     try:
         with _lost_coordinator_aborts():
-            # JAX's own timeouts are a last resort: they end in a stack trace.
+            # JAX's own timeouts are a last resort, as they end in a stack trace.
             jax.distributed.initialize(
                 place.coordinator,
                 place.count,
@@ -55,7 +55,7 @@ def meet(place: Place, timeout: float, ending: Ending) -> Peers:
 
 
 def _end_if_late(met: threading.Event, place: Place, timeout: float, ending: Ending) -> None:
-    """Ends this process unless all have met within the timeout."""
+    """Ends this process unless all processes are connected within the timeout."""
     # Second by second, so that the time for which this process is frozen does not count.
     for _ in range(round(timeout)):
         if met.wait(1):
@@ -63,17 +63,17 @@ def _end_if_late(met: threading.Event, place: Place, timeout: float, ending: End
     ending.end(
         EXIT_AGAIN,
         f"process {place.index} of {place.count} did not meet all others at {place.coordinator} "
-        f"within {timeout:.0f} s: is each running, with the same --coordinator and "
-        "--num_processes, and can it reach that port?",
+        f"within {timeout:.0f} s: check that each is running with the same --coordinator and "
+        "--num_processes, and can reach that port",
     )
 
 
 @contextlib.contextmanager
 def _lost_coordinator_aborts() -> Iterator[None]:
-    """Within it, JAX is given a callback for a lost coordinator.
+    """Context in which JAX is created with a callback for a lost coordinator.
 
-    Without one, JAX exits with code 1. With one, it aborts, as it can't pass the callback's
-    argument to Python; an abort can be caught.
+    Without a callback, JAX exits with code 1 when the coordinator is lost. With one, it aborts, as
+    it can't pass the callback's argument to Python, and an abort can be handled.
     """
     name = "get_distributed_runtime_client"
     original = getattr(_jax, name)

@@ -1,4 +1,4 @@
-"""The processes of a run once they have met, and the service through which they exchange text."""
+"""The connected processes of a run, and the service through which they exchange text."""
 
 import dataclasses
 from typing import Protocol
@@ -7,7 +7,7 @@ from imgcls.distributed.cluster import Place
 
 
 class Client(Protocol):
-    """What is used of the client of JAX's coordination service, which process 0 hosts."""
+    """The methods used of the client of JAX's coordination service, which process 0 hosts."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = False) -> None: ...
 
@@ -20,12 +20,12 @@ class Client(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Peers:
-    """The processes of a run once they have met.
+    """The connected processes of a run.
 
     Attributes:
       place: place of this process.
       client: client of JAX's coordination service.
-      timeout: seconds after which a silent process is lost.
+      timeout: seconds without a beat after which a process is lost.
     """
 
     place: Place
@@ -34,7 +34,7 @@ class Peers:
 
     @property
     def turn(self) -> float:
-        """Seconds between two beats: the service answers each process in 100 microseconds or so."""
+        """Seconds between two beats; the service needs about 100 microseconds per process."""
         return max(1.0, self.place.count / 100)
 
     def get(self, key: str) -> str:
@@ -42,10 +42,10 @@ class Peers:
         return self.client.blocking_key_value_get(key, self._patience)
 
     def wait(self, name: str) -> None:
-        """Waits until all processes have come to the barrier of this name."""
+        """Waits until all processes have reached the barrier `name`."""
         self.client.wait_at_barrier(name, self._patience)
 
     @property
     def _patience(self) -> int:
-        """Milliseconds: the beats notice a lost process earlier and name it."""
+        """Milliseconds to wait: long enough that the beats detect a lost process first."""
         return int(self.timeout * 1000) + 60_000

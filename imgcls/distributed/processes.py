@@ -1,7 +1,7 @@
-"""One run of many processes: they meet, check that they are the same, and stop together.
+"""Runs of several processes, which connect, check that they are the same, and stop together.
 
-JAX's coordination service, which process 0 hosts, carries all of it: `beats` notices a process that
-is lost or hangs, `signals` takes SIGTERM, `agreement` compares, and `ending` ends the process.
+They communicate through JAX's coordination service, which process 0 hosts: `beats` detects lost and
+stuck processes, `signals` handles SIGTERM, `agreement` compares processes, `ending` ends one.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ _session: "_Session | None" = None
 
 @contextlib.contextmanager
 def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator[None]:
-    """Context in which this process takes part in a run, and SIGTERM stops it in order.
+    """Context in which this process takes part in a run, and SIGTERM stops the run gracefully.
 
     Args:
-      place: place of this process among many; None if it is alone.
-      timeout: seconds after which a process that is silent, or does not come, is lost.
-      stall: seconds after which a process hangs that makes no step though others wait for it; at
-        least the timeout is used, and 0 means never.
+      place: place of this process; None if it is the only one.
+      timeout: seconds without a sign of life after which a process is lost.
+      stall: seconds without a step, while others wait, after which a process counts as stuck; at
+        least `timeout` is used, and 0 means never.
 
     Raises:
-      ConfigError: the coordinator's port is taken, or a wrong timeout or stall.
+      ConfigError: the coordinator's port is taken, or `timeout` or `stall` is out of range.
     """
     global _session
     if timeout < 5:
@@ -55,29 +55,29 @@ def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator
 
 
 def stop_asked(step: int) -> bool:
-    """Whether to save after this step and stop; call it at every step, on every process.
+    """Whether to save and stop after this step; call it at every step on every process.
 
-    SIGTERM to any of them asks. All processes get the same answer at the same step.
+    It is true after SIGTERM to any process, and the same on all processes.
     """
     return _session is not None and _session.stop_asked(step)
 
 
 def check_same(what: str, mine: dict) -> None:
-    """Checks that something is the same in all processes; call it on every one.
+    """Checks that all processes have the same values; call it on every process.
 
     Args:
-      what: its name, for the error.
-      mine: this process's values, as JSON can write them: `{part: value}`.
+      what: description of the values, for the error.
+      mine: values of this process, `{name: value}`, serializable as JSON.
 
     Raises:
-      ConfigError: on every process, if one differs from process 0; names it and the parts.
+      ConfigError: a process differs from process 0; raised on all, and names the differences.
     """
     if _session is not None:
         _session.check_same(what, mine)
 
 
 class _Others(NamedTuple):
-    """What a process has once it has met the others."""
+    """The parts of a session that need other processes."""
 
     peers: Peers
     beats: Beats
@@ -85,7 +85,7 @@ class _Others(NamedTuple):
 
 
 class _Session:
-    """This process's part in a run: alone, until it joins others."""
+    """The part of this process in a run, alone until it joins others."""
 
     def __init__(self):
         self._ending = Ending()
@@ -112,12 +112,12 @@ class _Session:
             self._others.agreement.check_same(what, mine)
 
     def finish(self) -> None:
-        """Waits for the others; one that is lost meanwhile is still noticed."""
+        """Waits for the others, while lost processes are still detected."""
         if self._others is not None:
             self._others.peers.wait("imgcls/finish")
 
     def fail(self, error: BaseException) -> None:
-        # An error that is not a user's is most likely a collective operation that failed, as
+        # An error that is not a UserError is probably a failed collective operation, because
         # another process was lost.
         if self._others is not None and not isinstance(error, UserError):
             self._others.beats.suspect()

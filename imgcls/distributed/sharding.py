@@ -1,7 +1,7 @@
-"""The device mesh, where each parameter lives on it, and how a host's batch becomes global.
+"""The device mesh, the placement of parameters on it, and global batches.
 
-Axes: `data` replicates parameters, `fsdp` shards them (and both shard the batch), `model` splits
-single layers (tensor parallelism). The number of devices never changes what is computed.
+Axes: `data` replicates parameters, `fsdp` shards them, and both shard the batch; `model` splits
+single layers (tensor parallelism). The number of devices does not change what is computed.
 """
 
 import re
@@ -17,8 +17,8 @@ from imgcls.core.errors import ConfigError
 AXES = ("data", "fsdp", "model")
 BATCH_AXES = ("data", "fsdp")
 
-# (regex on the path, spec): the first that matches decides. A spec names an axis (or None) for
-# each dimension; the word 'largest' puts fsdp on the largest dimension that it divides.
+# (regex on the path, spec): the first match applies. A spec has an axis or None for each
+# dimension; 'largest' places fsdp on the largest dimension that it divides.
 DEFAULT_RULES = (
     (r"attn/qkv/kernel", ("fsdp", None, "model", None)),
     (r"attn/qkv/bias", (None, "model", None)),
@@ -31,10 +31,10 @@ DEFAULT_RULES = (
 
 
 def create_mesh(config: ConfigDict) -> Mesh:
-    """The mesh of `config.mesh` over all devices of all processes.
+    """Creates the mesh of `config.mesh` over all devices of all processes.
 
     Raises:
-      ConfigError: the axes do not multiply to the number of devices.
+      ConfigError: the product of the axes is not the number of devices.
     """
     devices = jax.device_count()
     sizes = [config.mesh[axis] for axis in AXES]
@@ -46,31 +46,31 @@ def create_mesh(config: ConfigDict) -> Mesh:
         text = ", ".join(f"{axis}={config.mesh[axis]}" for axis in AXES)
         raise ConfigError(
             f"config.mesh: {text} does not fit {devices} devices; "
-            "the axes must multiply to that (one of them may be -1)"
+            "the product of the axes must be that number (one of them may be -1)"
         )
     return jax.make_mesh(sizes, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Examples over `data` and `fsdp`; other dimensions whole."""
+    """Sharding of a batch: examples over `data` and `fsdp`, other dimensions unsharded."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device."""
+    """Sharding of an array that is replicated on all devices."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def num_shards(mesh: Mesh) -> int:
-    """How many parts the batch is cut into."""
+    """Number of shards of a batch."""
     return int(np.prod([mesh.shape[axis] for axis in BATCH_AXES]))
 
 
 def check_batch(config: ConfigDict, mesh: Mesh) -> None:
-    """Checks that the batch divides over accumulation, devices and BatchNorm's groups.
+    """Checks that the batch size divides by accumulation, devices and BatchNorm groups.
 
     Raises:
-      ConfigError: it does not; names the numbers and the nearest batch size that does.
+      ConfigError: it does not; names the factors and the nearest batch size that does.
     """
     if config.accumulate < 1:
         raise ConfigError(f"config.accumulate={config.accumulate}: must be 1 or more")
@@ -88,7 +88,7 @@ def check_batch(config: ConfigDict, mesh: Mesh) -> None:
 
 
 def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Rows of the global batch that this process's devices hold, ascending int64."""
+    """Rows of the global batch on this process's devices, ascending int64 `[rows]`."""
     index_map = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
     slices = [index[0] for index in index_map.values() if index is not None]
     rows = {r for s in slices for r in range(*s.indices(batch_size))}
@@ -96,9 +96,9 @@ def local_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def counted_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
-    """Which of `local_rows` no process of a lower number holds too, bool `[rows]`.
+    """Which of `local_rows` this process counts, bool `[rows]`.
 
-    Over all processes every row of the batch is true once.
+    If several processes hold a row, the first of them counts it, so that each row counts once.
     """
     places = batch_sharding(mesh).devices_indices_map((batch_size,))
     owner = np.full(batch_size, jax.process_count())
@@ -108,7 +108,7 @@ def counted_rows(mesh: Mesh, batch_size: int) -> np.ndarray:
 
 
 def to_global(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int) -> dict[str, jax.Array]:
-    """This process's rows (in the order of `local_rows`) as part of the global sharded batch."""
+    """Creates the global sharded batch from this process's rows, in the order of `local_rows`."""
     sharding = batch_sharding(mesh)
     return {
         key: jax.make_array_from_process_local_data(sharding, value, (batch_size, *value.shape[1:]))
@@ -117,22 +117,22 @@ def to_global(mesh: Mesh, batch: dict[str, np.ndarray], batch_size: int) -> dict
 
 
 def partition(tree, mesh: Mesh, rules: Sequence = ()):
-    """A NamedSharding for every array of a tree of arrays or shapes.
+    """Returns a NamedSharding for every array of a tree of arrays or shapes.
 
     Args:
-      tree: parameters, or a whole train state: an optimiser's moments carry their parameter's
-        path, so that the same rules place them.
-      mesh: from `create_mesh`.
-      rules: `((regex, spec), ...)` tried before `DEFAULT_RULES`.
+      tree: parameters, or a full train state: paths of an optimizer's moments end with those of
+        their parameters, so that the same rules apply.
+      mesh: device mesh.
+      rules: `((regex, spec), ...)` to try before `DEFAULT_RULES`.
 
     Raises:
-      ConfigError: a rule names an unknown axis or one that does not divide the dimension.
+      ConfigError: a rule with an unknown axis, or with one that does not divide the dimension.
     """
 
     def place(path, leaf) -> NamedSharding:
         name = path_name(path)
         for pattern, spec in (*rules, *DEFAULT_RULES):
-            # Moments that are reduced to a scalar match by name and not by shape.
+            # Moments that are reduced to scalars match by name but not by shape.
             if re.search(pattern, name) and (spec == "largest" or len(spec) == leaf.ndim):
                 return NamedSharding(mesh, _spec(spec, leaf.shape, mesh, name))
         return replicated(mesh)
@@ -141,7 +141,7 @@ def partition(tree, mesh: Mesh, rules: Sequence = ()):
 
 
 def with_sharding(shapes, placement):
-    """ShapeDtypeStructs that also say where each array is to live."""
+    """Returns ShapeDtypeStructs of `shapes` with the shardings of `placement`."""
     return jax.tree.map(
         lambda s, p: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=p), shapes, placement
     )
@@ -149,7 +149,7 @@ def with_sharding(shapes, placement):
 
 def path_name(path) -> str:
     """A tree path as text: `params/layer1_0/conv1/kernel`."""
-    return "/".join(str(getattr(p, "key", getattr(p, "name", getattr(p, "idx", p)))) for p in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _spec(spec, shape: tuple[int, ...], mesh: Mesh, name: str) -> PartitionSpec:
@@ -162,7 +162,7 @@ def _spec(spec, shape: tuple[int, ...], mesh: Mesh, name: str) -> PartitionSpec:
         return PartitionSpec(*(None,) * dimension, "fsdp")
     for axis, n in zip(spec, shape, strict=True):
         if axis is not None and axis not in AXES:
-            raise ConfigError(f"config.mesh.rules: {axis!r} is no axis; use {', '.join(AXES)}")
+            raise ConfigError(f"config.mesh.rules: {axis!r} is not an axis; use {', '.join(AXES)}")
         if axis is not None and n % mesh.shape[axis]:
             raise ConfigError(
                 f"config.mesh: {axis}={mesh.shape[axis]} does not divide dimension {n} of {name}"

@@ -1,4 +1,4 @@
-"""SIGTERM: the first one asks the run to save and stop, a second one ends the process at once."""
+"""Handles SIGTERM: the first one asks the run to save and stop, the second ends the process."""
 
 import ctypes
 import os
@@ -10,7 +10,7 @@ from imgcls.core.errors import EXIT_AGAIN
 from imgcls.distributed.ending import AGAIN, EXIT_TERMINATED, Ending
 
 _Handler = ctypes.CFUNCTYPE(None, ctypes.c_int)
-# Handlers that C code may call for as long as the process lives.
+# References to handlers that C code may call until the process ends.
 _kept: list = []
 
 
@@ -18,12 +18,12 @@ class Signals:
     """A thread that handles SIGTERM, also while the main thread compiles or waits for a device.
 
     Args:
-      ending: the end of this process.
+      ending: ends this process.
 
     Attributes:
-      asked: whether a SIGTERM came.
-      started: whether the run made a step. Before that there is nothing to save, and SIGTERM ends
-        the process.
+      asked: whether SIGTERM was received.
+      started: whether the run has done a step. Before that there is nothing to save, so SIGTERM
+        ends the process.
     """
 
     def __init__(self, ending: Ending):
@@ -39,7 +39,7 @@ class Signals:
         threading.Thread(target=self._listen, daemon=True).start()
 
     def replace_jax_handlers(self, on_abort: Callable[[], None]) -> None:
-        """Takes SIGTERM, which JAX handles once it is connected, and forwards the first one to JAX.
+        """Replaces the handler of SIGTERM that JAX installs, and forwards the first SIGTERM to it.
 
         Args:
           on_abort: called when JAX aborts the process.

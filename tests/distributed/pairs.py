@@ -1,4 +1,4 @@
-"""Two real processes of one run."""
+"""Starts two processes of a run."""
 
 import re
 import subprocess
@@ -23,13 +23,13 @@ RECIPE = (
 
 
 class Pair:
-    """Two processes of a command, each with its output in a file.
+    """Two processes of a command, each of which writes its output to a file.
 
     Args:
-      folder: gets the outputs.
-      cache: of compiled programs.
-      make_line: `(address, index) -> command`, of the coordinator and a process.
-      homes: the folders that they run in.
+      folder: directory of the output files.
+      cache: directory of compiled programs.
+      make_line: `(coordinator address, process index) -> command`.
+      homes: working directories of the processes.
     """
 
     def __init__(self, folder, cache, make_line, homes=(REPO, REPO)):
@@ -68,5 +68,5 @@ class Pair:
 
 
 def place_flags(address: str, index: int) -> tuple[str, ...]:
-    """What tells a process of a pair who it is."""
+    """Flags of a process of a pair."""
     return (f"--coordinator={address}", "--num_processes=2", f"--process_id={index}")

@@ -1,4 +1,4 @@
-"""Runs of many processes: how they meet, and how one that is lost or stopped ends them all."""
+"""Runs of several processes: how they connect, and how they end when one is lost or stopped."""
 
 import re
 import signal
@@ -19,7 +19,7 @@ from tests.distributed.pairs import RECIPE, Pair, place_flags
 
 @pytest.fixture
 def pair(cache, tmp_path):
-    """Starts a pair of a training run; ends it after the test."""
+    """Starts two processes of a training run, and kills them after the test."""
     pairs = []
 
     def start(*args: str, only: dict[int, tuple[str, ...]] | None = None) -> Pair:
@@ -38,7 +38,7 @@ def pair(cache, tmp_path):
         made.kill()
 
 
-# A member of a pair that trains nothing: its main thread sleeps, or fails.
+# A process of a pair without training: its main thread sleeps or fails.
 MEMBER = """
 import sys, time
 from imgcls.core import cli
@@ -63,7 +63,7 @@ cli.run(main)
 
 @pytest.fixture
 def members(cache, tmp_path):
-    """Starts a pair of members, in these roles."""
+    """Starts two processes of `MEMBER` with these roles, and kills them after the test."""
     pairs = []
 
     def start(*roles: str) -> Pair:
@@ -82,21 +82,21 @@ def last_line(output: str) -> str:
     return output.splitlines()[-1]
 
 
-def test_a_killed_peer_ends_the_run(pair, tmp_path):
+def test_killed_process_ends_the_run(pair, tmp_path):
     run = pair("--config.total=100000 steps")
     run.wait_for("step 40/")
     run.running[1].kill()
     began = time.monotonic()
     assert run.codes() == [EXIT_AGAIN, -signal.SIGKILL]
-    # An error of the collective makes it sooner than the timeout.
+    # The error of the collective operation makes this faster than the timeout.
     assert time.monotonic() - began < 30
-    told = run.output(0)
-    assert last_line(told).startswith("error: process 1 was lost") and "Traceback" not in told
+    output = run.output(0)
+    assert last_line(output).startswith("error: process 1 was lost") and "Traceback" not in output
     assert find_checkpoint(tmp_path / "run").step >= 20
 
 
 @pytest.mark.slow
-def test_sigterm_to_one_saves_on_all(pair, tmp_path):
+def test_sigterm_to_one_process_stops_all(pair, tmp_path):
     run = pair("--config.total=100000 steps")
     run.wait_for("step 20/")
     run.running[1].send_signal(signal.SIGTERM)
@@ -122,12 +122,12 @@ def test_different_configs_end_both(pair, tmp_path):
     run = pair(only={1: ("--config.seed=7", "--config.data.threads=1")})
     assert run.codes() == [2, 2]
     for index in range(2):
-        told = last_line(run.output(index))
-        assert "of process 1, config.seed is 7, not 0. Start the same" in told
+        output = last_line(run.output(index))
+        assert "of process 1, config.seed is 7, not 0. Start the same" in output
     assert not (tmp_path / "run").exists()
 
 
-def test_an_error_of_one_ends_all(members):
+def test_error_of_one_process_ends_all(members):
     run = members("waits", "fails")
     assert run.codes() == [1, 1]
     assert last_line(run.output(0)) == "error: process 1 ended with photo.jpg: is cut off"
@@ -136,7 +136,7 @@ def test_an_error_of_one_ends_all(members):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lost, how", [(0, "KILL"), (1, "KILL"), (0, "STOP"), (1, "STOP")])
-def test_lost_while_the_others_wait(lost, how, members):
+def test_process_is_lost_while_the_other_waits(lost, how, members):
     run = members("waits", "waits")
     for index in range(2):
         run.wait_for("met", index)
@@ -150,20 +150,20 @@ def test_lost_while_the_others_wait(lost, how, members):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("steps", [("at 6", "at 5"), ("at 4", "at 5")])
-def test_one_that_hangs_ends_both(steps, members):
-    """It still beats, as that is a thread's work, but others have come further."""
+def test_stuck_process_ends_both(steps, members):
+    """Its thread still writes beats, but the other process is at a later step."""
     began = time.monotonic()
     run = members(*steps)
     assert run.codes() == [EXIT_AGAIN] * 2, run.output(0) + run.output(1)
     assert time.monotonic() - began > 12
     hangs = steps.index(min(steps))
     for index in range(2):
-        told = last_line(run.output(index))
-        assert f"error: process {hangs} hangs: no step after {min(steps)[3:]} within 12 s" in told
+        output = last_line(run.output(index))
+        assert f"error: process {hangs} hangs: no step after {min(steps)[3:]} within 12 s" in output
 
 
 @pytest.mark.slow
-def test_waiting_together_is_not_hanging(members):
+def test_processes_at_the_same_step_are_not_stuck(members):
     run = members("at 5", "at 5")
     for index in range(2):
         run.wait_for("met", index)
@@ -172,7 +172,7 @@ def test_waiting_together_is_not_hanging(members):
 
 
 @pytest.mark.slow
-def test_a_coordinator_that_is_not_there(cache):
+def test_missing_coordinator(cache):
     line = "processes.session(Place('localhost:9', 2, 1), 5).__enter__()"
     imports = "from imgcls.distributed import cluster, processes; Place = cluster.Place"
     program = f"{imports}; {line}"
@@ -191,8 +191,8 @@ def test_a_coordinator_that_is_not_there(cache):
 @pytest.mark.parametrize(
     "stepping, signals, code", [(False, 1, EXIT_AGAIN), (True, 1, 0), (True, 2, 143)]
 )
-def test_sigterm_to_one_alone(stepping, signals, code, cache):
-    """Before the first step it ends the process; later it asks, and a second one ends it."""
+def test_sigterm_to_a_single_process(stepping, signals, code, cache):
+    """Before the first step, SIGTERM ends the process; later it asks, and a second one ends it."""
     program = (
         "import time; from imgcls.distributed import processes\n"
         "with processes.session(None, 300):\n"
@@ -216,7 +216,7 @@ def test_sigterm_to_one_alone(stepping, signals, code, cache):
 
 @pytest.fixture
 def alone(monkeypatch):
-    """No variable of a cluster is set."""
+    """An environment without variables of a cluster."""
     for name in list(cluster.os.environ):
         if name.startswith(("JAX_", "SLURM_", "OMPI_", "KUBERNETES_", "JOB_", "TPU_")):
             if name != "JAX_PLATFORMS":
@@ -224,7 +224,7 @@ def alone(monkeypatch):
     return monkeypatch
 
 
-def test_one_process_opens_no_port(alone):
+def test_single_process_opens_no_port(alone):
     assert find_place() is None and find_place(num_processes=1) is None
     before = signal.getsignal(signal.SIGTERM)
     with processes.session(find_place(), 300):
@@ -234,7 +234,7 @@ def test_one_process_opens_no_port(alone):
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_place_by_flags_and_variables(alone):
+def test_place_from_flags_and_variables(alone):
     assert find_place("h:1", 2, 1) == Place("h:1", 2, 1)
     alone.setenv("JAX_COORDINATOR_ADDRESS", "host:1234")
     alone.setenv("JAX_NUM_PROCESSES", "4")
@@ -247,14 +247,14 @@ def test_place_by_flags_and_variables(alone):
         find_place()
 
 
-@pytest.mark.parametrize("times, told", [((4, 9), "timeout=4"), ((5, -1), "stall=-1")])
-def test_wrong_times(times, told):
-    with pytest.raises(ConfigError, match=f"config.processes.{told}: must be"):
+@pytest.mark.parametrize("times, message", [((4, 9), "timeout=4"), ((5, -1), "stall=-1")])
+def test_wrong_times(times, message):
+    with pytest.raises(ConfigError, match=f"config.processes.{message}: must be"):
         processes.session(None, *times).__enter__()
 
 
 @pytest.mark.parametrize(
-    "flags, told",
+    "flags, message",
     [
         (("h:1", 2, None), "--process_id missing"),
         (("h:1", None, None), "--num_processes and --process_id missing"),
@@ -264,8 +264,8 @@ def test_wrong_times(times, told):
         (("h", 2, 0), "--coordinator=h: not HOST:PORT"),
     ],
 )
-def test_wrong_flags(flags, told, alone):
-    with pytest.raises(ConfigError, match=re.escape(told)):
+def test_wrong_flags(flags, message, alone):
+    with pytest.raises(ConfigError, match=re.escape(message)):
         find_place(*flags)
 
 
@@ -281,7 +281,7 @@ def set_slurm(environment, tasks: str, per_node: str) -> None:
         environment.setenv(key, value)
 
 
-def test_place_by_slurm(alone):
+def test_place_from_slurm(alone):
     set_slurm(alone, "1", "1")
     assert find_place() is None
     set_slurm(alone, "6", "2(x3)")
@@ -291,13 +291,13 @@ def test_place_by_slurm(alone):
     alone.setenv("CUDA_VISIBLE_DEVICES", "5")
     assert find_place().devices is None
     alone.delenv("CUDA_VISIBLE_DEVICES")
-    # A task that has the node to itself takes all of its devices.
+    # The only task of a node uses all of its devices.
     set_slurm(alone, "6", "1(x6)")
     assert find_place().devices is None
     assert find_place("h:1", 2, 0) == Place("h:1", 2, 0)
 
 
-def test_a_tpu_pod_and_a_tpu_alone(alone):
+def test_tpu_pod_and_single_tpu(alone):
     for module in (clusters.cloud_tpu_cluster, cloud_tpu_init):
         alone.setattr(module, "running_in_cloud_tpu_vm", True)
     alone.setattr(clusters.cloud_tpu_cluster.socket, "gethostbyname", lambda name: "10.0.0.1")

@@ -1,4 +1,4 @@
-"""Meshes, partition rules, and the rows of a batch that a process holds."""
+"""Meshes, partition rules, and the rows of a batch on a process."""
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,7 @@ from jax.sharding import PartitionSpec as P
 
 from imgcls.core import defaults
 from imgcls.core.errors import ConfigError
+from imgcls.core.state import TrainState
 from imgcls.distributed import sharding
 from tests.conftest import make_mesh
 
@@ -20,7 +21,7 @@ def shapes(**arrays):
     "sizes, expected",
     [((-1, 1, 1), (8, 1, 1)), ((-1, 4, 1), (2, 4, 1)), ((2, 2, -1), (2, 2, 2)), ((8, 1, 1),) * 2],
 )
-def test_mesh_takes_all_devices(sizes, expected):
+def test_mesh_uses_all_devices(sizes, expected):
     c = defaults.default_config()
     c.mesh.data, c.mesh.fsdp, c.mesh.model = sizes
     mesh = sharding.create_mesh(c)
@@ -35,7 +36,7 @@ def test_mesh_that_does_not_fit(sizes):
         sharding.create_mesh(c)
 
 
-def test_rules_place_by_path_and_shape():
+def test_rules_match_path_and_shape():
     mesh = make_mesh(data=1, fsdp=4, model=2)
     tree = {
         "params": {
@@ -60,11 +61,18 @@ def test_rules_place_by_path_and_shape():
 
 @pytest.mark.parametrize(
     "rule, message",
-    [(("kernel", ("rows", None)), "no axis"), (("kernel", (None, "fsdp")), "does not divide")],
+    [(("kernel", ("rows", None)), "not an axis"), (("kernel", (None, "fsdp")), "does not divide")],
 )
-def test_rules_that_cannot_be(rule, message):
+def test_invalid_rules(rule, message):
     with pytest.raises(ConfigError, match=message):
         sharding.partition(shapes(kernel=(64, 10)), make_mesh(fsdp=4), (rule,))
+
+
+def test_path_names():
+    """Names of the fields of a dataclass, keys of a dict and indices of a tuple."""
+    state = TrainState(step=0, params={"conv1": {"kernel": 1}}, model_state={}, opt_state=(2, 3))
+    names = [sharding.path_name(path) for path, _ in jax.tree_util.tree_leaves_with_path(state)]
+    assert names == ["step", "params/conv1/kernel", "opt_state/0", "opt_state/1"]
 
 
 def test_local_rows_and_global_batch():
@@ -92,7 +100,7 @@ def test_batch_that_does_not_divide(changes, nearest):
         sharding.check_batch(c, make_mesh(data=4))
 
 
-def test_batch_must_divide_into_groups_of_batch_norm():
+def test_batch_divides_into_batch_norm_groups():
     c = defaults.default_config()
     c.batch_size, c.model.virtual_batch_size = 64, 32
     sharding.check_batch(c, make_mesh(data=2))
