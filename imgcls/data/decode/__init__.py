@@ -1,1 +1,1 @@
-"""Encoded bytes to pixels."""
+"""Decoding of image files."""

@@ -1,4 +1,4 @@
-"""Image files -> pixels: JPEG by libjpeg-turbo, which releases the GIL, all else by Pillow."""
+"""Decodes image files: JPEG with libjpeg-turbo, which releases the GIL, others with Pillow."""
 
 import contextlib
 import functools
@@ -19,50 +19,51 @@ from imgcls.data.decode.turbojpeg import Decoder, Header, get_decoder
 # (top, left, height, width), in pixels.
 Box = tuple[int, int, int, int]
 
-# A named list: Pillow would also try formats that start other programs (EPS).
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-# A larger picture is taken for a decompression bomb; Pillow's own bound, 256 MiB of RGB.
+# Listed explicitly: Pillow also supports formats that start other programs (EPS).
+PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+# Larger images are refused as decompression bombs. Pillow's own limit, 256 MiB of RGB.
 MAX_PIXELS = 2**28 // 3
-# Larger ones are decoded one at a time, so that a few threads don't take gigabytes.
-LARGE = 50_000_000
-# A progressive JPEG has some ten; each costs the time of a picture, and next to no bytes.
+# Larger images are decoded one at a time, to limit the memory of several threads.
+_LARGE_PIXELS = 50_000_000
+# A progressive JPEG usually has about ten scans. Each takes as long as decoding an image, but may
+# be only a few bytes of the file.
 MAX_SCANS = 500
-# Pillow only warns below twice its bound. Set once: changing filters is not safe among threads.
+# Pillow only warns below twice its limit. Set at import: changing filters is not thread-safe.
 warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
 
 _ORIENTATION = 0x0112  # Exif tag
-# Sequential with Huffman codes, and progressive: what there is in practice.
+# Sequential with Huffman codes, and progressive; others are rare.
 _PROGRESSIVE = 0xC2
 _FRAMES = (0xC0, 0xC1, _PROGRESSIVE)
 _APP1 = 0xE1
 _END_OF_IMAGE = b"\xff\xd9"
-# An expression, since it is found five times as fast as bytes.
+# Start of a scan. `re` counts these five times as fast as `bytes.count`.
 _SCAN = re.compile(rb"\xff\xda")
-# Some writers append a few bytes to the end of the image.
+# Some programs append a few bytes after the end of the image.
 _TAIL = 64
-_large = threading.Lock()
+_large_lock = threading.Lock()
 
 
 class EncodedImage:
-    """A picture's file, decoded as far as it is asked for.
+    """An image file that is decoded on demand, in full or in part.
 
     Attributes:
-      shape: `(H, W, C)` of the upright picture.
+      shape: `(H, W, C)` of the upright image.
     """
 
     def __init__(self, data: bytes, name: str, *, channels: int = 3):
         """See `decode_image`."""
         self._data, self._name, self._channels = data, name, channels
-        # Only of a JPEG that stands upright and is whole are parts decoded.
+        # Only complete JPEGs that need no rotation are decoded in part.
         self._header = None
         if data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
             segments = _read_segments(data)
-            if _read_orientation(segments.exif) == 1 and _has_parts(data, segments):
+            if _read_orientation(segments.exif) == 1 and _can_crop(data, segments):
                 self._header = _decoder().read_header(data)
 
     @functools.cached_property
     def pixels(self) -> np.ndarray:
-        """The whole picture, uint8 `[H, W, C]`; raises what `decode_image` raises."""
+        """The full image, uint8 `[H, W, C]`; raises the errors of `decode_image`."""
         return decode_image(self._data, self._name, channels=self._channels)
 
     @property
@@ -73,13 +74,13 @@ class EncodedImage:
         return self._header.height, self._header.width, self._channels
 
     def crop(self, box: Box, halvings: int = 0) -> np.ndarray:
-        """A part of the picture, of which only that part is decoded where the format allows it.
+        """Returns a crop of the image, without decoding the rest if the format allows it.
 
-        Without halvings the pixels are those of `pixels[top : top + height, left : left + width]`,
-        bit for bit. Halving a JPEG is done before its inverse DCT, halving others by averages.
+        Without halvings the pixels equal `pixels[top : top + height, left : left + width]`, bit for
+        bit. A JPEG is halved before its inverse DCT, other formats by averaging.
 
         Args:
-          box: the part, of multiples of 2^halvings.
+          box: the crop, in multiples of 2^halvings.
           halvings: how often both sides are halved, 0 to 3.
 
         Returns:
@@ -95,7 +96,7 @@ class EncodedImage:
 
 
 def crop_pixels(pixels: np.ndarray, box: Box, halvings: int = 0) -> np.ndarray:
-    """`EncodedImage.crop` of a picture that is decoded already."""
+    """Does the same as `EncodedImage.crop` for a decoded image."""
     top, left, height, width = box
     part = pixels[top : top + height, left : left + width]
     if not halvings:
@@ -104,8 +105,8 @@ def crop_pixels(pixels: np.ndarray, box: Box, halvings: int = 0) -> np.ndarray:
     return cv2.resize(part, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
 
 
-class _WholeDecoder:
-    """`turbojpeg.Decoder` without that library: decodes everything, and keeps a part."""
+class _FullDecoder:
+    """Replaces `turbojpeg.Decoder` without that library: decodes the full image, then crops."""
 
     def read_header(self, data: bytes) -> Header | None:
         try:
@@ -118,46 +119,46 @@ class _WholeDecoder:
         """See `turbojpeg.Decoder.crop`."""
         top, left, height, width = (side >> halvings for side in box)
         factor = 1 << halvings
-        least = {"min_height": -(-header.height // factor), "min_width": -(-header.width // factor)}
+        sides = {"min_height": -(-header.height // factor), "min_width": -(-header.width // factor)}
         colorspace = "GRAY" if channels == 1 else "RGB"
         try:
-            pixels = simplejpeg.decode_jpeg(data, colorspace, min_factor=factor, **least)
+            pixels = simplejpeg.decode_jpeg(data, colorspace, min_factor=factor, **sides)
         except ValueError:
             return None
         return pixels[top : top + height, left : left + width]
 
 
-_WHOLE = _WholeDecoder()
+_FULL_DECODER = _FullDecoder()
 
 
-def _decoder() -> Decoder | _WholeDecoder:
-    return get_decoder() or _WHOLE
+def _decoder() -> Decoder | _FullDecoder:
+    return get_decoder() or _FULL_DECODER
 
 
 def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
-    """Decodes one picture, upright by its Exif orientation.
+    """Decodes an image file, upright by its Exif orientation.
 
-    JPEGs come out as Pillow decodes them: both use libjpeg-turbo's accurate integer IDCT and smooth
-    chroma upsampling (exactly equal where both link the same release). Grey from a colour JPEG is
-    its luma channel, within 1 of Pillow's conversion from RGB. Alpha is dropped, the colours below
-    it kept; of 16 bits a channel the upper 8 are kept; of animations the first frame.
+    JPEGs are decoded as by Pillow: both use libjpeg-turbo's accurate integer IDCT and smooth chroma
+    upsampling (exactly equal if both link the same release). The gray of a color JPEG is its luma
+    channel, within 1 of Pillow's conversion from RGB. Alpha is dropped without blending; images of
+    16 bits per channel keep the upper 8; animations give their first frame.
 
     Args:
-      data: the file's bytes; see `FORMATS`.
-      name: of the record, for messages.
-      channels: 3 (RGB) or 1 (grey).
+      data: bytes of the file, in one of `PILLOW_FORMATS`.
+      name: name of the record, for messages.
+      channels: 3 (RGB) or 1 (gray).
 
     Returns:
       uint8 `[H, W, channels]`.
 
     Raises:
-      DataError: not an image, truncated, broken, or larger than `MAX_PIXELS`.
+      DataError: the data is not an image, truncated, corrupted, or larger than `MAX_PIXELS`.
     """
     if not data:
         raise DataError(f"{name}: empty file")
     if data.startswith(b"\xff\xd8"):
         if len(_SCAN.findall(data)) > MAX_SCANS:
-            raise DataError(f"{name}: a JPEG of more than {MAX_SCANS} scans")
+            raise DataError(f"{name}: JPEG with more than {MAX_SCANS} scans")
         pixels = _decode_jpeg(data, name, channels)
         if pixels is not None:
             return pixels
@@ -165,7 +166,7 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
 
 
 def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
-    """Pixels `[H, W, C]`, or None where Pillow must judge."""
+    """Pixels `[H, W, C]`, or None if Pillow has to decode the file."""
     try:
         height, width, colorspace, _ = simplejpeg.decode_jpeg_header(data)
         height, width = int(height), int(width)
@@ -175,23 +176,27 @@ def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
         with _one_at_a_time(width, height):
             pixels = simplejpeg.decode_jpeg(data, "GRAY" if channels == 1 else "RGB")
     except ValueError as e:
-        # Pillow accepts harmless flaws that this strict decoder doesn't, but no missing end.
+        # Pillow tolerates harmless errors that this strict decoder does not, but no missing end.
         if "Premature end" in str(e):
             raise DataError(f"{name}: truncated JPEG") from e
         return None
-    return _upright(pixels, _read_orientation(_read_segments(data).exif))
+    return _undo_orientation(pixels, _read_orientation(_read_segments(data).exif))
 
 
 class _Segments(NamedTuple):
-    """What a JPEG says before its frame's header: its Exif segment; and whether it is progressive,
-    None if there is no frame."""
+    """Segments of a JPEG up to its frame header.
+
+    Attributes:
+      exif: the Exif segment.
+      progressive: whether the frame is progressive; None if there is no frame.
+    """
 
     exif: bytes = b""
     progressive: bool | None = None
 
 
 def _read_segments(data: bytes) -> _Segments:
-    """Walks a JPEG's markers, a few microseconds, up to its frame."""
+    """Reads a JPEG's segments up to its frame, in a few microseconds."""
     exif, at = b"", 2
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
@@ -207,11 +212,11 @@ def _read_segments(data: bytes) -> _Segments:
     return _Segments(exif)
 
 
-def _has_parts(data: bytes, segments: _Segments) -> bool:
-    """Whether a part of a JPEG may be decoded by itself.
+def _can_crop(data: bytes, segments: _Segments) -> bool:
+    """Whether a crop of a JPEG may be decoded without the rest.
 
-    Of a sequential one nothing below the part is read, so a part can be had though the rest is
-    damaged. Of a progressive one everything is read, scan by scan.
+    A sequential JPEG is read only down to the crop, so the rest may be corrupted. A progressive
+    JPEG is read completely, scan by scan.
     """
     if segments.progressive is None:
         return False
@@ -219,7 +224,7 @@ def _has_parts(data: bytes, segments: _Segments) -> bool:
 
 
 def _one_at_a_time(width: int, height: int) -> contextlib.AbstractContextManager:
-    return _large if width * height > LARGE else contextlib.nullcontext()
+    return _large_lock if width * height > _LARGE_PIXELS else contextlib.nullcontext()
 
 
 def _read_orientation(exif: bytes) -> int:
@@ -229,11 +234,11 @@ def _read_orientation(exif: bytes) -> int:
     try:
         tags.load(exif)
         return tags.get(_ORIENTATION, 1)
-    except Exception:  # Broken metadata, for which Pillow has no one type, leaves good pixels.
+    except Exception:  # Corrupted Exif raises errors of many types; the pixels are still good.
         return 1
 
 
-def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
+def _undo_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undoes an Exif orientation (1 to 8; others count as 1) of `[H, W, ...]`."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
@@ -246,7 +251,7 @@ def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
             _check_size(*image.size, name)
             with _one_at_a_time(*image.size):
                 image.load()
@@ -255,35 +260,35 @@ def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     except DataError:
         raise
     except Image.UnidentifiedImageError as e:
-        raise DataError(f"{name}: not an image in one of {', '.join(FORMATS)}") from e
-    except Exception as e:  # Pillow raises many types on broken files, struct.error among them.
+        raise DataError(f"{name}: not an image in one of {', '.join(PILLOW_FORMATS)}") from e
+    except Exception as e:  # Corrupted files raise errors of many types, such as struct.error.
         reason = " ".join(str(e).split()) or type(e).__name__
-        raise DataError(f"{name}: broken image: {reason}") from e
-    return _upright(pixels.reshape(*pixels.shape[:2], channels), orientation)
+        raise DataError(f"{name}: corrupted image: {reason}") from e
+    return _undo_orientation(pixels.reshape(*pixels.shape[:2], channels), orientation)
 
 
 def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
-    """uint8 `[H, W]` or `[H, W, 3]`; closes the image, as of large ones little may be held."""
+    """uint8 `[H, W]` or `[H, W, 3]`; closes the image early to save memory."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels have no agreed range; save it with 8 or 16 bits")
+        raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     mode = "RGB" if channels == 3 else "L"
-    if image.mode.startswith("I"):  # 16 bits of grey, which convert() would clip at 255
-        grey = _upper_bits(np.asarray(image))
-        return grey if channels == 1 else np.repeat(grey[..., None], 3, axis=2)
+    if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
+        gray = _upper_bits(np.asarray(image))
+        return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
-        # By way of RGBA: a palette with transparency warns when it is converted to RGB.
-        image = _converted(image, "RGBA")
-    return np.array(image if image.mode == mode else _converted(image, mode))
+        # Via RGBA, because converting a palette with transparency to RGB warns.
+        image = _convert_and_close(image, "RGBA")
+    return np.array(image if image.mode == mode else _convert_and_close(image, mode))
 
 
-def _converted(image: Image.Image, mode: str) -> Image.Image:
+def _convert_and_close(image: Image.Image, mode: str) -> Image.Image:
     converted = image.convert(mode)
     image.close()
     return converted
 
 
 def _upper_bits(values: np.ndarray) -> np.ndarray:
-    """uint8 of 16 bits, in little memory."""
+    """The upper 8 of 16 bits as uint8, in place where possible to save memory."""
     shifted = values >> 8
     return np.clip(shifted, 0, 255, out=shifted).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Decoding against Pillow, and against the pixels that were written where a format is lossless."""
+"""Decoding against Pillow, and of lossless formats against the original pixels."""
 
 import io
 import struct
@@ -21,8 +21,8 @@ def no_warnings():
         yield
 
 
-def picture(height=61, width=83):
-    """uint8 [H, W, 3], smooth, and without symmetry."""
+def make_image(height=61, width=83):
+    """A smooth image without symmetry, uint8 [H, W, 3]."""
     y, x = np.mgrid[:height, :width]
     planes = [127 + 100 * np.sin(x / 9), 127 + 90 * np.cos(y / 7 + x / 30), (2 * x + y) % 256]
     return np.stack(planes, -1).astype(np.uint8)
@@ -51,38 +51,38 @@ def max_difference(a, b):
 @pytest.mark.parametrize("progressive", [False, True])
 def test_jpeg_matches_pillow(quality, subsampling, progressive):
     options = {"quality": quality, "subsampling": subsampling, "progressive": progressive}
-    data = encode(picture(), "JPEG", **options)
-    # Equal where both link the same libjpeg-turbo; releases have differed by 1 in places.
+    data = encode(make_image(), "JPEG", **options)
+    # Equal if both link the same libjpeg-turbo; some pixels differ by 1 between releases.
     assert max_difference(decode_image(data, "a"), by_pillow(data, "RGB")) <= 2
     assert max_difference(decode_image(data, "a", channels=1), by_pillow(data, "L")) <= 2
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "WEBP", "TIFF", "PPM"])
-def test_lossless_formats_return_what_was_written(format):
-    data = encode(picture(), format, **({"lossless": True} if format == "WEBP" else {}))
+def test_lossless_formats_are_exact(format):
+    data = encode(make_image(), format, **({"lossless": True} if format == "WEBP" else {}))
     pixels = decode_image(data, "a")
-    np.testing.assert_array_equal(pixels, picture())
+    np.testing.assert_array_equal(pixels, make_image())
     assert pixels.dtype == np.uint8 and pixels.flags.c_contiguous
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "GIF"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_grey_files(format, channels):
-    grey = picture()[..., 0]
-    data = encode(grey, format, **({"lossless": True} if format == "WEBP" else {}))
+def test_gray_files(format, channels):
+    gray = make_image()[..., 0]
+    data = encode(gray, format, **({"lossless": True} if format == "WEBP" else {}))
     pixels = decode_image(data, "a", channels=channels)
     assert pixels.shape == (61, 83, channels)
     for c in range(channels):
-        assert max_difference(pixels[..., c], grey) <= (8 if format == "JPEG" else 1)
+        assert max_difference(pixels[..., c], gray) <= (8 if format == "JPEG" else 1)
 
 
 @pytest.mark.parametrize("channels, mode", [(1, "L"), (3, "RGB")])
 @pytest.mark.parametrize("kind", ["LA", "RGBA", "P", "P transparent", "1", "GIF", "CMYK", "YCCK"])
 def test_other_modes_match_pillow(kind, channels, mode):
-    image = Image.fromarray(picture())
+    image = Image.fromarray(make_image())
     if kind == "RGBA":
         alpha = np.arange(61 * 83).reshape(61, 83, 1) % 256
-        data = encode(np.concatenate([picture(), alpha.astype(np.uint8)], -1), "PNG")
+        data = encode(np.concatenate([make_image(), alpha.astype(np.uint8)], -1), "PNG")
     elif kind == "P transparent":
         data = encode(image.quantize(16), "PNG", transparency=bytes(range(0, 256, 16)))
     elif kind == "GIF":
@@ -100,11 +100,11 @@ def test_other_modes_match_pillow(kind, channels, mode):
 
 
 def test_alpha_is_dropped_not_blended():
-    transparent = np.concatenate([picture(), np.zeros((61, 83, 1), np.uint8)], -1)
-    np.testing.assert_array_equal(decode_image(encode(transparent, "PNG"), "a"), picture())
+    transparent = np.concatenate([make_image(), np.zeros((61, 83, 1), np.uint8)], -1)
+    np.testing.assert_array_equal(decode_image(encode(transparent, "PNG"), "a"), make_image())
 
 
-def test_gif_gives_its_first_frame():
+def test_gif_decodes_its_first_frame():
     first, second = (Image.new("RGB", (9, 5), color) for color in ("red", "blue"))
     data = encode(first, "GIF", save_all=True, append_images=[second])
     np.testing.assert_array_equal(decode_image(data, "a")[2, 3], (255, 0, 0))
@@ -123,17 +123,17 @@ def test_16_bits_are_scaled_not_clipped(format):
 def test_exif_orientation_is_undone(format, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encode(picture(), format, exif=exif)
+    data = encode(make_image(), format, exif=exif)
     expected = np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     assert expected.shape == ((61, 83, 3) if orientation < 5 else (83, 61, 3))
     pixels = decode_image(data, "a")
     assert max_difference(pixels, expected) <= 2 and pixels.flags.c_contiguous
 
 
-def test_exif_is_found_behind_other_segments():
+def test_exif_after_other_segments():
     exif = Image.Exif()
     exif[0x0112] = 6
-    data = encode(picture(), "JPEG", exif=exif)
+    data = encode(make_image(), "JPEG", exif=exif)
     bodies = {b"\xe1": b"http://ns.adobe.com/xap/1.0/\0" + b"Exif\0\0" * 20, b"\xed": b"Exif\0\0II"}
     other = b"".join(
         b"\xff" + marker + struct.pack(">H", len(body) + 2) + body
@@ -147,23 +147,23 @@ def test_exif_is_found_behind_other_segments():
     "exif", [b"Exif\0\0garbage", b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff"]
 )
 @pytest.mark.parametrize("format", ["JPEG", "PNG"])
-def test_broken_exif_is_ignored(format, exif):
-    data = encode(picture(), format, exif=exif)
+def test_corrupted_exif_is_ignored(format, exif):
+    data = encode(make_image(), format, exif=exif)
     assert decode_image(data, "a").shape == (61, 83, 3)
 
 
-def test_jpeg_with_a_harmless_flaw_decodes():
-    data = encode(picture(), "JPEG", quality=90)
+def test_jpeg_with_a_harmless_error_decodes():
+    data = encode(make_image(), "JPEG", quality=90)
     flawed = data[:-2] + b"\0\1\2\3" + data[-2:] + b"trailing"
     assert max_difference(decode_image(flawed, "a"), by_pillow(data, "RGB")) <= 2
 
 
-JPEG = encode(picture(), "JPEG", quality=90)
-PROGRESSIVE = encode(picture(), "JPEG", quality=90, progressive=True)
-CMYK = encode(Image.fromarray(picture()).convert("CMYK"), "JPEG")
-PNG = encode(picture(), "PNG")
-GIF = encode(Image.fromarray(picture()).quantize(16), "GIF")
-WEBP = encode(picture(), "WEBP")
+JPEG = encode(make_image(), "JPEG", quality=90)
+PROGRESSIVE = encode(make_image(), "JPEG", quality=90, progressive=True)
+CMYK = encode(Image.fromarray(make_image()).convert("CMYK"), "JPEG")
+PNG = encode(make_image(), "PNG")
+GIF = encode(Image.fromarray(make_image()).quantize(16), "GIF")
+WEBP = encode(make_image(), "WEBP")
 
 
 @pytest.mark.parametrize(
@@ -172,21 +172,21 @@ WEBP = encode(picture(), "WEBP")
         (b"", "empty file"),
         (b"<html>not found</html>", "not an image in one of JPEG, PNG"),
         (JPEG[:1], "not an image"),
-        (JPEG[:40], "truncated|broken"),
+        (JPEG[:40], "truncated|corrupted"),
         (JPEG[: len(JPEG) // 2], "truncated JPEG"),
         (JPEG[:-20], "truncated JPEG"),
         (JPEG[:-2], "truncated JPEG"),
-        (PROGRESSIVE[: len(PROGRESSIVE) // 2], "truncated JPEG|broken image: .*truncated"),
+        (PROGRESSIVE[: len(PROGRESSIVE) // 2], "truncated JPEG|corrupted image: .*truncated"),
         (PROGRESSIVE[:-20], "truncated JPEG"),
-        (CMYK[: len(CMYK) // 2], "broken image: .*truncated"),
-        (PNG[: len(PNG) // 2], "broken image: .*truncated"),
-        (PNG[:30], "broken|not an image"),
-        (GIF[: len(GIF) // 2], "broken image: .*truncated"),
-        (WEBP[: len(WEBP) // 2], "broken|not an image"),
+        (CMYK[: len(CMYK) // 2], "corrupted image: .*truncated"),
+        (PNG[: len(PNG) // 2], "corrupted image: .*truncated"),
+        (PNG[:30], "corrupted|not an image"),
+        (GIF[: len(GIF) // 2], "corrupted image: .*truncated"),
+        (WEBP[: len(WEBP) // 2], "corrupted|not an image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
         (
-            encode(Image.fromarray(picture()[..., 0] / np.float32(9)), "TIFF"),
-            "broken image: floating-p",
+            encode(Image.fromarray(make_image()[..., 0] / np.float32(9)), "TIFF"),
+            "corrupted image: floating-p",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_too_many_pixels(data, monkeypatch):
 @pytest.mark.parametrize("side", [10_000, 100_000])
 @pytest.mark.parametrize("warning_filter", ["error", "ignore"])
 def test_decompression_bombs_are_refused(side, warning_filter):
-    """A file of 60 bytes that claims a huge picture; Pillow itself would only warn at the first."""
+    """A file of 60 bytes with a huge size in its header; Pillow only warns of the smaller one."""
 
     def chunk(kind, body):
         return (

@@ -1,4 +1,4 @@
-"""Parts of pictures against the same parts of the whole, decoded by simplejpeg."""
+"""Crops of encoded images against crops of the full images, decoded by simplejpeg."""
 
 import io
 import tarfile
@@ -20,7 +20,7 @@ from tests.conftest import SHARED_DATA
 REAL = SHARED_DATA / "imagenet_mini" / "ILSVRC2012_img_val.tar"
 
 
-def picture(height=301, width=423):
+def make_image(height=301, width=423):
     y, x = np.mgrid[:height, :width]
     planes = [127 + 100 * np.sin(x / 9), 127 + 90 * np.cos(y / 7 + x / 30), (2 * x + y) % 256]
     return np.stack(planes, -1).astype(np.uint8)
@@ -28,7 +28,7 @@ def picture(height=301, width=423):
 
 def jpeg(image=None, **options):
     file = io.BytesIO()
-    Image.fromarray(picture() if image is None else image).save(file, "JPEG", **options)
+    Image.fromarray(make_image() if image is None else image).save(file, "JPEG", **options)
     return file.getvalue()
 
 
@@ -69,22 +69,22 @@ def psnr(a, b):
 @pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
 @pytest.mark.parametrize("progressive", [False, True])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_part_is_a_part_of_the_whole(library, subsampling, progressive, channels):
+def test_crop_equals_a_crop_of_the_full_image(library, subsampling, progressive, channels):
     rng = np.random.default_rng(0)
     data = jpeg(subsampling=subsampling, progressive=progressive)
-    whole = decode_image(data, "a", channels=channels)
+    full = decode_image(data, "a", channels=channels)
     for _ in range(20):
         image = EncodedImage(data, "a", channels=channels)
-        assert image.shape == whole.shape
-        box = random_box(whole.shape, 1, rng)
-        np.testing.assert_array_equal(image.crop(box), cut(whole, box))
+        assert image.shape == full.shape
+        box = random_box(full.shape, 1, rng)
+        np.testing.assert_array_equal(image.crop(box), cut(full, box))
 
 
 @pytest.mark.parametrize("halvings", [1, 2, 3])
-def test_halved_before_the_inverse_dct(library, halvings):
+def test_jpegs_are_halved_before_the_inverse_dct(library, halvings):
     rng = np.random.default_rng(0)
     factor = 2**halvings
-    for data in (jpeg(), jpeg(subsampling="4:2:0"), jpeg(picture()[..., 0])):
+    for data in (jpeg(), jpeg(subsampling="4:2:0"), jpeg(make_image()[..., 0])):
         height, width = decode_image(data, "a").shape[:2]
         least = {"min_height": -(-height // factor), "min_width": -(-width // factor)}
         scaled = simplejpeg.decode_jpeg(data, min_factor=factor, **least)
@@ -95,24 +95,24 @@ def test_halved_before_the_inverse_dct(library, halvings):
             np.testing.assert_array_equal(part, cut(scaled, box, factor))
 
 
-def test_real_pictures_part_by_part(library, real):
+def test_crops_of_real_images(library, real):
     rng = np.random.default_rng(0)
     for data in real:
-        whole = decode_image(data, "a")
-        box = random_box(whole.shape, 1, rng)
-        np.testing.assert_array_equal(EncodedImage(data, "a").crop(box), cut(whole, box))
+        full = decode_image(data, "a")
+        box = random_box(full.shape, 1, rng)
+        np.testing.assert_array_equal(EncodedImage(data, "a").crop(box), cut(full, box))
 
 
-def test_random_crops_are_those_of_the_whole_picture(library, real):
-    """At least 40 dB even where the JPEG is halved before its inverse DCT; else equal."""
+def test_random_crops_match_those_of_the_full_image(library, real):
+    """Equal, or a PSNR above 40 dB if the JPEG is halved before its inverse DCT."""
     crop = image_transforms.random_resized_crop(96)
     halved = 0
     for number, data in enumerate(real):
-        whole = decode_image(data, "a")
+        full = decode_image(data, "a")
         a = crop(EncodedImage(data, "a"), np.random.default_rng(number))
-        b = crop(whole, np.random.default_rng(number))
+        b = crop(full, np.random.default_rng(number))
         box = image_transforms._sample_box(
-            *whole.shape[:2], (0.08, 1), (3 / 4, 4 / 3), np.random.default_rng(number)
+            *full.shape[:2], (0.08, 1), (3 / 4, 4 / 3), np.random.default_rng(number)
         )
         if min(box[2:]) >= 2 * 96:
             halved += 1
@@ -122,8 +122,8 @@ def test_random_crops_are_those_of_the_whole_picture(library, real):
     assert 10 < halved < 40
 
 
-def test_what_shrinks_does_not_alias(real):
-    """Nearer to the mean over areas than plain interpolation is, on the whole and at worst."""
+def test_shrinking_does_not_alias(real):
+    """Closer to area averaging than plain interpolation, on average and in the worst case."""
     ours, plain = [], []
     for data in real[:20]:
         pixels = decode_image(data, "a")
@@ -143,42 +143,47 @@ def test_what_shrinks_does_not_alias(real):
 
 @pytest.mark.parametrize("size, fraction", [(224, 0.875), (96, 1.0), (32, 0.5)])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
-def test_the_evaluation_crop_of_the_whole_picture(library, real, size, fraction, interpolation):
-    """Pillow keeps a box in single precision, so that a few values are rounded the other way."""
+def test_eval_crop_matches_that_of_the_full_image(library, real, size, fraction, interpolation):
+    """Pillow stores boxes in single precision, so a few values are rounded differently."""
     crop = image_transforms.eval_crop(size, fraction, interpolation)
-    pictures = [jpeg(picture(60, 45)), jpeg(picture(45, 60)), jpeg(picture(500, 40)), *real[:8]]
-    for data in pictures:
+    files = [
+        jpeg(make_image(60, 45)),
+        jpeg(make_image(45, 60)),
+        jpeg(make_image(500, 40)),
+        *real[:8],
+    ]
+    for data in files:
         for channels in (1, 3):
-            whole = decode_image(data, "a", channels=channels)
-            expected = crop(whole, None).astype(int)
+            full = decode_image(data, "a", channels=channels)
+            expected = crop(full, None).astype(int)
             image = crop(EncodedImage(data, "a", channels=channels), None)
             assert image.shape == (size, size, channels)
-            apart = np.abs(image - expected)
-            assert apart.max() <= 1 and apart.mean() < 0.05
+            difference = np.abs(image - expected)
+            assert difference.max() <= 1 and difference.mean() < 0.05
 
 
-@pytest.mark.parametrize("how", ["cut off", "no end", "broken", "exif", "cmyk", "png"])
-def test_others_are_decoded_whole(library, how):
-    """Whatever a part can't be taken of is judged as if the whole were asked for."""
+@pytest.mark.parametrize("kind", ["truncated", "no end", "corrupted", "exif", "cmyk", "png"])
+def test_other_files_are_decoded_in_full(library, kind):
+    """Files that can't be cropped give the pixels or error of a full decode."""
     data = jpeg()
-    if how == "cut off":
+    if kind == "truncated":
         data = data[: len(data) // 2]
-    elif how == "no end":
+    elif kind == "no end":
         data = data[:-2]
-    elif how == "broken":
+    elif kind == "corrupted":
         middle = len(data) // 2
         data = data[:middle] + bytes(range(100, 156)) * 4 + data[middle + 224 :]
-    elif how == "exif":
+    elif kind == "exif":
         exif = Image.Exif()
         exif[0x0112] = 6
         data = jpeg(exif=exif)
-    elif how == "cmyk":
+    elif kind == "cmyk":
         file = io.BytesIO()
-        Image.fromarray(picture()).convert("CMYK").save(file, "JPEG")
+        Image.fromarray(make_image()).convert("CMYK").save(file, "JPEG")
         data = file.getvalue()
     else:
         file = io.BytesIO()
-        Image.fromarray(picture()).save(file, "PNG")
+        Image.fromarray(make_image()).save(file, "PNG")
         data = file.getvalue()
     box = (0, 16, 250, 260)
     try:
@@ -187,7 +192,7 @@ def test_others_are_decoded_whole(library, how):
         with pytest.raises(DataError, match="a:") as raised:
             EncodedImage(data, "a").crop(box)
         assert str(raised.value) == str(error).replace("b:", "a:", 1)
-        assert how in ("cut off", "no end")
+        assert kind in ("truncated", "no end")
         return
     np.testing.assert_array_equal(EncodedImage(data, "a").crop(box), expected)
 
@@ -196,13 +201,13 @@ def test_threads_do_not_share_a_decoder():
     if turbojpeg.get_decoder() is None:
         pytest.skip("no TurboJPEG 3 here")
     data, rng = jpeg(), np.random.default_rng(0)
-    whole = decode_image(data, "a")
-    boxes = [random_box(whole.shape, 1, rng) for _ in range(200)]
+    full = decode_image(data, "a")
+    boxes = [random_box(full.shape, 1, rng) for _ in range(200)]
     wrong = []
 
     def work():
         for box in boxes:
-            if not np.array_equal(EncodedImage(data, "a").crop(box), cut(whole, box)):
+            if not np.array_equal(EncodedImage(data, "a").crop(box), cut(full, box)):
                 wrong.append(box)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
@@ -213,7 +218,7 @@ def test_threads_do_not_share_a_decoder():
     assert not wrong
 
 
-def test_bomb(library, monkeypatch):
+def test_too_many_pixels(library, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", 1000)
     with pytest.raises(DataError, match="a: 423 x 301 pixels are more than the 1000 allowed"):
         image_transforms.random_resized_crop(32)(
