@@ -141,7 +141,10 @@ def read_picture(data: bytes, rng: np.random.Generator) -> str:
     """By each library, whole and in part; all must agree on whether the whole can be read."""
     from imgcls.data.decode import image as decode
 
-    libraries = {"turbojpeg": decode.get_decoder() or decode._WHOLE, "simplejpeg": decode._WHOLE}
+    libraries = {
+        "turbojpeg": decode.get_decoder() or decode._FULL_DECODER,
+        "simplejpeg": decode._FULL_DECODER,
+    }
     channels, seed = (1, 3)[rng.integers(2)], int(rng.integers(1 << 30))
     verdicts = {}
     for name, library in libraries.items():

@@ -1,1 +1,1 @@
-"""Examples in their order, as sharded batches."""
+"""Loading: examples in order, as sharded batches."""

@@ -1,4 +1,4 @@
-"""What every loader is built from, and what training and evaluation need of it."""
+"""Protocol of the loaders, and the plan of batches that they are built from."""
 
 import dataclasses
 import functools
@@ -14,16 +14,16 @@ from imgcls.distributed import sharding
 
 
 class BatchLoader(Protocol):
-    """Global batches of a `BatchPlan`, ready on the devices before they are needed.
+    """Global batches of a `BatchPlan`, prefetched to the devices.
 
     A batch holds `image` uint8 `[B, ..., C]` (and `image2` and so on, see
     `imgcls.data.loading.views`), `label` int32 `[B]` or uint8 `[B, K]`, `index` int32 `[B]` and
     `mask` float32 `[B]`, each sharded over the mesh's batch axes.
 
     Attributes:
-      skipped: number of unreadable records that this process has skipped so far; a row that several
-        processes hold is counted by one of them.
-      positions: number of positions of the order that all processes have taken so far.
+      skipped: number of unreadable records that this process has skipped so far; a row on several
+        processes is counted by one of them.
+      positions: number of positions of the order that all processes have read so far.
     """
 
     skipped: int
@@ -32,13 +32,13 @@ class BatchLoader(Protocol):
     def __iter__(self) -> Iterator[dict[str, jax.Array]]: ...
 
     def close(self) -> None:
-        """Stops the threads and processes that read ahead, and frees what they hold."""
+        """Stops the prefetching threads and processes, and frees their memory."""
         ...
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class BatchPlan:
-    """Which batches a loader makes: those of the steps `first` to `last - 1`.
+    """The batches of a loader: those of the steps `first` to `last - 1`.
 
     Attributes:
       reader: reader of the examples.
@@ -55,24 +55,24 @@ class BatchPlan:
 
     @functools.cached_property
     def local_rows(self) -> np.ndarray:
-        """Rows of a global batch that this process makes, ascending int64."""
+        """Rows of a global batch that this process loads, ascending int64."""
         return sharding.local_rows(self.mesh, self.batch_size)
 
     def to_global(
         self, rows: dict[str, np.ndarray], skipped: np.ndarray
     ) -> tuple[dict[str, jax.Array], int]:
-        """The sharded global batch of this process's rows.
+        """Assembles the sharded global batch from this process's rows.
 
         Args:
           rows: arrays `[rows, ...]` in the order of `local_rows`.
-          skipped: number of unreadable records that each row has skipped, int `[rows]`.
+          skipped: number of unreadable records skipped by each row, int `[rows]`.
 
         Returns:
           The batch, and the number of skipped records that this process counts.
         """
         batch = sharding.to_global(self.mesh, rows, self.batch_size)
-        return batch, int(skipped[self._counted].sum())
+        return batch, int(skipped[self._counted_rows].sum())
 
     @functools.cached_property
-    def _counted(self) -> np.ndarray:
+    def _counted_rows(self) -> np.ndarray:
         return sharding.counted_rows(self.mesh, self.batch_size)

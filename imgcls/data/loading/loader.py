@@ -1,10 +1,9 @@
-"""From a source to sharded batches on the devices: Grain reads, this file fixes the order.
+"""Loads sharded batches: Grain reads the examples, in the order of `imgcls.data.loading.order`.
 
-The order is a function, not a state. The example at global position p of a run, and the randomness
-used on it, follow from (seed, p) alone; step s of batch size B holds the positions s*B ... s*B+B-1.
-So a run continues from its step number, and the global batch is the same array with any number of
-processes, workers and threads. Every epoch visits each example once, unless the classes are to be
-balanced (`imgcls.data.loading.order`).
+The order is a function, not a state: the example at global position p of a run, and its random
+numbers, depend only on (seed, p). Step s with batch size B has the positions s*B ... s*B+B-1. So a
+run resumes from its step number, and the global batch is the same array with any number of
+processes, workers and threads. Every epoch visits each example once, except with balanced classes.
 """
 
 import collections
@@ -21,14 +20,14 @@ from absl import flags
 
 from imgcls.data.loading.batch_loader import BatchPlan
 
-# Examples that a thread makes at a time: enough that handing them over costs nothing.
+# Examples per work item of a thread: enough to make the overhead of an item negligible.
 CHUNK = 8
-# Bytes. On a CPU, JAX takes an array that begins at a multiple of them as it is.
+# In bytes. On a CPU, JAX uses arrays with this alignment without a copy.
 _ALIGNMENT = 64
 
 
 class _LocalRows:
-    """What workers read: this process's rows of all batches, example by example."""
+    """This process's rows of all batches, example by example."""
 
     def __init__(self, plan: BatchPlan):
         self._reader, self._rows = plan.reader, plan.local_rows
@@ -48,10 +47,10 @@ class _LocalRows:
 
 
 class _Memory:
-    """Arrays whose memory is used again once nobody holds them: new pages cost the kernel time.
+    """Allocates arrays in memory that is reused once they are deleted, to save page faults.
 
-    JAX may read from an array after it was given away, on a CPU for as long as the `jax.Array`
-    lives; but it holds on to it while it does.
+    JAX may read from an array later, on a CPU for as long as the `jax.Array` lives; it keeps a
+    reference to the array until then.
     """
 
     def __init__(self):
@@ -64,7 +63,7 @@ class _Memory:
             memory = self._free[size].pop()
         except IndexError:
             memory = np.empty(size + _ALIGNMENT, np.uint8)
-        # Through a memoryview: views of an array's view would hold the first array alone.
+        # From a memoryview, so that views keep a reference to `array`, not to `memory` alone.
         start = -memory.ctypes.data % _ALIGNMENT
         array = np.frombuffer(memory.data[start : start + size], dtype)
         weakref.finalize(array, self._free[size].append, memory).atexit = False
@@ -72,9 +71,9 @@ class _Memory:
 
 
 class _LocalChunks:
-    """What threads read: the same share, a few rows at a time, written into the batch they are of.
+    """The same rows in chunks; reading a chunk writes its rows into the arrays of their batch.
 
-    An item is the number of its batch, which `take` gives out when all of its rows are written.
+    An item is the number of its batch, which `take` returns when all of its rows are written.
     """
 
     def __init__(self, rows: _LocalRows, batch_rows: int):
@@ -89,13 +88,13 @@ class _LocalChunks:
 
     def __getitem__(self, index: int) -> int:
         number, chunk = divmod(index, self.per_batch)
-        batch = self._batch(number)
+        batch = self._get_batch(number)
         for row in range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._batch_rows)):
             for key, value in self._rows[number * self._batch_rows + row].items():
                 batch[key][row] = value
         return number
 
-    def _batch(self, number: int) -> dict[str, np.ndarray]:
+    def _get_batch(self, number: int) -> dict[str, np.ndarray]:
         with self._lock:
             if number not in self._batches:
                 self._batches[number] = {
@@ -105,18 +104,18 @@ class _LocalChunks:
             return self._batches[number]
 
     def take(self, numbers: np.ndarray) -> dict[str, np.ndarray]:
-        """The batch of these chunks, `[rows, ...]` of everything."""
+        """Removes and returns the batch of these chunks, arrays `[rows, ...]`."""
         with self._lock:
             return self._batches.pop(int(numbers[0]))
 
 
 class Loader:
-    """A `BatchLoader` that reads every example when its turn comes.
+    """A `BatchLoader` that reads each example when it is needed.
 
     Args:
-      plan: batches to make.
+      plan: batches to load.
       threads: number of threads that read and transform; None is one per core.
-      workers: number of processes that do so instead, each making one batch at a time.
+      workers: number of processes to use instead of threads; each makes one batch at a time.
       prefetch: number of batches kept ready on the devices.
     """
 
@@ -125,8 +124,8 @@ class Loader:
     ):
         self.skipped = self.positions = 0
         self._plan = plan
-        # Workers give batches in shared memory. On a CPU, JAX would not copy but keep it, and some
-        # would not be given back before the process ends.
+        # Workers return batches in shared memory. On a CPU, JAX would keep it instead of a copy,
+        # and some of it would not be released before the process ends.
         self._copies = bool(workers) and jax.default_backend() == "cpu"
         examples = _LocalRows(plan)
         if workers:
@@ -134,7 +133,7 @@ class Loader:
         else:
             threads = (os.cpu_count() or 1) if threads is None else threads
             batches = _read_by_threads(examples, len(plan.local_rows), threads)
-        # A thread copies to the devices, so that the step finds its batch there.
+        # A thread copies batches to the devices ahead of the training step.
         self._batches = grain.experimental.ThreadPrefetchIterDataset(
             batches.map(self._to_device), prefetch_buffer_size=max(prefetch, 1)
         )
@@ -160,19 +159,19 @@ class Loader:
 
 
 def _read_by_workers(examples: _LocalRows, batch_rows: int, workers: int) -> grain.IterDataset:
-    """Local batches that processes make."""
-    # Grain reads absl flags in its workers, and our commands do without absl's parser.
+    """Local batches read by worker processes."""
+    # Grain reads absl flags in its workers, and our commands do not use absl's parser.
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    # Batched before the workers divide the work: a worker makes every n-th batch completely, so
-    # that their number does not change what a batch holds.
+    # Batched before the work is divided: a worker makes every n-th batch completely, so that the
+    # batches do not depend on the number of workers.
     options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
     batches = grain.MapDataset.source(examples).batch(batch_rows).to_iter_dataset(options)
     return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
 
 
 def _read_by_threads(examples: _LocalRows, batch_rows: int, threads: int) -> grain.IterDataset:
-    """Local batches that threads write into."""
+    """Local batches read by threads."""
     chunks = _LocalChunks(examples, batch_rows)
     ahead = max(2 * threads, chunks.per_batch)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)

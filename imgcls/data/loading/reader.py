@@ -1,4 +1,4 @@
-"""One example, decoded and transformed, at each position of the order."""
+"""Reads, decodes and transforms the example at a position of the order."""
 
 import dataclasses
 import functools
@@ -14,27 +14,27 @@ from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
 from imgcls.data.transforms.transform import EncodedTransform, Transform
 
-# How many neighbours of an unreadable example are tried in its place.
+# How many other examples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """One example, decoded and transformed, at each position.
+    """Reads, decodes and transforms the example at a position of the order.
 
     Attributes:
-      source: where examples come from.
-      transforms: applied in turn to the decoded image.
-      seed: of the order and of the transforms.
-      shuffle: the training order; otherwise the source's own, and positions past its end are
-        padding with mask 0.
-      on_error: 'fail' raises at an unreadable record; 'skip' takes the record's next readable
-        neighbour instead in training, and masks the record out in evaluation.
-      channels: of decoded images, 1 or 3.
-      views: how many pictures, see `imgcls.data.loading.views`.
-      other_transforms: of all pictures but the first.
-      partners: draws the others of pairs and triplets.
-      balanced: a training order in which every class comes equally often; None: the uniform one.
+      source: source of the examples.
+      transforms: transforms applied in turn to the decoded image.
+      seed: seed of the order and of the transforms.
+      shuffle: whether to use the training order; otherwise the source's order, where positions past
+        the end are padding with mask 0.
+      on_error: 'fail' raises an error at an unreadable record; 'skip' replaces it by the next
+        readable record in training, and masks it out in evaluation.
+      channels: channels of decoded images, 1 or 3.
+      views: a key of `imgcls.data.loading.views.VIEWS`.
+      other_transforms: transforms of all views but the first.
+      partners: draws the other images of pairs and triplets.
+      balanced: order that draws every class equally often; None for the uniform order.
     """
 
     source: Source
@@ -49,12 +49,12 @@ class Reader:
     balanced: Balanced | None = None
 
     def example(self, position: int) -> dict[str, np.ndarray]:
-        """The example at a global position.
+        """Reads the example at a global position.
 
         Returns:
-          `image` uint8 `[..., C]` (and `image2` ... of several views), `label` int32 or uint8
-          `[K]` and `index` int32 of the first (its number in the source, -1 for padding), `mask`
-          float32, `skipped` int32 (unreadable records that were passed over here).
+          `image` uint8 `[..., C]` (and `image2` ... with several views), `label` int32 or uint8
+          `[K]` and `index` int32 of the first image (its index in the source, -1 for padding),
+          `mask` float32, `skipped` int32 (number of unreadable records at this position).
 
         Raises:
           DataError: the record is unreadable and `on_error` is 'fail'.
@@ -75,11 +75,11 @@ class Reader:
 
     @functools.cached_property
     def spec(self) -> dict[str, np.ndarray]:
-        """An example of zeros, in the shape and type that all examples must have."""
+        """An example of zeros, with the shapes and dtypes of all examples."""
         for index in range(min(len(self.source), MAX_REPLACEMENTS)):
             try:
                 image, label = self._open(index)
-                image = _pixels(image)
+                image = _decode(image)
                 break
             except DataError:
                 if self.on_error == "fail":
@@ -87,11 +87,11 @@ class Reader:
         else:
             image, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
         views = [image] * VIEWS[self.views]
-        example = self._finish(views, label, 0, 0) | self._is_same(True)
+        example = self._transform_views(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
     def index_at(self, position: int, skipped: int) -> int:
-        """The record at a position, after some that were unreadable there."""
+        """Returns the record at a position, after `skipped` ones were unreadable there."""
         if not self.shuffle:
             return position
         if self.balanced is not None:
@@ -101,32 +101,34 @@ class Reader:
 
     def _read(self, index: int, position: int) -> dict[str, np.ndarray]:
         image, label = self._open(index)
-        others, same = self._draw_others(index, image, position)
-        example = self._finish([image, *others], label, index, position) | self._is_same(same)
+        others, same = self._read_other_views(index, image, position)
+        example = self._transform_views([image, *others], label, index, position) | self._is_same(
+            same
+        )
         for key, value in example.items():
             if value.shape != self.spec[key].shape:
                 raise ConfigError(
-                    f"{self.source.name(index)} comes out of the transforms as {value.shape}, "
-                    f"another record as {self.spec[key].shape}; end the transforms with a crop or "
-                    "a resize"
+                    f"{self.source.name(index)} has the shape {value.shape} after the transforms, "
+                    f"another record {self.spec[key].shape}; end the transforms with a crop or a "
+                    "resize"
                 )
         return example
 
     def _open(self, index: int) -> tuple[np.ndarray | EncodedImage, np.ndarray]:
-        """Picture and label of a record."""
+        """Image and label of a record."""
         record = self.source[index]
         image = record["image"]
         if isinstance(image, bytes):
             image = EncodedImage(image, self.source.name(index), channels=self.channels)
         return image, np.asarray(record["label"])
 
-    def _draw_others(self, index: int, image, position: int) -> tuple[list, bool]:
-        """Pictures of the other views, and whether the second belongs with the first."""
+    def _read_other_views(self, index: int, image, position: int) -> tuple[list, bool]:
+        """Images of the other views, and whether the second matches the first."""
         if self.partners is None:
             if VIEWS[self.views] == 1:
                 return [], True
-            # Of several views the picture is decoded once, and whole.
-            return [_pixels(image)] * (VIEWS[self.views] - 1), True
+            # The image is decoded once, in full, for all views.
+            return [_decode(image)] * (VIEWS[self.views] - 1), True
         rng = np.random.default_rng((self.seed, position, 1))
         same = self.views == "triplets" or bool(rng.integers(2))
         chosen = [self.partners.same(index, rng) if same else self.partners.other(index, rng)]
@@ -137,13 +139,15 @@ class Reader:
     def _is_same(self, same: bool) -> dict[str, np.ndarray]:
         return {"same": _int32(same)} if self.views == "pairs" else {}
 
-    def _finish(self, views: list, label, index: int, position: int) -> dict[str, np.ndarray]:
+    def _transform_views(
+        self, views: list, label, index: int, position: int
+    ) -> dict[str, np.ndarray]:
         images = {}
         for number, image in enumerate(views, start=1):
-            # The first picture is what it would be without the others.
+            # The first view does not depend on the number of views.
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
             transforms = self.transforms if number == 1 else self.other_transforms
-            image = _transform(image, transforms, np.random.default_rng(key))
+            image = _apply_transforms(image, transforms, np.random.default_rng(key))
             images["image" if number == 1 else f"image{number}"] = image
         return {
             **images,
@@ -161,14 +165,16 @@ def _int32(value: int) -> np.ndarray:
     return np.array(value, np.int32)
 
 
-def _pixels(image: np.ndarray | EncodedImage) -> np.ndarray:
+def _decode(image: np.ndarray | EncodedImage) -> np.ndarray:
     return image.pixels if isinstance(image, EncodedImage) else image
 
 
-def _transform(image, transforms: Sequence[Transform], rng: np.random.Generator) -> np.ndarray:
-    """Applies transforms in turn; the first may decode only what it needs."""
+def _apply_transforms(
+    image, transforms: Sequence[Transform], rng: np.random.Generator
+) -> np.ndarray:
+    """Applies transforms in turn; the first one may decode only part of the image."""
     if not (transforms and isinstance(transforms[0], EncodedTransform)):
-        image = _pixels(image)
+        image = _decode(image)
     for transform in transforms:
         image = transform(image, rng)
     return image

@@ -1,9 +1,8 @@
-"""Training pictures that live on the device: decoded once, then gathered batch by batch.
+"""Training images that stay on the device: decoded once, then gathered for each batch.
 
-For data sets of small pictures, where reading them costs more than training on them. The order is
-that of `loader.py`: the example at a position follows from (seed, position) alone. Only the numbers
-of a batch's examples travel to the device; what augments must run there too, as
-`data.batch_transform`.
+For datasets of small images, where reading takes longer than training. The order is the same as in
+`loader.py`. Only the indices of a batch's examples are copied to the device, so augmentation has to
+run there too, as `data.batch_transform`.
 """
 
 import collections
@@ -22,40 +21,42 @@ from imgcls.data.loading.batch_loader import BatchPlan
 from imgcls.data.loading.reader import MAX_REPLACEMENTS, Reader
 from imgcls.distributed import sharding
 
-# Host transforms that draw nothing, so that once is enough.
+# Host transforms without randomness, which can be applied once.
 FIXED_TRANSFORMS = ("resize", "center_crop", "eval_crop")
 
-# Every device holds all pictures.
-MAX_BYTES = 8 << 30
+# Limit of the images in device memory; every device holds all of them.
+MAX_DEVICE_BYTES = 8 << 30
 
 
 def check(config: ConfigDict) -> None:
-    """Raises a ConfigError if `data.device_resident` can't be had with the other keys."""
+    """Raises a ConfigError if `data.device_resident` can't be combined with other settings."""
     c = config.data
     where = "config.data.device_resident=True"
     for part in filter(None, map(str.strip, c.train_transform.split("|"))):
         if part.split("(")[0] not in FIXED_TRANSFORMS:
             raise ConfigError(
-                f"{where}: pictures are read once, so {part} of data.train_transform would draw "
-                "once; augment in data.batch_transform, or keep to "
+                f"{where}: images are read once, so {part} of data.train_transform would be "
+                "applied once; augment in data.batch_transform, or use only "
                 f"{', '.join(FIXED_TRANSFORMS)}"
             )
     if c.views != "one":
-        raise ConfigError(f"{where}: gives one view, not data.views={c.views!r}; set it to False")
+        raise ConfigError(
+            f"{where}: supports one view, not data.views={c.views!r}; set it to False"
+        )
     if c.workers:
-        raise ConfigError(f"{where}: is read by threads; set data.workers=0")
+        raise ConfigError(f"{where}: reads with threads; set data.workers=0")
 
 
 class ResidentLoader:
     """A `BatchLoader` that decodes all images once; batches also hold `epoch` int32 `[B]`.
 
     Args:
-      plan: batches to make; the transforms of their reader draw nothing.
+      plan: batches to make; the reader's transforms have no randomness.
       threads: number of threads that decode the images; None is one per core.
       prefetch: number of batches gathered ahead.
 
     Raises:
-      ConfigError: the images need more than `MAX_BYTES`.
+      ConfigError: the images need more than `MAX_DEVICE_BYTES`.
       DataError: a record is unreadable, with `data.on_error='fail'`.
     """
 
@@ -81,7 +82,7 @@ class ResidentLoader:
             yield self._take(ahead.popleft())
 
     def close(self) -> None:
-        """Stops the thread, and gives the device's memory back."""
+        """Stops the thread and frees the device memory."""
         self._thread.shutdown(cancel_futures=True)
         self._images = self._labels = None
 
@@ -95,12 +96,12 @@ class ResidentLoader:
         positions = step * self._plan.batch_size + self._plan.local_rows
         chosen = [self._index_at(position) for position in positions.tolist()]
         index, skipped = np.array(chosen, np.int32).T
-        numbers = {"index": index, "epoch": np.int32(positions // len(self._readable))}
-        numbers, counted = self._plan.to_global(numbers, skipped)
-        return self._gather(self._images, self._labels, **numbers), counted
+        rows = {"index": index, "epoch": np.int32(positions // len(self._readable))}
+        rows, counted = self._plan.to_global(rows, skipped)
+        return self._gather(self._images, self._labels, **rows), counted
 
     def _index_at(self, position: int) -> tuple[int, int]:
-        """The example at a position, and how many unreadable ones were passed over there."""
+        """The example at a position, and the number of unreadable ones skipped there."""
         for skipped in range(MAX_REPLACEMENTS + 1):
             index = self._plan.reader.index_at(position, skipped)
             if self._readable[index]:
@@ -109,17 +110,17 @@ class ResidentLoader:
 
 
 def _read_all(reader: Reader, threads: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures uint8 `[N, ..., C]`, labels `[N]` or `[N, K]`, and which could be read, bool `[N]`.
+    """Images uint8 `[N, ..., C]`, labels `[N]` or `[N, K]`, and which are readable, bool `[N]`.
 
-    In the order of the source, as evaluation reads it: what is unreadable has mask 0 there.
+    Reads in the source's order, in which unreadable examples have mask 0.
     """
     reader, count = dataclasses.replace(reader, shuffle=False), len(reader.source)
     image, label = reader.spec["image"], reader.spec["label"]
-    if count * image.nbytes > MAX_BYTES:
+    if count * image.nbytes > MAX_DEVICE_BYTES:
         raise ConfigError(
-            f"config.data.device_resident=True: {count:,} pictures of {image.shape} are "
-            f"{count * image.nbytes / 2**30:.0f} GiB, and at most {MAX_BYTES >> 30} GiB may "
-            "live on a device; set it to False"
+            f"config.data.device_resident=True: {count:,} images of shape {image.shape} are "
+            f"{count * image.nbytes / 2**30:.0f} GiB, more than the {MAX_DEVICE_BYTES >> 30} GiB "
+            "allowed on a device; set it to False"
         )
     images = np.empty((count, *image.shape), image.dtype)
     labels = np.empty((count, *label.shape), label.dtype)

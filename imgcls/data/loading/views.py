@@ -1,14 +1,14 @@
-"""Several pictures at one position of the training order: two views, pairs, triplets.
+"""Several images per position of the training order: two views, pairs, triplets.
 
-`config.data.views` says which; a batch then holds
+`config.data.views` sets the arrays of a batch:
 
 - `one`: `image`;
-- `two`: also `image2`, another view of the same picture, from one decoding;
-- `pairs`: also `image2` and `same` int32 `[B]`: 1 where both belong together, half of the times;
-- `triplets`: also `image2`, which belongs with `image`, and `image3`, which does not.
+- `two`: also `image2`, another view of the same image, which is decoded once;
+- `pairs`: also `image2` and `same` int32 `[B]`: 1 if both match, in half of the pairs;
+- `triplets`: also `image2`, which matches `image`, and `image3`, which does not.
 
-`config.data.partners` says who belongs together: pictures of one class (`label`), or views of one
-picture (`instance`), for data without labels. `auto` is `label` where there is more than one class.
+`config.data.partners` sets which images match: those of one class (`label`), or views of one image
+(`instance`), for data without labels. `auto` is `label` for data with more than one class.
 """
 
 import numpy as np
@@ -16,30 +16,30 @@ import numpy as np
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
 
-# How many pictures each kind puts side by side.
+# Number of images per position.
 VIEWS = {"one": 1, "two": 2, "pairs": 2, "triplets": 3}
 PARTNERS = ("auto", "label", "instance")
 
 
 class Partners:
-    """Draws the examples that belong with a given one, and those that don't.
+    """Draws examples that match a given one, and examples that do not.
 
     Args:
       length: number of examples N.
-      labels: int `[N]`, or None where every example is its own class.
+      labels: int `[N]`, or None if every example is its own class.
     """
 
     def __init__(self, length: int, labels: np.ndarray | None):
         self._length, self._classes = length, None
         if labels is not None:
             order = np.argsort(labels, kind="stable")
-            # For each example, where its class begins and ends in that order.
+            # Start and end of each example's class in that order.
             first = np.searchsorted(labels[order], labels, "left")
             last = np.searchsorted(labels[order], labels, "right")
             self._classes = order, np.stack([first, last], 1)
 
     def same(self, index: int, rng: np.random.Generator) -> int:
-        """Another example of the class, uniform; the example itself where it has no other."""
+        """Draws another example of the class, uniformly; the example itself if it is alone."""
         if self._classes is None:
             return index
         order, bounds = self._classes
@@ -50,7 +50,7 @@ class Partners:
         return int(order[last - 1]) if drawn == index else drawn
 
     def other(self, index: int, rng: np.random.Generator) -> int:
-        """An example of another class, uniform over all of them."""
+        """Draws an example of another class, uniformly over all of them."""
         if self._classes is None:
             drawn = int(rng.integers(self._length - 1))
             return drawn + (drawn >= index)
@@ -61,28 +61,28 @@ class Partners:
 
 
 def create_partners(views: str, partners: str, source: Source) -> Partners | None:
-    """Who belongs together in `source`; None where `views` needs nobody else.
+    """Creates the partners of a source's examples; None if `views` does not need any.
 
     Raises:
-      ConfigError: labels that can't tell.
+      ConfigError: `partners` is 'label', and the source is multi-label or has only one class.
     """
     if views not in ("pairs", "triplets"):
         return None
     if len(source) < 2:
-        raise ConfigError(f"config.data.views={views!r}: takes at least two pictures")
+        raise ConfigError(f"config.data.views={views!r}: needs at least two images")
     usable = not source.multi_label and len(source.class_names) > 1
     if partners == "instance" or (partners == "auto" and not usable):
         return Partners(len(source), None)
     if not usable:
-        what = "multi-label" if source.multi_label else "of one class only"
+        reason = "is multi-label" if source.multi_label else "has only one class"
         raise ConfigError(
-            f"config.data.partners='label': the data is {what}; write 'instance' to take views of "
-            "one picture as a pair"
+            f"config.data.partners='label': the data {reason}; write 'instance' to pair views of "
+            "one image"
         )
     labels = np.asarray(source.labels())
     if (labels == labels[0]).all():
         raise ConfigError(
-            "config.data.partners='label': all pictures of the split are of one class; write "
-            "'instance' to take views of one picture as a pair"
+            "config.data.partners='label': all images of the split are of one class; write "
+            "'instance' to pair views of one image"
         )
     return Partners(len(source), labels)

@@ -1,4 +1,4 @@
-"""The order of the data, what a batch holds, and records that can't be read."""
+"""Batches of the loader: order, contents, and unreadable records."""
 
 import dataclasses
 import os
@@ -20,7 +20,7 @@ from tests.conftest import make_mesh
 
 @dataclasses.dataclass
 class Numbers:
-    """Images whose every pixel is the example's number; some of them unreadable."""
+    """Images with all pixels equal to the example's index; some are unreadable."""
 
     length: int
     unreadable: tuple[int, ...] = ()
@@ -34,7 +34,7 @@ class Numbers:
 
     def __getitem__(self, index):
         if index in self.unreadable:
-            raise DataError(f"{self.name(index)}: cut off")
+            raise DataError(f"{self.name(index)}: truncated")
         return {
             "image": np.full((self.size, self.size, 1), index % 256, np.uint8),
             "label": index % 2,
@@ -77,13 +77,13 @@ def test_batches_follow_the_order_across_epochs():
 
 
 @pytest.mark.parametrize("options", [{}, {"threads": 1}, {"threads": 7, "prefetch": 5}])
-def test_a_later_start_and_other_threads_give_the_same_batches(options):
+def test_later_start_and_threads_give_the_same_batches(options):
     transforms = spec.parse("pad_crop(4)|flip|rand_augment(2, 10)", TRANSFORMS, "here")
-    whole, _ = read(Numbers(50), steps=9, transforms=transforms)
+    full, _ = read(Numbers(50), steps=9, transforms=transforms)
     part, _ = read(
         Numbers(50), steps=4, first=5, transforms=transforms, mesh=make_mesh(data=4), **options
     )
-    for ours, theirs in zip(part, whole[5:], strict=True):
+    for ours, theirs in zip(part, full[5:], strict=True):
         for key, value in theirs.items():
             np.testing.assert_array_equal(ours[key], value)
 
@@ -97,19 +97,19 @@ def test_evaluation_counts_every_example_once_and_pads():
 
 
 def test_unreadable_record_fails_by_name():
-    with pytest.raises(DataError, match="number 13: cut off"):
+    with pytest.raises(DataError, match="number 13: truncated"):
         read(Numbers(20, unreadable=(13,)), steps=3)
 
 
-def test_unreadable_record_is_replaced_by_its_neighbour_in_training():
-    whole, _ = read(Numbers(20), steps=5)
+def test_unreadable_record_is_replaced_in_training():
+    full, _ = read(Numbers(20), steps=5)
     batches, skipped = read(Numbers(20, unreadable=(13, 14, 19)), steps=5, on_error="skip")
     replaced = {13: 15, 14: 15, 19: 0}
-    expected = [replaced.get(i, i) for i in join(whole, "index").tolist()]
+    expected = [replaced.get(i, i) for i in join(full, "index").tolist()]
     np.testing.assert_array_equal(join(batches, "index"), expected)
     np.testing.assert_array_equal(join(batches, "image")[:, 0, 0, 0], expected)
     cost = {13: 2, 14: 1, 19: 1}
-    assert skipped == sum(cost.get(i, 0) for i in join(whole, "index").tolist())
+    assert skipped == sum(cost.get(i, 0) for i in join(full, "index").tolist())
 
 
 def test_unreadable_record_is_masked_out_in_evaluation():
@@ -119,19 +119,19 @@ def test_unreadable_record_is_masked_out_in_evaluation():
     assert skipped == 2 and {0, 13} <= set(index[mask == 0].tolist())
 
 
-def test_nothing_readable_ends_and_does_not_spin():
+def test_no_readable_records():
     source = Numbers(300, unreadable=tuple(range(300)))
     with pytest.raises(DataError, match="in a row are unreadable"):
         read(source, steps=1, on_error="skip")
 
 
-def test_images_of_several_shapes_are_named():
+def test_images_of_several_shapes_are_refused():
     class Growing(Numbers):
         def __getitem__(self, index):
             return {"image": np.zeros((index + 1, 4, 1), np.uint8), "label": 0}
 
     with pytest.raises(
-        ConfigError, match=r"number \d+ comes out of the transforms as \(\d, 4, 1\)"
+        ConfigError, match=r"number \d+ has the shape \(\d, 4, 1\) after the transforms"
     ):
         read(Growing(8), steps=1)
 
@@ -149,7 +149,7 @@ def test_close_leaves_no_thread_behind():
 
 
 def test_source_error_in_the_middle_of_an_epoch_is_raised_not_hung():
-    """A reader's bug or fault reaches the loop as itself."""
+    """An error in a thread is raised in the training loop with its own type."""
 
     class Breaks(Numbers):
         def __getitem__(self, index):
@@ -167,24 +167,24 @@ def test_source_error_in_the_middle_of_an_epoch_is_raised_not_hung():
         signal.signal(signal.SIGALRM, previous)
 
 
-def test_memory_is_used_again_only_when_nobody_holds_it():
+def test_memory_is_reused_only_without_references():
     memory = _Memory()
     first = memory.empty((4, 5), np.dtype(np.int32))
     first[:] = 7
-    place, part = first.ctypes.data, first[1:, 2]
+    address, part = first.ctypes.data, first[1:, 2]
     second = memory.empty((4, 5), np.dtype(np.int32))
-    assert second.ctypes.data != place
+    assert second.ctypes.data != address
     del first
-    # A part of it is still held.
+    # There is still a reference to a part of it.
     third = memory.empty((4, 5), np.dtype(np.int32))
     third[:] = 8
-    assert third.ctypes.data != place and (part == 7).all()
+    assert third.ctypes.data != address and (part == 7).all()
     del part
-    assert memory.empty((5, 4), np.dtype(np.int32)).ctypes.data == place
+    assert memory.empty((5, 4), np.dtype(np.int32)).ctypes.data == address
 
 
 def test_batches_keep_their_values_while_later_ones_are_made():
-    """Though on a CPU, JAX's arrays may lie in the memory that they were made from."""
+    """On a CPU, JAX's arrays may share the memory of the NumPy arrays."""
     reader = Reader(Numbers(64, size=64), [], 3, True)
     loader = Loader(BatchPlan(reader, make_mesh(), 8, 0, 24), threads=2)
     kept = []

@@ -1,4 +1,4 @@
-"""The training orders: permutations, and classes drawn equally often."""
+"""Training orders: uniform and balanced."""
 
 import dataclasses
 import pickle
@@ -13,9 +13,9 @@ from imgcls.data.loading.order import count_classes, create_balanced, example_at
 from imgcls.data.loading.reader import Reader
 from tests.conftest import make_mesh
 
-# 3 classes of 2, 5 and 11 examples, in no order; nobody is of class 2.
+# 3 classes of 2, 5 and 11 examples, shuffled; class 2 has no examples.
 SINGLE = np.random.default_rng(0).permutation(np.repeat([0, 1, 3], [2, 5, 11]))
-# 4 classes: one without an example, examples with several and some with none.
+# 4 classes, one without examples; examples with one, several or no labels.
 MULTI = np.zeros((12, 4), np.uint8)
 for row, classes in enumerate([(0,), (0, 1), (1,), (), (0, 1, 3), (3,), (), (0,), (1, 3)]):
     MULTI[row, list(classes)] = 1
@@ -27,16 +27,18 @@ def draws(labels, count, seed=3, first=0):
 
 
 def members(labels):
-    """Who may be drawn for each class, by a loop."""
+    """Examples of each class, by a loop."""
     if labels.ndim == 1:
-        return {c: [i for i, own in enumerate(labels) if own == c] for c in set(labels.tolist())}
-    found = {c: [i for i, row in enumerate(labels) if row[c]] for c in range(labels.shape[1])}
-    found["none"] = [i for i, row in enumerate(labels) if not any(row)]
-    return {c: of for c, of in found.items() if of}
+        return {
+            c: [i for i, label in enumerate(labels) if label == c] for c in set(labels.tolist())
+        }
+    by_class = {c: [i for i, row in enumerate(labels) if row[c]] for c in range(labels.shape[1])}
+    by_class["none"] = [i for i, row in enumerate(labels) if not any(row)]
+    return {c: examples for c, examples in by_class.items() if examples}
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 100])
-def test_every_epoch_is_a_permutation_of_its_own(length):
+def test_every_epoch_is_another_permutation(length):
     epochs = [[example_at(5, e * length + i, length) for i in range(length)] for e in range(4)]
     for epoch in epochs:
         assert sorted(epoch) == list(range(length))
@@ -46,31 +48,31 @@ def test_every_epoch_is_a_permutation_of_its_own(length):
         assert tuple(other) not in {tuple(e) for e in epochs}
 
 
-def test_seed_of_one_epoch_is_not_the_next_epoch_of_the_seed_below():
+def test_seeds_do_not_share_epochs():
     epochs = {
         s: [[example_at(s, e * 50 + i, 50) for i in range(50)] for e in (0, 1)] for s in (0, 1)
     }
     assert epochs[0][1] != epochs[1][0]
 
 
-def test_every_block_holds_each_class_once():
+def test_every_block_has_each_class_once():
     blocks = SINGLE[draws(SINGLE, 3 * 400)].reshape(400, 3)
     assert (np.sort(blocks, axis=1) == [0, 1, 3]).all()
-    # In every order, each as often as another: 400 / 6, with a standard deviation of 7.5.
+    # All orders are equally likely: 400 / 6 times each, with a standard deviation of 7.5.
     _, counts = np.unique(blocks, axis=0, return_counts=True)
     assert len(counts) == 6 and counts.min() > 35 and counts.max() < 100
 
 
-def test_a_class_is_visited_whole_before_any_of_it_again():
+def test_a_class_is_visited_completely_before_it_repeats():
     drawn = np.array(draws(SINGLE, 3 * 110))
     for label, size in ((0, 2), (1, 5), (3, 11)):
         rounds = drawn[SINGLE[drawn] == label].reshape(-1, size)
         assert (np.sort(rounds, axis=1) == np.flatnonzero(SINGLE == label)).all()
-        # The rounds are in orders of their own.
+        # The rounds have different orders.
         assert len(np.unique(rounds, axis=0)) > 1
 
 
-def test_classes_of_one_size_have_orders_of_their_own():
+def test_classes_of_one_size_have_different_orders():
     drawn = np.array(draws(np.repeat([0, 1], 20), 40))
     assert (drawn[drawn < 20] != drawn[drawn >= 20] - 20).any()
 
@@ -84,30 +86,33 @@ def test_a_large_class_beside_a_small_one():
     assert np.sum(labels[drawn] == 1) == 2000
 
 
-def test_multi_label_examples_stand_for_each_of_their_classes():
-    """In as many blocks as every class can be gone through whole, an example comes for each."""
-    of = members(MULTI)
-    assert list(of) == [0, 1, 3, "none"] and [len(m) for m in of.values()] == [4, 4, 3, 5]
+def test_multi_label_examples_are_drawn_for_each_class():
+    """The number of blocks is a multiple of every class's size, so the counts are exact."""
+    by_class = members(MULTI)
+    assert list(by_class) == [0, 1, 3, "none"]
+    assert [len(m) for m in by_class.values()] == [4, 4, 3, 5]
     rounds = 4 * 3 * 5
-    drawn = draws(MULTI, len(of) * rounds)
-    expected = [sum(rounds // len(m) for m in of.values() if i in m) for i in range(len(MULTI))]
+    drawn = draws(MULTI, len(by_class) * rounds)
+    expected = [
+        sum(rounds // len(m) for m in by_class.values() if i in m) for i in range(len(MULTI))
+    ]
     np.testing.assert_array_equal(np.bincount(drawn, minlength=len(MULTI)), expected)
-    for block in np.reshape(drawn, (rounds, len(of))).tolist():
-        assert sum(i in of["none"] for i in block) == 1
-        assert all(any(i in own for i in block) for own in of.values())
+    for block in np.reshape(drawn, (rounds, len(by_class))).tolist():
+        assert sum(i in by_class["none"] for i in block) == 1
+        assert all(any(i in examples for i in block) for examples in by_class.values())
 
 
-def test_all_examples_labelled_are_no_further_class():
+def test_no_extra_class_if_all_examples_are_labeled():
     labels = np.eye(3, dtype=np.uint8)[[0, 0, 1, 2]]
     assert sorted(draws(labels, 3)[i] > 1 for i in range(3)) == [False, True, True]
 
 
-def test_order_follows_from_seed_and_position_alone():
-    whole = draws(SINGLE, 60)
-    assert draws(SINGLE, 20, first=40) == whole[40:]
-    assert draws(SINGLE, 60, seed=4) != whole
+def test_order_depends_only_on_seed_and_position():
+    full = draws(SINGLE, 60)
+    assert draws(SINGLE, 20, first=40) == full[40:]
+    assert draws(SINGLE, 60, seed=4) != full
     order = pickle.loads(pickle.dumps(create_balanced(SINGLE, 3)))
-    assert [order.index(p) for p in range(60)] == whole
+    assert [order.index(p) for p in range(60)] == full
 
 
 def test_large_positions_and_one_class():
@@ -117,7 +122,7 @@ def test_large_positions_and_one_class():
     assert sorted(draws(ones, 5)) == list(range(5))
 
 
-def test_unreadable_examples_are_replaced_within_the_class_first():
+def test_unreadable_examples_are_replaced_within_the_class():
     order = create_balanced(SINGLE, 3)
     for position in range(30):
         label = SINGLE[order.index(position)]
@@ -137,8 +142,8 @@ def test_count_classes():
 
 
 @dataclasses.dataclass
-class Pictures:
-    """A picture that is its number, of a class in `SINGLE`; some are unreadable."""
+class ConstantImages:
+    """Images with all pixels equal to the example's index, labeled by `SINGLE`; some unreadable."""
 
     unreadable: tuple[int, ...] = ()
 
@@ -150,7 +155,7 @@ class Pictures:
 
     def __getitem__(self, index):
         if index in self.unreadable:
-            raise DataError(f"{index}: cut off")
+            raise DataError(f"{index}: truncated")
         return {"image": np.full((2, 2, 1), index, np.uint8), "label": int(SINGLE[index])}
 
     def name(self, index):
@@ -158,7 +163,9 @@ class Pictures:
 
 
 def read(first=0, steps=6, unreadable=(), devices=1, **options):
-    reader = Reader(Pictures(unreadable), [], 3, True, "skip", balanced=create_balanced(SINGLE, 3))
+    reader = Reader(
+        ConstantImages(unreadable), [], 3, True, "skip", balanced=create_balanced(SINGLE, 3)
+    )
     loader = Loader(BatchPlan(reader, make_mesh(data=devices), 8, first, first + steps), **options)
     batches = [np.asarray(batch["index"]) for batch in loader]
     loader.close()
@@ -166,24 +173,24 @@ def read(first=0, steps=6, unreadable=(), devices=1, **options):
 
 
 def test_loader_follows_the_order_from_any_step():
-    whole, skipped = read()
-    np.testing.assert_array_equal(whole, draws(SINGLE, 48))
+    full, skipped = read()
+    np.testing.assert_array_equal(full, draws(SINGLE, 48))
     later, _ = read(first=4, steps=2, devices=4, threads=3)
-    np.testing.assert_array_equal(later, whole[32:])
+    np.testing.assert_array_equal(later, full[32:])
     assert skipped == 0
 
 
-def test_loader_replaces_unreadable_records_by_others_of_the_class():
-    broken = int(np.flatnonzero(SINGLE == 1)[2])
-    whole, _ = read()
-    replaced, skipped = read(unreadable=(broken,))
-    assert skipped == np.sum(whole == broken) > 0
-    changed = whole != replaced
-    np.testing.assert_array_equal(changed, whole == broken)
+def test_loader_replaces_unreadable_records_within_the_class():
+    unreadable_index = int(np.flatnonzero(SINGLE == 1)[2])
+    full, _ = read()
+    replaced, skipped = read(unreadable=(unreadable_index,))
+    assert skipped == np.sum(full == unreadable_index) > 0
+    changed = full != replaced
+    np.testing.assert_array_equal(changed, full == unreadable_index)
     assert (SINGLE[replaced[changed]] == 1).all()
-    # A class of which nothing can be read is replaced by the next one.
-    whole_class = tuple(np.flatnonzero(SINGLE == 0).tolist())
-    replaced, _ = read(unreadable=whole_class)
+    # A class without readable examples is replaced by the next one.
+    full_class = tuple(np.flatnonzero(SINGLE == 0).tolist())
+    replaced, _ = read(unreadable=full_class)
     assert set(SINGLE[replaced]) == {1, 3}
 
 

@@ -1,4 +1,4 @@
-"""Pictures that live on the device come in the same batches as those that are read."""
+"""The resident loader gives the same batches as the reading loader."""
 
 import dataclasses
 import threading
@@ -22,8 +22,8 @@ from tests.conftest import make_mesh
 
 
 @dataclasses.dataclass
-class Pictures:
-    """Random pictures; some of them unreadable."""
+class RandomImages:
+    """Random images; some are unreadable."""
 
     length: int
     unreadable: tuple[int, ...] = ()
@@ -36,13 +36,13 @@ class Pictures:
 
     def __getitem__(self, index):
         if index in self.unreadable:
-            raise DataError(f"{self.name(index)}: cut off")
+            raise DataError(f"{self.name(index)}: truncated")
         rng = np.random.default_rng(index)
         label = np.array([index % 2, 1], np.uint8) if self.multi_label else index % 2
         return {"image": rng.integers(0, 256, (5, 6, 3), np.uint8), "label": label}
 
     def name(self, index):
-        return f"picture {index}"
+        return f"image {index}"
 
 
 def make_reader(source, recipe="", **options) -> Reader:
@@ -59,9 +59,9 @@ def read(kind, reader, first, last, mesh=None, **options):
 
 def assert_same(reader, first, last, mesh=None, **options):
     expected, skipped = read(Loader, reader, first, last)
-    found, found_skipped = read(ResidentLoader, reader, first, last, mesh, **options)
-    assert len(found) == last - first and found_skipped == skipped
-    for step, (ours, theirs) in enumerate(zip(found, expected, strict=True), start=first):
+    batches, resident_skipped = read(ResidentLoader, reader, first, last, mesh, **options)
+    assert len(batches) == last - first and resident_skipped == skipped
+    for step, (ours, theirs) in enumerate(zip(batches, expected, strict=True), start=first):
         epoch = ours.pop("epoch")
         positions = np.arange(step * 8, step * 8 + 8)
         np.testing.assert_array_equal(epoch, positions // len(reader.source))
@@ -74,43 +74,43 @@ def assert_same(reader, first, last, mesh=None, **options):
 @pytest.mark.parametrize("first", [0, 5])
 @pytest.mark.parametrize("axes", [{}, {"data": 4}, {"data": 2, "fsdp": 2}])
 def test_same_batches_as_the_loader(first, axes):
-    """From any step, on any devices; 20 examples end amid a batch."""
-    assert_same(make_reader(Pictures(20)), first, first + 4, make_mesh(**axes))
+    """From any step, on any mesh; an epoch of 20 examples ends within a batch."""
+    assert_same(make_reader(RandomImages(20)), first, first + 4, make_mesh(**axes))
 
 
 @pytest.mark.parametrize("recipe", ["resize((4, 4))", "resize((8, 8))|center_crop(4)"])
 def test_same_fixed_transforms(recipe):
-    assert_same(make_reader(Pictures(11), recipe), 0, 3, threads=3, prefetch=5)
+    assert_same(make_reader(RandomImages(11), recipe), 0, 3, threads=3, prefetch=5)
 
 
 def test_same_labels_of_several_classes():
-    assert_same(make_reader(Pictures(11, multi_label=True)), 1, 3)
+    assert_same(make_reader(RandomImages(11, multi_label=True)), 1, 3)
 
 
 def test_same_balanced_order():
     balanced = create_balanced(np.array([0] * 15 + [1] * 2), 3)
-    assert_same(make_reader(Pictures(17), balanced=balanced), 0, 5)
+    assert_same(make_reader(RandomImages(17), balanced=balanced), 0, 5)
 
 
-def test_same_neighbours_of_unreadable_records():
-    source = Pictures(20, unreadable=(13, 14, 19))
+def test_same_replacements_of_unreadable_records():
+    source = RandomImages(20, unreadable=(13, 14, 19))
     assert_same(make_reader(source, on_error="skip"), 0, 6)
 
 
 def test_unreadable_record_fails_by_name():
-    with pytest.raises(DataError, match="picture 13: cut off"):
-        read(ResidentLoader, make_reader(Pictures(20, unreadable=(13,))), 0, 1)
+    with pytest.raises(DataError, match="image 13: truncated"):
+        read(ResidentLoader, make_reader(RandomImages(20, unreadable=(13,))), 0, 1)
 
 
-def test_nothing_readable_ends():
-    source = Pictures(300, unreadable=tuple(range(300)))
+def test_no_readable_records():
+    source = RandomImages(300, unreadable=tuple(range(300)))
     with pytest.raises(DataError, match="in a row are unreadable"):
         read(ResidentLoader, make_reader(source, on_error="skip"), 0, 1)
 
 
-def test_batches_live_where_the_step_wants_them():
+def test_same_sharding():
     mesh = make_mesh(data=4)
-    plan = BatchPlan(make_reader(Pictures(20)), mesh, 8, 0, 1)
+    plan = BatchPlan(make_reader(RandomImages(20)), mesh, 8, 0, 1)
     loader, expected = ResidentLoader(plan), next(iter(Loader(plan)))
     for key, value in next(iter(loader)).items():
         sharding = expected.get(key, expected["index"]).sharding
@@ -120,19 +120,21 @@ def test_batches_live_where_the_step_wants_them():
 
 def test_close_leaves_no_thread_behind():
     before = threading.active_count()
-    loader = ResidentLoader(BatchPlan(make_reader(Pictures(20)), make_mesh(), 8, 0, 1000))
+    loader = ResidentLoader(BatchPlan(make_reader(RandomImages(20)), make_mesh(), 8, 0, 1000))
     next(iter(loader))
     loader.close()
     assert threading.active_count() <= before
 
 
-def test_too_many_pictures_are_told(monkeypatch):
-    monkeypatch.setattr(resident, "MAX_BYTES", 1 << 20)
-    with pytest.raises(ConfigError, match=r"20,000 pictures of \(5, 6, 3\) .*; set it to False"):
-        read(ResidentLoader, make_reader(Pictures(20_000)), 0, 1)
+def test_too_many_images_are_refused(monkeypatch):
+    monkeypatch.setattr(resident, "MAX_DEVICE_BYTES", 1 << 20)
+    with pytest.raises(
+        ConfigError, match=r"20,000 images of shape \(5, 6, 3\) .*; set it to False"
+    ):
+        read(ResidentLoader, make_reader(RandomImages(20_000)), 0, 1)
 
 
-# ---- By the config.
+# ---- Configs.
 
 
 def make_config(**options):
@@ -158,13 +160,13 @@ def test_config_chooses_the_loader():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train_transform": "resize((8, 8))|flip"}, "so flip of data.train_transform would draw"),
+        ({"train_transform": "resize((8, 8))|flip"}, "so flip of data.train_transform would be"),
         ({"train_transform": "pad_crop(8)"}, r"so pad_crop\(8\) of .*augment in data.batch_trans"),
-        ({"views": "two"}, "gives one view, not data.views='two'"),
-        ({"workers": 2}, "is read by threads; set data.workers=0"),
+        ({"views": "two"}, "supports one view, not data.views='two'"),
+        ({"workers": 2}, "reads with threads; set data.workers=0"),
     ],
 )
-def test_refuses_what_it_cannot_do(options, message):
+def test_refused_settings(options, message):
     with pytest.raises(ConfigError, match=message) as error:
         create_loader(make_config(**options))
     assert "\n" not in str(error.value) and "config.data.device_resident=True" in str(error.value)

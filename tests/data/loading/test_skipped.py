@@ -1,4 +1,4 @@
-"""When too many unreadable records end a run, and what counts them."""
+"""Runs end when too many records are unreadable."""
 
 import re
 from types import SimpleNamespace
@@ -37,7 +37,7 @@ def config(share=0.05, on_error="skip"):
         (10, 10, 0.05, False),  # the first few
         (11, 10, 0.05, True),
         (16, 128, 0.05, False),
-        (70, 1000, 0.05, False),  # 5 % and chance
+        (70, 1000, 0.05, False),  # 5% and three standard deviations
         (72, 1000, 0.05, True),
         (5_100, 100_000, 0.05, False),
         (5_300, 100_000, 0.05, True),
@@ -46,7 +46,7 @@ def config(share=0.05, on_error="skip"):
         (1000, 1000, 1.0, False),
     ],
 )
-def test_share(skipped, positions, share, ends):
+def test_limit(skipped, positions, share, ends):
     loader = SimpleNamespace(skipped=skipped, positions=positions)
     if not ends:
         assert check_skipped(config(share), loader) == skipped
@@ -58,7 +58,7 @@ def test_share(skipped, positions, share, ends):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of 20 pictures, of which every fourth is cut."""
+    """Two classes of 10 images per split; every fourth image is truncated."""
     rng = np.random.default_rng(0)
     for split in ("train", "val", "test"):
         for number in range(20):
@@ -72,7 +72,7 @@ def folder(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("share", [0.05, 0.9])
-def test_a_run_ends_in_one_line(share, folder, command, tmp_path):
+def test_a_run_ends_with_a_one_line_error(share, folder, command, tmp_path):
     done = command(
         "main",
         f"{SHORT[0]}:data=folder:{folder}",

@@ -1,4 +1,4 @@
-"""Two views, pairs and triplets: who is put together, how often, and from what position alone."""
+"""Two views, pairs and triplets: which images are drawn, and how often."""
 
 import collections
 
@@ -13,7 +13,7 @@ from tests.conftest import make_mesh
 
 
 class Numbers:
-    """Images whose every pixel is the example's number, in classes of 1, 3 and 8."""
+    """Images with all pixels equal to the example's index, in classes of 1, 3 and 8."""
 
     class_names = ("one", "few", "many")
     multi_label = False
@@ -34,7 +34,7 @@ class Numbers:
         return f"number {index}"
 
 
-class Alone(Numbers):
+class OneClass(Numbers):
     class_names = ("all",)
 
     def labels(self):
@@ -48,13 +48,13 @@ def make_reader(source=None, **data):
 
 
 def numbers(example, *keys):
-    """What pictures of one number each show."""
+    """The indices of images of `Numbers`."""
     for key in keys:
         assert (example[key] == example[key].flat[0]).all()
     return [int(example[key].flat[0]) for key in keys]
 
 
-def test_two_views_are_of_one_decoding_and_differ():
+def test_two_views_are_decoded_once_and_differ():
     reader = make_reader(
         views="two", train_transform="pad_crop(4, padding=2, mode='constant')|solarize(0.5)"
     )
@@ -65,7 +65,7 @@ def test_two_views_are_of_one_decoding_and_differ():
     assert all(e["image"].shape == e["image2"].shape == (4, 4, 1) for e in examples)
     differ = [not np.array_equal(e["image"], e["image2"]) for e in examples]
     assert np.mean(differ) > 0.5
-    # The first view is what it is without the second.
+    # The first view does not depend on the second.
     alone = make_reader(train_transform="pad_crop(4, padding=2, mode='constant')|solarize(0.5)")
     for position, example in enumerate(examples):
         np.testing.assert_array_equal(example["image"], alone.example(position)["image"])
@@ -81,33 +81,33 @@ def test_each_view_has_its_own_transforms():
 @pytest.mark.parametrize("partners", ["label", "auto"])
 def test_pairs_by_label(partners):
     reader, labels = make_reader(views="pairs", partners=partners), Numbers().labels()
-    met = collections.defaultdict(set)
+    drawn = collections.defaultdict(set)
     same = []
     for position in range(12 * 160):
         example = reader.example(position)
         a, b = numbers(example, "image", "image2")
         assert a == example["index"] and labels[a] == example["label"]
         assert (labels[a] == labels[b]) == example["same"]
-        met[a, int(example["same"])].add(b)
+        drawn[a, int(example["same"])].add(b)
         same.append(example["same"])
     assert np.mean(same) == pytest.approx(0.5, abs=0.05)
     for index in range(12):
         others = {i for i in range(12) if labels[i] == labels[index]} - {index}
-        assert met[index, 1] == (others or {index})
-        assert met[index, 0] == {i for i in range(12) if labels[i] != labels[index]}
+        assert drawn[index, 1] == (others or {index})
+        assert drawn[index, 0] == {i for i in range(12) if labels[i] != labels[index]}
 
 
-@pytest.mark.parametrize("source", [Numbers(), Alone()])
+@pytest.mark.parametrize("source", [Numbers(), OneClass()])
 def test_triplets_without_labels(source):
-    """A view of the same picture, and any other picture."""
+    """A view of the same image, and any other image."""
     partners = "instance" if len(source.class_names) > 1 else "auto"
     reader = make_reader(source, views="triplets", partners=partners)
-    met = collections.defaultdict(set)
+    drawn = collections.defaultdict(set)
     for position in range(12 * 60):
         a, b, c = numbers(reader.example(position), "image", "image2", "image3")
         assert a == b != c
-        met[a].add(c)
-    assert all(met[index] == set(range(12)) - {index} for index in range(12))
+        drawn[a].add(c)
+    assert all(drawn[index] == set(range(12)) - {index} for index in range(12))
 
 
 def test_draws_are_uniform():
@@ -121,12 +121,12 @@ def test_draws_are_uniform():
     assert len(other) == 4 and max(abs(n - 1_000) for n in other.values()) < 150
 
 
-def test_position_decides_alone():
-    reader, there = (
+def test_example_depends_only_on_position():
+    reader, other_reader = (
         make_reader(views="triplets", train_transform="flip|solarize(0.5)") for _ in range(2)
     )
     for position in (700, 3, 41):
-        first, again = reader.example(position), there.example(position)
+        first, again = reader.example(position), other_reader.example(position)
         assert all(np.array_equal(first[key], again[key]) for key in first)
 
 
@@ -160,12 +160,12 @@ class MultiLabel(Numbers):
     [
         (dict(views="pair"), Numbers(), "did you mean 'pairs'"),
         (dict(views="pairs", partners="class"), Numbers(), "config.data.partners='class'"),
-        (dict(views="pairs", partners="label"), Alone(), "of one class only; write 'instance'"),
+        (dict(views="pairs", partners="label"), OneClass(), "has only one class; write 'instance'"),
         (dict(views="pairs", partners="label"), MultiLabel(), "multi-label; write 'instance'"),
         (dict(train_transform2="flip"), Numbers(), "set data.views='two'"),
     ],
 )
-def test_mistakes(data, source, message):
+def test_refused_settings(data, source, message):
     with pytest.raises(ConfigError, match=message):
         make_reader(source, **data)
 
@@ -173,5 +173,5 @@ def test_mistakes(data, source, message):
 def test_a_split_of_one_class_has_no_others():
     source = Numbers()
     source.labels = lambda: np.zeros(12, int)
-    with pytest.raises(ConfigError, match="all pictures of the split are of one class"):
+    with pytest.raises(ConfigError, match="all images of the split are of one class"):
         create_partners("triplets", "label", source)
