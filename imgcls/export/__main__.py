@@ -1,15 +1,15 @@
-"""Write a trained model for other programs: `python -m imgcls.export --checkpoint=W --to=DIR ...`.
+"""Export a trained model for other programs: `python -m imgcls.export --checkpoint=W --to=DIR ...`.
 
-- `--format=safetensors`: `model.safetensors` under timm's names, for
-  `timm.create_model("local-dir:DIR", pretrained=True)`; families that timm has not, under
-  torchvision's or pretrained-models.pytorch's names. It takes normalised pictures.
+- `--format=safetensors`: `model.safetensors` with timm's parameter names, for
+  `timm.create_model("local-dir:DIR", pretrained=True)`; families that are not in timm use the
+  names of torchvision or pretrained-models.pytorch. The model takes normalized images.
 - `--format=stablehlo`: `model.stablehlo`, for `jax.export.deserialize`, on CPU, CUDA and TPU.
 - `--format=onnx`: `model.onnx`, which computes in float32; needs requirements-onnx.txt.
 
-The last two take uint8 pictures `[b, H, W, C]` for any b, normalise them, and return float32 logits
-`[b, K]`; the command reads the file back and compares its logits with the model's. `config.json`
-beside the file has the class names and the preprocessing. Averaged (EMA) parameters are written
-where the checkpoint has any.
+StableHLO and ONNX models take uint8 images `[b, H, W, C]` for any b, normalize them, and return
+float32 logits `[b, K]`; the command reads the file back and compares its logits with the model's.
+`config.json` next to the file contains the class names and the preprocessing. Averaged (EMA)
+parameters are exported if the checkpoint has any.
 """
 
 import argparse
@@ -24,7 +24,7 @@ import numpy as np
 
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError, UserError
-from imgcls.export.logits import Logits, image_shape, make_logits
+from imgcls.export.logits import LogitsFunction, image_shape, make_logits
 from imgcls.export.onnx import run_onnx, to_onnx
 from imgcls.export.safetensors import to_safetensors
 from imgcls.export.stablehlo import run_stablehlo, to_stablehlo
@@ -35,76 +35,90 @@ from imgcls.runs.trained import (
     load_trained,
 )
 
+# Batch sizes that are compared.
 BATCHES = (1, 5)
-# Both StableHLO's container and protobuf count bytes in 31 bits.
+# Bytes of the parameters: StableHLO's container and protobuf both hold less than 2^31 bytes.
 LARGEST = 2**31 - 2**24
 OUTPUTS = {
     "softmax": "logits [b, K]; softmax gives the probabilities of the classes",
-    "sigmoid": "logits [b, K]; sigmoid gives the probability of each class by itself",
-    "multi_label": "logits [b, K]; sigmoid gives the probability of each class by itself",
+    "sigmoid": "logits [b, K]; sigmoid gives the probability of each class independently",
+    "multi_label": "logits [b, K]; sigmoid gives the probability of each class independently",
     "binary": "a logit [b, 1]; sigmoid gives the probability of the second class",
 }
 
 
-def compare(file: str, exported: Logits, logits: Logits, shape, tolerance: float) -> None:
-    """Runs both on random pictures and prints the largest difference.
+def compare(
+    file: str,
+    exported: LogitsFunction,
+    original: LogitsFunction,
+    shape: tuple[int, ...],
+    tolerance: float,
+) -> None:
+    """Compares an exported model with the original on random images; prints the difference.
+
+    Args:
+      file: path of the export, for the message.
+      exported, original: functions that return logits `[b, K]` of uint8 images `[b, *shape]`.
+      shape: (H, W, C).
+      tolerance: largest difference allowed, relative to the largest logit.
 
     Raises:
-      UserError: it is above `tolerance` times the largest logit.
+      UserError: the difference is larger.
     """
     rng = np.random.default_rng(0)
     differences, largest = [], 0.0
     for batch in BATCHES:
         images = rng.integers(0, 256, (batch, *shape), np.uint8)
-        expected = np.asarray(jax.jit(logits)(jnp.asarray(images)))
+        expected = np.asarray(jax.jit(original)(jnp.asarray(images)))
         differences.append(np.abs(np.asarray(exported(jnp.asarray(images))) - expected).max())
         largest = max(largest, np.abs(expected).max())
     difference = float(np.max(differences))
     text = f"logits of up to {largest:.3g} differ from the model's by {difference:.1e} at most"
     if not difference <= tolerance * largest:
-        raise UserError(f"{file}: {text}: it is not the same model; do not use it")
+        raise UserError(f"{file}: {text}: not the same model; do not use it")
     print(f"{file}: batches of {BATCHES[0]} and {BATCHES[1]}: {text}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> files, compared with the model."""
+    """Exports a model as set by the flags, and compares the export with it."""
     parser = cli.create_parser("export", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir")
-    parser.add_argument("--to", required=True, metavar="DIR", help="made if it is not there")
+    parser.add_argument("--to", required=True, metavar="DIR", help="created if missing")
     parser.add_argument("--format", required=True, choices=("safetensors", "stablehlo", "onnx"))
     args = parser.parse_args(argv)
     _check_installed(args.format)
     trained = load_trained(find_checkpoint(args.checkpoint))
     _check_trained(trained, args)
     file = pathlib.Path(args.to).expanduser() / f"model.{args.format}"
-    _check_ours(file, args.format)
+    _check_overwrite(file, args.format)
 
     shape, extra, onnx = image_shape(trained), {}, args.format == "onnx"
     # onnxruntime has no bfloat16 convolutions on the CPU.
-    logits = make_logits(trained, "float32" if onnx else None)
+    original = make_logits(trained, "float32" if onnx else None)
     if args.format == "safetensors":
         data, extra = to_safetensors(trained, shape)
     else:
-        data = (to_onnx if onnx else to_stablehlo)(logits, shape)
+        data = (to_onnx if onnx else to_stablehlo)(original, shape)
     description = json.dumps(_describe(trained, shape, args.format) | extra, indent=2) + "\n"
     _write({file: data, file.with_name("config.json"): description.encode()})
     print(f"{file}: {len(data):,} bytes")
     if args.format != "safetensors":
         exact = onnx or (jax.default_backend() == "cpu" and trained.config.model.dtype == "float32")
-        run = (run_onnx if onnx else run_stablehlo)(file.read_bytes())
+        exported = (run_onnx if onnx else run_stablehlo)(file.read_bytes())
         with jax.default_matmul_precision("highest" if onnx else "default"):
-            compare(str(file), run, logits, shape, 1e-4 if exact else 2e-2)
+            compare(str(file), exported, original, shape, 1e-4 if exact else 2e-2)
     return 0
 
 
-def _describe(trained: Trained, shape: tuple[int, int, int], form: str) -> dict[str, Any]:
+def _describe(trained: Trained, shape: tuple[int, int, int], file_format: str) -> dict[str, Any]:
+    """Contents of `config.json` that all formats share."""
     data = trained.config.data
     norms = {"mean": list(data.mean), "std": list(data.std)}
-    inside = form != "safetensors"
+    inside = file_format != "safetensors"
     layout = ["b", *shape] if inside else ["b", shape[-1], *shape[:2]]
     return {
         "exported_by": "imgcls",
-        "format": form,
+        "format": file_format,
         "model": trained.config.model.name,
         "class_names": list(trained.info.class_names),
         "input": {"dtype": "uint8" if inside else "float32", "shape": layout},
@@ -114,37 +128,41 @@ def _describe(trained: Trained, shape: tuple[int, int, int], form: str) -> dict[
     }
 
 
-def _check_installed(form: str) -> None:
-    file = "requirements-onnx.txt" if form == "onnx" else "requirements.txt"
+def _check_installed(file_format: str) -> None:
+    """Raises a ConfigError if a package that the format needs is missing."""
+    file = "requirements-onnx.txt" if file_format == "onnx" else "requirements.txt"
     needed = {"stablehlo": ("flatbuffers",), "onnx": ("jax2onnx", "onnxruntime")}
-    for package in needed.get(form, ()):
+    for package in needed.get(file_format, ()):
         if importlib.util.find_spec(package) is None:
-            raise ConfigError(f"--format={form} needs {package}: run `pip install -r {file}`")
+            raise ConfigError(
+                f"--format={file_format} needs {package}: run `pip install -r {file}`"
+            )
 
 
 def _check_trained(trained: Trained, args: argparse.Namespace) -> None:
+    """Raises a ConfigError if the model has no classes or is too large for the format."""
     check_classifies(trained, args.checkpoint)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((trained.params, trained.model_state)))
     if args.format != "safetensors" and size > LARGEST:
         raise ConfigError(
-            f"--format={args.format} holds 2 GB at most, and the parameters are "
+            f"--format={args.format} can hold at most 2 GB, and the parameters have "
             f"{size / 1e9:.1f} GB: use --format=safetensors"
         )
 
 
-def _check_ours(file: pathlib.Path, form: str) -> None:
-    """Raises a ConfigError if the files are there and not from an export of the same format."""
+def _check_overwrite(file: pathlib.Path, file_format: str) -> None:
+    """Raises a ConfigError if files exist that are not from an export in the same format."""
     config = file.with_name("config.json")
     try:
-        found = json.loads(config.read_text())
-        ours = found["exported_by"] == "imgcls" and found["format"] == form
+        existing = json.loads(config.read_text())
+        own = existing["exported_by"] == "imgcls" and existing["format"] == file_format
     except (OSError, ValueError, LookupError, TypeError):
-        ours = False
+        own = False
     for path in (file, config):
-        if path.exists() and not ours:
+        if path.exists() and not own:
             raise ConfigError(
-                f"--to={file.parent}: {path.name} there is not of an export as {form}: give "
-                "another folder"
+                f"--to={file.parent}: its {path.name} is not from an export as {file_format}: "
+                "write another folder"
             )
 
 

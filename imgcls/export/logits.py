@@ -1,4 +1,4 @@
-"""The function that is exported: uint8 pictures to logits, preprocessing included."""
+"""The function that is exported: uint8 images to logits, with normalization."""
 
 from collections.abc import Callable
 
@@ -13,23 +13,29 @@ from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Classifies
 from imgcls.runs.trained import Trained
 
-Logits = Callable[[jax.Array], jax.Array]
+# Images uint8 `[b, H, W, C]` -> logits float32 `[b, K]`.
+LogitsFunction = Callable[[jax.Array], jax.Array]
 
 
 def image_shape(trained: Trained) -> tuple[int, int, int]:
-    """`(H, W, C)` of the pictures that the evaluation transform makes."""
+    """`(H, W, C)` of images after the evaluation transform."""
     image = np.zeros((1, *trained.info.image_shape), np.uint8)
     source = ArraySource(image, np.zeros(1, int), trained.info.class_names)
     height, width, channels = create_reader(trained.config, source, train=False).spec["image"].shape
     return height, width, channels
 
 
-def make_logits(trained: Trained, dtype: str | None = None) -> Logits:
-    """Pictures uint8 `[b, H, W, C]` -> float32 logits `[b, K]`; the parameters are constants.
+def make_logits(trained: Trained, dtype: str | None = None) -> LogitsFunction:
+    """Creates a function from uint8 images `[b, H, W, C]` to float32 logits `[b, K]`.
+
+    The parameters are constants of the function.
 
     Args:
-      trained: the model.
-      dtype: of the computation, in place of the model's.
+      trained: trained model.
+      dtype: dtype of the computation; None: the model's.
+
+    Raises:
+      ConfigError: the objective has no classes.
     """
     config = trained.config.copy_and_resolve_references()
     config.model.dtype = dtype or config.model.dtype

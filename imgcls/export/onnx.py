@@ -1,4 +1,4 @@
-"""A model as ONNX, by jax2onnx, and back through onnxruntime: requirements-onnx.txt."""
+"""Export as ONNX by jax2onnx, and its execution by onnxruntime (requirements-onnx.txt)."""
 
 import logging
 
@@ -9,16 +9,20 @@ from jax import export as jax_export
 from jax.extend.core import ClosedJaxpr, Literal
 
 from imgcls.core.errors import ConfigError, one_line
-from imgcls.export.logits import Logits
+from imgcls.export.logits import LogitsFunction
 
 
-def to_onnx(logits: Logits, shape: tuple[int, int, int]) -> bytes:
-    """The ONNX model; b is dynamic.
+def to_onnx(logits: LogitsFunction, shape: tuple[int, int, int]) -> bytes:
+    """Converts a function to a serialized ONNX model.
+
+    Args:
+      logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
+      shape: (H, W, C) of an image; the batch size b is dynamic.
 
     Raises:
-      ConfigError: the converter fails.
+      ConfigError: the conversion fails.
     """
-    # It reports plugins that it can't load, for libraries that have nothing to do with us.
+    # jax2onnx logs an error for every plugin of an unrelated library that it can't load.
     logging.disable(logging.ERROR)
     try:
         from jax2onnx import to_onnx as convert  # pyright: ignore[reportMissingImports]
@@ -29,34 +33,34 @@ def to_onnx(logits: Logits, shape: tuple[int, int, int]) -> bytes:
         return convert(program, [spec], model_name="imgcls", **names).SerializeToString()
     except Exception as e:
         raise ConfigError(
-            f"--format=onnx: jax2onnx can't convert this model: {one_line(e)[:200]}: use "
+            f"--format=onnx: jax2onnx can't convert this model: {one_line(e)[:200]}; use "
             "--format=stablehlo"
         ) from e
     finally:
         logging.disable(logging.NOTSET)
 
 
-def run_onnx(data: bytes) -> Logits:
-    """The model of a file on onnxruntime's CPU, as a function."""
+def run_onnx(data: bytes) -> LogitsFunction:
+    """Returns a function that runs a serialized ONNX model on the CPU."""
     import onnxruntime  # pyright: ignore[reportMissingImports]
 
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     return lambda images: session.run(None, {"images": np.asarray(images)})[0]
 
 
-def _slice_windows(closed) -> Logits:
-    """A program's function, with its poolings as maxima and sums of strided slices.
+def _slice_windows(closed) -> LogitsFunction:
+    """Replaces the pooling operations of a program by maxima and sums of strided slices.
 
-    The converter pools over all four axes, and onnxruntime over three at most.
+    jax2onnx converts them to pooling over four axes; onnxruntime supports at most three.
     """
     combine = {"reduce_window_max": (jnp.maximum, -np.inf), "reduce_window_sum": (jnp.add, 0)}
 
     def pool(operator, padding_value, x, window_dimensions, window_strides, padding, **_):
         x = jnp.pad(x, padding, constant_values=padding_value) if np.any(padding) else x
         total = None
-        for place in np.ndindex(*window_dimensions):
+        for offset in np.ndindex(*window_dimensions):
             part = x
-            for axis, (start, size) in enumerate(zip(place, window_dimensions, strict=True)):
+            for axis, (start, size) in enumerate(zip(offset, window_dimensions, strict=True)):
                 if size > 1:
                     stop = part.shape[axis] - size + start + 1
                     stride = window_strides[axis]
@@ -67,16 +71,16 @@ def _slice_windows(closed) -> Logits:
     def run(jaxpr, consts, *args):
         values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
         for equation in jaxpr.eqns:
-            given = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
+            inputs = [v.val if isinstance(v, Literal) else values[v] for v in equation.invars]
             name, params = equation.primitive.name, equation.params
             inner = params.get("jaxpr", params.get("call_jaxpr"))
             if name in combine:
-                results = [pool(*combine[name], *given, **params)]
+                results = [pool(*combine[name], *inputs, **params)]
             elif inner is not None:
                 closed = inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
-                results = run(closed.jaxpr, closed.consts, *given)
+                results = run(closed.jaxpr, closed.consts, *inputs)
             else:
-                results = equation.primitive.bind(*given, **params)
+                results = equation.primitive.bind(*inputs, **params)
                 results = results if equation.primitive.multiple_results else [results]
             values |= zip(equation.outvars, results, strict=True)
         return [v.val if isinstance(v, Literal) else values[v] for v in jaxpr.outvars]

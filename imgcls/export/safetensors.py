@@ -1,4 +1,4 @@
-"""Export as safetensors, with timm's names where timm has the model."""
+"""Export as safetensors, with timm's parameter names if the model is in timm."""
 
 from typing import Any
 
@@ -19,10 +19,17 @@ from imgcls.runs.trained import (
 
 
 def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes, dict[str, Any]]:
-    """The file, and what `config.json` says beside what every format says.
+    """Exports the parameters.
+
+    Args:
+      trained: trained model.
+      shape: (H, W, C) of an image in evaluation.
+
+    Returns:
+      (contents of the file, additional keys of `config.json`).
 
     Raises:
-      ConfigError: timm can't express an option of the model.
+      ConfigError: timm has no equivalent of an option of the model.
     """
     from safetensors.numpy import save
 
@@ -39,24 +46,24 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
         )
     else:
         extra = {}
-        print(f"timm has no {config.model.name}: the names are those of {layout.project}")
+        print(f"timm has no {config.model.name}: using the names of {layout.project}")
     if layout.project == "timm" and transform is None:
         print(
-            f"timm has no evaluation like {config.data.eval_transform!r}: prepare pictures as "
-            "`preprocessing` in config.json says"
+            f"timm has no equivalent of eval_transform={config.data.eval_transform!r}: preprocess "
+            "images as described by `preprocessing` in config.json"
         )
     named = weights.dump(model, variables, layout)
     if isinstance(model, ViT):
         named["pos_embed"] = _positions(model, named.get("pos_embed"), shape)
     if isinstance(model, InceptionV3):
-        # Of use in training only; timm's model returns its logits in evaluation too.
+        # Used only in training, but timm's model returns the auxiliary logits in evaluation too.
         named = {name: a for name, a in named.items() if not name.startswith("AuxLogits.")}
     extra |= {"layout": layout.project}
     return save(named, metadata={"format": "pt"}), extra
 
 
 def _positions(model: ViT, learned: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
-    """`pos_embed` `[1, N, D]` as an array, for pictures of this shape."""
+    """Position embeddings `[1, N, D]` for images of this shape `(H, W, C)`."""
     rows, columns = (side // model.patch_size for side in shape[:2])
     prefix = model.prefix_tokens
     if learned is None:

@@ -4,17 +4,22 @@ import jax
 import jax.numpy as jnp
 from jax import export as jax_export
 
-from imgcls.export.logits import Logits
+from imgcls.export.logits import LogitsFunction
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def to_stablehlo(logits: Logits, shape: tuple[int, int, int]) -> bytes:
-    """The serialized program for `PLATFORMS`; b is symbolic."""
+def to_stablehlo(logits: LogitsFunction, shape: tuple[int, int, int]) -> bytes:
+    """Converts a function to a serialized StableHLO program for `PLATFORMS`.
+
+    Args:
+      logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
+      shape: (H, W, C) of an image; the batch size b is symbolic.
+    """
     spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
     return bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(spec).serialize())
 
 
-def run_stablehlo(data: bytes) -> Logits:
-    """The program of a file, as a function."""
+def run_stablehlo(data: bytes) -> LogitsFunction:
+    """Returns a function that runs a serialized StableHLO program."""
     return jax_export.deserialize(bytearray(data)).call

@@ -1,4 +1,4 @@
-"""timm's `config.json` for a model of ours: `timm.create_model("local-dir:DIR", pretrained=True)`.
+"""timm's `config.json` of a model, for `timm.create_model("local-dir:DIR", pretrained=True)`.
 
 The keys are those of `save_config_for_hf` in timm/models/_hub.py.
 """
@@ -25,7 +25,7 @@ from imgcls.models.weights.tables import (
     timm_name,
 )
 
-# Options that change training, or only the number of inputs and outputs, and no weight's meaning.
+# Options that affect only training, or the number of inputs and outputs.
 _NEUTRAL = (
     *("num_classes", "in_channels", "dtype", "remat", "drop_rate", "drop_path"),
     *("uniform_drop_path", "virtual_batch_size", "zero_init_residual", "aux"),
@@ -34,7 +34,7 @@ _NEUTRAL = (
 
 @functools.singledispatch
 def timm_options(model: ImageModel) -> tuple[str, ...]:
-    """Options of a model's family that timm takes as arguments."""
+    """Options of a model's family that are also arguments in timm."""
     return ()
 
 
@@ -51,7 +51,7 @@ def _(model: ViT) -> tuple[str, ...]:
 
 @functools.singledispatch
 def timm_arguments(model: ImageModel, name: str, image_shape: tuple[int, int, int]) -> dict:
-    """Arguments of timm's model that express the values of `timm_options`."""
+    """Arguments of timm's model with the values of `timm_options`."""
     return {}
 
 
@@ -91,18 +91,18 @@ def timm_config(
     class_names: Sequence[str],
     preprocessing: dict[str, Any],
 ) -> dict[str, Any]:
-    """The JSON object with which timm builds the model and its evaluation transform.
+    """The JSON object from which timm creates the model and its evaluation transform.
 
     Args:
-      name: of the model, as in `config.model.name`.
-      model: the module; of a family that timm has.
-      paths: of its arrays, such as "head/kernel".
-      image_shape: `(H, W, C)` of the pictures in evaluation.
-      class_names: of the K classes; left out where the model has another number of logits.
-      preprocessing: `mean` and `std` in 0..1, and what `timm_transform` returns.
+      name: `config.model.name`.
+      model: module of a family that is in timm.
+      paths: paths of its parameters, such as "head/kernel".
+      image_shape: `(H, W, C)` of images in evaluation.
+      class_names: names of the classes; left out if their number is not that of the logits.
+      preprocessing: `mean` and `std` of pixels in [0, 1], and the result of `timm_transform`.
 
     Raises:
-      ConfigError: an option of the model that timm's model of that name has not.
+      ConfigError: timm's model of this name has no equivalent of an option.
     """
     _check_options(name, model, image_shape)
     height, width, channels = image_shape
@@ -134,13 +134,13 @@ def timm_config(
 
 
 def timm_transform(transform: str) -> dict[str, Any] | None:
-    """timm's `crop_pct`, `crop_mode` and `interpolation` of an evaluation recipe.
+    """timm's `crop_pct`, `crop_mode` and `interpolation` of an evaluation transform.
 
     Args:
-      transform: as in `config.data.eval_transform`.
+      transform: `config.data.eval_transform`.
 
     Returns:
-      None where timm has no such evaluation.
+      The three by name, or None if timm has no equivalent.
     """
     try:
         steps = spec.parse(transform, {f.__name__: f for f in (resize, center_crop, eval_crop)}, "")
@@ -164,17 +164,17 @@ def timm_transform(transform: str) -> dict[str, Any] | None:
 
 
 def resize(size, interpolation="bicubic"):
-    """What `timm_transform` reads of the transform of this name."""
+    """Arguments of the transform of this name, for `timm_transform`."""
     return "resize", size, interpolation
 
 
 def center_crop(size):
-    """What `timm_transform` reads of the transform of this name."""
+    """Arguments of the transform of this name, for `timm_transform`."""
     return "center_crop", size
 
 
 def eval_crop(size, crop_fraction=0.875, interpolation="bicubic"):
-    """What `timm_transform` reads of the transform of this name."""
+    """Arguments of the transform of this name, for `timm_transform`."""
     return "eval_crop", crop_fraction, interpolation
 
 
@@ -189,25 +189,25 @@ def _check_options(name: str, model: ImageModel, image_shape: tuple[int, int, in
             expressible = False
         if option not in _NEUTRAL and not expressible and value != default:
             raise ConfigError(
-                f"config.model.{option}={value!r}: timm's {timm_name(name)} can't be made so: "
+                f"config.model.{option}={value!r}: timm's {timm_name(name)} can't have this value: "
                 "use --format=stablehlo"
             )
-    # timm convolves a larger map than 7x7 where torchvision and we average it to that.
+    # timm convolves maps larger than 7x7; torchvision and this package average them to 7x7.
     if isinstance(model, VGG) and max(image_shape[:2]) >= 256:
         raise ConfigError(
-            f"config.data.eval_transform: timm's {name} computes something else on pictures of "
+            f"config.data.eval_transform: timm's {name} computes different logits for images of "
             "256 pixels or more: use --format=stablehlo"
         )
 
 
 def _architecture(name: str, model: ImageModel) -> str:
-    """timm's name; of a ViT that it does not list, one that takes the same arguments."""
-    known = timm_name(name)
-    if known is None:
+    """timm's name; for a ViT that timm does not list, one that takes the same arguments."""
+    architecture = timm_name(name)
+    if architecture is None:
         raise ConfigError(f"timm has no {name}: use --format=stablehlo")
     if not isinstance(model, ViT):
-        return known
+        return architecture
     distilled = "distilled" in name
     if name in list_models() and distilled == model.distilled:
-        return known
+        return architecture
     return "deit_base_distilled_patch16_224" if model.distilled else "vit_base_patch16_224"

@@ -1,4 +1,4 @@
-"""Exports of trained models: read back, and compared with the model."""
+"""Exports of trained models, read back and compared with the model."""
 
 import functools
 import importlib.util
@@ -40,7 +40,7 @@ GAP = dict(pool="gap", pos_embed="sincos2d", layer_scale=0.1)
 
 
 def train(command, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Path:
-    """The workdir of a run of two steps."""
+    """Trains for two steps and returns the workdir."""
     folder.mkdir()
     (folder / "config.py").write_text(CONFIG.format(total="2 steps", model=model, data=data))
     arguments = [f"--config={folder / 'config.py'}", f"--workdir={folder / 'run'}"]
@@ -49,10 +49,10 @@ def train(command, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Pat
     return folder / "run"
 
 
-def made(
+def make_trained(
     name: str, size: tuple[int, int], transform: str = "", objective: dict | None = None, **options
 ) -> runs_trained.Trained:
-    """A model as from a checkpoint, with weights that are a function of their names."""
+    """A model as loaded from a checkpoint, with weights that depend only on depth and size."""
     c = defaults.default_config()
     c.model.update(name=name, **options)
     if objective:
@@ -79,23 +79,23 @@ def made(
 
 
 def model_logits(trained: runs_trained.Trained, images: np.ndarray) -> np.ndarray:
-    """Logits of uint8 pictures by the module itself, normalised here."""
+    """Logits of uint8 images `[b, H, W, C]`, computed by the module."""
     mean, std = (np.float32(trained.config.data[key]) for key in ("mean", "std"))
     variables = {"params": trained.params, **trained.model_state}
     apply = jax.jit(functools.partial(trained.objective.model.apply, train=False))
     return np.asarray(apply(variables, (images / np.float32(255) - mean) / std))
 
 
-def pictures(batch: int, shape: tuple) -> np.ndarray:
+def random_images(batch: int, shape: tuple) -> np.ndarray:
     return np.random.default_rng(batch).integers(0, 256, (batch, *shape), np.uint8)
 
 
 @pytest.fixture
 def run(capsys):
-    """Runs the command in this process: `run(checkpoint, to, format)`."""
+    """Runs the command in this process: `run(checkpoint, to, file_format)`."""
 
-    def run(checkpoint, to, form):
-        arguments = [f"--checkpoint={checkpoint}", f"--to={to}", f"--format={form}"]
+    def run(checkpoint, to, file_format):
+        arguments = [f"--checkpoint={checkpoint}", f"--to={to}", f"--format={file_format}"]
         return exit_code(lambda: export.main(arguments)), *capsys.readouterr()
 
     return run
@@ -104,8 +104,8 @@ def run(capsys):
 # ---- StableHLO.
 
 
-def test_stablehlo_as_typed(command, workdir, tmp_path):
-    """Averaged parameters, several devices where it is written, any batch size when it is read."""
+def test_stablehlo_command(command, workdir, tmp_path):
+    """Written with averaged parameters on two devices, and read with any batch size."""
     arguments = [f"--checkpoint={workdir}", f"--to={tmp_path / 'a' / 'b'}", "--format=stablehlo"]
     done = command("export", *arguments, devices=2)
     assert done.returncode == 0, done.stderr
@@ -114,37 +114,38 @@ def test_stablehlo_as_typed(command, workdir, tmp_path):
     assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
     trained = runs_trained.load_trained(find_checkpoint(workdir))
     for batch in (1, 5):
-        images = pictures(batch, (8, 8, 1))
-        found = exported.call(images)
-        assert found.dtype == jnp.float32
-        np.testing.assert_allclose(found, model_logits(trained, images), rtol=1e-4, atol=1e-5)
-    described = json.loads((tmp_path / "a/b/config.json").read_text())
-    assert described["class_names"] == list("0123456789")
-    assert described["input"] == {"dtype": "uint8", "shape": ["b", 8, 8, 1]}
-    assert described["preprocessing"]["transform"] == "resize((8, 8))"
-    assert "softmax" in described["output"]
+        images = random_images(batch, (8, 8, 1))
+        logits = exported.call(images)
+        assert logits.dtype == jnp.float32
+        np.testing.assert_allclose(logits, model_logits(trained, images), rtol=1e-4, atol=1e-5)
+    description = json.loads((tmp_path / "a/b/config.json").read_text())
+    assert description["class_names"] == list("0123456789")
+    assert description["input"] == {"dtype": "uint8", "shape": ["b", 8, 8, 1]}
+    assert description["preprocessing"]["transform"] == "resize((8, 8))"
+    assert "softmax" in description["output"]
 
 
-def test_the_picture_is_that_of_evaluation(tmp_path):
-    trained = made("vit_ti8", (32, 32), "eval_crop(48)", depth=1)
+def test_images_have_the_size_of_evaluation(tmp_path):
+    trained = make_trained("vit_ti8", (32, 32), "eval_crop(48)", depth=1)
     assert export.image_shape(trained) == (48, 48, 3)
     logits = export.make_logits(trained)
-    found = stablehlo.run_stablehlo(stablehlo.to_stablehlo(logits, (48, 48, 3)))
-    images = pictures(3, (48, 48, 3))
-    np.testing.assert_allclose(found(images), model_logits(trained, images), rtol=1e-4, atol=1e-5)
+    exported = stablehlo.run_stablehlo(stablehlo.to_stablehlo(logits, (48, 48, 3)))
+    images = random_images(3, (48, 48, 3))
+    expected = model_logits(trained, images)
+    np.testing.assert_allclose(exported(images), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_is_exported_as_computed():
-    trained = made("vit_ti8", (16, 16), depth=1, dtype="bfloat16")
+def test_bfloat16_model_is_exported_in_bfloat16():
+    trained = make_trained("vit_ti8", (16, 16), depth=1, dtype="bfloat16")
     rounded = export.make_logits(trained)
-    found = stablehlo.run_stablehlo(stablehlo.to_stablehlo(rounded, (16, 16, 3)))
-    images = pictures(2, (16, 16, 3))
+    exported = stablehlo.run_stablehlo(stablehlo.to_stablehlo(rounded, (16, 16, 3)))
+    images = random_images(2, (16, 16, 3))
     exact = np.asarray(export.make_logits(trained, "float32")(images))
-    difference = np.abs(np.asarray(found(images)) - exact).max() / np.abs(exact).max()
+    difference = np.abs(np.asarray(exported(images)) - exact).max() / np.abs(exact).max()
     assert 1e-5 < difference < 0.1
 
 
-def test_another_model_is_an_error(capsys):
+def test_different_logits_are_an_error(capsys):
     def logits(images):
         return jnp.sum(images.astype(jnp.float32), axis=(2, 3))
 
@@ -158,7 +159,7 @@ def test_another_model_is_an_error(capsys):
 # ---- safetensors, without timm.
 
 
-def test_safetensors_as_typed(command, tmp_path):
+def test_safetensors_command(command, tmp_path):
     model = dict(name="vit_ti4", width=16, depth=1, num_heads=2, mlp_dim=24, **GAP)
     folder = train(command, tmp_path / "vit", model, DIGITS)
     arguments = [f"--checkpoint={folder}", f"--to={tmp_path}", "--format=safetensors"]
@@ -172,9 +173,9 @@ def test_safetensors_as_typed(command, tmp_path):
     assert set(arrays) == expected
     assert arrays["pos_embed"].shape == (1, 4, 16)
     assert arrays["patch_embed.proj.weight"].shape == (16, 1, 4, 4)
-    found = json.loads((tmp_path / "config.json").read_text())
-    assert found["architecture"] == "vit_base_patch16_224"
-    assert found["model_args"] == {
+    description = json.loads((tmp_path / "config.json").read_text())
+    assert description["architecture"] == "vit_base_patch16_224"
+    assert description["model_args"] == {
         "in_chans": 1,
         "img_size": 8,
         "patch_size": 4,
@@ -187,7 +188,7 @@ def test_safetensors_as_typed(command, tmp_path):
         "fc_norm": False,
         "init_values": 0.1,
     }
-    assert found["pretrained_cfg"] == {
+    assert description["pretrained_cfg"] == {
         "input_size": [1, 8, 8],
         "fixed_input_size": True,
         "num_classes": 10,
@@ -199,18 +200,18 @@ def test_safetensors_as_typed(command, tmp_path):
         "crop_mode": "squash",
         "interpolation": "bicubic",
     }
-    assert found["label_names"] == found["class_names"] == list("0123456789")
+    assert description["label_names"] == description["class_names"] == list("0123456789")
 
 
 @pytest.mark.parametrize(
     ("name", "layout"), [("inception_v1", "torchvision"), ("inception_v2", "cadene")]
 )
-def test_families_that_timm_has_not(name, layout, tmp_path, capsys):
-    """They are written in another project's names, and `init_from` reads them back."""
-    trained = made(name, (64, 64), **({"aux": False} if name == "inception_v1" else {}))
+def test_families_missing_in_timm(name, layout, tmp_path, capsys):
+    """They have the names of another project, and `init_from` reads them back."""
+    trained = make_trained(name, (64, 64), **({"aux": False} if name == "inception_v1" else {}))
     file, extra = to_safetensors(trained, (64, 64, 3))
     assert extra == {"layout": layout}
-    assert f"timm has no {name}: the names are those of {layout}" in capsys.readouterr().out
+    assert f"timm has no {name}: using the names of {layout}" in capsys.readouterr().out
     (tmp_path / "w.safetensors").write_bytes(file)
     variables = {"params": trained.params, **trained.model_state}
     loaded, _ = weights.load(
@@ -219,10 +220,10 @@ def test_families_that_timm_has_not(name, layout, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
-def test_the_probe_becomes_the_head(tmp_path, capsys):
-    """A pre-trained backbone with its probe is a whole model under timm's names."""
+def test_probe_becomes_the_head(tmp_path, capsys):
+    """A pre-trained backbone with a probe is exported as a complete model."""
     objective = dict(name="simclr", hidden=8, probe=True)
-    trained = made("vit_ti8", (16, 16), objective=objective, depth=1)
+    trained = make_trained("vit_ti8", (16, 16), objective=objective, depth=1)
     (tmp_path / "w.safetensors").write_bytes(to_safetensors(trained, (16, 16, 3))[0])
     model = trained.objective.model
     shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 16, 16, 3)))
@@ -245,7 +246,7 @@ def test_the_probe_becomes_the_head(tmp_path, capsys):
         ("vgg11", dict(hidden=64), "hidden=64"),
     ],
 )
-def test_options_that_timm_has_not(name, options, named):
+def test_options_missing_in_timm(name, options, named):
     model = create_model(name, 5, **options)
     with pytest.raises(ConfigError) as e:
         timm_config(name, model, [], (64, 64, 3), "abcde", {})
@@ -253,7 +254,7 @@ def test_options_that_timm_has_not(name, options, named):
     assert "use --format=stablehlo" in str(e.value)
 
 
-def test_large_pictures_that_timm_computes_otherwise():
+def test_vgg_for_large_images_is_rejected():
     with pytest.raises(ConfigError, match="256 pixels or more: use --format=stablehlo"):
         timm_config("vgg11", create_model("vgg11", 5), [], (256, 224, 3), "abcde", {})
 
@@ -278,16 +279,16 @@ def test_timm_transform(transform, expected):
     assert timm_transform(transform) == expected
 
 
-def test_an_evaluation_that_timm_has_not_is_told(capsys):
-    _, extra = to_safetensors(made("vit_ti8", (16, 16), "center_crop(16)"), (16, 16, 3))
-    assert "timm has no evaluation like 'center_crop(16)'" in capsys.readouterr().out
+def test_transform_missing_in_timm_is_reported(capsys):
+    _, extra = to_safetensors(make_trained("vit_ti8", (16, 16), "center_crop(16)"), (16, 16, 3))
+    assert "timm has no equivalent of eval_transform='center_crop(16)'" in capsys.readouterr().out
     assert extra["pretrained_cfg"]["mean"] == [0.5, 0.4, 0.3]
 
 
 # ---- ONNX.
 
 
-def test_onnx(run, workdir, tmp_path):
+def test_onnx_command(run, workdir, tmp_path):
     for package in ("jax2onnx", "onnxruntime"):
         pytest.importorskip(package, reason="needs requirements-onnx.txt")
     import onnxruntime
@@ -298,9 +299,9 @@ def test_onnx(run, workdir, tmp_path):
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     trained = runs_trained.load_trained(find_checkpoint(workdir))
     for batch in (2, 3):
-        images = pictures(batch, (8, 8, 1))
-        (found,) = session.run(["logits"], {"images": images})
-        np.testing.assert_allclose(found, model_logits(trained, images), rtol=1e-4, atol=1e-5)
+        images = random_images(batch, (8, 8, 1))
+        (logits,) = session.run(["logits"], {"images": images})
+        np.testing.assert_allclose(logits, model_logits(trained, images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -311,18 +312,18 @@ def test_onnx(run, workdir, tmp_path):
     ],
 )
 def test_onnx_of_other_layers(name, size, options):
-    """Attention; pooling by maxima and means, which the converter does not bring to onnxruntime."""
+    """Attention, and max and average pooling, which `_slice_windows` replaces."""
     for package in ("jax2onnx", "onnxruntime"):
         pytest.importorskip(package, reason="needs requirements-onnx.txt")
-    trained, shape = made(name, (size, size), **options), (size, size, 3)
+    trained, shape = make_trained(name, (size, size), **options), (size, size, 3)
     logits = export.make_logits(trained, "float32")
     exported = export.run_onnx(export.to_onnx(logits, shape))
     for batch in (2, 3):
-        images = pictures(batch, shape)
+        images = random_images(batch, shape)
         np.testing.assert_allclose(exported(images), logits(images), rtol=1e-4, atol=1e-5)
 
 
-# ---- Mistakes: one line, exit code 2, nothing written.
+# ---- Mistakes: one line, exit code 2, no files written.
 
 
 def check_mistake(result: tuple, message: str) -> None:
@@ -331,9 +332,9 @@ def check_mistake(result: tuple, message: str) -> None:
     assert err.startswith("error: ") and err.count("\n") == 1 and message in err
 
 
-def test_a_model_that_timm_has_not(run, workdir, tmp_path):
+def test_model_missing_in_timm(run, workdir, tmp_path):
     result = run(workdir, tmp_path / "new", "safetensors")
-    check_mistake(result, "config.model.stage_sizes=(1, 1): timm's resnet18 can't be made so")
+    check_mistake(result, "config.model.stage_sizes=(1, 1): timm's resnet18 can't have this value")
     assert not (tmp_path / "new").exists()
 
 
@@ -342,28 +343,28 @@ def test_unknown_checkpoint(run, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_files_of_others_are_left(run, workdir, tmp_path):
-    check_mistake(run(workdir, workdir, "stablehlo"), "config.json there is not of an export")
+def test_other_files_are_not_overwritten(run, workdir, tmp_path):
+    check_mistake(run(workdir, workdir, "stablehlo"), "config.json is not from an export")
     (tmp_path / "model.stablehlo").write_text("precious")
-    check_mistake(run(workdir, tmp_path, "stablehlo"), "model.stablehlo there is not of an export")
+    check_mistake(run(workdir, tmp_path, "stablehlo"), "model.stablehlo is not from an export")
     assert (tmp_path / "model.stablehlo").read_text() == "precious"
 
 
-def test_own_files_are_overwritten(run, workdir, tmp_path):
+def test_exports_of_the_same_format_are_overwritten(run, workdir, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
     for _ in range(2):
         assert run(workdir, tmp_path, "stablehlo")[0] == 0
     assert (tmp_path / "notes.txt").read_text() == "precious"
-    message = "config.json there is not of an export as safetensors: give another folder"
+    message = "config.json is not from an export as safetensors: write another folder"
     check_mistake(run(workdir, tmp_path, "safetensors"), message)
 
 
-def test_a_file_in_place_of_the_folder(run, workdir, tmp_path):
+def test_folder_that_is_a_file(run, workdir, tmp_path):
     (tmp_path / "file").write_text("precious")
     check_mistake(run(workdir, tmp_path / "file", "stablehlo"), "can't be written")
 
 
-def test_an_objective_without_classes(run, monkeypatch, workdir, tmp_path):
+def test_objective_without_classes(run, monkeypatch, workdir, tmp_path):
     trained = types.SimpleNamespace(config=defaults.default_config(), objective=object())
     monkeypatch.setattr(export, "load_trained", lambda checkpoint: trained)
     check_mistake(
@@ -372,9 +373,9 @@ def test_an_objective_without_classes(run, monkeypatch, workdir, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_more_than_the_format_holds(run, monkeypatch, workdir, tmp_path):
+def test_model_too_large_for_the_format(run, monkeypatch, workdir, tmp_path):
     monkeypatch.setattr(export, "LARGEST", 1000)
-    check_mistake(run(workdir, tmp_path, "stablehlo"), "holds 2 GB at most")
+    check_mistake(run(workdir, tmp_path, "stablehlo"), "can hold at most 2 GB")
 
 
 def test_missing_packages(run, monkeypatch, workdir, tmp_path):

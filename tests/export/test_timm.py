@@ -1,4 +1,4 @@
-"""Exports as timm itself loads them: `pytest -m parity`, requirements-parity.txt."""
+"""Exports loaded by timm: `pytest -m parity`, requirements-parity.txt."""
 
 import json
 
@@ -11,7 +11,7 @@ from imgcls.export import __main__ as export
 from imgcls.export import safetensors
 from imgcls.runs import trained as runs_trained
 from imgcls.runs.load import find_checkpoint
-from tests.export.test_main import GAP, made, model_logits, pictures, train
+from tests.export.test_main import GAP, make_trained, model_logits, random_images, train
 from tests.models.weights import cases
 
 pytestmark = pytest.mark.parity
@@ -26,7 +26,7 @@ def import_timm():
 
 
 def timm_logits(folder, model_input) -> np.ndarray:
-    """Logits of float32 `[B, C, H, W]` by the model that timm makes of an export."""
+    """Logits `[B, K]` of float32 `[B, C, H, W]`, computed by timm from an export."""
     import torch
 
     timm = import_timm()
@@ -42,9 +42,9 @@ def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """40 coloured pictures of two classes, which are not square."""
+    """40 color images of two classes; they are not square."""
     root = tmp_path_factory.mktemp("png")
-    for i, image in enumerate(pictures(40, (5, 6, 3))):
+    for i, image in enumerate(random_images(40, (5, 6, 3))):
         target = root / "train" / ("cat", "dog")[i % 2] / f"{i:02d}.png"
         target.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).resize((52, 43), Image.Resampling.BICUBIC).save(target)
@@ -63,7 +63,7 @@ def folder(tmp_path_factory):
     ids=lambda value: value["name"] if isinstance(value, dict) else f"{value} channels",
 )
 def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
-    """The checkpoint of a run, through the files, with timm's own evaluation transform."""
+    """Compares timm, with its evaluation transform, with the checkpoint of a run."""
     timm = import_timm()
     import torch
 
@@ -90,8 +90,8 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
     trained = runs_trained.load_trained(find_checkpoint(workdir))
     record = [{"image": np.asarray(i).reshape(43, 52, channels), "label": 0} for i in images]
     reader = data_lib.create_reader(trained.config, record, train=False)
-    found = model_logits(trained, np.stack([reader.example(i)["image"] for i in range(6)]))
-    error = relative_error(found, expected)
+    actual = model_logits(trained, np.stack([reader.example(i)["image"] for i in range(6)]))
+    error = relative_error(actual, expected)
     print(model["name"], f"{error:.1e}")
     assert error < 1e-4
     assert np.ptp(expected, axis=0).max() > 1e-2 * np.abs(expected).max()
@@ -114,14 +114,14 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
 )
 def test_timm_of_every_family(tmp_path, name, size, options):
     import_timm()
-    trained = made(name, size, **options)
+    trained = make_trained(name, size, **options)
     file, extra = safetensors.to_safetensors(trained, (*size, 3))
     (tmp_path / "model.safetensors").write_bytes(file)
     (tmp_path / "config.json").write_text(json.dumps(extra))
-    images = pictures(3, (*size, 3))
+    images = random_images(3, (*size, 3))
     mean, std = (np.float32(extra["pretrained_cfg"][key]) for key in ("mean", "std"))
-    normalised = (images / np.float32(255) - mean) / std
-    expected = timm_logits(tmp_path, normalised.transpose(0, 3, 1, 2).copy())
+    normalized = (images / np.float32(255) - mean) / std
+    expected = timm_logits(tmp_path, normalized.transpose(0, 3, 1, 2).copy())
     error = relative_error(model_logits(trained, images), expected)
     print(name, f"{error:.1e}")
     assert error < 1e-4
@@ -129,12 +129,12 @@ def test_timm_of_every_family(tmp_path, name, size, options):
 
 def test_timm_positions_of_evaluation(tmp_path):
     import_timm()
-    trained = made("vit_ti8", (32, 32), "eval_crop(48)", depth=1)
+    trained = make_trained("vit_ti8", (32, 32), "eval_crop(48)", depth=1)
     file, extra = safetensors.to_safetensors(trained, export.image_shape(trained))
     (tmp_path / "model.safetensors").write_bytes(file)
     (tmp_path / "config.json").write_text(json.dumps(extra))
-    images = pictures(3, (48, 48, 3))
+    images = random_images(3, (48, 48, 3))
     mean, std = (np.float32(extra["pretrained_cfg"][key]) for key in ("mean", "std"))
-    normalised = (images / np.float32(255) - mean) / std
-    expected = timm_logits(tmp_path, normalised.transpose(0, 3, 1, 2).copy())
+    normalized = (images / np.float32(255) - mean) / std
+    expected = timm_logits(tmp_path, normalized.transpose(0, 3, 1, 2).copy())
     assert relative_error(model_logits(trained, images), expected) < 1e-4
