@@ -1,1 +1,1 @@
-"""Predictions of trained models, in Python and by `python -m imgcls.predict`."""
+"""Predictions of trained models, from Python and with `python -m imgcls.predict`."""

@@ -1,9 +1,9 @@
-"""Classify pictures: `python -m imgcls.predict --checkpoint=/tmp/digits PATHS...`.
+"""Classify images: `python -m imgcls.predict --checkpoint=/tmp/digits PATHS...`.
 
-PATHS are files, folders (searched deeply) or globs. The checkpoint carries the class names, the
-preprocessing and the calibration, so nothing else is needed; where it has averaged (EMA)
-parameters, those are used. One line per picture, as JSON or CSV, or a file for Label Studio or V7
-Darwin; a picture that can't be read is reported and left out, and the exit code is 1 at the end.
+PATHS are files, folders (searched recursively) or globs. The checkpoint contains the class names,
+the preprocessing and the calibration; averaged (EMA) parameters are used if it has them. Writes one
+line per image, as JSON or CSV, or files for Label Studio or V7 Darwin. An image that can't be read
+is reported and left out, and the exit code is then 1.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LOCAL_FILES = "/data/local-files/?d="
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> files -> predictions -> lines."""
+    """Predicts the files that the flags name, and writes the predictions; returns the exit code."""
     args = _parse(argv)
     threshold = _parse_threshold(args.threshold)
     files = find_files(args.paths)
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     unreadable = []
     root = common_folder(args.paths)
-    readable = _readable(_with_bar(predictions, len(files), args.out), files, unreadable)
+    readable = _readable(_with_progress(predictions, len(files), args.out), files, unreadable)
     if args.explain is not None:
         readable = _save_overlays(readable, args.explain, root)
     _writer(args, run, root)(readable)
@@ -59,27 +59,27 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.create_parser("predict", __doc__)
     add = parser.add_argument
     add("--checkpoint", required=True, metavar="DIR", help="a workdir, or one checkpoint of it")
-    add("--format", choices=formats.OUTPUT_FORMATS, default="jsonl")
-    add("--out", metavar="FILE", help="in place of the terminal; for darwin a folder")
-    add("--top_k", type=int, default=TOP_K, help="classes per picture whose scores are told")
-    add("--batch_size", type=int, default=BATCH_SIZE, help="pictures at once, over all devices")
-    add("--flip", action="store_true", help="mean of each picture and its mirror image")
+    add("--format", choices=formats.OUTPUT_FORMATS, default="jsonl", help="output format")
+    add("--out", metavar="FILE", help="output file (default: standard output); darwin: a folder")
+    add("--top_k", type=int, default=TOP_K, help="number of classes whose scores are written")
+    add("--batch_size", type=int, default=BATCH_SIZE, help="images per batch, over all devices")
+    add("--flip", action="store_true", help="average over each image and its mirror image")
     add(
         "--threshold",
         metavar="P",
-        help="say a class from this probability on: 0.5, or by class '{\"cat\": 0.3}'; by default "
-        "the calibrated ones, or 0.5 if multi-label, or always the best class",
+        help="minimum probability of a predicted class: 0.5, or by class '{\"cat\": 0.3}' "
+        "(default: the calibrated thresholds; 0.5 for multi-label; none for one label)",
     )
-    add("--explain", metavar="DIR", help="save a heat map of each picture's best class there")
-    add("--from_name", default="choice", help="labelstudio: name of the Choices")
-    add("--to_name", default="image", help="labelstudio: name of the Image")
-    add("--image_prefix", default=LOCAL_FILES, help="labelstudio: in front of each relative path")
+    add("--explain", metavar="DIR", help="folder for heat maps of the most probable classes")
+    add("--from_name", default="choice", help="labelstudio: name of the Choices tag")
+    add("--to_name", default="image", help="labelstudio: name of the Image tag")
+    add("--image_prefix", default=LOCAL_FILES, help="labelstudio: prefix of the relative paths")
     add("paths", nargs="+", metavar="PATH")
     args = parser.parse_args(argv)
     if args.top_k < 1 or args.batch_size < 1:
         raise ConfigError("--top_k and --batch_size must be 1 or more")
     if args.format == "darwin" and args.out is None:
-        raise ConfigError("--format=darwin: writes a file per picture; name a folder by --out=DIR")
+        raise ConfigError("--format=darwin: writes one file per image; add a folder, --out=DIR")
     return args
 
 
@@ -92,33 +92,33 @@ def _parse_threshold(text: str | None) -> float | dict | None:
         ) from e
 
 
-def _with_bar(answers: Iterable, total: int, out: str | None) -> Iterable:
-    """The same with a progress bar, on a terminal that the answers themselves don't go to."""
+def _with_progress(predictions: Iterable, total: int, out: str | None) -> Iterable:
+    """Adds a progress bar, unless the predictions themselves are printed on the terminal."""
     hidden = None if out is not None or not sys.stdout.isatty() else True
-    return tqdm(answers, total=total, unit="img", disable=hidden, dynamic_ncols=True)
+    return tqdm(predictions, total=total, unit="img", disable=hidden, dynamic_ncols=True)
 
 
 def _readable(
-    answers: Iterable[Prediction | None], files: list[str], unreadable: list[str]
+    predictions: Iterable[Prediction | None], files: list[str], unreadable: list[str]
 ) -> Iterator[Prediction]:
-    """Those of the files that could be read; collects the others' paths in `unreadable`."""
-    for file, answer in zip(files, answers, strict=True):
-        if answer is None:
+    """Yields the predictions of readable files; appends the other files to `unreadable`."""
+    for file, prediction in zip(files, predictions, strict=True):
+        if prediction is None:
             unreadable.append(file)
         else:
-            yield answer
+            yield prediction
 
 
 def _save_overlays(
     predictions: Iterable[Prediction], folder: str, root: str
 ) -> Iterator[Prediction]:
-    """The same, each one's heat map saved as `FOLDER/RELATIVE/PATH.png`."""
+    """Yields the predictions, and saves the heat map of each as `FOLDER/RELATIVE/PATH.png`."""
     for prediction in predictions:
         if prediction.overlay is not None:
             encoded = io.BytesIO()
             Image.fromarray(prediction.overlay).save(encoded, "png")
             name = prediction.relative_path(root) + ".png"
-            formats.write_beside(folder, name, encoded.getvalue())
+            formats.write_file(folder, name, encoded.getvalue())
         yield prediction
 
 
@@ -126,7 +126,7 @@ def _writer(
     args: argparse.Namespace, run: Run, root: str
 ) -> Callable[[Iterable[Prediction]], None]:
     if args.format == "darwin":
-        return lambda found: formats.write_darwin(args.out, found, root)
+        return lambda predictions: formats.write_darwin(args.out, predictions, root)
     write = {
         "jsonl": formats.write_jsonl,
         "csv": functools.partial(formats.write_csv, separator=run.config.data.separator),
@@ -150,25 +150,25 @@ def _writer(
 
 @contextlib.contextmanager
 def _open_output(path: str | None) -> Iterator[TextIO]:
-    """Standard output, or a file that takes its place only when it is whole."""
+    """Opens standard output, or a file that is replaced only when it is complete."""
     if path is None:
         yield sys.stdout
         return
-    # A pipe or a device can't be replaced, and a link stays one.
+    # A pipe or a device can't be replaced, and a link is kept.
     target = os.path.realpath(path)
-    replaced = os.path.isfile(target) or not os.path.exists(target)
-    written = target + ".partial" if replaced else target
+    replaceable = os.path.isfile(target) or not os.path.exists(target)
+    partial = target + ".partial" if replaceable else target
     try:
-        with open(written, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
+        with open(partial, "w", newline="", encoding="utf-8", errors="surrogateescape") as out:
             yield out
-        if replaced:
-            os.replace(written, target)
+        if replaceable:
+            os.replace(partial, target)
     except OSError as e:
         raise ConfigError(f"--out={path}: can't be written: {errors.one_line(e)}") from e
     finally:
-        if replaced:
+        if replaceable:
             with contextlib.suppress(OSError):
-                os.remove(written)
+                os.remove(partial)
 
 
 if __name__ == "__main__":

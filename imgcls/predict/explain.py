@@ -1,4 +1,4 @@
-"""Heat maps: where a model looked, by Grad-CAM for convolutional nets and rollout for ViTs."""
+"""Heat maps: Grad-CAM for convolutional networks and attention rollout for ViTs."""
 
 import functools
 from collections.abc import Mapping
@@ -16,32 +16,33 @@ from imgcls.distributed import sharding
 from imgcls.models.layers.base import EXPLAIN, ImageModel
 from imgcls.runs.trained import Trained, check_classifies, model_variables
 
-# Pictures that are explained at once.
+# Largest number of images in a batch.
 BATCH = 32
 
 
 def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Where the model looks to say a class: 0 (nowhere) to 1, the most of each picture.
+    """Computes how much each pixel contributes to a class, scaled to a maximum of 1 per image.
 
-    A model with a map before its pooling is explained by Grad-CAM, and a ViT by attention rollout,
-    which is the same for every class. Compiled once for a model, a picture's size and B up to a
-    power of two.
+    A model with a feature map before its pooling is explained by Grad-CAM, and a ViT by attention
+    rollout, which does not depend on the class. The program is compiled once for a model, an image
+    size and B rounded up to a power of two.
 
     Args:
-      trained: a model that classifies; the head of a pre-trained one is its probe.
-      images: uint8 `[B, H, W, C]`, as the evaluation transform leaves them.
-      classes: int `[B]`.
+      trained: model that classifies; the head of a pretrained model is its probe.
+      images: uint8 `[B, H, W, C]`, output of the evaluation transform.
+      classes: int `[B]`, class to explain for each image.
 
     Returns:
-      Float32 `[B, H, W]`; all zeros where nothing speaks for the class.
+      Float32 `[B, H, W]`, 0 to 1; all zeros if there is no evidence for the class.
 
     Raises:
-      ConfigError: videos or volumes, no classes, or a model that shows neither a map nor attention.
+      ConfigError: the inputs are not images, the model has no classes, or it has neither a feature
+        map nor attention.
     """
     check_classifies(trained, "this model")
     if images.ndim != 4:
         raise ConfigError(
-            f"heat maps are of pictures [B, H, W, C], and these are of {images.ndim - 2} axes each"
+            f"heat maps need images [B, H, W, C], got an array with {images.ndim} dimensions"
         )
     model, data = trained.objective.model, trained.config.data
     variables = model_variables(trained)
@@ -54,14 +55,14 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
         arrays = {"image": images[part], "label": np.asarray(classes[part], np.int32)}
         batch = {name: _pad(array, size) for name, array in arrays.items()}
         batch = jax.device_put(batch, sharding.batch_sharding(trained.mesh))
-        found = _explain(model, tuple(data.mean), tuple(data.std), variables, batch)
-        maps[part] = np.asarray(found)[: count - start]
+        heat = _explain(model, tuple(data.mean), tuple(data.std), variables, batch)
+        maps[part] = np.asarray(heat)[: count - start]
     return maps
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: dict) -> jax.Array:
-    """Heat `[B, H, W]` of a batch of pictures and classes."""
+    """Computes heat maps `[B, H, W]` of a batch of images and classes."""
     x = batch_transforms.normalize(batch["image"], mean, std)
     if isinstance(model, ImageModel) and model.explained_by == "attention":
         heat = attention_rollout(model, variables, x)
@@ -73,31 +74,35 @@ def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: 
 
 
 def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array) -> jax.Array:
-    """Grad-CAM (Selvaraju et al. 2016, arXiv:1610.02391, equations 1 and 2).
+    """Computes Grad-CAM (Selvaraju et al. 2016, arXiv:1610.02391, equations 1 and 2).
 
     Args:
-      model, variables: with a head.
-      x: normalized pictures `[B, H, W, C]`.
-      classes: int `[B]`; of a model with one logit 1 is the class that it speaks for, 0 the other.
+      model: model with a head.
+      variables: variables of the model.
+      x: normalized images `[B, H, W, C]`.
+      classes: int `[B]`; for a model with one logit, 1 is the class of the logit, 0 the other one.
 
     Returns:
-      Float32 `[B, h, w]` of the map's size, 0 or more.
+      Float32 `[B, h, w]` of the size of the feature map, 0 or more.
 
     Raises:
-      ConfigError: the model shows no map.
+      ConfigError: the model has no feature map before its pooling.
     """
-    _, shown = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
-    if EXPLAIN not in shown:
-        raise ConfigError(f"{type(model).__name__} shows no map before its pooling: no heat maps")
+    _, shapes = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
+    if EXPLAIN not in shapes:
+        raise ConfigError(
+            f"{type(model).__name__} has no feature map before its pooling, so there are no heat "
+            "maps for it"
+        )
 
     def score(offset: Mapping) -> tuple[jax.Array, Mapping]:
         logits, state = model.apply({**variables, EXPLAIN: offset}, x, mutable=[EXPLAIN])
         if logits.shape[-1] == 1:
             logits = jnp.concatenate([-logits, logits], axis=-1)
-        # Examples do not meet in evaluation: the gradient of the sum is that of each.
+        # Examples are independent in evaluation, so the gradient of the sum is that of each.
         return jnp.sum(jnp.take_along_axis(logits, classes[:, None], axis=-1)), state[EXPLAIN]
 
-    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shown[EXPLAIN])
+    zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[EXPLAIN])
     gradients, maps = jax.grad(score, has_aux=True)(zeros)
     ((gradient,), (last,)) = (jax.tree.leaves(tree) for tree in (gradients, maps))
     weights = jnp.mean(gradient.astype(jnp.float32), axis=(1, 2))
@@ -105,15 +110,15 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
 
 
 def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
-    """Attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, equation 1).
+    """Computes attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, equation 1).
 
-    How much of each patch reaches the class token, or the average over patches where that is what
-    the model reads. Heads are averaged, and half of every layer is its residual connection.
+    It is the share of each patch in the class token, or in the average over the patches if the
+    model pools by it. Heads are averaged, and the residual connection counts as half of each layer.
 
     Args:
-      model: a model explained by attention, with the fields of `imgcls.models.vit.ViT`.
-      variables: its own.
-      x: normalized pictures `[B, H, W, C]`.
+      model: model explained by attention, with the fields of `imgcls.models.vit.ViT`.
+      variables: variables of the model.
+      x: normalized images `[B, H, W, C]`.
 
     Returns:
       Float32 `[B, H / patch_size, W / patch_size]`.
@@ -123,7 +128,7 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     tokens = layers[0].shape[-1]
     start = jnp.eye(tokens)[0] if model.pool == "cls" else jnp.full(tokens, 1 / tokens)
     row = jnp.broadcast_to(start, (len(x), tokens))
-    # From the last layer to the first: a row times a matrix, in place of a product of matrices.
+    # From the last layer to the first, a product of a row and a matrix instead of two matrices.
     for attention in reversed(layers):
         row = 0.5 * jnp.einsum("bq,bqk->bk", row, jnp.mean(attention, axis=1)) + 0.5 * row
     rows = x.shape[1] // model.patch_size
@@ -131,15 +136,15 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
-    """A picture under its heat, uint8 `[H, W, 3]`: from dark violet to yellow.
+    """Draws a heat map over an image, from dark violet to yellow: uint8 `[H, W, 3]`.
 
     Args:
-      image: uint8 `[H, W, C]`, of 1 or 3 channels.
-      heat: `[H, W]` in 0..1.
+      image: uint8 `[H, W, C]` with 1 or 3 channels.
+      heat: `[H, W]`, 0 to 1.
     """
     from matplotlib import colormaps
 
-    # Gray, so that the only colors are those of the heat.
+    # The image is gray, so that all colors are from the heat map.
     gray = np.mean(image, axis=-1, keepdims=True)
     colors = 255 * colormaps["plasma"](heat)[..., :3]
     return np.round(0.5 * gray + 0.5 * colors).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Predictions as files: JSON lines, CSV, pre-annotations for Label Studio, Darwin JSON of V7."""
+"""Output formats of predictions: JSON lines, CSV, Label Studio and V7 Darwin."""
 
 import csv
 import json
@@ -19,7 +19,7 @@ OUTPUT_FORMATS = ("jsonl", "csv", "labelstudio", "darwin")
 
 
 def write_jsonl(out: TextIO, predictions: Iterable[Prediction]) -> None:
-    """One JSON object a line: the path, the labels, the best classes with their scores."""
+    """Writes one JSON object per line: `path`, `labels`, and `predictions` with scores."""
     for prediction in predictions:
         scores = [{"class": name, "score": score} for name, score in prediction.scores.items()]
         line = {"path": prediction.path, "labels": prediction.labels, "predictions": scores}
@@ -27,14 +27,14 @@ def write_jsonl(out: TextIO, predictions: Iterable[Prediction]) -> None:
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], separator: str) -> None:
-    """A table with the columns path, labels, class_1, score_1, class_2, ...
+    """Writes CSV with the columns path, labels, class_1, score_1, class_2, ...
 
-    All texts are quoted, so that no name is taken for anything else by a reader of CSV.
+    All text is quoted, so that CSV readers do not interpret a name as a number.
 
     Args:
-      out: the file.
-      predictions: of files.
-      separator: between the labels of one picture.
+      out: output file.
+      predictions: predictions of image files.
+      separator: separator of the labels of an image.
     """
     table = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)
     for number, prediction in enumerate(predictions):
@@ -56,18 +56,18 @@ def write_labelstudio(
     to_name: str,
     image_prefix: str,
 ) -> None:
-    """The JSON list of tasks that Label Studio imports, pre-annotated with choices.
+    """Writes a JSON list of tasks for Label Studio, pre-annotated with choices.
 
-    The format is that of https://labelstud.io/guide/predictions. A task's score, by which tasks can
-    be sorted there, is the probability of the best class.
+    For the format, see https://labelstud.io/guide/predictions. The score of a task, by which Label
+    Studio can sort tasks, is the probability of the most probable class.
 
     Args:
-      out: the file.
-      predictions: of files under `root`.
-      root: what the paths in the tasks are relative to.
-      model_version: shown beside each prediction.
-      from_name, to_name: names of the `Choices` and the `Image` in the labeling configuration.
-      image_prefix: what stands in front of each path, percent-encoded, to make a URL of it.
+      out: output file.
+      predictions: predictions of files under `root`.
+      root: folder that the paths in the tasks are relative to.
+      model_version: model version shown with each prediction.
+      from_name, to_name: names of the `Choices` and `Image` tags in the labeling configuration.
+      image_prefix: prefix that makes the percent-encoded path of an image a URL.
     """
     separator = "[\n"
     for prediction in predictions:
@@ -77,29 +77,29 @@ def write_labelstudio(
             "type": "choices",
             "value": {"choices": prediction.labels},
         }
-        found = {
+        annotation = {
             "model_version": model_version,
             "score": float(prediction.probabilities.max()),
             "result": [choices] if prediction.labels else [],
         }
         url = image_prefix + quote(os.fsencode(prediction.relative_path(root)))
-        out.write(separator + json.dumps({"data": {"image": url}, "predictions": [found]}))
+        out.write(separator + json.dumps({"data": {"image": url}, "predictions": [annotation]}))
         separator = ",\n"
     out.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def write_darwin(folder: str, predictions: Iterable[Prediction], root: str) -> None:
-    """A file of Darwin JSON 2.0 for each picture, `FOLDER/RELATIVE/PATH.json`: a tag per label.
+    """Writes a Darwin JSON 2.0 file for each image, `FOLDER/RELATIVE/PATH.json`: one tag per label.
 
-    The format is that of https://docs.v7labs.com/reference/darwin-json.
+    For the format, see https://docs.v7labs.com/reference/darwin-json.
 
     Args:
-      folder: where the files go.
-      predictions: of files under `root`.
-      root: the folder that is the data set's `/`.
+      folder: output folder.
+      predictions: predictions of files under `root`.
+      root: folder that is `/` in the dataset.
 
     Raises:
-      ConfigError: a file that can't be written.
+      ConfigError: a file can't be written.
     """
     for prediction in predictions:
         file = prediction.relative_path(root)
@@ -108,15 +108,15 @@ def write_darwin(folder: str, predictions: Iterable[Prediction], root: str) -> N
         annotations = [
             {"id": str(uuid.uuid4()), "name": label, "tag": {}} for label in prediction.labels
         ]
-        found = {"version": "2.0", "item": item, "annotations": annotations}
-        write_beside(folder, f"{file}.json", (json.dumps(found, indent=2) + "\n").encode())
+        content = {"version": "2.0", "item": item, "annotations": annotations}
+        write_file(folder, f"{file}.json", (json.dumps(content, indent=2) + "\n").encode())
 
 
-def write_beside(folder: str, name: str, data: bytes) -> None:
-    """Writes `FOLDER/NAME`, whole or not at all, and makes the folders that it takes.
+def write_file(folder: str, name: str, data: bytes) -> None:
+    """Writes `FOLDER/NAME` atomically, and creates missing folders.
 
     Raises:
-      ConfigError: it can't be written.
+      ConfigError: the file can't be written.
     """
     path = pathlib.Path(folder, name)
     try:

@@ -1,4 +1,4 @@
-"""Images in the forms that callers have them: files, folders, globs, bytes, PIL images, arrays."""
+"""Images to predict, given as files, folders, globs, bytes, PIL images or arrays."""
 
 import glob
 import io
@@ -22,11 +22,11 @@ _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "PA")
 
 
 class ImageInputs:
-    """Unlabeled images as a `Source`; all reach the decoder as the bytes of an image file.
+    """Unlabeled images as a `Source`; the decoder gets all of them as bytes of an image file.
 
     Args:
-      images: one image or several; folders and globs become the files that they name.
-      class_names: class names of the model that classifies them.
+      images: one image or several; folders and globs are expanded to files.
+      class_names: class names of the model.
 
     Raises:
       ConfigError: a folder or glob without images, or an object that is not an image.
@@ -38,9 +38,9 @@ class ImageInputs:
     def __init__(self, images: Images, class_names: tuple[str, ...]):
         if isinstance(images, np.ndarray) and images.ndim == 4:
             images = list(images)
-        given = [images] if isinstance(images, ImageInput) else list(images)
+        inputs = [images] if isinstance(images, ImageInput) else list(images)
         self._images = [
-            image for number, each in enumerate(given) for image in _expand(each, number)
+            image for number, item in enumerate(inputs) for image in _expand(item, number)
         ]
         self.class_names = class_names
         self._lock = threading.Lock()
@@ -54,7 +54,7 @@ class ImageInputs:
             if isinstance(image, str):
                 image = read_file(image)
             elif isinstance(image, Image.Image):
-                with self._lock:  # An image that Pillow has yet to read may be listed twice.
+                with self._lock:  # Pillow reads lazily, and the list may repeat an image.
                     image.load()
                 image = _encode(image)
         except (OSError, ValueError, SyntaxError) as e:
@@ -81,23 +81,23 @@ class ImageInputs:
 
 
 def find_files(paths: Iterable[str]) -> list[str]:
-    """Finds the image files that paths, folders and globs name, each once, in order.
+    """Returns the image files that paths, folders and globs name, each once, in order.
 
     Raises:
-      ConfigError: a path that matches no image file.
+      ConfigError: a path matches no image file.
     """
-    found: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for path in paths:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
         files = [f for match in matches for f in _files_in(match)]
         if not files:
-            raise ConfigError(f"{path}: no image there; give files, folders or globs")
-        found |= dict.fromkeys(files)
-    return list(found)
+            raise ConfigError(f"{path}: no images found; name files, folders or globs")
+        unique |= dict.fromkeys(files)
+    return list(unique)
 
 
 def common_folder(paths: Iterable[str]) -> str:
-    """Finds the deepest folder above all files, folders and globs, as an absolute path."""
+    """Returns the deepest folder that contains all files, folders and globs, as absolute path."""
 
     def folder(path: str) -> str:
         path = os.path.abspath(path)
@@ -109,10 +109,10 @@ def common_folder(paths: Iterable[str]) -> str:
 
 
 def _expand(image: ImageInput, number: int) -> list[str | bytes | Image.Image]:
-    """Returns the files that a path names; an array as a PIL image; anything else unchanged."""
+    """Converts one input: a path to files, an array to a PIL image; others are unchanged."""
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
-        # A path that is neither a folder nor a glob is a file, and may not exist.
+        # A path that is neither a folder nor a glob is a file, even if it does not exist.
         is_file = os.path.lexists(path) or not glob.has_magic(path)
         if is_file and not os.path.isdir(path):
             return [path]
@@ -121,7 +121,7 @@ def _expand(image: ImageInput, number: int) -> list[str | bytes | Image.Image]:
         return [_to_image(image, number)]
     if not isinstance(image, bytes | Image.Image):
         raise ConfigError(
-            f"image {number} has the type {type(image).__name__}; give a path, the bytes of a "
+            f"image {number} has the type {type(image).__name__}; pass a path, the bytes of a "
             "file, a PIL image or a uint8 array [H, W, C]"
         )
     return [image]
@@ -132,14 +132,14 @@ def _to_image(array: np.ndarray, number: int) -> Image.Image:
     fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
     if array.dtype != np.uint8 or not fits or not array.size:
         raise ConfigError(
-            f"image {number} is a {array.dtype} array {list(shape)}; give uint8 [H, W] or "
+            f"image {number} is a {array.dtype} array {list(shape)}; pass uint8 [H, W] or "
             "[H, W, C] with 1, 3 or 4 channels"
         )
     return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
 
 
 def _encode(image: Image.Image) -> bytes:
-    """Encodes an image upright as PNG, so that it is decoded in the same way as files."""
+    """Encodes an image as upright PNG, so that it is decoded in the same way as a file."""
     image = ImageOps.exif_transpose(image)
     if image.mode in _CONVERTED:
         image = image.convert("RGB")
@@ -151,5 +151,5 @@ def _encode(image: Image.Image) -> bytes:
 def _files_in(path: str) -> list[str]:
     if not os.path.isdir(path):
         return [path]
-    found = ((p, p.relative_to(path).as_posix()) for p in pathlib.Path(path).rglob("*"))
-    return sorted(str(p) for p, name in found if is_image_file(name) and not p.is_dir())
+    paths = ((p, p.relative_to(path).as_posix()) for p in pathlib.Path(path).rglob("*"))
+    return sorted(str(p) for p, name in paths if is_image_file(name) and not p.is_dir())

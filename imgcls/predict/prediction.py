@@ -38,5 +38,5 @@ class Prediction:
           ConfigError: the image did not come from a file.
         """
         if self.path is None:
-            raise ConfigError("this prediction is of an image without a path; predict from files")
+            raise ConfigError("the image of this prediction has no path; predict from files")
         return os.path.relpath(self.path, root)

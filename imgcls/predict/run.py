@@ -1,4 +1,4 @@
-"""A trained model in Python, for notebooks and scripts; `python -m imgcls.predict` uses it too.
+"""A trained model in Python, for notebooks, scripts and `python -m imgcls.predict`.
 
 run = imgcls.load("/runs/mine")
 for prediction in run.predict(["cat.jpg", "holidays/", "old/*.png"]):
@@ -43,7 +43,7 @@ class _Batch(NamedTuple):
     Attributes:
       index: positions of the images in the input, int `[B]`.
       readable: whether each image could be read, bool `[B]`.
-      outputs: what was computed of each image, `[B, ...]`.
+      outputs: values computed for each image, `[B, ...]`.
       image: preprocessed images with their padding, uint8 `[B or more, H, W, C]`.
     """
 
@@ -84,7 +84,7 @@ class Run:
         self.name, self._path = checkpoint.name, str(checkpoint.path)
         self._trained = load_trained(checkpoint)
         self.config, self.info = self._trained.config, self._trained.info
-        # Read by threads: worker processes would be started again for every call.
+        # Read with threads, since worker processes would be started again for every call.
         self.config.data.workers = 0
         self.class_names, self.task = self.info.class_names, self._trained.objective.task
         self.calibration = load_calibration(checkpoint, self.class_names)
@@ -169,16 +169,16 @@ class Run:
                 if explain is not False:
                     overlays = self._overlays(batch, explained)
                 rows = zip(batch.index, batch.readable, batch.outputs, overlays, strict=True)
-                for i, readable, row, shown in rows:
+                for i, readable, row, image in rows:
                     path = inputs.path(i)
-                    yield self._prediction(path, row, minimum, top_k, shown) if readable else None
+                    yield self._prediction(path, row, minimum, top_k, image) if readable else None
 
         return predictions()
 
     def features(self, images: Images, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
-        """Computes the backbone's features of each image, float32 `[N, D]`.
+        """Computes the backbone features of each image, float32 `[N, D]`.
 
-        Works for runs without classes too.
+        It also works for runs without classes.
 
         >>> run.features(["a.jpg", "b.jpg"]).shape
         (2, 512)
@@ -187,8 +187,9 @@ class Run:
           DataError: an image can't be read.
         """
         inputs = ImageInputs(images, self.class_names)
-        found = [b.outputs for b in self._batches(self._features(), inputs, batch_size, "fail")]
-        return np.concatenate(found) if found else np.zeros((0, 0), np.float32)
+        batches = self._batches(self._features(), inputs, batch_size, "fail")
+        parts = [batch.outputs for batch in batches]
+        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
 
     def explain(
         self, images: Images, class_name: str | None = None, *, batch_size: int = BATCH_SIZE
@@ -210,7 +211,7 @@ class Run:
         explained = None if class_name is None else self._class_number(class_name)
         inputs = ImageInputs(images, self.class_names)
         batches = self._batches(self._scores(False), inputs, batch_size, "fail")
-        return [shown for batch in batches for shown in self._overlays(batch, explained)]
+        return [image for batch in batches for image in self._overlays(batch, explained)]
 
     def evaluate(
         self,
@@ -261,29 +262,29 @@ class Run:
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, config: ConfigDict
     ) -> Iterator[_Batch]:
         mesh, shards = self._trained.mesh, sharding.num_shards(self._trained.mesh)
-        # Powers of two: calls with a few images more or fewer share a compiled program.
+        # Powers of two, so that calls with similar numbers of images share a compiled program.
         batch_size = min(batch_size, 1 << (len(inputs) - 1).bit_length())
         batch_size = -(-batch_size // shards) * shards
         variables = (self._trained.params, self._trained.model_state)
         with contextlib.closing(create_eval_loader(config, inputs, mesh, batch_size)) as loader:
             for batch in loader:
-                found = outputs(*variables, batch)
-                index, mask, found = jax.device_get((batch["index"], batch["mask"], found))
+                computed = outputs(*variables, batch)
+                index, mask, values = jax.device_get((batch["index"], batch["mask"], computed))
                 count = int((index >= 0).sum())  # The last batch ends in padding.
-                yield _Batch(index[:count], mask[:count] > 0, found[:count], batch["image"])
+                yield _Batch(index[:count], mask[:count] > 0, values[:count], batch["image"])
 
     def _make_scores(self, flip: bool) -> Callable:
         objective, temperature = self._trained.objective, self.calibration.temperature
 
         def scores(params, model_state, batch):
-            def of(image):
+            def score(image):
                 logits = objective.logits(params, model_state, {**batch, "image": image})
                 return objective.scores(logits / temperature)
 
             image = batch["image"]
             if not flip:
-                return of(image)
-            return (of(image) + of(jnp.flip(image, axis=-2))) / 2
+                return score(image)
+            return (score(image) + score(jnp.flip(image, axis=-2))) / 2
 
         return make_eval_fn(scores, self.config, self._trained.mesh)
 
@@ -291,7 +292,7 @@ class Run:
         return make_eval_fn(self._trained.objective.features, self.config, self._trained.mesh)
 
     def _overlays(self, batch: _Batch, explained: int | None) -> list[np.ndarray]:
-        """Draws the images under their heat maps, of one class or of the most probable ones."""
+        """Draws heat maps over the images, for one class or for the most probable ones."""
         pixels = np.asarray(batch.image)[: len(batch.index)]
         classes = batch.outputs.argmax(1)
         if explained is not None:
@@ -324,8 +325,8 @@ class Run:
 
     def _class_number(self, name: str) -> int:
         if name not in self.class_names:
-            shown = ", ".join(self.class_names[:10]) + (", ..." * (len(self.class_names) > 10))
-            raise ConfigError(f"{name!r} is not a class of {self._path}; choose one of {shown}")
+            names = ", ".join(self.class_names[:10]) + (", ..." * (len(self.class_names) > 10))
+            raise ConfigError(f"{name!r} is not a class of {self._path}; choose one of {names}")
         return self.class_names.index(name)
 
     def _prediction(
@@ -334,7 +335,7 @@ class Run:
         scores: np.ndarray,
         minimum: np.ndarray,
         top_k: int,
-        shown: np.ndarray | None,
+        overlay_image: np.ndarray | None,
     ) -> Prediction:
         order = np.argsort(-scores, kind="stable")
         candidates = order if self.task == "multi_label" else order[:1]
@@ -344,5 +345,5 @@ class Run:
             labels=[names[i] for i in candidates if scores[i] >= minimum[i]],
             scores={names[i]: float(scores[i]) for i in order[:top_k]},
             probabilities=scores,
-            overlay=shown,
+            overlay=overlay_image,
         )

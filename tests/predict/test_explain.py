@@ -1,4 +1,4 @@
-"""Heat maps against computations by hand."""
+"""Heat maps against NumPy and by hand."""
 
 import types
 
@@ -26,7 +26,7 @@ VIT = dict(name="vit_ti4", width=8, depth=3, num_heads=2, mlp_dim=16)
 
 
 def make_trained(model: dict, side: int, objective: dict | None = None) -> Trained:
-    """A model of three classes with random parameters, that of the head too."""
+    """Makes a model of three classes with random parameters, including the head."""
     config = default_config()
     config.model, config.objective = model, objective or {"name": "supervised"}
     if objective:
@@ -50,7 +50,7 @@ def normalize(images: np.ndarray) -> np.ndarray:
 
 
 def enlarge(heat: np.ndarray, side: int) -> np.ndarray:
-    """Bilinear: half-pixel centers, the border repeated; then the largest is 1."""
+    """Enlarges bilinearly (half-pixel centers, repeated border), and scales the maximum to 1."""
 
     def weights(size: int) -> np.ndarray:
         matrix = np.zeros((side, size))
@@ -75,7 +75,7 @@ def resnet() -> Trained:
 
 
 def test_grad_cam_of_a_pooled_linear_head_is_cam(resnet):
-    """The class's weights times the map that the features are the mean of (Zhou et al. 2015)."""
+    """The weights of the class times the feature map before pooling (Zhou et al. 2015)."""
     images, classes = draw_pictures(6, 32), np.array([0, 1, 2] * 2)
     found = explain.heat_maps(resnet, images, classes)
     assert found.dtype == np.float32 and found.shape == (6, 32, 32)
@@ -91,16 +91,16 @@ def test_grad_cam_of_a_pooled_linear_head_is_cam(resnet):
     last = np.asarray(state["intermediates"]["layer2_0"]["__call__"][0], np.float64)
     np.testing.assert_allclose(last.mean((1, 2)), features, rtol=1e-4, atol=1e-5)
     kernel = resnet.params["head"]["kernel"].astype(np.float64)
-    some = 0
+    with_heat = 0
     for heat, activations, label in zip(found, last, classes, strict=True):
         expected = enlarge(np.maximum(activations @ kernel[:, label], 0), 32)
         np.testing.assert_allclose(heat, expected, atol=1e-4)
-        some += expected.max() > 0
-    # Where nothing speaks for the class there is no heat.
-    assert 0 < some < 6
+        with_heat += expected.max() > 0
+    # Without evidence for the class there is no heat.
+    assert 0 < with_heat < 6
 
 
-def test_the_probe_is_the_head_of_a_pretrained_model(resnet):
+def test_probe_is_the_head_of_a_pretrained_model(resnet):
     options = {"name": "simclr", "hidden": 4, "features": 4}
     pretrained = make_trained(RESNET, 32, options | {"probe": True})
     backbone = {k: v for k, v in resnet.params.items() if k != "head"}
@@ -116,7 +116,7 @@ def test_the_probe_is_the_head_of_a_pretrained_model(resnet):
 
 
 class Bright(ImageModel):
-    """Says a class by the brightness under its only filter; one that is set by hand."""
+    """Predicts from brightness, with filters that are set by hand."""
 
     @nn.compact
     def __call__(self, x, *, train=False, features=False):
@@ -125,15 +125,15 @@ class Bright(ImageModel):
 
 
 class Flat(ImageModel):
-    """Has no map."""
+    """Has no feature map."""
 
     @nn.compact
     def __call__(self, x, *, train=False, features=False):
         return self.classify(x.reshape(len(x), -1), train)
 
 
-def by_hand(outputs: int, mesh=None, **options) -> Trained:
-    """Channel 0 sees bright pixels, channel 1 dark ones; class 1 is of bright, class 0 of dark."""
+def make_by_hand(outputs: int, mesh=None, **options) -> Trained:
+    """Makes a model with a channel for bright pixels (class 1) and one for dark ones (class 0)."""
     kernel = np.ones((3, 3, 3, 2), np.float32) * [1, -1]
     head = np.array([[-1.0, 1.0], [1.0, -1.0]])[:, -outputs:]
     params = {
@@ -146,12 +146,12 @@ def by_hand(outputs: int, mesh=None, **options) -> Trained:
     )
     info = DataInfo(("dark", "bright"), False, (32, 32, 3))
     config = default_config()
-    config.data.mean = (127 / 255,) * 3  # that gray is next to zero
+    config.data.mean = (127 / 255,) * 3  # so that gray is about 0
     return Trained(config, info, objective, mesh or make_mesh(), params, {})
 
 
 def plant_squares(count: int, inside: int) -> tuple[np.ndarray, np.ndarray]:
-    """Gray pictures with a square of 6 pixels, and where it is, bool `[B, H, W]`."""
+    """Draws gray images with a square of 6 pixels; returns them and masks, bool `[B, H, W]`."""
     rng = np.random.default_rng(2)
     images = np.full((count, 32, 32, 3), 127, np.uint8)
     masks = np.zeros((count, 32, 32), bool)
@@ -165,52 +165,52 @@ def plant_squares(count: int, inside: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("outputs", [2, 1])
 @pytest.mark.parametrize("label", [0, 1])
 def test_heat_is_where_the_class_is(outputs, label):
-    """With two logits, and with the one of two classes."""
+    """With two logits, and with one logit for two classes."""
     images, masks = plant_squares(5, inside=255 * label)
-    trained = by_hand(outputs)
+    trained = make_by_hand(outputs)
     heat = explain.heat_maps(trained, images, np.full(5, label))
     for one, mask in zip(heat, masks, strict=True):
         assert mask[np.unravel_index(one.argmax(), one.shape)] and one.max() == 1
-        # The 3x3 filter and the enlargement reach over the border by a few pixels.
+        # The 3x3 filter and the enlargement extend the heat by a few pixels.
         rows, columns = np.nonzero(mask)
         around = np.zeros_like(mask)
         around[rows.min() - 4 : rows.max() + 5, columns.min() - 4 : columns.max() + 5] = True
         assert one[around].sum() > 0.999 * one.sum()
-    # A bright square says nothing for "dark": no heat, and no division by zero.
+    # A bright square is no evidence for "dark": no heat, and no division by zero.
     other = explain.heat_maps(trained, images, np.full(5, 1 - label))
     assert (other[masks] == 0).all()
 
 
-def test_parts_and_devices_change_nothing(monkeypatch):
+def test_batches_and_devices_do_not_change_the_result(monkeypatch):
     images, _ = plant_squares(7, inside=255)
     classes = np.array([1, 0, 1, 1, 0, 1, 1])
-    expected = explain.heat_maps(by_hand(2), images, classes)
+    expected = explain.heat_maps(make_by_hand(2), images, classes)
     monkeypatch.setattr(explain, "BATCH", 4)
-    for trained in (by_hand(2), by_hand(2, make_mesh(data=2, fsdp=4))):
+    for trained in (make_by_hand(2), make_by_hand(2, make_mesh(data=2, fsdp=4))):
         found = explain.heat_maps(trained, images, classes)
         np.testing.assert_allclose(found, expected, atol=1e-6)
-    assert explain.heat_maps(by_hand(2), images[:0], classes[:0]).shape == (0, 32, 32)
+    assert explain.heat_maps(make_by_hand(2), images[:0], classes[:0]).shape == (0, 32, 32)
 
 
 def test_bfloat16():
     images, _ = plant_squares(4, inside=255)
     found, expected = (
-        explain.heat_maps(by_hand(2, dtype=jnp.dtype(dtype)), images, np.ones(4))
+        explain.heat_maps(make_by_hand(2, dtype=jnp.dtype(dtype)), images, np.ones(4))
         for dtype in ("bfloat16", "float32")
     )
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
-def test_what_has_no_heat_map():
+def test_mistakes():
     videos = np.zeros((1, 4, 32, 32, 3), np.uint8)
-    with pytest.raises(ConfigError, match=r"pictures \[B, H, W, C\], and these are of 3 axes each"):
-        explain.heat_maps(by_hand(2), videos, np.zeros(1))
-    trained = by_hand(2)
+    with pytest.raises(ConfigError, match=r"need images \[B, H, W, C\], got an array with 5 dim"):
+        explain.heat_maps(make_by_hand(2), videos, np.zeros(1))
+    trained = make_by_hand(2)
     trained.objective.model = model = Flat(2)
     params = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3)))["params"]
     params = jax.tree.map(lambda s: np.zeros(s.shape), params)
-    with pytest.raises(ConfigError, match="Flat shows no map before its pooling"):
+    with pytest.raises(ConfigError, match="Flat has no feature map before its pooling"):
         explain.heat_maps(
             Trained(**{**vars(trained), "params": params}), videos[:, 0], np.zeros(1, int)
         )
@@ -220,7 +220,7 @@ def test_what_has_no_heat_map():
 
 
 def numpy_attention(params: dict, images: np.ndarray, model) -> list[np.ndarray]:
-    """The attention of every block, `[B, heads, N, N]`: a ViT in NumPy."""
+    """Computes the attention of every block, `[B, heads, N, N]`, by a ViT in NumPy."""
 
     def norm(x, p):
         x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
@@ -289,20 +289,20 @@ FAMILIES = {
 }
 
 
-def test_every_family_is_here():
+def test_every_family_is_listed():
     modules = {model_entry(name).module for name in FAMILIES}
     assert modules == {model_entry(name).module for name in list_models()}
 
 
 def trace(name: str, **options) -> tuple:
-    """(model, shapes of its variables and of two pictures)."""
+    """Returns a model, and the shapes of its variables and of two images."""
     model = create_model(name, 3, **options)
     x = jax.ShapeDtypeStruct((2, *[model_entry(name).input_size] * 2, 3), jnp.float32)
     return model, jax.eval_shape(model.init, jax.random.key(0), x), x
 
 
 @pytest.mark.parametrize(("name", "side"), FAMILIES.items())
-def test_families_show_their_last_map_or_attention(name, side):
+def test_families_have_a_last_map_or_attention(name, side):
     model, variables, x = trace(name)
     assert EXPLAIN not in variables
     _, state = jax.eval_shape(lambda v, x: model.apply(v, x, mutable=[EXPLAIN]), variables, x)
@@ -325,7 +325,7 @@ def test_with_recomputed_blocks(name):
     assert heat.shape == (2, 14, 14) and heat.dtype == jnp.float32
 
 
-# ---- Pictures.
+# ---- Overlays.
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -1,4 +1,4 @@
-"""Files, folders and globs: which images they name."""
+"""Image files named by files, folders and globs."""
 
 import pathlib
 
@@ -23,15 +23,15 @@ def test_find_files(tmp_path):
     assert find("**/*.png") == ["a.png", "a[1].png", "b/2.png"]
     assert find("a[1].png") == ["a[1].png"]
     assert find("?") == ["b/1.JPG", "b/2.png", "b/c/3.webp"]
-    # A file is itself whatever its name, and each is listed once.
+    # A file is kept whatever its name, and each file is listed once.
     assert find("b/notes.txt") == ["b/notes.txt"]
     assert find("b/2.png", "b", "b/*") == ["b/2.png", "b/1.JPG", "b/c/3.webp", "b/notes.txt"]
-    for nothing in ("c", "*.gif", "b/nothing.png"):
-        with pytest.raises(ConfigError, match="no image there; give files, folders or globs"):
-            find("a.png", nothing)
+    for missing in ("c", "*.gif", "b/nothing.png"):
+        with pytest.raises(ConfigError, match="no images found; name files, folders or globs"):
+            find("a.png", missing)
 
 
-def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
+def test_folder_named_like_an_image(tmp_path):
     (tmp_path / "album.png").mkdir()
     (tmp_path / "album.png" / "1.png").write_bytes(b"x")
     expected = [str(tmp_path / "album.png" / "1.png")]
@@ -39,7 +39,7 @@ def test_a_folder_named_like_an_image_is_a_folder(tmp_path):
     assert find_files([str(tmp_path / "album.png")]) == expected
 
 
-def test_the_folder_that_holds_all(tmp_path, monkeypatch):
+def test_common_folder(tmp_path, monkeypatch):
     for name in ("a/b/1.png", "a/c/2.png", "d/3.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")

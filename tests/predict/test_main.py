@@ -1,4 +1,4 @@
-"""Predictions from a trained checkpoint: scores, formats, paths, and files that can't be read."""
+"""The command `predict`: scores, formats, paths, and files that can't be read."""
 
 import csv
 import functools
@@ -58,14 +58,14 @@ def digit_images() -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory):
-    """24 digits as PNGs: half of them in a folder deeper, two that are no pictures."""
+    """24 digits as PNGs, half of them in a subfolder, and two broken files."""
     root = tmp_path_factory.mktemp("pictures")
     (root / "deeper").mkdir()
     for i, image in enumerate(digit_images()):
         Image.fromarray(image).save(root / ("deeper" if i >= 12 else "") / f"{i:02d}.png")
     (root / "05-broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     (root / "deeper" / "99-empty.jpg").write_bytes(b"")
-    (root / "notes.txt").write_text("not searched for")
+    (root / "notes.txt").write_text("not an image")
     return root
 
 
@@ -86,8 +86,8 @@ def check_lines(lines: list[dict], files: list, scores: np.ndarray, top_k: int =
         best = np.argsort(-row, kind="stable")[:top_k]
         assert [p["class"] for p in line["predictions"]] == [CLASSES[c] for c in best]
         assert line["labels"] == [CLASSES[best[0]]]
-        found = [p["score"] for p in line["predictions"]]
-        np.testing.assert_allclose(found, row[best], rtol=1e-4, atol=1e-7)
+        values = [p["score"] for p in line["predictions"]]
+        np.testing.assert_allclose(values, row[best], rtol=1e-4, atol=1e-7)
 
 
 def parse(text: str) -> list[dict]:
@@ -97,8 +97,8 @@ def parse(text: str) -> list[dict]:
 # ---- Scores and formats.
 
 
-def test_a_folder(command, workdir, folder, reference):
-    """As typed: one line per picture in order, the broken ones reported and left out."""
+def test_folder(command, workdir, folder, reference):
+    """In its own process: one line per image in order; broken files are reported and left out."""
     result = command("predict", f"--checkpoint={workdir}", str(folder))
     assert result.returncode == 1
     files = [folder / f"{i:02d}.png" for i in range(12)]
@@ -111,7 +111,7 @@ def test_a_folder(command, workdir, folder, reference):
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 64])
-def test_files_in_the_order_given(run, folder, reference, batch_size):
+def test_files_in_the_given_order(run, folder, reference, batch_size):
     order = [7, 2, 9, 11, 0, 3, 10]
     files = [folder / f"{i:02d}.png" for i in order]
     code, out, _ = run(f"--batch_size={batch_size}", "--top_k=10", *files)
@@ -119,7 +119,7 @@ def test_files_in_the_order_given(run, folder, reference, batch_size):
     check_lines(parse(out), files, reference(digit_images()[order]), top_k=10)
 
 
-def test_other_sizes_and_modes_are_preprocessed_as_in_evaluation(run, tmp_path, reference):
+def test_images_are_preprocessed_as_in_evaluation(run, tmp_path, reference):
     image = Image.fromarray(digit_images()[3])
     large = image.resize((40, 24), Image.Resampling.NEAREST)
     large.convert("RGB").save(tmp_path / "color.png")
@@ -134,7 +134,7 @@ def test_other_sizes_and_modes_are_preprocessed_as_in_evaluation(run, tmp_path, 
 def test_csv_in_a_file(run, folder, tmp_path, reference):
     target = tmp_path / "out.csv"
     target.write_text("an older file")
-    # The first file is one that can't be read: the header comes all the same.
+    # The first file can't be read; the header is written anyway.
     files = [folder / "05-broken.png", *(folder / f"{i:02d}.png" for i in (4, 1))]
     code, out, err = run("--format=csv", f"--out={target}", "--top_k=2", *files)
     assert (code, out) == (1, "") and "1 of 3 files could not be read" in err
@@ -156,14 +156,14 @@ def test_jsonl_in_a_file(run, folder, tmp_path, reference):
     check_lines(lines, [folder / "00.png"], reference(digit_images()[:1]))
 
 
-def test_one_checkpoint_s_directory(run, workdir, folder, reference):
+def test_directory_of_one_checkpoint(run, workdir, folder, reference):
     (checkpoint,) = (workdir / "checkpoints").iterdir()
     code, out, _ = run(folder / "00.png", checkpoint=checkpoint)
     assert code == 0
     check_lines(parse(out), [folder / "00.png"], reference(digit_images()[:1]))
 
 
-def test_the_mirror_image_too_and_only_what_is_sure(run, folder, reference):
+def test_flip_and_threshold(run, folder, reference):
     images = digit_images()[:12]
     expected = (reference(images) + reference(images[:, :, ::-1])) / 2
     least = float(np.sort(expected.max(1))[5:7].mean())
@@ -171,14 +171,14 @@ def test_the_mirror_image_too_and_only_what_is_sure(run, folder, reference):
     code, out, _ = run("--flip", f"--threshold={least}", *files)
     assert code == 0
     for line, row in zip(parse(out), expected, strict=True):
-        found = [p["score"] for p in line["predictions"]]
-        np.testing.assert_allclose(found, -np.sort(-row)[:5], rtol=1e-4, atol=1e-7)
+        values = [p["score"] for p in line["predictions"]]
+        np.testing.assert_allclose(values, -np.sort(-row)[:5], rtol=1e-4, atol=1e-7)
         assert line["labels"] == ([CLASSES[row.argmax()]] if row.max() >= least else [])
 
 
 @pytest.fixture(scope="module")
 def multi(tmp_path_factory):
-    """A calibrated multi-label run with its scores `[N, 3]`, and pictures in two folders."""
+    """A calibrated multi-label run with its scores `[N, 3]`, and images in folders."""
     root = tmp_path_factory.mktemp("multi")
     classes = ("=cat", "dog", "ünïcode")
     saved = save_run(root / "animals", classes, multi_label=True, loss="sigmoid")
@@ -207,7 +207,7 @@ def multi(tmp_path_factory):
     )
 
 
-def test_many_labels_in_a_table(run, multi):
+def test_csv_of_many_labels(run, multi):
     code, out, _ = run("--format=csv", "--top_k=1", multi.zoo, checkpoint=multi.workdir)
     assert code == 0
     _, *rows = csv.reader(io.StringIO(out, newline=""))
@@ -247,8 +247,8 @@ def test_darwin_and_heat_maps_in_folders(run, multi, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["darwin:tags", "manifest:all.csv", "manifest:all.jsonl"])
-def test_answers_can_be_trained_on(run, multi, tmp_path, form):
-    """What is written comes back as a data set: the same pictures with the same labels."""
+def test_predictions_can_be_read_as_a_dataset(run, multi, tmp_path, form):
+    """With the same images and the same labels."""
     kind, _, name = form.partition(":")
     suffix = name.partition(".")[2]
     arguments = [f"--format={suffix or kind}", f"--out={tmp_path / name}", multi.zoo]
@@ -263,7 +263,7 @@ def test_answers_can_be_trained_on(run, multi, tmp_path, form):
     assert found == {str(multi.zoo / name): set(names) for name, names in labels}
 
 
-def test_a_crash_leaves_the_older_file(run, folder, tmp_path, monkeypatch):
+def test_crash_keeps_the_older_file(run, folder, tmp_path, monkeypatch):
     target = tmp_path / "out.jsonl"
     target.write_text("precious")
 
@@ -277,7 +277,7 @@ def test_a_crash_leaves_the_older_file(run, folder, tmp_path, monkeypatch):
     assert target.read_text() == "precious" and [*tmp_path.iterdir()] == [target]
 
 
-def test_out_by_a_link_and_into_a_pipe(run, folder, tmp_path):
+def test_out_is_a_link_or_a_pipe(run, folder, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "file")
     os.mkfifo(tmp_path / "pipe")
     reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
@@ -288,16 +288,16 @@ def test_out_by_a_link_and_into_a_pipe(run, folder, tmp_path):
     assert (tmp_path / "link").is_symlink() and len([*tmp_path.iterdir()]) == 3
 
 
-def test_a_bar_on_a_terminal(run, folder, tmp_path, monkeypatch):
+def test_progress_bar_on_a_terminal(run, folder, tmp_path, monkeypatch):
     for stream in (sys.stderr, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: True)
     assert "1/1" in run(f"--out={tmp_path / 'x'}", folder / "00.png")[2]
-    # Not among the answers, where both go to the terminal.
+    # No bar if the predictions are printed on the terminal too.
     assert "1/1" not in run(folder / "00.png")[2]
 
 
-def test_nobody_reads_the_answers_any_more(workdir, folder, cache):
-    """As after `| head`: the other end of the pipe is closed, which is noticed at the end."""
+def test_closed_pipe(workdir, folder, cache):
+    """The other end of the pipe is closed, as by `| head`."""
     reader, writer = os.pipe()
     os.close(reader)
     arguments = command_line("predict", f"--checkpoint={workdir}", "--format=csv")
@@ -317,7 +317,7 @@ def test_nobody_reads_the_answers_any_more(workdir, folder, cache):
 # ---- Files that can't be read.
 
 
-def test_a_dangling_link_is_reported_and_the_others_are_predicted(run, folder, tmp_path, reference):
+def test_dangling_link(run, folder, tmp_path, reference):
     (tmp_path / "a.png").write_bytes((folder / "02.png").read_bytes())
     (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
     code, out, err = run(tmp_path)
@@ -332,7 +332,7 @@ def test_no_file_can_be_read(run, folder):
     assert out == ""
 
 
-# ---- Mistakes: one line, exit code 2, nothing harmed.
+# ---- Mistakes: one line, exit code 2, no file changed.
 
 
 def check_mistake(result: tuple, message: str) -> None:
@@ -342,27 +342,27 @@ def check_mistake(result: tuple, message: str) -> None:
 
 
 def test_unknown_path(run, folder):
-    check_mistake(run(folder / "00.png", folder / "nothing.png"), "nothing.png: no image there")
+    check_mistake(run(folder / "00.png", folder / "nothing.png"), "nothing.png: no images found")
 
 
-def test_unknown_path_as_typed(command, workdir):
+def test_unknown_path_in_its_own_process(command, workdir):
     result = command("predict", f"--checkpoint={workdir}", "/no/such/picture.png")
     check_mistake((result.returncode, result.stdout, result.stderr), "/no/such/picture.png")
 
 
-def test_unknown_checkpoint_harms_no_file(run, folder, tmp_path):
+def test_unknown_checkpoint_changes_no_file(run, folder, tmp_path):
     (tmp_path / "out.jsonl").write_text("precious")
     arguments = [f"--out={tmp_path / 'out.jsonl'}", folder / "00.png"]
     check_mistake(run(*arguments, checkpoint=tmp_path), "no checkpoint there")
     assert (tmp_path / "out.jsonl").read_text() == "precious"
 
 
-def test_out_in_a_folder_that_is_not_there(run, folder, tmp_path):
+def test_out_in_a_missing_folder(run, folder, tmp_path):
     check_mistake(run(f"--out={tmp_path / 'no' / 'x.csv'}", folder / "00.png"), "x.csv")
 
 
 def test_darwin_needs_a_folder(run, folder):
-    check_mistake(run("--format=darwin", folder), "name a folder by --out=DIR")
+    check_mistake(run("--format=darwin", folder), "add a folder, --out=DIR")
 
 
 @pytest.mark.parametrize(
