@@ -82,7 +82,7 @@ class Goodput:
                 self._path.parent.mkdir(parents=True, exist_ok=True)
                 replace_text(self._path, json.dumps(record, indent=2) + "\n")
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """Text for the end of a run's last log line; also writes the record."""
         if not self._begun:
             return ""

@@ -1,4 +1,4 @@
-"""What a fresh model takes from the training data, before its first step."""
+"""Initial values from the training data or from other weights."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -19,18 +19,21 @@ from imgcls.objectives.backbone import backbone_variables, place_backbone
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import load_trained
 
-# Of the training examples, in the order of the source.
+# Number of training examples that `init_from_data` gets.
 NUM_EXAMPLES = 5000
 
 
 def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | None:
-    """The arrays that the model's `init_from_data` gives to a fresh state; None if it has none.
+    """Initial values that the model's `init_from_data` computes; None if it has no such method.
 
-    The pictures are the first ones of the training split as evaluation sees them, so that the
-    arrays follow from the data alone.
+    The images are the first ones of the training split with the evaluation transform, so that the
+    values depend on the data alone.
+
+    Returns:
+      `{"params": ..., **collections}` with a part of the variables of the objective.
 
     Raises:
-      DataError: none of them can be read.
+      DataError: none of the images can be read.
     """
     if not isinstance(objective.model, InitializesFromData):
         return None
@@ -46,18 +49,18 @@ def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | No
 
 
 def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
-    """The arrays that `config.init_from` gives to a fresh state; says what was taken."""
+    """Initial values from `config.init_from`, as for `arrays_from_data`; logs which were used."""
     variables = backbone_variables(objective, shapes.params, shapes.model_state)
     trained = _read_run(config.init_from)
-    given, report = weights.load(
+    arrays, report = weights.load(
         config.init_from, objective.model, variables, config.init_head, trained
     )
     log.info(str(report))
-    return place_backbone(objective, given)
+    return place_backbone(objective, arrays)
 
 
 def _read_run(init_from: str) -> dict | None:
-    """The backbone's variables of the run whose workdir is named; None where a file is."""
+    """Variables of the backbone of another run; None if `init_from` is not a directory."""
     path = os.path.expanduser(init_from)
     if not os.path.isdir(path):
         return None

@@ -11,7 +11,7 @@ from imgcls.core.errors import ConfigError
 
 
 class LookaheadState(NamedTuple):
-    """Steps done, the slow parameters, and the state of the optimiser that moves the fast ones."""
+    """Number of steps, slow parameters, and state of the inner optimizer."""
 
     step: jax.Array
     slow: Any
@@ -21,8 +21,19 @@ class LookaheadState(NamedTuple):
 def lookahead(
     inner: optax.GradientTransformation, options: ConfigDict, total: int
 ) -> optax.GradientTransformation:
-    """Lookahead (Zhang et al. 2019, arXiv:1907.08610, algorithm 1): every so many steps, and at the
-    last one, slow parameters move towards the fast ones, and these start anew from there."""
+    """Lookahead (Zhang et al. 2019, arXiv:1907.08610, algorithm 1).
+
+    Every `options.every` steps, and at the last step, the slow parameters move towards the fast
+    ones, which are then reset to them.
+
+    Args:
+      inner: optimizer of the fast parameters.
+      options: `config.optim.lookahead`.
+      total: number of training steps.
+
+    Raises:
+      ConfigError: an option is out of range.
+    """
     if not 0 <= options.decay < 1 or options.every < 0 or options.power < 0:
         raise ConfigError(
             "config.optim.lookahead: every and power must be 0 or more, decay from 0 to below 1"
@@ -34,14 +45,14 @@ def lookahead(
     def update(updates, state, params=None):
         updates, inner_state = inner.update(updates, state.inner, params)
         step = state.step + 1
-        meet = (step % options.every == 0) | (step == total)
+        sync = (step % options.every == 0) | (step == total)
         share = 1 - options.decay * (step / total) ** options.power
 
         def move(slow, param, change):
-            return jnp.where(meet, slow + share * (param + change - slow), slow)
+            return jnp.where(sync, slow + share * (param + change - slow), slow)
 
         slow = jax.tree.map(move, state.slow, params, updates)
-        updates = jax.tree.map(lambda s, p, u: jnp.where(meet, s - p, u), slow, params, updates)
+        updates = jax.tree.map(lambda s, p, u: jnp.where(sync, s - p, u), slow, params, updates)
         return updates, LookaheadState(step, slow, inner_state)
 
     return optax.GradientTransformation(init, update)

@@ -16,7 +16,7 @@ from imgcls.evaluate.evaluator import Evaluator
 from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
 from imgcls.runs.profile import Profile
-from imgcls.train.nonfinite import PendingMetrics, WentBad
+from imgcls.train.nonfinite import PendingMetrics, Rollback
 from imgcls.train.setup import Training, set_up
 from imgcls.train.start_clock import StartClock
 
@@ -48,7 +48,7 @@ def train(
         clock.lap("set-up")
         try:
             return Loop(config, workdir, training, clock, goodput).run()
-        except WentBad as bad:
+        except Rollback as bad:
             # As if the command was typed again, but with the data that comes after the stretch.
             stretch, clock = bad.stretch, StartClock()
             del training
@@ -88,7 +88,7 @@ class Loop:
         """Runs the steps; returns what `train` returns.
 
         Raises:
-          WentBad: training has to go back to an earlier checkpoint.
+          Rollback: training has to go back to an earlier checkpoint.
         """
         first, total = self._training.first, self._training.total
         if first < total:
@@ -129,7 +129,7 @@ class Loop:
             self._close()
         skipped = self._skipped_records
         left_out = f", {skipped} unreadable records were skipped" if skipped else ""
-        log.info(f"done: {total} steps, {self._workdir}{left_out}{self._goodput.told()}")
+        log.info(f"done: {total} steps, {self._workdir}{left_out}{self._goodput.summary()}")
         return self._results
 
     def _compile(self, batch):
@@ -145,7 +145,7 @@ class Loop:
     def _finish_start(self, step: int) -> None:
         """Waits for the first step and logs how long it took to get there."""
         self._pending.check_all()
-        self._clock.tell("step")
+        self._clock.finish("step")
         self._writer.restart_clock(step)
 
     def _log(self, step: int, metrics: dict[str, float]) -> None:

@@ -1,8 +1,8 @@
-"""Numbers that go bad: updates are left out, then the run goes back once, then it ends.
+"""Handling of values that are not finite: skip updates, then go back once, then stop.
 
-The decision to leave an update out falls inside the compiled step, and the host makes the same one
-from the step's metrics when these arrive, a few steps later. As it goes by the metrics alone, all
-processes decide alike, whenever they look.
+The compiled step itself decides whether to skip an update. The host comes to the same decision from
+the step's metrics, which arrive a few steps later. As it depends on the metrics alone, all
+processes decide the same.
 """
 
 import collections
@@ -20,16 +20,16 @@ from imgcls.core.state import TrainState
 from imgcls.runs.record import Record, Stretch
 from imgcls.train.lookahead import LookaheadState
 
-# A step's metrics are read this many steps later, so that the device never waits for the host.
+# Steps after which metrics are read, so that the device never waits for the host.
 METRICS_LAG = 2
-# An update is left out where one of these is not finite.
-JUDGED = ("loss", "grad_norm")
-# How many losses the last message tells.
-TOLD = 20
+# An update is skipped if one of these metrics is not finite.
+CHECKED_METRICS = ("loss", "grad_norm")
+# Number of losses in the final error message.
+NUM_LOSSES = 20
 
 
-class WentBad(Exception):
-    """The run is to go back to before a stretch, and on with the data that comes after it."""
+class Rollback(Exception):
+    """Training has to go back to before a stretch of steps, and continue with the data after it."""
 
     def __init__(self, stretch: Stretch):
         super().__init__(stretch)
@@ -37,12 +37,12 @@ class WentBad(Exception):
 
 
 def keep_if_finite(new: TrainState, old: TrainState, metrics: dict[str, jax.Array]) -> TrainState:
-    """Inside the step: `new`, or `old` with the step's number moved on if a metric is not finite.
+    """Returns `new`, or `old` at the next step if a metric is not finite; part of the step.
 
-    What the optimizer does by the step's number (schedules, the meetings of lookahead) moves on in
-    both cases; what it gathers from gradients does not.
+    State of the optimizer that depends on the step number (schedules, lookahead) advances in both
+    cases, unlike state that depends on gradients.
     """
-    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[key] for key in JUDGED])))
+    finite = jnp.all(jnp.isfinite(jnp.stack([metrics[key] for key in CHECKED_METRICS])))
     by_step = (optax.ScaleByScheduleState, LookaheadState)
 
     def choose(new, old):
@@ -60,17 +60,17 @@ def keep_if_finite(new: TrainState, old: TrainState, metrics: dict[str, jax.Arra
 
 
 def check_guard(config: ConfigDict) -> None:
-    """Raises a ConfigError if `config.guard` can't be."""
+    """Raises a ConfigError if `config.guard` is out of range."""
     if config.guard.skip < 0:
         raise ConfigError(f"config.guard.skip={config.guard.skip}: must be 0 or more")
 
 
 class PendingMetrics:
-    """Metrics of steps that may still be running, and what is done about those that went bad.
+    """Metrics of steps that may still be running; checks that they are finite.
 
     Args:
-      config: `guard` is read.
-      record: of the step to continue from; is kept up to date with the steps that were checked.
+      config: config of the run; `guard` is read.
+      record: record of the step from which the run starts; updated with every checked step.
     """
 
     def __init__(self, config: ConfigDict, record: Record):
@@ -78,20 +78,21 @@ class PendingMetrics:
         self._guard = config.guard
         self._queue = collections.deque()
         self._latest: dict[str, float] = {}
-        self._losses: collections.deque[float] = collections.deque(maxlen=TOLD)
+        self._losses: collections.deque[float] = collections.deque(maxlen=NUM_LOSSES)
 
     def add(self, step: int, metrics: dict[str, jax.Array]) -> None:
-        """Takes a step's metrics and checks the one of `METRICS_LAG` steps ago."""
+        """Adds the metrics of a step, and checks those of `METRICS_LAG` steps ago."""
         self._queue.append((step, metrics))
         while len(self._queue) > METRICS_LAG:
             self._check(*self._queue.popleft())
 
     def check_all(self) -> dict[str, float]:
-        """Waits for all steps; returns the last one's metrics.
+        """Waits for all steps; returns the metrics of the last one.
 
         Raises:
-          WentBad: more updates in a row were left out than `guard.skip`, and the run may go back.
-          TrainingError: it may not.
+          Rollback: more than `guard.skip` consecutive updates are not finite, and the run may go
+            back.
+          TrainingError: as above, but the run may not go back.
         """
         while self._queue:
             self._check(*self._queue.popleft())
@@ -101,7 +102,7 @@ class PendingMetrics:
     def _check(self, step: int, metrics: dict[str, jax.Array]) -> None:
         self._latest = {key: float(value) for key, value in metrics.items()}
         self._losses.append(self._latest["loss"])
-        bad = next((key for key in JUDGED if not math.isfinite(self._latest[key])), None)
+        bad = next((key for key in CHECKED_METRICS if not math.isfinite(self._latest[key])), None)
         record = self.record
         if bad is None:
             record.in_a_row = 0
@@ -113,17 +114,17 @@ class PendingMetrics:
             self._give_up(step, what)
         record.skipped += 1
         if record.in_a_row == 1:
-            log.info(f"{what}; the update is left out, as are up to {self._guard.skip} in a row")
+            log.info(f"{what}; the update is skipped, as are up to {self._guard.skip} in a row")
 
     def _give_up(self, step: int, what: str) -> None:
         row = self.record.in_a_row
         if self._guard.rollback and not self.record.shift:
             log.info(
-                f"{what}, {row} in a row; back to the last good checkpoint, and on with other data"
+                f"{what}, {row} in a row; going back to the last good checkpoint, with new data"
             )
-            raise WentBad(Stretch(step - row + 1, step))
-        before = f", after {row - 1} updates in a row were left out" if row > 1 else ""
-        before += ", once more after the run went back" if self.record.shift else ""
+            raise Rollback(Stretch(step - row + 1, step))
+        before = f", after {row - 1} updates in a row were skipped" if row > 1 else ""
+        before += ", after the run went back once" if self.record.shift else ""
         raise TrainingError(
             f"{what}{before}; the last losses were {' '.join(f'{x:.4g}' for x in self._losses)}; "
             "the last checkpoint is kept: lower optim.learning_rate or set optim.clip_norm"

@@ -15,10 +15,10 @@ from imgcls.train.lookahead import lookahead
 from imgcls.train.param_paths import map_paths, matches
 from imgcls.train.schedule import create_schedule
 
-# Transformations of the gradient, one after the other.
+# Gradient transformations to apply in this order.
 Chain = list[optax.GradientTransformation]
-# `(config.optim, schedule, params, mask) -> transformation, or a chain of them`: `params` are the
-# parameters or their shapes, `mask` a tree of bools, true where weight decay applies.
+# `(config.optim, schedule, params, mask) -> transformation or chain`: `params` are the parameters
+# or their shapes, and `mask` is a tree of bools that is true where weight decay applies.
 MakeOptimizer = Callable[
     [ConfigDict, optax.Schedule, Any, Any], optax.GradientTransformation | Chain
 ]
@@ -32,24 +32,24 @@ register_optimizer = OPTIMIZERS.register
 def create_optimizer(
     config: ConfigDict, durations: Durations, params
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-    """The gradient transformation of `config.optim`, and its learning rate as `step -> float`.
+    """Creates the gradient transformation of `config.optim`, and its schedule `step -> rate`.
 
     Args:
       config: the config; `optim`, `schedule` and `batch_size` are read.
       durations: durations of the config.
-      params: parameters or their shapes; masks and multipliers go by their paths.
+      params: parameters or their shapes, whose paths masks and multipliers match.
 
     Raises:
-      ConfigError: unknown name, a bad duration, or a regex that matches no parameter.
+      ConfigError: an unknown name, an invalid duration, or a regex that matches no parameter.
     """
     c = config.optim
     make = OPTIMIZERS.find(c.name, "optim.name")
     schedule = create_schedule(config, durations)
     mask = map_paths(params, lambda name: not (c.decay_exclude and matches(c.decay_exclude, name)))
     chain: Chain = [] if c.clip_norm is None else [optax.clip_by_global_norm(c.clip_norm)]
-    made = make(c, schedule, params, mask)
-    # One flat chain: checkpoints hold its state.
-    chain += made if isinstance(made, list) else [made]
+    rule = make(c, schedule, params, mask)
+    # The chain is flat, as checkpoints store its state.
+    chain += rule if isinstance(rule, list) else [rule]
     if c.multipliers:
         chain.append(_multiply(c.multipliers, params, durations))
     optimizer = optax.chain(*chain)
@@ -59,12 +59,12 @@ def create_optimizer(
 
 
 def _multiply(multipliers: tuple, params, durations: Durations) -> optax.GradientTransformation:
-    """Scales every update by the factor of the first regex that its path matches."""
+    """Scales each update by the factor of the first regex that matches its path."""
     for entry in multipliers:
         if not _is_multiplier(entry):
             raise ConfigError(
-                f"config.optim.multipliers: {entry!r} is no pair; write (('REGEX', FACTOR), ...), "
-                "or ('REGEX', FACTOR, 'DURATION') to freeze after it"
+                f"config.optim.multipliers: {entry!r} is invalid; write (('REGEX', FACTOR), ...), "
+                "or ('REGEX', FACTOR, 'DURATION') to freeze after the duration"
             )
     names = jax.tree.leaves(map_paths(params, lambda name: name))
     for pattern, *_ in multipliers:
@@ -80,12 +80,12 @@ def _multiply(multipliers: tuple, params, durations: Durations) -> optax.Gradien
     factors = map_paths(params, lambda name: float(entry_of(name)[1]))
     chain = [optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))]
     where = "optim.multipliers"
-    lasts = {d: durations.to_steps(d, where) for _, _, *rest in multipliers for d in rest}
-    for duration, last in lasts.items():
-        ending = map_paths(params, lambda name, d=duration: d in entry_of(name)[2:])
-        until = optax.scale_by_schedule(lambda step, last=last: jnp.float32(jnp.less(step, last)))
-        chain.append(optax.masked(until, ending))
-    return optax.chain(*chain) if lasts else chain[0]
+    ends = {d: durations.to_steps(d, where) for _, _, *rest in multipliers for d in rest}
+    for duration, end in ends.items():
+        frozen = map_paths(params, lambda name, d=duration: d in entry_of(name)[2:])
+        freeze = optax.scale_by_schedule(lambda step, end=end: jnp.float32(jnp.less(step, end)))
+        chain.append(optax.masked(freeze, frozen))
+    return optax.chain(*chain) if ends else chain[0]
 
 
 def _is_multiplier(entry) -> bool:

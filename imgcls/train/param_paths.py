@@ -1,4 +1,4 @@
-"""Parameters by the path of their names, such as `layer1_0/conv1/kernel`."""
+"""Parameters by their paths, such as `layer1_0/conv1/kernel`."""
 
 import re
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from imgcls.distributed.sharding import path_name
 
 
 def matches(pattern: str, name: str) -> bool:
-    """Whether a regular expression matches anywhere in a path.
+    """Whether a regular expression matches any part of a path.
 
     Raises:
-      ConfigError: not a regular expression.
+      ConfigError: `pattern` is not a regular expression.
     """
     try:
         return re.search(pattern, name) is not None
@@ -22,10 +22,10 @@ def matches(pattern: str, name: str) -> bool:
 
 
 def map_paths(params, fn: Callable):
-    """A tree like `params` with `fn(path)` in place of each array."""
+    """Returns a tree like `params` with `fn(path)` for each array."""
     return jax.tree_util.tree_map_with_path(lambda path, _: fn(path_name(path)), params)
 
 
 def map_arrays(fn: Callable, *trees):
-    """`fn(path, array, ...)` for the arrays of trees; what is masked stays so."""
+    """Returns a tree of `fn(path, array, ...)` for the arrays of trees; masked nodes are kept."""
     return jax.tree_util.tree_map_with_path(lambda path, *x: fn(path_name(path), *x), *trees)

@@ -1,6 +1,6 @@
-"""Checks at the start of a run: its config, its workdir, and that all processes are the same.
+"""Checks at the start of a run: the config, the workdir, and that all processes are the same.
 
-Processes that were started differently would wait for each other forever.
+Processes that are started differently would wait for each other forever.
 """
 
 import hashlib
@@ -28,20 +28,20 @@ from imgcls.runs.profile import check_profile
 from imgcls.train.nonfinite import check_guard
 
 PACKAGES = ("jax", "jaxlib")
-# Keys that say how one machine works; the run does not depend on them.
+# Keys that may differ between processes, as the results do not depend on them.
 LOCAL_KEYS = ("data.dir", "data.threads", "data.workers", "data.cache_gb", "compile_cache")
-# Examples whose names are compared.
+# Number of examples whose names are compared.
 SAMPLE = 1000
 
 
 def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> Mesh:
-    """Checks all that can be checked without the data; returns the mesh of the config.
+    """Checks everything that does not need the data; returns the mesh of the config.
 
     Args:
-      config, workdir, accept_changes: arguments of `train`.
+      config, workdir, accept_changes: see `imgcls.train.loop.train`.
 
     Raises:
-      ConfigError: a setting that can't work, another run's workdir, or processes that differ.
+      ConfigError: an invalid setting, the workdir of another run, or processes that differ.
     """
     check_same_command(config, workdir, accept_changes)
     mesh = sharding.create_mesh(config)
@@ -57,7 +57,7 @@ def check_same_command(config: ConfigDict, workdir: str, accept_changes: bool) -
     """Checks that all processes have the same command, code and newest checkpoint.
 
     Raises:
-      ConfigError: on every process, if one differs.
+      ConfigError: a process differs; raised on all of them.
     """
     settings = config_lib.leaves(ConfigDict(json.loads(config_lib.to_json(config))))
     mine = {f"config.{k}": v for k, v in settings.items() if k not in LOCAL_KEYS}
@@ -67,19 +67,19 @@ def check_same_command(config: ConfigDict, workdir: str, accept_changes: bool) -
         "source of plugins": plugins_digest(config)[:12],
         "--accept_changes": accept_changes,
     }
-    # If processes do not share the workdir, only some of them see the checkpoints.
+    # If the processes do not share the workdir, only some of them see the checkpoints.
     mine["newest checkpoint"] = max(checkpoint_steps(as_path(workdir) / "checkpoints"), default=0)
     check_same("command", mine)
 
 
 def check_same_data(source: Source, info: DataInfo) -> None:
-    """Checks that all processes have the same training split: length, classes, a sample of names.
+    """Checks that all processes have the same training split: size, classes, a sample of names.
 
     Raises:
-      ConfigError: on every process, if one differs.
+      ConfigError: a process differs; raised on all of them.
     """
-    picked = np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).astype(int)
-    names = hashlib.sha256(repr([source.name(int(i)) for i in picked]).encode())
+    sample = np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).astype(int)
+    names = hashlib.sha256(repr([source.name(int(i)) for i in sample]).encode())
     classes = hashlib.sha256(repr(info.class_names).encode())
     mine = {
         "number of examples": len(source),
@@ -95,18 +95,18 @@ def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> No
     """Checks that the newest checkpoint of a workdir has this config.
 
     Raises:
-      ConfigError: it has another one; names every key that changed.
+      ConfigError: the config differs; names every changed key.
     """
     newest = find_newest(workdir)
     if newest is None:
         return
     changed = config_lib.changed_keys(newest.read_meta()[0], config)
     serious = [key for key in changed if not defaults.is_harmless(key)]
-    told = "; ".join(f"{k} was {changed[k][0]!r}, is {changed[k][1]!r}" for k in changed)
+    changes = "; ".join(f"{k} was {old!r}, is {new!r}" for k, (old, new) in changed.items())
     if serious and not accept_changes:
         raise ConfigError(
-            f"{workdir} holds a run of another config: {told}. Choose a new --workdir, or add "
-            "--accept_changes to continue it so"
+            f"{workdir} has a run with another config: {changes}. Choose a new --workdir, or "
+            "add --accept_changes to continue with the new config"
         )
     if changed:
-        log.info(f"the config changed: {told}")
+        log.info(f"the config changed: {changes}")

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: a linear warm-up, then a registered curve."""
+"""Learning rate schedules: a linear warm-up, then a registered curve."""
 
 import dataclasses
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from imgcls.core.registry import Registry, Signature
 
 @dataclasses.dataclass(frozen=True)
 class Curve:
-    """What a schedule is made from.
+    """Arguments of a schedule.
 
     Attributes:
       options: `config.schedule`.
       peak: learning rate at the end of the warm-up.
       length: steps from the end of the warm-up to the end of training, at least 1.
       warmup: steps of the warm-up.
-      to_steps: converts the duration of an option to steps: `to_steps("boundaries", "30 epochs")`.
+      to_steps: converts a duration to steps: `to_steps("boundaries", "30 epochs")`.
     """
 
     options: ConfigDict
@@ -37,7 +37,7 @@ class ScheduleEntry:
 
     Attributes:
       make: returns the learning rate as a function of the steps since the warm-up.
-      cools_down: whether `schedule.cooldown` ends it linearly at 0.
+      cools_down: whether `schedule.cooldown` applies, a linear decay to 0 at the end.
     """
 
     make: Callable[[Curve], optax.Schedule]
@@ -55,7 +55,7 @@ def register_schedule(
     """Decorator that registers a schedule.
 
     Args:
-      name: of the schedule, for `config.schedule.name`.
+      name: name for `config.schedule.name`.
       cools_down: see `ScheduleEntry`.
     """
 
@@ -67,7 +67,7 @@ def register_schedule(
 
 
 def create_schedule(config: ConfigDict, durations: Durations) -> optax.Schedule:
-    """The learning rate by step: linear warm-up from 0, then the curve of `schedule.name`.
+    """Creates the learning rate by step: linear warm-up from 0, then `config.schedule.name`.
 
     Args:
       config: the config; `schedule`, `optim.learning_rate`, `optim.base_batch` and `batch_size` are
@@ -105,22 +105,22 @@ def create_schedule(config: ConfigDict, durations: Durations) -> optax.Schedule:
 
 @register_schedule("cosine")
 def cosine(curve: Curve) -> optax.Schedule:
-    """Half a cosine, from the peak to `final` times it (arXiv:1608.03983, equation 5)."""
+    """Half a cosine from the peak to `final` times the peak (arXiv:1608.03983, equation 5)."""
     return optax.cosine_decay_schedule(curve.peak, curve.length, alpha=curve.options.final)
 
 
 @register_schedule("linear")
 def linear(curve: Curve) -> optax.Schedule:
-    """A line from the peak to `final` times it."""
+    """A line from the peak to `final` times the peak."""
     return optax.linear_schedule(curve.peak, curve.peak * curve.options.final, curve.length)
 
 
 @register_schedule("step")
 def step(curve: Curve) -> optax.Schedule:
-    """Times `factor` at each of the `boundaries`."""
-    # Counted and not keyed by step: in a short trial run several may fall on the same one.
-    at = [curve.to_steps("boundaries", b) - curve.warmup for b in curve.options.boundaries]
-    bounds = jnp.array(at)
+    """The peak, multiplied by `factor` at each of the `boundaries`."""
+    # Boundaries are counted, as several may fall on the same step of a short run.
+    steps = [curve.to_steps("boundaries", b) - curve.warmup for b in curve.options.boundaries]
+    bounds = jnp.array(steps)
     return lambda step: curve.peak * curve.options.factor ** jnp.sum(step >= bounds)
 
 
@@ -133,5 +133,5 @@ def rsqrt(curve: Curve) -> optax.Schedule:
 
 @register_schedule("constant", cools_down=True)
 def constant(curve: Curve) -> optax.Schedule:
-    """The peak."""
+    """The peak throughout."""
     return optax.constant_schedule(curve.peak)

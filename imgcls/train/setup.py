@@ -1,4 +1,4 @@
-"""Config -> data -> model -> state: what a run needs before its first step."""
+"""Sets up a run: config -> data -> model -> state."""
 
 import dataclasses
 import functools
@@ -37,7 +37,7 @@ from imgcls.train.step import create_state, make_train_step
 
 @dataclasses.dataclass(kw_only=True)
 class Training:
-    """What `set_up` makes from a config, and `train` runs.
+    """A run that is set up but not started.
 
     Attributes:
       mesh: device mesh.
@@ -75,12 +75,12 @@ class Training:
 def set_up(
     config: ConfigDict, workdir: str, accept_changes: bool, stretch: Stretch | None = None
 ) -> Training:
-    """Config -> data -> model -> state; every mistake in the config shows here.
+    """Sets up a run: config -> data -> model -> state. Errors of the config are raised here.
 
     Args:
-      config, workdir, accept_changes: arguments of `train`.
+      config, workdir, accept_changes: see `imgcls.train.loop.train`.
       stretch: steps with values that are not finite; training goes back to before them and
-        continues with other data.
+        continues with new data.
     """
     # Config.
     load_plugins(config)
@@ -145,10 +145,10 @@ def set_up(
 
 
 def _find_start(checkpointer: Checkpointer, stretch: Stretch | None) -> tuple[int, Record]:
-    """The step to continue from (0: none) and its record, after going back where asked to.
+    """Step from which to start, 0 for a new run, and its record; goes back before `stretch`.
 
-    This is decided once, and only here, where the workdir is locked: until then another run may
-    have saved checkpoints.
+    It is decided here because the workdir is locked: before, another run may have saved
+    checkpoints.
     """
     if stretch is not None:
         checkpointer.go_back(stretch)
@@ -160,7 +160,7 @@ def _find_start(checkpointer: Checkpointer, stretch: Stretch | None) -> tuple[in
 
 
 def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, total: int) -> None:
-    """Says what is about to be trained, in a line."""
+    """Logs the model, the data and the devices in one line."""
     count = sum(x.size for x in jax.tree.leaves(shapes.params))
     axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
     log.info(

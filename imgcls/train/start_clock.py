@@ -1,4 +1,4 @@
-"""Where the seconds up to the first step go."""
+"""Time from the start of the process to the first step."""
 
 import time
 
@@ -6,10 +6,10 @@ from imgcls.core import log
 
 
 class StartClock:
-    """Where the seconds up to the first step go.
+    """Measures the phases up to the first step.
 
     Args:
-      began: of the first lap, as `time.monotonic()` gives it.
+      began: start of the first phase, in seconds of `time.monotonic()`; by default now.
     """
 
     def __init__(self, began: float | None = None):
@@ -17,12 +17,12 @@ class StartClock:
         self._laps: list[str] = []
 
     def lap(self, name: str) -> None:
-        """Ends a stretch that is called so."""
+        """Ends the current phase and gives it a name."""
         now = time.monotonic()
         self._laps.append(f"{name} {now - self._since:.1f}")
         self._since = now
 
-    def tell(self, name: str) -> None:
-        """Ends the last stretch and says them all."""
+    def finish(self, name: str) -> None:
+        """Ends the last phase and logs the seconds of all phases."""
         self.lap(name)
         log.info(f"first step after {self._since - self.began:.1f} s ({', '.join(self._laps)})")

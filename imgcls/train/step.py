@@ -1,4 +1,4 @@
-"""The jitted training step and the jitted evaluation functions."""
+"""The initial state and the jitted training step."""
 
 from collections.abc import Callable
 
@@ -19,20 +19,21 @@ from imgcls.train.nonfinite import keep_if_finite
 
 
 def create_state(
-    objective, optimizer: optax.GradientTransformation, seed: int, batch_spec, given=None
+    objective, optimizer: optax.GradientTransformation, seed: int, batch_spec, initial=None
 ) -> TrainState:
-    """A fresh state; run it under `jit` with the state's shardings as the output's.
+    """Creates the initial state; call it under `jit` with the shardings of the state.
 
     Args:
-      objective, optimizer: of the run.
-      seed: of the parameters.
-      batch_spec: of the batch.
-      given: arrays that replace initialised ones: a part of `{"params": ..., **model_state}`.
+      objective: objective with its model.
+      optimizer: gradient transformation built by `create_optimizer`.
+      seed: seed of the parameters.
+      batch_spec: ShapeDtypeStructs of a batch.
+      initial: arrays that replace random ones: a part of `{"params": ..., **model_state}`.
     """
     params, model_state = objective.init(jax.random.key(seed), batch_spec)
-    if given is not None:
+    if initial is not None:
         flat = traverse_util.flatten_dict({"params": params, **model_state})
-        model_state = traverse_util.unflatten_dict(flat | traverse_util.flatten_dict(given))
+        model_state = traverse_util.unflatten_dict(flat | traverse_util.flatten_dict(initial))
         params = model_state.pop("params")
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -52,18 +53,18 @@ def make_train_step(
     mesh: Mesh,
     state_sharding: TrainState,
 ) -> Callable:
-    """The step `(state, batch) -> (state, metrics)`: one program over the mesh, state donated.
+    """Creates the jitted step `(state, batch) -> (state, metrics)`, which donates the state.
 
-    Its randomness follows from the seed and `state.step`, and none of it from the devices.
+    Its randomness depends on the seed and `state.step`, not on the devices.
 
     Args:
-      objective: see `imgcls.objectives`.
-      optimizer, schedule: see `imgcls.train.optim`.
-      transforms: of the batch, see `imgcls.data.transforms.batch`.
-      config: `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std` and the virtual batch are
-        read.
-      mesh: of the run.
-      state_sharding: a NamedSharding for every array of the state.
+      objective: objective with its model.
+      optimizer, schedule: results of `create_optimizer`.
+      transforms: batch transforms, see `imgcls.data.transforms.batch`.
+      config: config; `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std` and
+        `model.virtual_batch_size` are read.
+      mesh: device mesh.
+      state_sharding: state with a NamedSharding for each array.
     """
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
@@ -97,7 +98,7 @@ def _gradients(objective, state: TrainState, batch: dict, rng, config: ConfigDic
     """Gradients, model state and metrics, averaged over the `config.accumulate` parts of a batch.
 
     All parts start from the same model state. BatchNorm's update is linear in the statistics, so
-    the average of the parts' states is the state after one pass over the whole batch.
+    the average of the parts' states is the state after one pass over the full batch.
     """
 
     def part_gradients(part, rng):
@@ -124,10 +125,10 @@ def _gradients(objective, state: TrainState, batch: dict, rng, config: ConfigDic
 
 
 def _split(batch: dict, count: int, group: int, mesh: Mesh) -> dict:
-    """`[B, ...]` -> `[count, B / count, ...]`, dealt out in groups of consecutive examples.
+    """`[B, ...]` -> `[count, B / count, ...]`, in groups of consecutive examples.
 
-    A BatchNorm group stays whole. Part k takes every count-th group, so that each device keeps the
-    examples it has and no number of devices changes what a part holds.
+    BatchNorm groups are not split. Part k consists of every count-th group, so that each device
+    keeps its examples, and parts do not depend on the number of devices.
     """
     part_sharding = NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
 

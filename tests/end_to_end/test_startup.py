@@ -1,4 +1,4 @@
-"""How a run starts: what it imports, and that a second start finds its programs made."""
+"""The start of a run: what it imports, and that a second start uses cached programs."""
 
 import json
 import signal
@@ -20,7 +20,7 @@ from imgcls.train import compile_cache as programs_lib
 from imgcls.train.compile_cache import KEEP, Programs
 from tests.conftest import REPO, command_env, command_line, make_mesh
 
-# Of other commands, of the end of a run, or of other data.
+# Modules of other commands, of the end of a run, or of other data sources.
 LATER = "tensorflow torch matplotlib sklearn scipy pandas cleanlab selenium tensorboardX"
 
 RUN = (
@@ -75,25 +75,25 @@ os._exit(0)  # not to wait for the programs
 
 
 def test_second_start_neither_traces_nor_compiles(tmp_path):
-    cache, told, losses = tmp_path / "cache", [], []
+    cache, counts, losses = tmp_path / "cache", [], []
     for run in ("one", "two"):
         workdir = tmp_path / run
         lines = python(COUNT, str(cache), *RUN, f"--workdir={workdir}")
         assert any("first step after" in line for line in lines)
-        told.append(json.loads(lines[-1]))
+        counts.append(json.loads(lines[-1]))
         written = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
         losses.append([line["train/loss"] for line in written if "train/loss" in line])
         files = {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
         if run == "one":
-            found = files
-    assert "train_step" in told[0]["traced"] and "train_step" not in told[1]["traced"]
-    assert told[0]["misses"] > 0 and told[1]["misses"] == 0
-    assert files == found
+            first_files = files
+    assert "train_step" in counts[0]["traced"] and "train_step" not in counts[1]["traced"]
+    assert counts[0]["misses"] > 0 and counts[1]["misses"] == 0
+    assert files == first_files
     assert losses[0] == losses[1]
 
 
-def test_what_jax_has_cached_is_not_kept_again(tmp_path):
-    """Another config of the same program: written again, what JAX loaded would lack functions."""
+def test_programs_from_the_cache_of_jax_are_not_stored(tmp_path):
+    """Another config with the same program, whose functions would be missing if stored again."""
     cache = tmp_path / "cache"
     for number, threads in enumerate((2, 1, 1)):
         options = (*RUN, f"--config.data.threads={threads}", f"--workdir={tmp_path / str(number)}")
@@ -102,7 +102,7 @@ def test_what_jax_has_cached_is_not_kept_again(tmp_path):
 
 
 def test_sigterm_while_the_step_is_compiled(tmp_path):
-    """Ends it soon: there is nothing to save yet."""
+    """It ends the run soon, as there is nothing to save yet."""
     process = subprocess.Popen(
         command_line("main", *RUN, f"--workdir={tmp_path / 'run'}"),
         env=command_env(str(tmp_path)),
@@ -130,7 +130,7 @@ def make_programs(folder, devices: int = 1, **changes) -> Programs:
 
 
 def halve():
-    """A jitted function that counts its traces, and donates; JAX's cache has never seen it."""
+    """A jitted function that donates its argument and is not in JAX's cache, and its traces."""
     traces, salt = [], np.random.default_rng().random()
 
     def fn(x):
@@ -140,8 +140,8 @@ def halve():
     return jax.jit(fn, donate_argnums=0), traces
 
 
-def test_a_kept_program_is_the_program(tmp_path):
-    """The same answers on a mesh, laid out the same, and its argument given away."""
+def test_cached_program_gives_the_same_results(tmp_path):
+    """The same values and shardings on a mesh, and a donated argument."""
     mesh = make_mesh(data=4)
     sharding = jax.NamedSharding(mesh, jax.P("data"))
     first, second = halve(), halve()
@@ -155,7 +155,7 @@ def test_a_kept_program_is_the_program(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "changes, shape, kept",
+    "changes, shape, cached",
     [
         ({"log.every": "3 steps", "checkpoint.keep_last": 9}, (4,), True),
         ({"optim.learning_rate": 0.2}, (4,), False),
@@ -163,25 +163,25 @@ def test_a_kept_program_is_the_program(tmp_path):
         ({}, (5,), False),
     ],
 )
-def test_what_a_program_is_made_from_decides(tmp_path, changes, shape, kept):
+def test_key_depends_on_config_and_shapes(tmp_path, changes, shape, cached):
     make_programs(tmp_path).compile("halve", halve()[0], jnp.ones(4))
     fn, traces = halve()
     make_programs(tmp_path, **changes).compile("halve", fn, jnp.ones(shape))
-    assert bool(traces) is not kept
+    assert bool(traces) is not cached
 
 
-def test_other_source_or_settings_are_other_programs(tmp_path, monkeypatch):
-    origin = make_programs(tmp_path)._origin
+def test_key_depends_on_source_and_settings(tmp_path, monkeypatch):
+    key_base = make_programs(tmp_path)._key_base
     with monkeypatch.context() as patched:
         patched.setattr(programs_lib, "source_digest", lambda: "edited")
-        assert make_programs(tmp_path)._origin != origin
+        assert make_programs(tmp_path)._key_base != key_base
     with monkeypatch.context() as patched:
         patched.setenv("XLA_FLAGS", "--xla_cpu_enable_fast_math=true")
-        assert make_programs(tmp_path)._origin != origin
-    assert make_programs(tmp_path)._origin == origin
+        assert make_programs(tmp_path)._key_base != key_base
+    assert make_programs(tmp_path)._key_base == key_base
 
 
-def test_a_damaged_program_is_made_anew(tmp_path):
+def test_damaged_program_is_compiled_again(tmp_path):
     make_programs(tmp_path).compile("halve", halve()[0], jnp.ones(4))
     (path,) = (tmp_path / "programs").iterdir()
     path.write_bytes(path.read_bytes()[:100])
@@ -190,7 +190,7 @@ def test_a_damaged_program_is_made_anew(tmp_path):
     assert traces and len(path.read_bytes()) > 100
 
 
-def test_old_programs_go_and_strange_ones_are_not_kept(tmp_path):
+def test_old_programs_are_deleted_and_foreign_ones_not_stored(tmp_path):
     folder = tmp_path / "programs"
     folder.mkdir()
     for number in range(KEEP + 5):
@@ -201,6 +201,6 @@ def test_old_programs_go_and_strange_ones_are_not_kept(tmp_path):
     config.model.name, config.compile_cache = "resnet18", str(tmp_path / "other")
     info = DataInfo(("a", "b"), False, (8, 8, 3))
     objective = create_objective(config, info)
-    strange = type("Strange", (type(objective),), {"__module__": "mine"})(config, info)
-    Programs(config, info, strange, make_mesh()).compile("halve", halve()[0], jnp.ones(4))
+    foreign = type("Foreign", (type(objective),), {"__module__": "mine"})(config, info)
+    Programs(config, info, foreign, make_mesh()).compile("halve", halve()[0], jnp.ones(4))
     assert not (tmp_path / "other").exists()

@@ -53,7 +53,7 @@ def train_line(workdir, *args: str):
 @pytest.mark.parametrize(
     "bad, skip, rollback, stretches, told",
     [
-        ((6, 7, 15), 2, False, [(0, 6), 2, (8, 15), 1, (16, 24)], "the update is left out"),
+        ((6, 7, 15), 2, False, [(0, 6), 2, (8, 15), 1, (16, 24)], "the update is skipped"),
         ((10, 11, 12), 2, True, [(0, 5), (13, 32)], "continue at step 5 of 24"),
     ],
 )

@@ -65,7 +65,7 @@ def test_one_process(tmp_path, clock):
     clock.wait(40)
     made.count(20, Record(skipped=3))
     assert_is(made, 40 + 0.7 * 40, 140, restarts=0)
-    assert made.told() == ", goodput 49 % of 140 s"
+    assert made.summary() == ", goodput 49 % of 140 s"
     assert json.loads((tmp_path / "goodput.json").read_text())["goodput/restarts"] == 0
 
 

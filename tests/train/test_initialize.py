@@ -1,4 +1,4 @@
-"""What a fresh model takes from the training data."""
+"""Initial values from the training data or from other weights."""
 
 import types
 
@@ -19,7 +19,7 @@ from imgcls.train.initialize import arrays_from_data, import_weights
 
 
 class Means:
-    """A model that begins with the mean picture."""
+    """A model whose initial parameter is the mean image."""
 
     def init_from_data(self, images):
         self.images = images
@@ -37,29 +37,29 @@ def make_objective(model, backbone=None):
     return types.SimpleNamespace(model=model, backbone=backbone)
 
 
-def test_the_first_training_pictures_normalised(monkeypatch):
+def test_images_are_the_first_training_images_normalized(monkeypatch):
     monkeypatch.setattr("imgcls.train.initialize.NUM_EXAMPLES", 40)
     source, model = create_source("digits", "train"), Means()
-    found = arrays_from_data(make_config(), make_objective(model), source)
-    pictures = np.stack([source[i]["image"] for i in range(40)])
-    np.testing.assert_allclose(model.images, (pictures / 255 - 0.3) / 0.4, atol=1e-6)
+    arrays = arrays_from_data(make_config(), make_objective(model), source)
+    images = np.stack([source[i]["image"] for i in range(40)])
+    np.testing.assert_allclose(model.images, (images / 255 - 0.3) / 0.4, atol=1e-6)
     assert model.images.dtype == np.float32
-    jax.tree.map(np.testing.assert_array_equal, found, {"params": {"mean": model.images.mean(0)}})
+    jax.tree.map(np.testing.assert_array_equal, arrays, {"params": {"mean": model.images.mean(0)}})
 
 
-def test_fewer_pictures_than_that_and_a_backbone():
+def test_few_images_and_a_backbone():
     source = create_source("digits", "train[:7]")
     model = Means()
-    found = arrays_from_data(make_config(), make_objective(model, "backbone"), source)
-    assert len(model.images) == 7 and found["params"]["backbone"]["mean"].shape == (8, 8, 1)
+    arrays = arrays_from_data(make_config(), make_objective(model, "backbone"), source)
+    assert len(model.images) == 7 and arrays["params"]["backbone"]["mean"].shape == (8, 8, 1)
 
 
-def test_other_models_take_nothing():
+def test_other_models_use_no_data():
     source = create_source("digits", "train[:7]")
     assert arrays_from_data(make_config(), make_objective(object()), source) is None
 
 
-def test_unreadable_pictures_are_left_out_or_told():
+def test_unreadable_images_are_skipped_or_an_error():
     source = create_source("digits", "train[:7]")
 
     class Damaged:
@@ -87,7 +87,7 @@ def test_unreadable_pictures_are_left_out_or_told():
 
 
 def test_weights_of_another_run(workdir, capsys):
-    """The averaged parameters of its backbone, with their own batch statistics."""
+    """The averaged parameters of its backbone, and the averaged batch statistics."""
     config = default_config()
     config.init_from = str(workdir)
     config.model = dict(name="resnet18", width=8, stage_sizes=(1, 1), stem="cifar")
@@ -95,13 +95,13 @@ def test_weights_of_another_run(workdir, capsys):
     spec = {"image": jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8)}
     params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
     shapes = TrainState(None, params, model_state, None)
-    given = import_weights(config, objective, shapes)
+    initial = import_weights(config, objective, shapes)
     assert "left out: head (10 classes); new: head (4 classes)\n" in capsys.readouterr().out
-    assert "head" not in given["params"]
+    assert "head" not in initial["params"]
     trained = load_trained(find_checkpoint(workdir))
     np.testing.assert_array_equal(
-        given["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
+        initial["params"]["conv1"]["kernel"], trained.params["conv1"]["kernel"]
     )
     np.testing.assert_array_equal(
-        given["batch_stats"]["bn1"]["mean"], trained.model_state["batch_stats"]["bn1"]["mean"]
+        initial["batch_stats"]["bn1"]["mean"], trained.model_state["batch_stats"]["bn1"]["mean"]
     )

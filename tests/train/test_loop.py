@@ -1,4 +1,4 @@
-"""Runs of the training command: what a user sees and finds in the workdir."""
+"""Runs of the training command: their output and the files of the workdir."""
 
 import json
 
@@ -21,7 +21,7 @@ RUN = (
 
 @pytest.mark.slow
 def test_first_run_of_the_readme(command, tmp_path):
-    """The digits recipe itself: at least 97 % on the test images."""
+    """The digits recipe reaches at least 97 % on the test images."""
     done = command("main", "--config=configs/digits.py", f"--workdir={tmp_path}", timeout=300)
     assert done.returncode == 0, done.stderr
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -37,9 +37,9 @@ def test_workdir_and_log_lines(command, tmp_path):
     assert "tensorflow" not in done.stderr.lower()
     for words in ("step 10/40 ", "learning_rate", "img/s", "left", "test/ema_accuracy", "done: 40"):
         assert words in done.stdout
-    found = {p.name for p in tmp_path.iterdir()}
-    assert {"config.json", "metrics.jsonl", "checkpoints", "profile"} <= found
-    assert any(name.startswith("events.out.tfevents") for name in found)
+    names = {p.name for p in tmp_path.iterdir()}
+    assert {"config.json", "metrics.jsonl", "checkpoints", "profile"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
     assert json.loads((tmp_path / "config.json").read_text())["total"] == "40 steps"
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -56,7 +56,7 @@ def test_workdir_and_log_lines(command, tmp_path):
 
 
 def test_one_trainer_reads_in_a_sitting():
-    """The loop knows objectives by their contract alone, and stays short."""
+    """The loop is short and does not depend on particular objectives."""
     text = (REPO / "imgcls" / "train" / "loop.py").read_text()
     assert text.count("\n") <= 320
     for name in ("supervised", "simclr", "byol", "cross_entropy"):
@@ -64,7 +64,7 @@ def test_one_trainer_reads_in_a_sitting():
 
 
 def test_best_of_one_evaluator_among_several(command, tmp_path):
-    """Evaluations at different steps: only those that have the metric can be the best."""
+    """Evaluations at different steps: only those with the metric of `keep_best` count."""
     done = command(
         "main",
         *RUN,

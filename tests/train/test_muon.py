@@ -12,7 +12,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.train import optim
 
 EXAMPLES = 1000
-# A convolution that is wide, one that is tall, queries with keys and values, and what is no matrix.
+# A wide and a tall convolution, queries with keys and values, and parameters that are no matrices.
 SHAPES = {
     "conv1/kernel": (3, 3, 2, 4),
     "conv2/kernel": (1, 1, 2, 5),
@@ -70,11 +70,11 @@ def newton_schulz(matrix: np.ndarray, steps: int) -> np.ndarray:
 
 
 def direction(name, grads: list, beta: float, nesterov: bool, steps: int) -> np.ndarray:
-    """The orthogonalised momentum after some gradients: means over the past, without their bias."""
+    """The orthogonalized, bias-corrected momentum after some gradients."""
     count = len(grads)
     mean = sum((1 - beta) * beta ** (count - 1 - t) * g for t, g in enumerate(grads))
     if nesterov:
-        # The momentum as one more step would see it, and the latest gradient.
+        # Nesterov: the momentum after one more step, and the latest gradient.
         mean = beta * mean / (1 - beta ** (count + 1)) + (1 - beta) * grads[-1] / (1 - beta**count)
     return newton_schulz(mean.reshape(MATRICES[name]), steps).reshape(SHAPES[name])
 
@@ -107,7 +107,7 @@ def test_updates_are_nearly_orthogonal(config):
 
 
 def test_fixed_norm(config):
-    """Each matrix is scaled to the norm sqrt(outputs) and then moved; nothing decays it."""
+    """Each matrix is scaled to the norm sqrt(outputs) and then updated, without weight decay."""
     config.optim.weight_decay = 0.1
     config.optim.muon.update({"fixed_norm": True, "momentum": 0.6, "steps": 3})
     path = run(config, 2)
@@ -122,7 +122,7 @@ def test_fixed_norm(config):
 
 
 @pytest.mark.parametrize(("rest", "name"), [("adam", "adamw"), ("sgd", "sgd")])
-def test_the_rest_is_as_by_its_own_optimizer(config, rest, name):
+def test_rest_is_updated_by_its_own_optimizer(config, rest, name):
     config.optim.update({"weight_decay": 0.1, "momentum": 0.8, "b1": 0.7})
     config.optim.muon.rest = rest
     ours = run(config, 4)[-1]
@@ -140,7 +140,7 @@ def test_exclude(config):
     all_matrices = run(config, 2)[-1]
     assert np.any(excluded["conv1/kernel"] != all_matrices["conv1/kernel"])
     assert np.all(excluded["conv2/kernel"] == all_matrices["conv2/kernel"])
-    # Now the head is one too.
+    # Without exclusions the head is a matrix too.
     assert np.all(excluded["head/kernel"] == all_matrices["head/kernel"])
 
 
@@ -166,7 +166,7 @@ def test_lookahead(config, every, power, total):
             np.testing.assert_allclose(path[step][name], fast, atol=1e-5, err_msg=name)
 
 
-def test_lookahead_leaves_what_is_frozen_as_it_is(config):
+def test_lookahead_keeps_frozen_parameters(config):
     config.optim.multipliers = (("conv", 0.0),)
     config.optim.lookahead.every = 2
     first, *_, last = run(config, 4)
@@ -178,7 +178,7 @@ def test_lookahead_leaves_what_is_frozen_as_it_is(config):
 
 
 def test_multiplier_that_ends(config):
-    """After its duration a parameter stays; the others go on as without it."""
+    """After the duration a parameter is frozen; the others are not affected."""
     plain = run(config, 6)
     config.optim.multipliers = (
         ("conv1/bias", 2.0, "0.3 epochs"),
@@ -203,11 +203,11 @@ def test_multiplier_that_ends(config):
         ({"lookahead": {"every": -1}}, "config.optim.lookahead: every and power must be 0 or more"),
         ({"lookahead": {"every": 5, "decay": 1.0}}, "config.optim.lookahead: .*below 1"),
         ({"multipliers": (("head", 1.0, "soon"),)}, "config.optim.multipliers='soon': not a dur"),
-        ({"multipliers": (("head", 1.0, 3),)}, "is no pair; write"),
-        ({"multipliers": (("head", 1.0, "3 steps", 2),)}, "is no pair; write"),
+        ({"multipliers": (("head", 1.0, 3),)}, "is invalid; write"),
+        ({"multipliers": (("head", 1.0, "3 steps", 2),)}, "is invalid; write"),
     ],
 )
-def test_mistakes(config, changes, message):
+def test_invalid_options(config, changes, message):
     config.optim.update(changes)
     with pytest.raises(ConfigError, match=message) as error:
         optim.create_optimizer(config, Durations(config, EXAMPLES), draw(0))

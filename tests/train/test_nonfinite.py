@@ -1,6 +1,6 @@
-"""Losses and gradients that are not finite: left out, gone back before, or the end of the run.
+"""Losses and gradients that are not finite: skipped updates, going back, and the end of the run.
 
-A run is poisoned by examples of its data: a batch that holds one of them has a loss of NaN.
+Some examples are poisoned: a batch with one of them has a loss of NaN.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from imgcls.objectives.supervised import Supervised
 from imgcls.runs.record import Record, Stretch
 from imgcls.runs.save import Checkpointer
 from imgcls.train import optim
-from imgcls.train.nonfinite import PendingMetrics, WentBad
+from imgcls.train.nonfinite import PendingMetrics, Rollback
 from imgcls.train.step import create_state, make_train_step
 from tests.conftest import make_mesh
 from tests.end_to_end.test_resume import final_state, training_curve
@@ -45,7 +45,7 @@ BATCH = 16
 
 
 class Small(ImageModel):
-    """Compiles in no time, and has statistics."""
+    """A model that compiles fast and has batch statistics."""
 
     @nn.compact
     def __call__(self, x, *, train=False, features=False):
@@ -54,7 +54,7 @@ class Small(ImageModel):
 
 
 class Poisoned(Supervised):
-    """Supervised, with a NaN in everything that comes from a batch with one of some examples."""
+    """Supervised, but everything from a batch with a poisoned example is NaN."""
 
     def __init__(self, config, data_info, poison=(), **options):
         super().__init__(config, data_info, **options)
@@ -74,7 +74,7 @@ def _registered(monkeypatch):
 
 
 def first_of_batches(*batches: int) -> tuple[int, ...]:
-    """The examples that poison these batches (step s trains on batch s - 1) and no others."""
+    """Examples that poison only these batches; step s trains on batch s - 1."""
     return tuple(example_at(0, batch * BATCH, EXAMPLES) for batch in batches)
 
 
@@ -96,7 +96,7 @@ def make_config(*bad_batches: int, **changes) -> ConfigDict:
 
 
 class Loop:
-    """The step of a config, on batches of one's own choice: the reference of the runs."""
+    """Runs the step of a config on chosen batches, as a reference for full runs."""
 
     def __init__(self, config: ConfigDict, mesh=None):
         self.config, self.mesh = config, mesh or make_mesh(data=8)
@@ -115,33 +115,33 @@ class Loop:
 
     def run(self, first: int, last: int) -> list[dict]:
         """Trains on the batches from `first` to `last - 1`; returns the metrics."""
-        found = []
+        metrics_by_step = []
         loader = data_lib.create_train_loader(self.config, self.reader, self.mesh, first, last)
         with contextlib.closing(loader):
             for batch in loader:
                 self.state, metrics = self.step(self.state, batch)
-                found.append({key: float(value) for key, value in metrics.items()})
-        return found
+                metrics_by_step.append({key: float(value) for key, value in metrics.items()})
+        return metrics_by_step
 
-    def pass_over(self, steps: int) -> None:
-        """Moves on what goes by the step's number, and nothing else."""
+    def skip(self, steps: int) -> None:
+        """Advances only the state that depends on the step number."""
 
-        def move(x):
+        def advance(x):
             return x._replace(count=x.count + steps) if is_schedule(x) else x
 
         def is_schedule(x):
             return isinstance(x, optax.ScaleByScheduleState)
 
-        opt_state = jax.tree.map(move, self.state.opt_state, is_leaf=is_schedule)
+        opt_state = jax.tree.map(advance, self.state.opt_state, is_leaf=is_schedule)
         self.state = self.state.replace(step=self.state.step + steps, opt_state=opt_state)
 
     def assert_is(self, workdir) -> None:
-        """The newest checkpoint holds this state, bit for bit."""
+        """Asserts that the newest checkpoint has exactly this state."""
         checkpointer = Checkpointer(str(workdir), self.config, self.info)
         with contextlib.closing(checkpointer):
             zeros = jax.tree.map(jnp.zeros_like, self.state)
-            found = checkpointer.restore(zeros, checkpointer.latest_step)
-        jax.tree.map(np.testing.assert_array_equal, found, self.state)
+            restored = checkpointer.restore(zeros, checkpointer.latest_step)
+        jax.tree.map(np.testing.assert_array_equal, restored, self.state)
 
 
 def lines_of(workdir) -> list[dict]:
@@ -154,7 +154,7 @@ class Crash(Exception):
 
 @pytest.fixture
 def crash_at(monkeypatch):
-    """Lets the next run end in the middle of a step, as often as it is asked."""
+    """Makes the next run crash at a step, once for each step that is passed."""
 
     def at(*steps: int) -> None:
         left = list(steps)
@@ -169,7 +169,7 @@ def crash_at(monkeypatch):
     return at
 
 
-# ---- The host's part.
+# ---- On the host.
 
 
 def feed(pending: PendingMetrics, losses, start: int = 1) -> None:
@@ -189,28 +189,28 @@ def test_counts_in_a_row(capsys):
     feed(pending, [1, math.nan, math.inf, 2, math.nan, 3])
     assert pending.check_all()["skipped_updates"] == 3
     assert pending.record == Record(skipped=3, in_a_row=0)
-    told = capsys.readouterr().out.splitlines()
-    assert len(told) == 2
-    assert "step 2: loss is nan at learning rate 0.25; the update is left out" in told[0]
-    assert "step 5: " in told[1]
+    output = capsys.readouterr().out.splitlines()
+    assert len(output) == 2
+    assert "step 2: loss is nan at learning rate 0.25; the update is skipped" in output[0]
+    assert "step 5: " in output[1]
     feed(pending, [math.nan, math.nan, math.nan, 1], start=7)
     with pytest.raises(TrainingError, match="step 9: loss is nan .* after 2 updates in a row"):
         pending.check_all()
 
 
-def test_one_is_too_many_unless_asked_for():
+def test_no_update_is_skipped_by_default():
     with pytest.raises(TrainingError) as e:
         feed(make_pending(skip=0), [*range(30), math.inf, 1, 1, 1])
-    told = str(e.value)
-    assert "step 31: loss is inf at learning rate 0.25" in told and "\n" not in told
-    assert "the last losses were " + " ".join(map(str, range(11, 30))) + " inf;" in told
+    output = str(e.value)
+    assert "step 31: loss is inf at learning rate 0.25" in output and "\n" not in output
+    assert "the last losses were " + " ".join(map(str, range(11, 30))) + " inf;" in output
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3, 4])
-def test_stretch_is_the_same_whenever_the_host_looks(lag):
-    """It began before the checkpoint that the run continues from."""
+def test_stretch_does_not_depend_on_when_the_host_checks(lag):
+    """The stretch begins before the checkpoint from which the run continues."""
     pending = make_pending(skip=4, rollback=True, skipped=7, in_a_row=2)
-    with pytest.raises(WentBad) as e:
+    with pytest.raises(Rollback) as e:
         for step in range(11, 18):
             feed(pending, [math.nan], start=step)
             if step % lag == 0:
@@ -219,7 +219,7 @@ def test_stretch_is_the_same_whenever_the_host_looks(lag):
 
 
 def test_goes_back_once_only():
-    with pytest.raises(TrainingError, match="once more after the run went back"):
+    with pytest.raises(TrainingError, match="after the run went back once"):
         feed(make_pending(skip=0, rollback=True, shift=3), [math.nan] * 3)
 
 
@@ -231,7 +231,7 @@ def test_wrong_setting(tmp_path):
 # ---- Inside the step.
 
 
-def test_step_without_guard_has_nothing_of_it():
+def test_step_without_guard_has_no_check():
     def operations(skip: int) -> set:
         loop = Loop(make_config(3, **{"guard.skip": skip}))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), loop.state)
@@ -245,8 +245,8 @@ def test_step_without_guard_has_nothing_of_it():
 
 
 @pytest.mark.parametrize("devices", [1, pytest.param(4, marks=pytest.mark.slow)])
-def test_left_out_update(devices):
-    """With parts of a batch and lookahead; then the step goes on at the rate of its number."""
+def test_skipped_update(devices):
+    """With accumulation and lookahead; afterwards the learning rate is that of the step number."""
     changes = {"guard.skip": 3, "accumulate": 2, "optim.lookahead.every": 2}
     loop = Loop(make_config(1, 2, **changes), make_mesh(data=devices))
     (first,) = loop.run(0, 1)
@@ -269,26 +269,28 @@ def test_left_out_update(devices):
 
 
 @pytest.mark.slow
-def test_left_out_as_if_never_seen(tmp_path, capsys):
+def test_skipped_batches_have_no_effect(tmp_path, capsys):
     config = make_config(6, 7, 15, **{"guard.skip": 2})
     imgcls.train.loop.train(config, str(tmp_path))
     loop = Loop(config)
     loop.run(0, 6)
-    loop.pass_over(2)
+    loop.skip(2)
     loop.run(8, 15)
-    loop.pass_over(1)
+    loop.skip(1)
     loop.run(16, 24)
     loop.assert_is(tmp_path)
     counted = {x["step"]: x.get("train/skipped_updates", 0) for x in lines_of(tmp_path)}
     assert counted == {4: 0, 8: 2, 12: 2, 16: 3, 20: 3, 24: 3}
-    assert capsys.readouterr().out.count("the update is left out") == 2
+    assert capsys.readouterr().out.count("the update is skipped") == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resident", [False, True])
-def test_goes_back_and_on_with_other_data(resident, tmp_path, monkeypatch, capsys):
-    """Two updates may be left out; the third in a row is that of step 13, the checkpoint of 5 or 10
-    is the newest good one: after that of 10 no step was finite."""
+def test_goes_back_and_continues_with_new_data(resident, tmp_path, monkeypatch, capsys):
+    """Two updates may be skipped; the third in a row is step 13.
+
+    The newest good checkpoint is that of step 5, as the step after 10 was not finite.
+    """
     asked, create = [], imgcls.train.loop.create_train_loader
 
     def recording(config, reader, mesh, first, last):
@@ -306,8 +308,8 @@ def test_goes_back_and_on_with_other_data(resident, tmp_path, monkeypatch, capsy
     assert asked == [(0, 24), (13, 32)]
     assert [x["step"] for x in lines_of(tmp_path)] == [4, 8, 12, 16, 20, 24]
     assert all("train/skipped_updates" not in x for x in lines_of(tmp_path))
-    told = capsys.readouterr().out
-    assert "step 13: loss is nan" in told and "continue at step 5 of 24" in told
+    output = capsys.readouterr().out
+    assert "step 13: loss is nan" in output and "continue at step 5 of 24" in output
     checkpointer = Checkpointer(str(tmp_path), make_config(), DataInfo((), False, (8, 8, 1)))
     assert checkpointer.record(checkpointer.latest_step).shift == 8
     checkpointer.close()
@@ -324,12 +326,12 @@ def test_goes_back_to_the_start(tmp_path):
 
 @pytest.mark.slow
 def test_crashes_before_and_after_going_back(tmp_path, crash_at):
-    """Among updates that are left out, back at work before the next checkpoint, and after it."""
+    """Crashes among skipped updates, and before and after the first checkpoint after going back."""
     config = make_config(10, 11, 12, **{"guard.skip": 2, "guard.rollback": True})
     crash_at(12)
     with pytest.raises(Crash):
         imgcls.train.loop.train(config, str(tmp_path))
-    # The first 13 is before the run goes back.
+    # Step 13 comes before the run goes back.
     crash_at(13, 8)
     with pytest.raises(Crash):
         imgcls.train.loop.train(config, str(tmp_path))
@@ -344,8 +346,8 @@ def test_crashes_before_and_after_going_back(tmp_path, crash_at):
     loop.assert_is(tmp_path)
 
 
-def test_the_end(tmp_path):
-    """Two bad stretches, the second beyond the first, and what is left behind."""
+def test_second_stretch_ends_the_run(tmp_path):
+    """Two stretches, and the files that the failed run leaves."""
     config = make_config(10, 11, 18, 19, **{"guard.skip": 1, "guard.rollback": True})
     with pytest.raises(TrainingError) as e:
         imgcls.train.loop.train(config, str(tmp_path))

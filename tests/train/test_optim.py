@@ -1,4 +1,4 @@
-"""Optimisers against NumPy re-implementations, and schedules at exact steps."""
+"""Optimizers against NumPy implementations, and schedules at exact steps."""
 
 import math
 
@@ -28,7 +28,7 @@ def config():
 
 
 def make_params() -> dict:
-    """A tree with all kinds of paths: with and without weight decay, for regexes."""
+    """A tree of parameters with and without weight decay."""
     rng = np.random.default_rng(0)
     shapes = {
         "conv1": {"kernel": (3, 4)},
@@ -100,7 +100,7 @@ def adam_direction(c, grad, memory, step, b1=0.9, b2=0.999):
     return m / (np.sqrt(v) + c.eps)
 
 
-# ---- Optimisers.
+# ---- Optimizers.
 
 
 @pytest.mark.parametrize("clip_norm", [None, 1.0, 1e6])
@@ -122,7 +122,7 @@ def test_sgd(config, momentum, nesterov, clip_norm):
 @pytest.mark.parametrize("clip_norm", [None, 1.0])
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.9, False), (0.9, True), (0.0, False)])
 def test_rmsprop(config, momentum, nesterov, clip_norm):
-    """As TensorFlow has it, with other numbers than the defaults."""
+    """RMSProp as in TensorFlow, without default values."""
     config.optim.update({"name": "rmsprop", "learning_rate": 0.05, "weight_decay": 0.1})
     config.optim.update({"decay": 0.8, "eps": 0.5, "momentum": momentum, "nesterov": nesterov})
     config.optim.clip_norm = clip_norm
@@ -174,7 +174,7 @@ def test_lamb(config):
 
 @pytest.mark.parametrize("nesterov", [True, False])
 def test_lars(config, nesterov):
-    """You et al. 2017, arXiv:1708.03888, algorithm 1; biases and norms as plain SGD."""
+    """You et al. 2017, arXiv:1708.03888, algorithm 1; plain SGD for biases and norms."""
     config.optim.update({"name": "lars", "learning_rate": 1.0, "weight_decay": 0.1})
     config.optim.update({"trust_coefficient": 0.02, "nesterov": nesterov})
 
@@ -207,8 +207,8 @@ def test_everything_decays_without_exclusions(config):
         (r"^head", {"conv1/kernel", "bn1/scale", "bn1/bias"}),
     ],
 )
-def test_what_decays(config, name, exclude, kept):
-    """With zero gradients, weight decay is all that moves a parameter."""
+def test_parameters_with_weight_decay(config, name, exclude, kept):
+    """With zero gradients, only weight decay changes a parameter."""
     config.optim.update({"name": name, "weight_decay": 0.1, "decay_exclude": exclude})
     params = jax.tree.map(jnp.asarray, make_params())
     optimizer, _ = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
@@ -300,8 +300,8 @@ def test_step_without_warmup(config):
     np.testing.assert_allclose(rates(config, [0, 49, 50]), [0.1, 0.1, 0.01], rtol=1e-6)
 
 
-def test_boundaries_that_meet_each_count(config):
-    """As in a recipe that is tried out on a few steps."""
+def test_boundaries_at_the_same_step_all_count(config):
+    """As in a recipe that is tried for a few steps."""
     config.schedule.update({"name": "step", "warmup": "0 steps"})
     config.schedule.boundaries = ("10 steps", "1 epochs", "11 steps")
     np.testing.assert_allclose(rates(config, [9, 10, 11]), [0.1, 1e-3, 1e-4], rtol=1e-5)
@@ -338,7 +338,7 @@ def test_no_warmup_starts_at_the_peak(config, name):
 
 
 @pytest.mark.parametrize("name", train_schedule.SCHEDULES)
-def test_a_run_may_end_within_its_warmup(config, name):
+def test_run_may_end_during_warmup(config, name):
     config.total = "5 steps"
     config.schedule.update({"name": name, "warmup": "50 steps"})
     np.testing.assert_allclose(
@@ -361,12 +361,12 @@ def test_schedule_under_jit(config, name):
     at = jnp.arange(0, 101, 5)
     traced = jax.jit(jax.vmap(schedule))(at)
     assert traced.dtype == jnp.float32
-    # The last rate is 0 up to a float32 rounding of the peak.
+    # The last rate is 0 up to float32 rounding of the peak.
     np.testing.assert_allclose(traced, rates(config, at), rtol=1e-5, atol=1e-7 * 0.1)
 
 
-def test_the_schedule_drives_the_optimizer(config):
-    """Each step of plain SGD moves by the schedule's rate times the gradient."""
+def test_optimizer_uses_the_schedule(config):
+    """Each update of plain SGD is the scheduled rate times the gradient."""
     config.optim.update({"name": "sgd", "momentum": 0.0, "nesterov": False})
     params = {"kernel": jnp.zeros(3)}
     optimizer, schedule = optim.create_optimizer(config, Durations(config, EXAMPLES), params)
@@ -376,7 +376,7 @@ def test_the_schedule_drives_the_optimizer(config):
         np.testing.assert_allclose(updates["kernel"], -np.full(3, schedule(step)), rtol=1e-6)
 
 
-# ---- Mistakes.
+# ---- Invalid configs.
 
 
 @pytest.mark.parametrize(
@@ -395,7 +395,7 @@ def test_the_schedule_drives_the_optimizer(config):
         ("optim", "multipliers", (("head", "x"),), "config.optim.multipliers"),
     ],
 )
-def test_mistakes(config, section, key, value, message):
+def test_invalid_configs(config, section, key, value, message):
     config.schedule.name = {"boundaries": "step", "timescale": "rsqrt"}.get(key, "cosine")
     config[section][key] = value
     with pytest.raises(ConfigError, match=message):

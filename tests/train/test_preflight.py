@@ -1,4 +1,4 @@
-"""What processes compare before they train together."""
+"""The values that processes compare before they train together."""
 
 import json
 
@@ -11,7 +11,7 @@ from imgcls.train import preflight
 
 
 class Names:
-    """A source of examples of these names."""
+    """A source with these names of examples."""
 
     def __init__(self, names):
         self.names = names
@@ -25,13 +25,13 @@ class Names:
 
 @pytest.fixture
 def compared(monkeypatch):
-    """What a check would compare with the other processes, as JSON."""
-    found = []
-    monkeypatch.setattr(preflight, "check_same", lambda what, mine: found.append(mine))
+    """Returns the values that a check compares with other processes, as JSON."""
+    calls = []
+    monkeypatch.setattr(preflight, "check_same", lambda what, mine: calls.append(mine))
 
     def compared(check, *args) -> dict:
         check(*args)
-        return json.loads(json.dumps(found.pop(), default=str))
+        return json.loads(json.dumps(calls.pop(), default=str))
 
     return compared
 
@@ -45,7 +45,7 @@ NAMES = [f"{i}.jpg" for i in range(2500)]
 
 
 @pytest.mark.parametrize(
-    ("names", "classes", "counts", "told"),
+    ("names", "classes", "counts", "expected"),
     [
         (list(NAMES), ("cat", "dog"), (1200, 1300), set()),
         (NAMES[:-1], ("cat", "dog"), (1200, 1300), {"number of examples"}),
@@ -55,30 +55,30 @@ NAMES = [f"{i}.jpg" for i in range(2500)]
         (NAMES, ("cat", "dog"), (1300, 1200), {"examples per class"}),
     ],
 )
-def test_different_data(names, classes, counts, told, compared):
-    """Fewer pictures, another order of them, other classes, the same number with other labels."""
+def test_different_data(names, classes, counts, expected, compared):
+    """Fewer images, another order, other classes, and the same images with other labels."""
 
     def check(names, classes, counts):
         return compared(
             preflight.check_same_data, Names(names), DataInfo(classes, False, (8, 8, 3), 0, counts)
         )
 
-    found = differing(check(NAMES, ("cat", "dog"), (1200, 1300)), check(names, classes, counts))
-    # Other names, and other classes, are told by their digests too.
-    assert told <= found and bool(found) == (names != NAMES or bool(told))
+    changed = differing(check(NAMES, ("cat", "dog"), (1200, 1300)), check(names, classes, counts))
+    # Other names and other classes also change the digests.
+    assert expected <= changed and bool(changed) == (names != NAMES or bool(expected))
 
 
 def test_different_commands(compared, tmp_path):
-    """Keys of one machine's own do not count; a checkpoint that only some see does."""
+    """Keys of a single machine are not compared; the newest checkpoint is."""
     config = default_config()
     mine = compared(preflight.check_same_command, config, str(tmp_path), False)
     local = override(default_config(), ["--config.data.threads=3", "--config.data.dir=/here"])
     assert compared(preflight.check_same_command, local, str(tmp_path), False) == mine
     other = override(default_config(), ["--config.evaluators.test.split=test", "--config.seed=1"])
-    found = compared(preflight.check_same_command, other, str(tmp_path), True)
-    assert {k for k in {**mine, **found} if mine.get(k) != found.get(k)} == {
+    theirs = compared(preflight.check_same_command, other, str(tmp_path), True)
+    assert {k for k in {**mine, **theirs} if mine.get(k) != theirs.get(k)} == {
         *("config.evaluators.test.split", "config.evaluators", "config.seed", "--accept_changes")
     }
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
-    found = compared(preflight.check_same_command, config, str(tmp_path), False)
-    assert differing(mine, found) == {"newest checkpoint"}
+    theirs = compared(preflight.check_same_command, config, str(tmp_path), False)
+    assert differing(mine, theirs) == {"newest checkpoint"}

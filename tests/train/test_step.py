@@ -1,4 +1,4 @@
-"""The training step: sharding, memory, accumulation, tensor parallelism, any rank of image."""
+"""The training step: sharding, memory, accumulation, tensor parallelism, images of any rank."""
 
 import dataclasses
 import functools
@@ -53,7 +53,7 @@ def make_batch(mesh, config, shape=(8, 8, 3), seed=0) -> dict:
 
 
 def start(config, mesh, shape=(8, 8, 3), objective=None):
-    """A fresh state and its step."""
+    """An initial state and the training step."""
     info = DataInfo(tuple(map(str, range(CLASSES))), False, shape)
     objective = objective or create_objective(config, info)
     spec = {"image": jax.ShapeDtypeStruct((config.batch_size, *shape), jnp.uint8)}
@@ -77,7 +77,7 @@ def run(config, mesh, steps=2, **kwargs):
     return jax.device_get(state), losses
 
 
-def test_a_transformer_has_its_products_by_eigen():
+def test_transformer_uses_eigen_for_matrix_products():
     config = make_config()
     config.model = ConfigDict(dict(name="vit_ti4", width=16, depth=1, num_heads=2, mlp_dim=32))
     mesh = sharding.create_mesh(config)
@@ -95,22 +95,22 @@ def assert_close(ours, theirs, atol=1e-5):
         np.testing.assert_allclose(other, value, rtol=0, atol=atol, err_msg=name)
 
 
-def test_batch_norm_needs_no_collective_of_its_own():
-    """One combined all-reduce in the step on 4 devices; many over the whole batch."""
+def test_batch_norm_adds_no_collective():
+    """One combined all-reduce on 4 devices, but many with statistics of the full batch."""
 
     def all_reduces(group: int) -> int:
         config = make_config(**{"model.virtual_batch_size": group})
         mesh = make_mesh(data=4)
         state, step = start(config, mesh)
         hlo = step.lower(state, make_batch(mesh, config)).compile().as_text()
-        # The metrics are scalars of the same sum; XLA joins what it can into one operation.
+        # XLA combines the reductions of metrics and gradients where it can.
         return len(re.findall(r"= .* all-reduce(?:-start)?\(", hlo))
 
     assert all_reduces(4) <= 2
     assert all_reduces(32) > 8
 
 
-def test_step_compiles_once_and_gives_its_buffers_back():
+def test_step_compiles_once_and_donates_its_state():
     config, mesh = make_config(), make_mesh(data=2)
     state, step = start(config, mesh)
     old = jax.tree.leaves(state.params)[0]
@@ -120,28 +120,28 @@ def test_step_compiles_once_and_gives_its_buffers_back():
     assert old.is_deleted()
 
 
-def goes_to_the_host(hlo: str) -> bool:
+def uses_the_host(hlo: str) -> bool:
     return re.search(r"\b(infeed|outfeed|send|recv)(-done)?\(|callback", hlo) is not None
 
 
 def test_step_stays_on_the_device():
-    """No transfer to or from the host, and every array of the state is updated in its place."""
+    """No transfer to or from the host, and every array of the state is updated in place."""
     config, mesh = make_config(ema=0.9), make_mesh()
     config.data.batch_transform = "mixup(0.2)|random_erasing(0.25)"
     state, step = start(config, mesh)
     hlo = step.lower(state, make_batch(mesh, config)).compile().as_text()
-    assert not goes_to_the_host(hlo)
+    assert not uses_the_host(hlo)
     assert len(re.findall(r"\b(?:may|must)-alias\b", hlo)) == len(jax.tree.leaves(state))
-    chatty = jax.jit(lambda x: (jax.debug.print("{}", x), x)[1]).lower(1.0).compile()
-    assert goes_to_the_host(chatty.as_text())
+    printing = jax.jit(lambda x: (jax.debug.print("{}", x), x)[1]).lower(1.0).compile()
+    assert uses_the_host(printing.as_text())
 
 
-def test_accumulation_is_the_whole_batch_in_parts():
-    """The same update and batch statistics from 1, 2 and 4 parts, on 1 and 2 devices."""
-    whole, _ = run(make_config(), make_mesh())
+def test_accumulation_equals_the_full_batch():
+    """1, 2 and 4 parts on 1 and 2 devices give the same update and batch statistics."""
+    full, _ = run(make_config(), make_mesh())
     for parts, devices in ((2, 1), (4, 1), (2, 2)):
         ours, _ = run(make_config(accumulate=parts), make_mesh(data=devices))
-        assert_close(ours, whole)
+        assert_close(ours, full)
 
 
 def test_randomness_does_not_depend_on_devices():
@@ -173,18 +173,18 @@ def vit_config(**changes) -> ConfigDict:
         dict(data=2, fsdp=2, model=2),
     ],
 )
-def test_sharded_transformer_is_the_replicated_one(mesh):
+def test_sharded_transformer_equals_the_replicated_one(mesh):
     theirs, losses = run(vit_config(), make_mesh())
     ours, our_losses = run(vit_config(), make_mesh(**mesh))
     np.testing.assert_allclose(our_losses, losses, rtol=0, atol=1e-5)
     assert_close(ours.model_state, theirs.model_state)
-    # Adam divides by the gradient's size: where that is rounding noise, so is the update's sign.
+    # Adam divides by the magnitude of the gradient: if that is rounding noise, so is the sign.
     moved = jax.tree.map(lambda a, b: np.mean(np.abs(a - b) > 1e-4), ours.params, theirs.params)
     assert max(jax.tree.leaves(moved)) < 0.02
 
 
 def test_fsdp_holds_a_quarter_on_each_device():
-    """Parameters, moments and average: at most 30 % of their bytes on any of 4 devices."""
+    """At most 30 % of the bytes of parameters, moments and average are on each of 4 devices."""
     config = vit_config()
     config.model = ConfigDict(dict(name="vit_s16", depth=2))
     mesh = make_mesh(fsdp=4)
@@ -230,8 +230,8 @@ class VideoNet(nn.Module):
         return x if features else nn.Dense(self.num_classes, name="head")(x)
 
 
-def test_video_trains_as_images_do():
-    """Loader, batch transforms, step and sharding on `[B, T, H, W, C]`."""
+def test_video():
+    """Loader, batch transforms, step and sharding with `[B, T, H, W, C]`."""
     config = make_config(
         batch_size=8, ema=0.9, **{"data.batch_transform": "mixup(0.2)|cutmix(1.0)|random_erasing"}
     )
@@ -253,7 +253,7 @@ def test_video_trains_as_images_do():
     assert min(jax.tree.leaves(change)) > 0
 
 
-def test_batch_of_bad_size_is_refused_by_the_model_too():
+def test_model_refuses_an_invalid_batch_size():
     config, mesh = make_config(**{"model.virtual_batch_size": 5}), make_mesh()
     state, step = start(config, mesh)
     with pytest.raises(ConfigError, match="virtual_batch_size=5"):

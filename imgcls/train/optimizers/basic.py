@@ -1,6 +1,7 @@
-"""Optimizers that optax has, with this package's rule of weight decay.
+"""Optimizers of optax, with weight decay for selected parameters.
 
-Decay joins the gradient before the momentum (L2 regularization) in all but adamw, lamb and lars.
+Except in adamw, lamb and lars, the decay is added to the gradient before the momentum (L2
+regularization).
 """
 
 from typing import TypedDict
@@ -20,9 +21,9 @@ def sgd(c: ConfigDict, schedule: optax.Schedule, params, mask) -> Chain:
 
 @register_optimizer("rmsprop")
 def rmsprop(c: ConfigDict, schedule: optax.Schedule, params, mask) -> Chain:
-    """RMSProp as TensorFlow has it.
+    """RMSProp as in TensorFlow.
 
-    The mean square starts at 1, eps is under the root, and the momentum gathers steps that are
+    The mean square starts at 1, eps is under the root, and the momentum accumulates steps that are
     already scaled by the learning rate.
     """
     decay = optax.add_decayed_weights(c.weight_decay, mask)
@@ -54,7 +55,7 @@ def lamb(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
 def lars(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
     """LARS (You et al. 2017, arXiv:1708.03888).
 
-    Biases and norms keep the plain rate, as in SimCLR.
+    Parameters without weight decay have no trust ratio either, as in SimCLR.
     """
     return optax.lars(
         schedule,

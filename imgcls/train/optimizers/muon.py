@@ -17,7 +17,7 @@ MUON_REST = ("adam", "sgd")
 
 @register_optimizer("muon")
 def muon(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
-    """Muon for matrices, AdamW or SGD for vectors and what `optim.muon.exclude` names.
+    """Muon for matrices; AdamW or SGD for vectors and what `optim.muon.exclude` matches.
 
     Jordan et al. 2024, https://kellerjordan.github.io/posts/muon.
     """
@@ -26,8 +26,8 @@ def muon(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
     if m.steps < 1:
         raise ConfigError(f"config.optim.muon.steps={m.steps}: must be 1 or more")
     ranks = jax.tree.map(lambda x: len(x.shape), params)
-    named = map_paths(params, lambda name: bool(m.exclude and matches(m.exclude, name)))
-    groups = jax.tree.map(lambda n, out: "muon" if n > 1 and not out else "rest", ranks, named)
+    excluded = map_paths(params, lambda name: bool(m.exclude and matches(m.exclude, name)))
+    groups = jax.tree.map(lambda n, out: "muon" if n > 1 and not out else "rest", ranks, excluded)
     orthogonal = optax.contrib.scale_by_muon(
         ns_steps=m.steps,
         beta=m.momentum,
@@ -51,9 +51,9 @@ def muon(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradien
 
 
 def _matrix_axes(name: str, x: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The axes of a parameter's inputs and outputs, which make it a matrix.
+    """The axes of a parameter's inputs and outputs, by which it is used as a matrix.
 
-    The outputs are the last axis; for queries, keys and values they are all axes but the first.
+    The outputs are the last axis, or for queries, keys and values all axes but the first.
     """
     inputs = 1 if name.endswith("qkv/kernel") else x.ndim - 1
     return tuple(range(inputs)), tuple(range(inputs, x.ndim))
@@ -64,14 +64,14 @@ def _muon_axes(name: str, x: jax.Array) -> optax.contrib.MuonDimensionNumbers:
 
 
 def _scale_by_shape(name: str, update: jax.Array) -> jax.Array:
-    """Times sqrt(max(1, outputs / inputs)), so that one rate suits all shapes."""
+    """Multiplies by sqrt(max(1, outputs / inputs)), so that one rate suits all shapes."""
     sides = _matrix_axes(name, update)
     inputs, outputs = (math.prod(update.shape[i] for i in axes) for axes in sides)
     return update * max(1, outputs / inputs) ** 0.5
 
 
 def _fix_norms(updates, params):
-    """As if each matrix had, before its update, been scaled to the norm sqrt(outputs)."""
+    """Changes updates as if each matrix were first scaled to the norm sqrt(outputs)."""
 
     def add(name, update, param):
         _, output_axes = _matrix_axes(name, param)
