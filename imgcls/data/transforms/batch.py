@@ -1,8 +1,8 @@
-"""Transforms of a whole batch on the device, inside jit: `fn(batch, rng, num_classes) -> batch`.
+"""Batch transforms on the device, inside jit: `fn(batch, rng, num_classes) -> batch`.
 
-`batch['image']` is normalised, `[B, ..., C]` with any number of spatial (and time) axes, and
-`batch['label']` is int32 `[B]` or, multi-hot or soft, `[B, K]`. What they draw depends on the key
-and on global shapes alone, so the result is the same on any number of devices.
+`batch['image']` is normalized, `[B, ..., C]` with any number of spatial (and time) axes, and
+`batch['label']` is int32 `[B]` or, multi-hot or soft, `[B, K]`. Random numbers depend only on the
+key and on global shapes, so the result is the same on any number of devices.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import BatchTransform, register_batch_transform
 
-# Boxes tried per example by random_erasing before it leaves the example whole.
+# Boxes tried per example by random_erasing before it leaves the example unchanged.
 _TRIES = 10
 
 
@@ -33,15 +33,15 @@ def normalize(
 
     Args:
       images: `[B, ..., C]` of any type, with values from 0 to 255.
-      mean, std: of each channel, in units of 0 to 1; length C.
-      dtype: of the result.
+      mean, std: mean and standard deviation per channel, in units of 0 to 1; length C.
+      dtype: dtype of the result.
     """
     scaled = images.astype(jnp.float32) / 255
     return ((scaled - jnp.array(mean)) / jnp.array(std)).astype(dtype)
 
 
 def normalize_batch(batch: dict, config: ConfigDict) -> dict:
-    """The batch with all of its images normalized by `data.mean` and `data.std`."""
+    """Normalizes all images of a batch by `data.mean` and `data.std`."""
     mean, std = config.data.mean, config.data.std
     return {
         key: normalize(value, mean, std) if key.startswith("image") else value
@@ -50,9 +50,9 @@ def normalize_batch(batch: dict, config: ConfigDict) -> dict:
 
 
 def one_hot_labels(label: jax.Array, num_classes: int) -> jax.Array:
-    """Classes `[B]` -> one-hot float32 `[B, K]`; `[B, K]` passes, as float32.
+    """Converts classes `[B]` to one-hot float32 `[B, K]`; `[B, K]` is only cast to float32.
 
-    K = 1 is the yes-or-no question of one logit: the label 0 or 1 is the target itself, `[B, 1]`.
+    K = 1 is binary classification with one logit: the label 0 or 1 is the target, `[B, 1]`.
     """
     if label.ndim == 1 and num_classes == 1:
         return label[:, None].astype(jnp.float32)
@@ -65,11 +65,11 @@ def one_hot_labels(label: jax.Array, num_classes: int) -> jax.Array:
 def mixup(alpha: float, p: float = 1.0) -> BatchTransform:
     """mixup (Zhang et al. 2017, https://arxiv.org/abs/1710.09412).
 
-    Every example is blended with the next one of the batch; one lambda ~ Beta(alpha, alpha) for the
+    Blends every example with the next one of the batch, with one lambda ~ Beta(alpha, alpha) per
     batch. Labels become float32 `[B, K]`.
 
     Args:
-      alpha: above 0.
+      alpha: parameter of the Beta distribution, at least 0.001.
       p: probability that a batch is mixed.
     """
     return _mixing({"mixup": alpha}, switch_p=0.0, p=p)
@@ -79,11 +79,12 @@ def mixup(alpha: float, p: float = 1.0) -> BatchTransform:
 def cutmix(alpha: float, p: float = 1.0) -> BatchTransform:
     """CutMix (Yun et al. 2019, https://arxiv.org/abs/1905.04899).
 
-    A box is pasted from the next example of the batch; one box for the batch, over the last two
-    spatial axes: H and W of all frames of a video. Labels mix by the box's area after clipping.
+    Pastes a box from the next example of the batch. There is one box per batch, over the last two
+    spatial axes: H and W of all frames of a video. Labels are mixed by the box's area after
+    clipping.
 
     Args:
-      alpha: above 0.
+      alpha: parameter of the Beta distribution, at least 0.001.
       p: probability that a batch is mixed.
     """
     return _mixing({"cutmix": alpha}, switch_p=1.0, p=p)
@@ -93,7 +94,7 @@ def cutmix(alpha: float, p: float = 1.0) -> BatchTransform:
 def mixup_or_cutmix(
     mixup_alpha: float, cutmix_alpha: float, switch_p: float = 0.5, p: float = 1.0
 ) -> BatchTransform:
-    """Either of them, drawn per batch, as in timm's recipes.
+    """Applies mixup or CutMix, drawn per batch, as in timm's recipes.
 
     Args:
       mixup_alpha, cutmix_alpha: see `mixup` and `cutmix`.
@@ -111,15 +112,15 @@ def random_erasing(
     ratio: tuple[float, float] = (0.3, 3.3),
     mode: str = "pixel",
 ) -> BatchTransform:
-    """Random erasing (Zhong et al. 2017, https://arxiv.org/abs/1708.04896), a box per example.
+    """Random erasing (Zhong et al. 2017, https://arxiv.org/abs/1708.04896), one box per example.
 
-    Of ten boxes drawn for an example the first that fits is erased, over the last two spatial axes.
+    Erases the first of ten random boxes that fits, over the last two spatial axes.
 
     Args:
       p: probability per example.
       area: range of the box's area as a fraction of the image's; uniform.
-      ratio: range of the box's height / width; uniform in the logarithm.
-      mode: 'pixel' erases with standard normal noise, 'const' with 0, the mean colour.
+      ratio: range of the box's height / width; log-uniform.
+      mode: 'pixel' erases with standard normal noise, 'const' with 0, the mean color.
     """
     spec.check_number("p", p, 0, 1)
     spec.check_range("area", area, 0, 1)
@@ -161,9 +162,9 @@ def random_flip(p: float = 0.5) -> BatchTransform:
 def alternating_flip() -> BatchTransform:
     """Mirrors an example left to right in every other epoch.
 
-    Half of the examples begin mirrored, the same in every run: so two epochs in a row show each
-    example both ways (Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6). Takes the
-    batch's `epoch`, which the loader of `data.device_resident` gives.
+    Half of the examples are mirrored in epoch 0, the same ones in every run. So two consecutive
+    epochs show each example both ways (Jordan 2024, https://arxiv.org/abs/2404.00498, section 3.6).
+    Needs `epoch` in the batch, which the loader of `data.device_resident` provides.
     """
 
     def transform(batch, rng, num_classes):
@@ -181,10 +182,10 @@ def alternating_flip() -> BatchTransform:
 
 @register_batch_transform("random_translate")
 def random_translate(padding: int) -> BatchTransform:
-    """Moves each example by up to `padding` pixels in either direction, mirrored at its edges.
+    """Shifts each example by up to `padding` pixels along each axis, with reflected edges.
 
     Args:
-      padding: pixels; all 2 * padding + 1 places along each axis are equally likely.
+      padding: largest shift in pixels; all 2 * padding + 1 shifts per axis are equally likely.
     """
     spec.check_integer("padding", padding, 0)
 
@@ -192,28 +193,31 @@ def random_translate(padding: int) -> BatchTransform:
         image = batch["image"]
         spatial = _height_width(image, "random_translate")
         if padding >= min(spatial):
-            raise ConfigError(f"random_translate({padding}): pictures have {min(spatial)} pixels")
+            raise ConfigError(
+                f"random_translate({padding}): the images have only {min(spatial)} pixels per side"
+            )
         pads = [(0, 0)] * (image.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]
         padded = jnp.pad(image, pads, mode="reflect")
-        places = jax.random.randint(rng, (len(image), 2), 0, 2 * padding + 1)
+        offsets = jax.random.randint(rng, (len(image), 2), 0, 2 * padding + 1)
 
-        def crop(one, place):
-            first = [0] * (one.ndim - 3) + [place[0], place[1], 0]
-            return jax.lax.dynamic_slice(one, first, image.shape[1:])
+        def crop(example, offset):
+            first = [0] * (example.ndim - 3) + [offset[0], offset[1], 0]
+            return jax.lax.dynamic_slice(example, first, image.shape[1:])
 
-        return {**batch, "image": jax.vmap(crop)(padded, places)}
+        return {**batch, "image": jax.vmap(crop)(padded, offsets)}
 
     return transform
 
 
 @register_batch_transform("cutout")
 def cutout(size: int) -> BatchTransform:
-    """Sets a square of each example to 0, the mean colour.
+    """Sets a square of each example to 0, the mean color.
 
-    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, but the square is wholly inside.
+    DeVries & Taylor 2017, https://arxiv.org/abs/1708.04552, but the square is always completely
+    inside the image.
 
     Args:
-      size: its side in pixels.
+      size: side of the square in pixels.
     """
     spec.check_integer("size", size, 1)
 
@@ -221,7 +225,9 @@ def cutout(size: int) -> BatchTransform:
         image = batch["image"]
         height, width = _height_width(image, "cutout")
         if size > min(height, width):
-            raise ConfigError(f"cutout({size}): pictures have {min(height, width)} pixels")
+            raise ConfigError(
+                f"cutout({size}): the images have only {min(height, width)} pixels per side"
+            )
         inside = []
         for key, length in zip(jax.random.split(rng), (height, width), strict=True):
             first = jax.random.randint(key, (len(image), 1), 0, length - size + 1)
@@ -235,9 +241,9 @@ def cutout(size: int) -> BatchTransform:
 
 @register_batch_transform("label_smoothing")
 def label_smoothing(eps: float) -> BatchTransform:
-    """Labels (1 - eps) y + eps / K (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, 7).
+    """Label smoothing (Szegedy et al. 2015, https://arxiv.org/abs/1512.00567, section 7).
 
-    One logit (K = 1) stands for two classes and is smoothed as they are.
+    Labels become (1 - eps) y + eps / K. One logit (K = 1) is smoothed like two classes.
     """
     spec.check_number("eps", eps, 0, 1)
 
@@ -248,11 +254,11 @@ def label_smoothing(eps: float) -> BatchTransform:
     return transform
 
 
-def _flip(batch: dict, which: jax.Array) -> dict:
-    """Mirrors the examples of bool `[B]`."""
+def _flip(batch: dict, mask: jax.Array) -> dict:
+    """Mirrors the examples selected by `mask`, bool `[B]`."""
     image = batch["image"]
-    which = which.reshape(-1, *[1] * (image.ndim - 1))
-    return {**batch, "image": jnp.where(which, jnp.flip(image, -2), image)}
+    mask = mask.reshape(-1, *[1] * (image.ndim - 1))
+    return {**batch, "image": jnp.where(mask, jnp.flip(image, -2), image)}
 
 
 def _height_width(image: jax.Array, name: str) -> tuple[int, int]:
@@ -263,14 +269,14 @@ def _height_width(image: jax.Array, name: str) -> tuple[int, int]:
 
 def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransform:
     for name, alpha in alphas.items():
-        # Below it the Beta distribution is 0 or 1 to float32 precision.
+        # With smaller alphas the Beta distribution is 0 or 1 in float32.
         spec.check_number(f"{name} alpha", alpha, 0.001)
     spec.check_number("p", p, 0, 1)
 
     def transform(batch, rng, num_classes):
         image, labels = batch["image"], one_hot_labels(batch["label"], num_classes)
         mixup_rng, cutmix_rng, switch_rng, use_rng = jax.random.split(rng, 4)
-        # The partner's share, of every pixel (of a shape that broadcasts) and of the label.
+        # Weight of the next example: per pixel (in a shape that broadcasts), and for the label.
         pixels = share = jnp.float32(0)
         if "mixup" in alphas:
             alpha = alphas["mixup"]
@@ -292,14 +298,14 @@ def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransfo
 
 
 def _blend(x: jax.Array, share: jax.Array) -> jax.Array:
-    # A shift by one moves a single row between neighbouring devices; a permutation moves them all.
+    # A shift by one moves one row between neighboring devices; a permutation would move all rows.
     return x * (1 - share) + jnp.roll(x, -1, axis=0) * share
 
 
 def _cutmix_mask(rng: jax.Array, shape: tuple[int, ...], alpha: float) -> jax.Array:
-    """A box of ones, float32 and of a shape that broadcasts to the images' `shape`.
+    """A box of ones, float32 in a shape that broadcasts to the images' `shape`.
 
-    Its centre is uniform and its sides are sqrt(1 - lambda) of the image's, before clipping.
+    Its center is uniform and its sides are sqrt(1 - lambda) of the image's, before clipping.
     """
     if len(shape) < 4:
         raise ConfigError(f"cutmix needs images [B, ..., H, W, C], not {shape}")
@@ -314,7 +320,7 @@ def _cutmix_mask(rng: jax.Array, shape: tuple[int, ...], alpha: float) -> jax.Ar
 
 
 def _erasing_mask(rng, shape, area, ratio) -> jax.Array:
-    """For every example the first box that fits, bool `[B, 1, ..., H, W, 1]`."""
+    """Mask of the first box that fits for each example, bool `[B, 1, ..., H, W, 1]`."""
     batch, height, width = shape[0], *shape[-3:-1]
     area_rng, ratio_rng, top_rng, left_rng = jax.random.split(rng, 4)
     tries = (batch, _TRIES)
@@ -334,6 +340,6 @@ def _erasing_mask(rng, shape, area, ratio) -> jax.Array:
 
 
 def _between(length: int, first: jax.Array, last: jax.Array) -> jax.Array:
-    """Which of 0 ... length - 1 lie in [first, last): bool `[..., length]`."""
+    """Mask of the indices 0 ... length - 1 in [first, last): bool `[..., length]`."""
     index = jnp.arange(length)
     return (index >= first) & (index < last)

@@ -1,8 +1,8 @@
-"""Transforms of one example on the host: `fn(image, rng) -> image`, both uint8 `[H, W, C]`.
+"""Transforms of one image on the host: `fn(image, rng) -> image`, both uint8 `[H, W, C]`.
 
-C is 1 or 3. All randomness comes from `rng`, and no transform writes into its input. Training crops
-resize with OpenCV, which is fast; what evaluation uses resizes with Pillow, as the reference
-libraries do.
+C is 1 or 3. All randomness comes from `rng`, and no transform modifies its input. Training crops
+resize with OpenCV, which is fast; evaluation transforms resize with Pillow, like the reference
+libraries.
 """
 
 import functools
@@ -18,7 +18,7 @@ from imgcls.data.transforms import spec
 from imgcls.data.transforms.pixels import to_array, to_pil
 from imgcls.data.transforms.transform import EncodedTransform, Transform, register_transform
 
-# The loader's threads work on different examples; OpenCV's own would only compete with them.
+# The loader's threads already use all cores; OpenCV's own threads would compete with them.
 cv2.setNumThreads(0)
 
 Size = int | tuple[int, int]
@@ -30,9 +30,10 @@ _CV2 = {
     "area": cv2.INTER_AREA,
     "nearest": cv2.INTER_NEAREST,
 }
-# JPEGs are decoded at 1/2, 1/4 or 1/8 of their size.
+# JPEGs can be decoded at 1/2, 1/4 or 1/8 of their size.
 _MAX_HALVINGS = 3
-# Up to here interpolation alone is near the mean over areas: 35 dB or so on photographs.
+# Largest shrink factor without smoothing; plain interpolation is then close to area averaging
+# (about 35 dB on photographs).
 _ALIASING = 1.5
 _PILLOW = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -55,13 +56,13 @@ def random_resized_crop(
 ) -> Transform:
     """The Inception crop (Szegedy et al. 2015, https://arxiv.org/abs/1409.4842).
 
-    A box of random area and aspect ratio, resized; see `_resize_box` for what keeps it from
-    aliasing. Of a JPEG only the box is decoded.
+    Resizes a box of random area and aspect ratio; `_resize_box` describes the antialiasing. Only
+    the box is decoded from a JPEG.
 
     Args:
-      size: of the result, H = W or (H, W).
+      size: size of the result, H = W or (H, W).
       scale: range of the box's area, as a fraction of the image's; uniform.
-      ratio: range of the box's width / height; uniform in the logarithm.
+      ratio: range of the box's width / height; log-uniform.
       interpolation: bilinear, bicubic, lanczos, area, nearest, or random (bilinear or bicubic,
         drawn per example).
     """
@@ -81,19 +82,19 @@ def random_resized_crop(
 
 
 def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray:
-    """A box of a picture, resized to (height, width).
+    """Resizes a box of an image to (height, width).
 
-    OpenCV's interpolations look at the nearest pixels only, and alias where many become one. So
-    what shrinks by two or more is halved first (by averages, or in a JPEG's DCT domain), and what
-    then shrinks to less than 2/3 is smoothed by a binomial filter of 3 x 3: that lies as near to
-    Pillow's antialiased bilinear as interpolating at twice the size, in half of the time.
+    OpenCV interpolates between the nearest pixels only, which aliases when an image shrinks. So a
+    box that shrinks by two or more is halved first (by averaging, or in a JPEG's DCT domain), and
+    one that then shrinks to less than 2/3 is smoothed by a 3 x 3 binomial filter. This is as close
+    to Pillow's antialiased bilinear as interpolating at twice the size, in half the time.
     """
     height, width = size
     shrink = min(box[2] / height, box[3] / width)
-    # 'area' averages over whole windows by itself, and 'nearest' is meant to alias.
+    # 'area' averages by itself, and 'nearest' is meant to alias.
     smooth = name not in ("area", "nearest")
     halvings = min(int(math.log2(max(shrink, 1))), _MAX_HALVINGS) if smooth else 0
-    # All four sides to multiples of the block that becomes a pixel.
+    # Round the box to multiples of the block that becomes one pixel.
     top, left, rows, columns = (side >> halvings << halvings for side in box)
     crop = image.crop if isinstance(image, EncodedImage) else functools.partial(crop_pixels, image)
     pixels = crop((top, left, rows, columns), halvings)
@@ -103,10 +104,10 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
 
 
 def _sample_box(height, width, scale, ratio, rng) -> Box:
-    """(top, left, height, width): ten tries, then the largest central box of a valid ratio."""
+    """Draws a box: ten tries, then the largest central box of a valid ratio."""
     low, high = math.log(ratio[0]), math.log(ratio[1])
     for _ in range(10):
-        # What `rng.uniform` draws, for a tenth of its time.
+        # Draws the same as `rng.uniform`, in a tenth of the time.
         area = height * width * (scale[0] + (scale[1] - scale[0]) * rng.random())
         aspect = math.exp(low + (high - low) * rng.random())
         h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
@@ -123,7 +124,7 @@ def _sample_box(height, width, scale, ratio, rng) -> Box:
 def resize(size: Size, interpolation: str = "bicubic") -> Transform:
     """Resizes with Pillow, antialiased: the shorter side to `size`, or exactly to (H, W).
 
-    The longer side is rounded down, as torchvision does.
+    The longer side is rounded down, as in torchvision.
     """
     _height_width(size)
     spec.check_choice("interpolation", interpolation, _PILLOW)
@@ -141,7 +142,7 @@ def resize(size: Size, interpolation: str = "bicubic") -> Transform:
 
 
 def _shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) of a picture whose shorter side becomes `size`."""
+    """(height, width) after resizing the shorter side to `size`."""
     if height <= width:
         return size, max(1, int(size * width / height))
     return max(1, int(size * height / width)), size
@@ -149,7 +150,7 @@ def _shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
 
 @register_transform("center_crop")
 def center_crop(size: Size) -> Transform:
-    """Crops the centre, with torchvision's rounding; a smaller image is padded with zeros."""
+    """Crops the center, with torchvision's rounding; a smaller image is padded with zeros."""
     height, width = _height_width(size)
 
     def transform(image, rng):
@@ -159,7 +160,7 @@ def center_crop(size: Size) -> Transform:
             pad_h = (missing_h // 2, (missing_h + 1) // 2)
             pad_w = (missing_w // 2, (missing_w + 1) // 2)
             image = np.pad(image, (pad_h, pad_w, (0, 0)))
-        # Halves go to the even number: Python's round().
+        # Halves are rounded to even by Python's round().
         top, left = round((image.shape[0] - height) / 2), round((image.shape[1] - width) / 2)
         return image[top : top + height, left : left + width]
 
@@ -168,11 +169,12 @@ def center_crop(size: Size) -> Transform:
 
 @register_transform("eval_crop")
 def eval_crop(size: int, crop_fraction: float = 0.875, interpolation: str = "bicubic") -> Transform:
-    """The usual evaluation on ImageNet: shorter side to size / crop_fraction, then the centre.
+    """The usual ImageNet evaluation: a resize and a center crop.
 
-    Equal to timm's evaluation transform with `crop_mode='center'`. Of an encoded picture only what
-    becomes the centre is decoded and resized. Pillow rounds the place of that part, so that a few
-    values come out different by 1 (mean difference on photographs 0.0001).
+    Resizes the shorter side to size / crop_fraction and crops the center to `size`. Equal to timm's
+    evaluation transform with `crop_mode='center'`. Only the center of an encoded image is decoded
+    and resized. Pillow rounds the position of that box, so a few values differ by 1 (the mean
+    difference on photographs is 0.0001).
     """
     spec.check_integer("size", size, 1)
     spec.check_number("crop_fraction", crop_fraction, 0.01, 1)
@@ -181,21 +183,21 @@ def eval_crop(size: int, crop_fraction: float = 0.875, interpolation: str = "bic
 
     def transform(image, rng):
         if isinstance(image, EncodedImage):
-            return _resize_centre(image, shorter, size, _PILLOW[interpolation])
+            return _resize_center(image, shorter, size, _PILLOW[interpolation])
         return crop(resized(image, rng), rng)
 
     return EncodedTransform(transform)
 
 
-def _resize_centre(image: EncodedImage, shorter: int, size: int, resampling) -> np.ndarray:
-    """The central square of the picture that is resized to `shorter`."""
+def _resize_center(image: EncodedImage, shorter: int, size: int, resampling) -> np.ndarray:
+    """The central square of an image whose shorter side is resized to `shorter`."""
     box, starts = [], []
     sides = image.shape[:2]
     for side, new in zip(sides, _shorter_side(*sides, shorter), strict=True):
         factor = side / new
         low = round((new - size) / 2) * factor
         high = low + size * factor
-        # What the filter reaches beyond the square: three pixels of the result, for lanczos.
+        # Reach of the filter beyond the square: three pixels of the result for lanczos.
         margin = math.ceil(3 * max(factor, 1)) + 1
         start, end = max(0, math.floor(low) - margin), min(side, math.ceil(high) + margin)
         box.append((start, end - start))
@@ -210,8 +212,8 @@ def _resize_centre(image: EncodedImage, shorter: int, size: int, resampling) -> 
 def resize_random_crop(size: int) -> Transform:
     """DeiT III's Simple Random Crop (Touvron et al. 2022, https://arxiv.org/abs/2204.07118, 3.2).
 
-    Shorter side to `size` (Pillow's bicubic, as in evaluation), 4 pixels of reflection on all
-    sides, and a random crop.
+    Resizes the shorter side to `size` (Pillow's bicubic, as in evaluation), pads 4 pixels by
+    reflection on all sides, and crops at random.
     """
     spec.check_integer("size", size, 1)
     resized, crop = resize(size), pad_crop(size, padding=4)
@@ -223,7 +225,7 @@ def pad_crop(size: Size, padding: int = 4, mode: str = "reflect") -> Transform:
     """Pads all sides and crops at random, as usual on CIFAR (He et al. 2015, arXiv:1512.03385).
 
     Args:
-      size: of the crop. An image that is too small for it even so is padded further.
+      size: size of the crop. A padded image that is still too small is padded further.
       padding: pixels on every side.
       mode: 'reflect' (without repeating the edge) or 'constant' (zeros).
     """
@@ -246,12 +248,12 @@ def pad_crop(size: Size, padding: int = 4, mode: str = "reflect") -> Transform:
 
 @register_transform("flip")
 def flip(p: float = 0.5) -> Transform:
-    """Mirrors left and right with probability p."""
+    """Mirrors the image left to right with probability p."""
     spec.check_number("p", p, 0, 1)
     return _with_probability(p, lambda image, rng: _keep_rank(cv2.flip(image, 1)))
 
 
-# ---- Colour. Grey images pass unchanged through what only acts on colour.
+# ---- Color. Grayscale images pass unchanged through transforms that only change color.
 
 
 @register_transform("color_jitter")
@@ -262,11 +264,11 @@ def color_jitter(
     hue: float = 0,
     p: float = 1.0,
 ) -> Transform:
-    """Colour jitter as torchvision defines it: the four adjustments in random order.
+    """Color jitter as in torchvision: the four adjustments in random order.
 
     Args:
       brightness, contrast, saturation: strength s; the factor is uniform in [max(0, 1 - s), 1 + s].
-      hue: at most 0.5; the shift is uniform in [-hue, hue] of the colour circle.
+      hue: at most 0.5; the shift is uniform in [-hue, hue] of the color circle.
       p: probability of any change.
     """
     strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
@@ -297,9 +299,9 @@ def _enhance(enhancer) -> Callable[[np.ndarray, float], np.ndarray]:
 
 
 def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
-    """Turns the hue by `shift` of a full circle.
+    """Rotates the hue by `shift` of the color circle.
 
-    In 8-bit HSV, by OpenCV: as near to an exact turn as Pillow's, at a tenth of the time.
+    Uses OpenCV's 8-bit HSV: as accurate as Pillow's, in a tenth of the time.
     """
     if image.shape[-1] == 1:
         return image
@@ -310,7 +312,7 @@ def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
 
 @register_transform("grayscale")
 def grayscale(p: float) -> Transform:
-    """Takes the colour away with probability p; C stays."""
+    """Removes the color with probability p; C stays the same."""
     spec.check_number("p", p, 0, 1)
     return _with_probability(p, _to_gray)
 
@@ -326,7 +328,7 @@ def gaussian_blur(p: float, sigma: tuple[float, float] = (0.1, 2.0)) -> Transfor
 
     Args:
       p: probability.
-      sigma: range of the standard deviation in pixels; uniform. The kernel reaches 3 of them.
+      sigma: range of the standard deviation in pixels; uniform. The kernel extends to 3 sigma.
     """
     spec.check_number("p", p, 0, 1)
     spec.check_range("sigma", sigma, 0.01, 100)
@@ -339,7 +341,7 @@ def gaussian_blur(p: float, sigma: tuple[float, float] = (0.1, 2.0)) -> Transfor
 
 @register_transform("solarize")
 def solarize(p: float, threshold: int = 128) -> Transform:
-    """Inverts the values from `threshold` on, with probability p."""
+    """Inverts the values of at least `threshold`, with probability p."""
     spec.check_number("p", p, 0, 1)
     spec.check_number("threshold", threshold, 0, 256)
     return _with_probability(
@@ -351,7 +353,7 @@ def solarize(p: float, threshold: int = 128) -> Transform:
 def three_augment() -> Transform:
     """DeiT III's 3-Augment (https://arxiv.org/abs/2204.07118, 3.2), without its flip and jitter.
 
-    One of greying, solarizing (from 128 on) and blurring (sigma 0.1 to 2), drawn uniformly.
+    Applies grayscale, solarize (threshold 128) or a blur (sigma 0.1 to 2), drawn uniformly.
     """
     choices = (grayscale(1.0), solarize(1.0), gaussian_blur(1.0))
     return lambda image, rng: choices[rng.integers(3)](image, rng)
@@ -371,5 +373,5 @@ def _height_width(size: Size) -> tuple[int, int]:
 
 
 def _keep_rank(image: np.ndarray) -> np.ndarray:
-    """Restores the channel axis that OpenCV drops where C=1."""
+    """Restores the channel axis that OpenCV drops if C=1."""
     return image[..., None] if image.ndim == 2 else image

@@ -1,8 +1,8 @@
-"""Augmentation policies: RandAugment and TrivialAugment, over Pillow's image operations.
+"""Augmentation policies: RandAugment and TrivialAugment, with Pillow's image operations.
 
 Each policy's table maps an operation's name to `op(image, m, sign, rng) -> image` on a Pillow image
 of mode RGB or L: m is the magnitude as a fraction of the policy's range, sign is -1 or 1, and only
-Cutout draws from rng. Pixels that a geometric operation uncovers get the policy's fill value.
+Cutout uses rng. Pixels uncovered by a geometric operation get the policy's fill value.
 """
 
 import numpy as np
@@ -18,13 +18,14 @@ def rand_augment(num_ops: int = 2, magnitude: float = 10) -> Transform:
     """RandAugment (Cubuk et al. 2019, https://arxiv.org/abs/1909.13719).
 
     Applies `num_ops` operations drawn uniformly, with replacement, from the 16 of `RAND_OPS`. That
-    table follows the paper's TensorFlow code for ImageNet, Cutout and SolarizeAdd included, with
-    its fill of 128. In it Posterize and Solarize get weaker as the magnitude grows, and do nothing
-    from 20 and 10 on. Translations and Cutout, there 100 and 40 pixels of 224, scale with the side.
+    table follows the paper's TensorFlow code for ImageNet, including Cutout and SolarizeAdd, with
+    its fill of 128. As in that code, Posterize and Solarize get weaker as the magnitude grows, and
+    have no effect from 20 and 10 on. Translations and Cutout, 100 and 40 pixels of 224 in that
+    code, scale with the side of the image.
 
     Args:
-      num_ops: N of the paper.
-      magnitude: M of the paper, in tenths of each operation's range; above 10 it goes beyond it.
+      num_ops: N in the paper.
+      magnitude: M in the paper, in tenths of each operation's range; may exceed 10.
     """
     spec.check_integer("num_ops", num_ops, 1)
     spec.check_number("magnitude", magnitude, 0, 30)
@@ -44,7 +45,7 @@ def trivial_augment() -> Transform:
     """TrivialAugment, wide (Müller and Hutter 2021, https://arxiv.org/abs/2103.10158, table 1).
 
     Applies one of the 14 operations of `TRIVIAL_OPS`, at one of 31 strengths, all drawn uniformly.
-    The operations are those of torchvision's TrivialAugmentWide, uncovered pixels black.
+    The operations are those of torchvision's TrivialAugmentWide; uncovered pixels are black.
     """
     ops = list(TRIVIAL_OPS.values())
 
@@ -64,7 +65,7 @@ def _fill(image: Image.Image, value: int) -> int | tuple[int, ...]:
 
 
 def _affine(image, a, b, c, d, e, f, value):
-    """Takes output pixel (x, y) from the nearest of input (ax + by + c, dx + ey + f)."""
+    """Sets output pixel (x, y) to the input pixel nearest to (ax + by + c, dx + ey + f)."""
     affine, nearest = Image.Transform.AFFINE, Image.Resampling.NEAREST
     return image.transform(
         image.size, affine, (a, b, c, d, e, f), nearest, fillcolor=_fill(image, value)
@@ -88,7 +89,7 @@ def _translate_y(image, pixels, value):
 
 
 def _rotate(image, degrees, value):
-    """Counter-clockwise about the centre."""
+    """Rotates counterclockwise about the center."""
     return image.rotate(degrees, fillcolor=_fill(image, value))
 
 
@@ -115,7 +116,7 @@ def _solarize_add(image, amount):
 
 
 def _cutout(image, half, rng):
-    """Greys a square of side 2 * half about any pixel (DeVries 2017, arXiv:1708.04552)."""
+    """Fills a square of side 2 * half around a random pixel (DeVries 2017, arXiv:1708.04552)."""
     x, y = int(rng.integers(image.width)), int(rng.integers(image.height))
     out = image.copy()
     out.paste(_fill(image, 128), (x - half, y - half, x + half, y + half))

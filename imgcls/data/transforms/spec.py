@@ -1,6 +1,6 @@
-"""The transform mini-language: `'random_resized_crop(224, scale=(0.2, 1.0))|flip'` -> callables.
+"""Parser of transform recipes: `'random_resized_crop(224, scale=(0.2, 1.0))|flip'` -> callables.
 
-A recipe is a chain of registered names, divided by `|`, each with literal arguments or none.
+A recipe is a chain of registered names separated by `|`, each with optional literal arguments.
 """
 
 import ast
@@ -14,18 +14,18 @@ from imgcls.core.errors import ConfigError, did_you_mean
 
 
 def parse(text: str, registry: Mapping[str, Callable], where: str) -> list:
-    """Builds the transforms of a recipe in their order.
+    """Builds the transforms of a recipe, in order.
 
     Args:
-      text: the recipe; blank means no transforms.
-      registry: factories by name; their signatures say which arguments are valid.
-      where: the config key that holds `text`, for messages.
+      text: the recipe; a blank one has no transforms.
+      registry: factories by name; their signatures define the valid arguments.
+      where: the config key of `text`, for messages.
 
     Returns:
-      What the factories returned.
+      List of the transforms returned by the factories.
 
     Raises:
-      ConfigError: bad syntax, an unknown name, or an argument that the factory doesn't take.
+      ConfigError: invalid syntax, unknown name, or invalid argument.
     """
     if not text.strip():
         return []
@@ -34,7 +34,7 @@ def parse(text: str, registry: Mapping[str, Callable], where: str) -> list:
 
 def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raises a ValueError unless `value` is a number in [low, high]."""
-    # NaN compares false and is refused too.
+    # Comparisons with NaN are false, so NaN is refused as well.
     if not (isinstance(value, numbers.Real) and low <= float(value) <= high):
         raise ValueError(f"{name}={value!r} must be a number {_interval(low, high)}")
 
@@ -46,7 +46,7 @@ def check_integer(name: str, value: Any, low: int) -> None:
 
 
 def check_range(name: str, value: Any, low: float, high: float = math.inf) -> None:
-    """Raises a ValueError unless `value` is a pair of rising numbers in [low, high]."""
+    """Raises a ValueError unless `value` is a pair of ascending numbers in [low, high]."""
     pair = value if isinstance(value, tuple | list) and len(value) == 2 else ()
     is_number = [isinstance(v, numbers.Real) for v in pair]
     if not pair or not all(is_number) or not low <= pair[0] <= pair[1] <= high:
@@ -104,11 +104,11 @@ def _parse_call(part: str, where: str) -> tuple[str, list, dict[str, Any]]:
             "without names or arithmetic"
         ) from e
     if len(kwargs) < len(node.keywords):
-        raise ConfigError(f"{where}: {part}: every keyword once, and no **")
+        raise ConfigError(f"{where}: {part}: write every keyword once, without **")
     return node.func.id, args, kwargs
 
 
 def _arguments(signature: inspect.Signature) -> str:
     """`(size, p=0.5)`: the signature without its annotations."""
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
-    return str(inspect.Signature(bare))
+    parameters = signature.parameters.values()
+    return str(inspect.Signature([p.replace(annotation=p.empty) for p in parameters]))

@@ -1,7 +1,7 @@
-"""What a transform is, and the registries of transforms.
+"""Transform types and their registries.
 
-A transform is registered as a factory: its arguments are those of the recipe's call, and it returns
-the function that is applied.
+A transform is registered as a factory: it takes the arguments in the recipe and returns the
+function to apply.
 
     @register_transform("invert")
     def invert(p: float = 0.5) -> Transform:
@@ -32,7 +32,7 @@ register_batch_transform = BATCH_TRANSFORMS.register
 
 @dataclasses.dataclass(frozen=True)
 class EncodedTransform:
-    """A transform that also takes an `EncodedImage`, of which it decodes only what it needs.
+    """A transform that also takes an `EncodedImage`, and decodes only the part that it needs.
 
     Attributes:
       fn: `(image or EncodedImage, rng) -> image`.

@@ -1,4 +1,4 @@
-"""Batch transforms against NumPy, their statistics, and their independence of the devices."""
+"""Batch transforms: against NumPy, their statistics, and on any number of devices."""
 
 import functools
 import re
@@ -21,7 +21,7 @@ CHAIN = "mixup_or_cutmix(0.8, 1.0)|random_erasing(0.5)|label_smoothing(0.1)"
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compiles():
-    """Compiling is most of these tests' time."""
+    """Compiles without most optimizations, since compiling takes most of the time."""
     name = "jax_disable_most_optimizations"
     before = jax.config.read(name)
     jax.config.update(name, True)
@@ -49,15 +49,15 @@ def make_batch(*shape, num_classes=10):
     }
 
 
-def telltale_batch(*spatial, num_classes=6):
-    """Every pixel of example i is the one-hot of its class i: an image's mean is its label."""
+def one_hot_batch(*spatial, num_classes=6):
+    """Every pixel of example i is the one-hot vector of class i: an image's mean is its label."""
     eye = jnp.eye(num_classes)
     image = eye.reshape(num_classes, *[1] * len(spatial), num_classes)
     shape = (num_classes, *spatial, num_classes)
     return {"image": jnp.broadcast_to(image, shape), "label": jnp.arange(num_classes)}
 
 
-def many(recipe, batch, num_classes, read, count=2000):
+def read_many(recipe, batch, num_classes, read, count=2000):
     """`read` of the transformed batch for many keys, `[count, ...]`."""
     transform = build(recipe)
     keys = jax.random.split(jax.random.key(0), count)
@@ -65,7 +65,7 @@ def many(recipe, batch, num_classes, read, count=2000):
     return jax.tree.map(np.asarray, jax.jit(read_one)(keys))
 
 
-# ---- Normalising and labels.
+# ---- Normalization and labels.
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 7, 3), (2, 3, 5, 7, 3)])
@@ -80,7 +80,7 @@ def test_normalize(shape, dtype):
     np.testing.assert_array_equal(half, result.astype(jnp.bfloat16))
 
 
-def test_normalize_grey():
+def test_normalize_gray():
     images = jnp.full((2, 3, 3, 1), 51, jnp.uint8)
     np.testing.assert_allclose(normalize(images, (0.3,), (0.5,)), -0.2, atol=1e-6)
 
@@ -101,10 +101,10 @@ def test_label_smoothing():
     np.testing.assert_allclose(result["label"], [[0.05, 0.85, 0.05, 0.05], [0.05] * 3 + [0.85]])
 
 
-# ---- What holds for all of them.
+# ---- All batch transforms.
 
 
-def test_jit_matches_eager_and_leaves_the_rest_alone():
+def test_jit_matches_eager_and_keeps_other_arrays():
     batch, key = make_batch(16, 9, 11, 3), jax.random.key(5)
     before = {k: np.array(v) for k, v in batch.items()}
     fns = spec.parse(CHAIN, BATCH_TRANSFORMS, "test")
@@ -165,7 +165,7 @@ def test_apply_gives_every_transform_its_own_key():
         ("label_smoothing(1.1)", "eps=1.1"),
     ],
 )
-def test_mistakes(recipe, message):
+def test_refused_arguments(recipe, message):
     with pytest.raises(ConfigError) as error:
         spec.parse(recipe, BATCH_TRANSFORMS, "config.data.batch_transform")
     assert message in str(error.value)
@@ -185,7 +185,7 @@ def test_label_mass_is_pixel_mass():
         return jnp.stack([result["image"].mean((1, 2)), result["label"]])
 
     recipe = "mixup_or_cutmix(0.8, 1.0, switch_p=0.3, p=0.6)"
-    pixels, labels = np.moveaxis(many(recipe, telltale_batch(9, 11), 6, read, count=200), 1, 0)
+    pixels, labels = np.moveaxis(read_many(recipe, one_hot_batch(9, 11), 6, read, count=200), 1, 0)
     np.testing.assert_allclose(pixels, labels, atol=2e-6)
     np.testing.assert_allclose(labels.sum(-1), 1, atol=2e-6)
     assert (labels == 0).sum(-1).min() == 4  # a label has two classes
@@ -212,15 +212,15 @@ def test_mixup_blends_with_the_next_example(shape):
 
 @pytest.mark.parametrize("alpha", [0.2, 2.0])
 def test_mixup_lambda_is_beta(alpha):
-    batch = telltale_batch(1, 1)
-    own = many(f"mixup({alpha})", batch, 6, lambda result: result["label"][0, 0])
+    batch = one_hot_batch(1, 1)
+    own = read_many(f"mixup({alpha})", batch, 6, lambda result: result["label"][0, 0])
     assert abs(own.mean() - 0.5) < 0.04
     assert own.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.1)
 
 
 def test_cutmix_pastes_one_box_of_the_next_example():
-    batch, eye = telltale_batch(3, 8, 7), np.eye(6)
-    results = many("cutmix(1.0)", batch, 6, lambda r: (r["image"], r["label"]), count=100)
+    batch, eye = one_hot_batch(3, 8, 7), np.eye(6)
+    results = read_many("cutmix(1.0)", batch, 6, lambda r: (r["image"], r["label"]), count=100)
     for images, labels in zip(*results, strict=True):
         mask = images[0, 0, ..., 1]
         rows, columns = np.nonzero(mask)
@@ -243,25 +243,25 @@ def test_cutmix_boxes_are_distributed_as_in_the_paper():
             half, centre = int(length * side) / 2, rng.integers(length)
             lengths.append(min(centre + half, length) - max(centre - half, 0))
         expected.append(lengths[0] * lengths[1] / 2400)
-    own = many("cutmix(1.0)", telltale_batch(40, 60), 6, lambda r: r["label"][0, 0])
+    own = read_many("cutmix(1.0)", one_hot_batch(40, 60), 6, lambda r: r["label"][0, 0])
     assert 1 - own.mean() == pytest.approx(np.mean(expected), abs=0.02)
     assert own.std() == pytest.approx(np.std(expected), abs=0.02)
 
 
 def test_probabilities_of_mixing_and_of_switching():
-    batch = telltale_batch(8, 8)
+    batch = one_hot_batch(8, 8)
 
     def read(result):
-        # Of image 0, all pixels alike after mixup, two kinds of pixels after CutMix.
+        # In image 0, all pixels are equal after mixup, and CutMix gives two kinds of pixels.
         own = result["image"][0, ..., 0]
         return jnp.stack([own.min(), own.max()])
 
-    low, high = many("mixup_or_cutmix(1.0, 1.0, switch_p=0.3, p=0.6)", batch, 6, read).T
+    low, high = read_many("mixup_or_cutmix(1.0, 1.0, switch_p=0.3, p=0.6)", batch, 6, read).T
     mixed, cut = (low < 1) & (low == high), low < high
     assert mixed.mean() == pytest.approx(0.6 * 0.7, abs=0.04)
     assert 0.13 < cut.mean() < 0.2  # 0.18, less a few boxes without or with all pixels
     assert set(np.unique(low[cut])) == {0.0} and set(np.unique(high[cut])) == {1.0}
-    own = many("mixup(1.0, p=0.25)", batch, 6, lambda result: result["label"][0, 0])
+    own = read_many("mixup(1.0, p=0.25)", batch, 6, lambda result: result["label"][0, 0])
     assert 0.21 < (own < 1).mean() < 0.29
 
 
@@ -281,7 +281,7 @@ def test_multi_hot_labels_are_mixed():
 def erased_boxes(recipe, shape, count=40):
     """(example, top, left, height, width) of the erased boxes; checks that they are boxes."""
     batch = {"image": jnp.ones(shape), "label": jnp.zeros(shape[0], jnp.int32)}
-    images = many(recipe, batch, 10, lambda result: result["image"], count=count)
+    images = read_many(recipe, batch, 10, lambda result: result["image"], count=count)
     assert set(np.unique(images)) == {0.0, 1.0}
     erased = (images != 1).all(-1).reshape(count * shape[0], -1, *shape[-3:-1])
     np.testing.assert_array_equal(erased, erased[:, :1].repeat(erased.shape[1], 1))
@@ -311,7 +311,7 @@ def test_random_erasing_boxes():
 
 
 def test_random_erasing_tries_again_until_a_box_fits():
-    """At 0.3 to 3.3 and up to a whole image's area many boxes don't fit; ten tries nearly do."""
+    """Large boxes often do not fit, but one of ten nearly always does."""
     boxes = erased_boxes("random_erasing(1, area=(0.02, 1.0), mode='const')", (16, 30, 30, 1))
     assert len(boxes) > 0.98 * 40 * 16
     assert (boxes[:, 3] < 30).all() and (boxes[:, 4] < 30).all()
@@ -330,4 +330,4 @@ def test_random_erasing_fills_with_noise():
     assert (erased.sum((1, 2)) == 22 * 22).all()  # 0.3 * 1600 is 480, the nearest square 484
     values = image[erased]
     assert abs(values.mean()) < 0.02 and abs(values.std() - 1) < 0.02
-    assert len(np.unique(values)) > 0.9 * values.size  # each pixel and channel its own
+    assert len(np.unique(values)) > 0.9 * values.size  # independent for each pixel and channel

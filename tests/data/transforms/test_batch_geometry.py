@@ -1,4 +1,4 @@
-"""Flips, translations and cutout of a batch, against NumPy, example by example."""
+"""Flips, translations and cutout of batches, against NumPy for each example."""
 
 import jax
 import jax.numpy as jnp
@@ -35,11 +35,11 @@ def make_batch(*shape, epoch=0):
 
 
 def is_mirrored(result, batch) -> np.ndarray:
-    """Which examples came out mirrored, bool `[B]`; all others must be as they were."""
+    """Which examples are mirrored, bool `[B]`; all others must be unchanged."""
     mirrored = []
-    for found, image in zip(np.asarray(result["image"]), batch["image"], strict=True):
-        mirrored.append(np.array_equal(found, image[..., ::-1, :]))
-        assert mirrored[-1] or np.array_equal(found, image)
+    for output, image in zip(np.asarray(result["image"]), batch["image"], strict=True):
+        mirrored.append(np.array_equal(output, image[..., ::-1, :]))
+        assert mirrored[-1] or np.array_equal(output, image)
     return np.array(mirrored)
 
 
@@ -56,15 +56,15 @@ def test_alternating_flip_shows_both_sides_in_any_two_epochs():
     by_epoch = []
     for epoch in range(4):
         batch = make_batch(400, 3, 4, 1, epoch=epoch)
-        # Another key in every step.
+        # A different key in every step.
         by_epoch.append(is_mirrored(flip(batch, epoch), batch))
     assert 0.4 < by_epoch[0].mean() < 0.6
     for earlier, later in zip(by_epoch, by_epoch[1:], strict=False):
         np.testing.assert_array_equal(later, ~earlier)
 
 
-def test_alternating_flip_goes_by_the_example():
-    """Wherever it stands in a batch, and though a batch may hold two epochs."""
+def test_alternating_flip_depends_on_the_example():
+    """Independent of the position in the batch, also if a batch has examples of two epochs."""
     batch = make_batch(64, 3, 4, 1)
     order = np.random.default_rng(1).permutation(64)
     moved = {key: value[order] for key, value in batch.items()}
@@ -74,7 +74,7 @@ def test_alternating_flip_goes_by_the_example():
     np.testing.assert_array_equal(is_mirrored(flip(moved, 7), moved), expected)
 
 
-def test_alternating_flip_names_what_it_needs():
+def test_alternating_flip_needs_the_epoch():
     batch = make_batch(4, 3, 4, 1)
     del batch["epoch"]
     with pytest.raises(ConfigError, match="set data.device_resident=True, or use random_flip"):
@@ -85,7 +85,7 @@ def test_alternating_flip_names_what_it_needs():
 def test_random_translate(shape):
     batch, padding = make_batch(*shape), 2
     result = np.asarray(build(f"random_translate({padding})")(batch, 0)["image"])
-    places = []
+    shifts = []
     for found, image in zip(result, batch["image"], strict=True):
         pads = [(0, 0)] * (image.ndim - 3) + [(padding, padding)] * 2 + [(0, 0)]
         padded = np.pad(image, pads, mode="reflect")
@@ -96,20 +96,20 @@ def test_random_translate(shape):
             if np.array_equal(found, padded[..., y : y + 6, x : x + 7, :])
         ]
         assert len(fits) == 1
-        places += fits
-    # Every place comes, and each axis by itself.
-    assert len(set(places)) == 25
-    counts = np.bincount(np.ravel(places))
+        shifts += fits
+    # Every shift occurs, and the axes are independent.
+    assert len(set(shifts)) == 25
+    counts = np.bincount(np.ravel(shifts))
     assert counts.max() < 2 * counts.min()
 
 
-def test_translate_by_nothing():
+def test_translate_by_zero():
     batch = make_batch(3, 4, 5, 1)
     np.testing.assert_array_equal(build("random_translate(0)")(batch, 0)["image"], batch["image"])
 
 
 @pytest.mark.parametrize("shape", [(300, 6, 9, 2), (300, 2, 6, 9, 1)])
-def test_cutout_sets_one_whole_square_to_zero(shape):
+def test_cutout_sets_one_complete_square_to_zero(shape):
     batch = make_batch(*shape)
     result = np.asarray(build("cutout(3)")(batch, 0)["image"])
     corners = []
@@ -145,7 +145,7 @@ def test_result_does_not_depend_on_the_devices():
         ("alternating_flip(0.5)", "too many positional arguments"),
     ],
 )
-def test_mistakes(recipe, message):
+def test_refused_arguments(recipe, message):
     with pytest.raises(ConfigError, match=message):
         spec.parse(recipe, BATCH_TRANSFORMS, "config.data.batch_transform")
 
@@ -153,12 +153,12 @@ def test_mistakes(recipe, message):
 @pytest.mark.parametrize(
     ("recipe", "shape", "message"),
     [
-        ("random_translate(4)", (2, 4, 9, 1), r"random_translate\(4\): pictures have 4 pixels"),
+        ("random_translate(4)", (2, 4, 9, 1), r"random_translate\(4\): .* only 4 pixels per side"),
         ("random_translate(1)", (2, 9, 3), r"needs images \[B, ..., H, W, C\]"),
-        ("cutout(5)", (2, 4, 9, 1), r"cutout\(5\): pictures have 4 pixels"),
+        ("cutout(5)", (2, 4, 9, 1), r"cutout\(5\): the images have only 4 pixels per side"),
         ("cutout(1)", (2, 9, 3), r"needs images \[B, ..., H, W, C\]"),
     ],
 )
-def test_pictures_that_are_too_small(recipe, shape, message):
+def test_images_that_are_too_small(recipe, shape, message):
     with pytest.raises(ConfigError, match=message):
         build(recipe)({"image": jnp.zeros(shape), "label": jnp.zeros(2, jnp.int32)}, 0)

@@ -13,7 +13,7 @@ from imgcls.data.transforms.transform import TRANSFORMS
 
 
 def picture(height, width, channels=3):
-    """uint8 [H, W, C] by an integer formula, so that recorded values hold everywhere."""
+    """uint8 [H, W, C] from an integer formula, so that recorded values hold on every platform."""
     y, x = np.mgrid[:height, :width]
     base = x * 7 + y * 3 + x * y // 5 + (x // 8 + y // 8) % 2 * 60
     return np.stack([(base + 40 * c) % 256 for c in range(channels)], -1).astype(np.uint8)
@@ -31,7 +31,7 @@ def smooth(height, width, channels=3):
 
 
 def coordinates(height, width):
-    """Every pixel tells its own place: channels (y, x, 0)."""
+    """Every pixel has its coordinates as channels (y, x, 0)."""
     y, x = np.mgrid[:height, :width]
     return np.stack([y, x, 0 * y], -1).astype(np.uint8)
 
@@ -41,7 +41,7 @@ def checksum(image):
 
 
 class Top:
-    """A generator whose draws are known: uniform gives its upper end, permutations their order."""
+    """A generator with fixed draws: uniform gives the upper end, permutation a given order."""
 
     def __init__(self, order=(0, 1, 2, 3)):
         self.order = order
@@ -68,7 +68,7 @@ def assert_close(a, b, tolerance):
     assert np.abs(a.astype(int) - b.astype(int)).max() <= tolerance
 
 
-# ---- What holds for all of them.
+# ---- All transforms.
 
 CALLS = {
     "random_resized_crop(24)": (24, 24),
@@ -103,16 +103,16 @@ def test_every_transform_is_tested():
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("size", [(33, 47), (24, 24), (7, 5), (1, 1), (3, 90)])
 @pytest.mark.parametrize("call", CALLS)
-def test_shape_determinism_and_no_writing(call, size, channels):
+def test_shape_determinism_and_unmodified_input(call, size, channels):
     image = noise(*size, channels)
     image.flags.writeable = False
-    kept = image.copy()
+    original = image.copy()
     for seed in range(4):
         result = apply(call, image, seed)
         assert result.dtype == np.uint8
         assert result.shape == (*(CALLS[call] or size), channels)
         np.testing.assert_array_equal(result, apply(call, image, seed))
-    np.testing.assert_array_equal(image, kept)
+    np.testing.assert_array_equal(image, original)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_seed_matters(call):
         ("rand_augment(2, 31)", "magnitude=31"),
     ],
 )
-def test_mistakes(call, message):
+def test_refused_arguments(call, message):
     with pytest.raises(ConfigError) as error:
         spec.parse(call, TRANSFORMS, "config.data.train_transform")
     assert message in str(error.value)
@@ -207,7 +207,7 @@ def test_resize_rounds_the_longer_side_down():
 def test_center_crop_pads_with_zeros():
     result = apply("center_crop((7, 14))", np.full((4, 9, 1), 5, np.uint8))
     expected = np.zeros((7, 14, 1), np.uint8)
-    expected[1:5, 2:11] = 5  # the larger half at the end
+    expected[1:5, 2:11] = 5  # the larger padding at the end
     np.testing.assert_array_equal(result, expected)
 
 
@@ -225,7 +225,7 @@ def test_random_resized_crop_of_everything_is_a_resize():
         expected = np.asarray(Image.fromarray(image).resize((80, 80), resample))
         assert_close(apply(whole.format(80, name), image), expected, 1)
     bicubic, lanczos = (apply(whole.format(80, name), image) for name in ("bicubic", "lanczos"))
-    # Other kernels than Pillow's, near it on a smooth image.
+    # The kernels differ from Pillow's, but are close on a smooth image.
     assert_close(bicubic, np.asarray(Image.fromarray(image).resize((80, 80))), 6)
     assert_close(lanczos, bicubic, 6)
     assert (lanczos != bicubic).any()
@@ -247,8 +247,8 @@ def test_random_interpolation_draws_both_kernels():
     assert set(drawn) == set(kernels) and 8 < drawn.count(kernels[0]) < 32
 
 
-def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
-    """Nearest neighbours from an image of coordinates show the box, to a fraction of a pixel."""
+def test_random_resized_crop_areas_and_ratios():
+    """Nearest-neighbor samples of an image of coordinates show the box, within a pixel."""
     image = coordinates(200, 250)
     transform = image_transforms.random_resized_crop(400, (0.2, 0.5), (2 / 3, 1), "nearest")
     rng = np.random.default_rng(0)
@@ -261,9 +261,9 @@ def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
     top, left, h, w = np.array(boxes).T
     areas, ratios = h * w / (200 * 250), w / h
     assert 0.195 < areas.min() < 0.21 and 0.49 < areas.max() < 0.505
-    assert abs(areas.mean() - 0.35) < 0.015  # uniform; its error is 0.005
+    assert abs(areas.mean() - 0.35) < 0.015  # uniform; the standard error is 0.005
     assert 0.65 < ratios.min() < 0.69 and 0.97 < ratios.max() < 1.02
-    # Uniform in the logarithm; its error is 0.007.
+    # Log-uniform; the standard error is 0.007.
     assert abs(np.log(ratios).mean() - np.log(2 / 3) / 2) < 0.02
     for first, side, length in [(top, h, 200), (left, w, 250)]:
         places = first / np.maximum(length - side, 1)
@@ -274,8 +274,8 @@ def test_random_resized_crop_boxes_have_the_asked_areas_and_ratios():
     "shape, top, left, height, width",
     [((12, 240), 0, 112, 12, 16), ((240, 12), 112, 0, 16, 12), ((15, 18), 0, 0, 15, 18)],
 )
-def test_random_resized_crop_falls_back_to_the_centre(shape, top, left, height, width):
-    """No box of 90 % of the area fits at these ratios; the default ones decide what is left."""
+def test_random_resized_crop_falls_back_to_the_center(shape, top, left, height, width):
+    """No box of 90% of the area fits at these ratios, so the largest central box is taken."""
     transform = image_transforms.random_resized_crop((height, width), scale=(1, 1))
     result = transform(coordinates(*shape), Top())
     expected = coordinates(*shape)[top : top + height, left : left + width]
@@ -291,7 +291,7 @@ def test_pad_crop_takes_windows_of_the_padded_image():
         }
         call = f"pad_crop(12, padding=3, mode='{mode}')"
         seen = [windows[checksum(apply(call, image, seed))] for seed in range(500)]
-        assert len(set(seen)) == 63  # every window; the chance to miss one is 2 %, the seeds fixed
+        assert len(set(seen)) == 63  # every window; 2% chance to miss one, but the seeds are fixed
 
 
 def test_pad_crop_pads_a_small_image_enough():

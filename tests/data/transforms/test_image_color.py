@@ -1,4 +1,4 @@
-"""Colour transforms against Pillow, NumPy and the colour circle."""
+"""Color transforms against Pillow, NumPy and the color circle."""
 
 import colorsys
 
@@ -55,7 +55,7 @@ def test_color_jitter_draws_factors_and_probability():
 
 
 @pytest.mark.parametrize("shift", [0.05, 0.25, 0.5])
-def test_hue_turns_the_colour_circle(shift):
+def test_hue_rotates_the_color_circle(shift):
     image = noise(20, 20)
     result = image_transforms.color_jitter(hue=shift)(image, Top())
     expected = []
@@ -77,7 +77,7 @@ def test_grayscale_equals_pillow():
 
 
 def blurred(image, sigma):
-    """A Gaussian over 3 sigma, separable, reflecting at the border without repeating the edge."""
+    """Separable Gaussian blur up to 3 sigma, with borders reflected without repeating the edge."""
     reach = int(np.ceil(3 * sigma))
     weights = np.exp(-(np.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     weights /= weights.sum()
@@ -107,7 +107,7 @@ def test_gaussian_blur_draws_sigma_and_probability():
     assert weakest - 1 < min(strength) < weakest + 3
     assert max(strength) > strongest - 2
     kept = sum((apply("gaussian_blur(0.5)", image, s) == image).all() for s in range(200))
-    assert 80 < kept < 150  # a small sigma keeps the image too
+    assert 80 < kept < 150  # a small sigma does not change the image either
 
 
 @pytest.mark.parametrize("threshold", [0, 100, 128, 256])

@@ -1,4 +1,4 @@
-"""RandAugment and TrivialAugment: each operation at known magnitudes, and how they are drawn."""
+"""RandAugment and TrivialAugment: each operation at known magnitudes, and the draws."""
 
 import zlib
 
@@ -22,7 +22,7 @@ def rand(name, image, m, sign=1, seed=0):
 
 
 def shifted(image, dy, dx, fill):
-    """The image moved down and right, pixel by pixel."""
+    """The image shifted down and right, pixel by pixel."""
     result = np.full_like(image, fill)
     for y in range(image.shape[0]):
         for x in range(image.shape[1]):
@@ -82,7 +82,7 @@ def test_enhancements(m, factor):
     }
     for name, degenerate in degenerates.items():
         expected = np.clip(degenerate + factor * (image - degenerate), 0, 255)
-        # Pillow rounds the degenerate image, which the factor then magnifies, and truncates.
+        # Pillow rounds the degenerate image; the factor magnifies the error, then it truncates.
         assert np.abs(rand(name, image, m) - expected).max() <= 1 + max(1, abs(1 - factor))
         by_pillow = getattr(ImageEnhance, name)(Image.fromarray(image)).enhance(0.1 + 1.8 * m)
         np.testing.assert_array_equal(rand(name, image, m), np.asarray(by_pillow))
@@ -171,7 +171,7 @@ def test_trivial_augment_equals_torchvision(name, strength, sign, expected):
 
 
 def recorder(table, monkeypatch, calls):
-    """Replaces the operations by ones that only note name, magnitude and sign."""
+    """Replaces the operations by ones that only record name, magnitude and sign."""
     for name in table:
 
         def note(image, m, sign, rng, name=name):
@@ -190,7 +190,7 @@ def test_rand_augment_draws_uniformly(monkeypatch):
         assert len(calls) == 3 * i
     names = [name for name, _, _ in calls]
     for name in policies.RAND_OPS:
-        assert 105 < names.count(name) < 195  # 150, with a deviation of 12
+        assert 105 < names.count(name) < 195  # 150, with a standard deviation of 12
     assert {m for _, m, _ in calls} == {1.5}
     assert 0.45 < np.mean([sign == 1 for _, _, sign in calls]) < 0.55
     assert any(len(set(names[i : i + 3])) < 3 for i in range(0, 2400, 3))  # with replacement

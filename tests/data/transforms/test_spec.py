@@ -1,4 +1,4 @@
-"""The transform mini-language: what parses, and what every mistake is told."""
+"""Parser of transform recipes: valid recipes, and messages for invalid ones."""
 
 import pytest
 
@@ -66,8 +66,8 @@ def test_parse(text, expected):
         ("flip(1/2)", ["flip(1/2)", "must be written out as numbers"]),
         ("flip(__import__('os'))", ["must be written out as numbers"]),
         ("flip(*(1,))", ["must be written out as numbers"]),
-        ("flip(**{'p': 1})", ["flip(**{'p': 1}): every keyword once, and no **"]),
-        ("flip(p=1, p=2)", ["flip(p=1, p=2): every keyword once"]),
+        ("flip(**{'p': 1})", ["flip(**{'p': 1}): write every keyword once, without **"]),
+        ("flip(p=1, p=2)", ["flip(p=1, p=2): write every keyword once"]),
         ("flip(", ["can't read 'flip('", "name(arguments)"]),
         ("flip||flip", ["can't read ''", "a single |"]),
         ("flip|", ["can't read ''"]),
@@ -78,7 +78,7 @@ def test_parse(text, expected):
         ("flip\0", ["can't read"]),
     ],
 )
-def test_mistakes_are_told_in_one_line(text, parts):
+def test_mistakes_are_one_line_errors(text, parts):
     with pytest.raises(ConfigError) as error:
         spec.parse(text, REGISTRY, WHERE)
     message = str(error.value)
