@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator
 from imgcls.core.errors import ConfigError, DataError, one_line
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+# Files and folders that operating systems and network drives make, in lower case.
+_SYSTEM_NAMES = {
+    *("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
 # The usual compression methods; the others decompress without a bound on memory.
@@ -51,7 +56,7 @@ class Files:
         return self._members is not None
 
     def images(self) -> list[str]:
-        """Returns all images in sorted order, without system files (`__MACOSX/`)."""
+        """Returns all images in sorted order, without those of the system (`is_hidden`)."""
         paths = self._members
         if paths is None:
             paths = (
@@ -163,9 +168,13 @@ def walk(root: str) -> Iterator[tuple[str, list[str]]]:
 
 
 def is_image_file(path: str) -> bool:
-    """Whether a path names an image, by its extension; hidden files and `__MACOSX/` are not."""
-    hidden = any(part.startswith((".", "__")) for part in path.split("/"))
-    return path.lower().endswith(EXTENSIONS) and not hidden
+    """Whether a path names an image, by its extension; hidden files are not."""
+    return path.lower().endswith(EXTENSIONS) and not is_hidden(path)
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is a dot file or inside a folder that an operating system made."""
+    return any(p.startswith(".") or p.lower() in _SYSTEM_NAMES for p in path.split("/"))
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
