@@ -15,7 +15,7 @@ from imgcls.audit import separability
 from imgcls.audit.properties import colors
 from imgcls.audit.reading import ImageTable
 from imgcls.audit.separability import Binned
-from imgcls.data.table.table import SPLITS
+from imgcls.data.table.table import split_of
 
 ALPHA = 0.01  # family-wise
 PERMUTATIONS = 4999
@@ -176,9 +176,11 @@ def list_properties(images: ImageTable) -> list[Property]:
 
 def _folders(images: ImageTable) -> np.ndarray:
     """Returns each image's folder without parts that name a class or split: text `[N]`."""
-    known = {*images.class_names, *SPLITS, *images.splits}
+    known = {*images.class_names, *images.splits}
     parts = [os.path.dirname(name).split("/") for name in images.names]
-    folders = np.array(["/".join(p for p in path if p not in known) for path in parts])
+    folders = np.array(
+        ["/".join(p for p in path if not (p in known or split_of(p))) for path in parts]
+    )
     common = os.path.commonpath([f or "." for f in folders]) if len(set(folders)) > 1 else ""
     folders = np.array([f.removeprefix(common).strip("/") for f in folders])
     return folders if _is_property(folders) else np.full(len(folders), "")

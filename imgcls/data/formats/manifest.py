@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from imgcls.core.errors import ConfigError
 from imgcls.data.formats.format import register_format
 from imgcls.data.table import problems as kinds
-from imgcls.data.table.table import SPLITS, Table
+from imgcls.data.table.table import SPLIT_NAMES, Table, split_of
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")
@@ -120,10 +120,12 @@ def _add_row(row: dict, where: str, table: Table) -> None:
         labels = _text(label).split(table.separator) if table.separator else [_text(label)]
     if not path:
         table.problems.add(kinds.MALFORMED, f"{where} has no path")
-    elif split and split.lower() not in SPLITS:
+    elif split and not split_of(split):
+        valid = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
         table.problems.add(kinds.MALFORMED, f"{where} has the unknown split {split!r}")
+        table.problems.hints[kinds.MALFORMED] = f"a split is one of {valid}"
     else:
-        table.add(path, labels, SPLITS.get(split.lower()), group or None, row)
+        table.add(path, labels, split_of(split), group or None, row)
 
 
 def _text(value) -> str:

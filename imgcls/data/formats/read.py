@@ -1,14 +1,13 @@
 """Finds the label files of a source and reads them into one table."""
 
 import os
-import re
 from typing import NamedTuple
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.formats.format import FORMATS, LabelFormat
 from imgcls.data.sources.source import SourceOptions
-from imgcls.data.table.table import SPLITS, Table
+from imgcls.data.table.table import Table, split_of, splits_in
 
 
 class LabelFile(NamedTuple):
@@ -70,9 +69,9 @@ def _find_label_files(folder: str, label_format: LabelFormat, spec: str) -> list
     names = [n for n in names if n.startswith(label_format.prefix)] or names
     files = [LabelFile(os.path.join(folder, name), _split_of(name)) for name in names]
     in_split_folders = [
-        LabelFile(os.path.join(folder, sub, name), SPLITS[sub], sub)
-        for sub in sorted(SPLITS)
-        if os.path.isdir(os.path.join(folder, sub))
+        LabelFile(os.path.join(folder, sub, name), split_of(sub), sub)
+        for sub in sorted(os.listdir(folder))
+        if split_of(sub) and os.path.isdir(os.path.join(folder, sub))
         for name in _list(os.path.join(folder, sub), suffixes)
     ]
     files = [f for f in files if f.split] or in_split_folders or files
@@ -95,6 +94,5 @@ def _list(folder: str, suffixes: tuple[str, ...]) -> list[str]:
 
 def _split_of(name: str) -> str | None:
     """The split in a file's name: 'val' for `instances_val2017.json`; None without one."""
-    words = re.findall("[a-z]+", os.path.splitext(name)[0].lower())
-    splits = {SPLITS[word] for word in words if word in SPLITS}
+    splits = splits_in(os.path.splitext(name)[0])
     return splits.pop() if len(splits) == 1 else None

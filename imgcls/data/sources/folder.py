@@ -6,7 +6,11 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import open_table
-from imgcls.data.table.table import SPLITS, Table
+from imgcls.data.table import problems as kinds
+from imgcls.data.table.table import SPLIT_NAMES, Table, split_of, splits_in
+
+EXPECTED = "PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+_NAME_LABELS = "move them into class folders, or name their labels in a manifest: docs/data.md"
 
 
 @register_source("folder", is_files=True)
@@ -19,7 +23,8 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
       options: all but `data_dir` and `separator` are used.
 
     Raises:
-      ConfigError: `path` does not exist, or has no class folders.
+      ConfigError: `path` does not exist, has no class folders, or has folders of splits beside
+        others.
     """
     spec = f"folder:{path}"
     files = Files(path, spec)
@@ -33,18 +38,82 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
 
 def _add_items(files: list[str], table: Table) -> None:
     parts = [f.split("/") for f in files]
-    depth = 0
-    while parts and all(len(p) > depth + 2 for p in parts):
-        if len({p[depth] for p in parts}) > 1 or parts[0][depth] in SPLITS:
-            break
-        depth += 1
-    top = {p[depth] for p in parts if len(p) > depth + 1}
-    has_splits = bool(top) and top <= SPLITS.keys() and any(len(p) > depth + 2 for p in parts)
+    depth = _find_depth(parts)
+    folders = {p[depth] for p in parts if len(p) > depth + 1}
+    nested = {p[depth] for p in parts if len(p) > depth + 2}
+    splits = _find_splits(folders, nested, table.spec)
+    class_depth = depth + bool(splits)
     for file, p in zip(files, parts, strict=True):
-        if len(p) > depth + 1 + has_splits:
-            split = SPLITS[p[depth]] if has_splits else None
-            table.add(file, [p[depth + has_splits]], split)
+        if len(p) > class_depth + 1:
+            table.add(file, [p[class_depth]], splits.get(p[depth]))
+        else:
+            table.problems.add(kinds.NO_CLASS, file)
+    table.problems.hints[kinds.NO_CLASS] = _NAME_LABELS
     if not table.items:
+        found = str(table.problems) or "no images found"
+        raise ConfigError(f"{table.spec}: {found}; expected {EXPECTED}")
+
+
+def _find_depth(parts: list[list[str]]) -> int:
+    """The depth of the folders of classes or splits: below folders that are alone on their level.
+
+    Such a folder is a class if it has images of its own, unless it also has folders of splits.
+    """
+    depth = 0
+    while True:
+        inside = [p for p in parts if len(p) > depth + 1]
+        folders = {p[depth] for p in inside}
+        below = {p[depth + 1] for p in inside if len(p) > depth + 2}
+        if len(folders) != 1 or not below or split_of(folders.pop()):
+            return depth
+        if any(len(p) == depth + 2 for p in inside) and not any(map(split_of, below)):
+            return depth
+        depth += 1
+
+
+def _find_splits(folders: set[str], nested: set[str], spec: str) -> dict[str, str]:
+    """`{folder: split}`; empty if the folders are classes.
+
+    Args:
+      folders: folders with images, all on one level.
+      nested: those with images in folders below them.
+      spec: the source as the user wrote it, for messages.
+
+    Raises:
+      ConfigError: some folders are splits and others are not, or two are the same split.
+    """
+    splits = {name: split for name in sorted(folders) if (split := split_of(name))}
+    others = sorted(folders - splits.keys())
+    if not splits:
+        _check_no_splits(nested, spec)
+        return {}
+    # The usual word of one class, a vehicle.
+    if others and list(splits) == ["train"] and "train" not in nested:
+        return {}
+    if others:
         raise ConfigError(
-            f"{table.spec}: no images found; expected PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+            f"{spec}: has folders of splits ({_some(list(splits))}) beside others "
+            f"({_some(others)}); move the others out of the dataset, or rename them to one of "
+            f"{', '.join(SPLIT_NAMES)}"
         )
+    for split in SPLIT_NAMES:
+        same = [name for name in splits if splits[name] == split]
+        if len(same) > 1:
+            raise ConfigError(
+                f"{spec}: has {len(same)} folders of the split {split!r} ({_some(same)}); keep one"
+            )
+    return splits
+
+
+def _check_no_splits(nested: set[str], spec: str) -> None:
+    """Raises an error at folders such as `seg_train` and `seg_test`, which are no classes."""
+    likely = sorted(name for name in nested if splits_in(name))
+    if len({split for name in likely for split in splits_in(name)}) > 1:
+        raise ConfigError(
+            f"{spec}: the folders {_some(likely)} look like splits; rename them to "
+            f"{', '.join(SPLIT_NAMES)}"
+        )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

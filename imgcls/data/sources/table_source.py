@@ -10,7 +10,7 @@ from imgcls.data.files import Files
 from imgcls.data.sources.source import Dataset, SourceOptions
 from imgcls.data.sources.splits import parse_split, stratified_slice
 from imgcls.data.table.check import CheckedTable, check_table
-from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table
+from imgcls.data.table.table import FRACTIONS, Item, Table, split_of
 
 
 class ImageStore(Protocol):
@@ -103,8 +103,8 @@ def split_table(
     def open_split(split: str) -> TableSource:
         name, first, last = parse_split(split)
         if name not in splits:
-            canonical = SPLITS.get(name, name)
-            name = next((s for s in splits if SPLITS.get(s, s) == canonical), canonical)
+            canonical = split_of(name) or name
+            name = next((s for s in splits if (split_of(s) or s) == canonical), canonical)
         if name not in splits:
             raise ConfigError(
                 f"{spec}: has no split {name!r}; it has {', '.join(sorted(splits))}"

@@ -11,7 +11,7 @@ from imgcls.data.table import problems as kinds
 from imgcls.data.table.classes import read_classes, write_classes
 from imgcls.data.table.locate import locate
 from imgcls.data.table.problems import Problems
-from imgcls.data.table.table import FRACTIONS, SPLITS, Item, Table, is_line
+from imgcls.data.table.table import FRACTIONS, Item, Table, is_line, split_of
 
 
 class CheckedTable(NamedTuple):
@@ -117,7 +117,7 @@ def _with_splits(items: list[Item], problems: Problems) -> Iterable[Item]:
     depth = 0
     while parts and all(len(p) > depth for p in parts) and len({p[depth] for p in parts}) == 1:
         depth += 1
-    splits = [SPLITS.get(p[depth]) if len(p) > depth else None for p in parts]
+    splits = [split_of(p[depth]) if len(p) > depth else None for p in parts]
     if None in splits:
         yield from items
         return

@@ -14,6 +14,7 @@ TIE = "tied vote"
 TWO_SPLITS = "group in two splits"
 MALFORMED = "malformed entry"
 UNREADABLE = "unreadable image"
+NO_CLASS = "image in no class folder"
 
 
 class Problems:

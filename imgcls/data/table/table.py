@@ -6,18 +6,22 @@ table: sorted by path, with the same classes, labels and splits.
 
 import dataclasses
 import functools
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.problems import Problems
 
-SPLIT_FOLDERS = {
+# Names of splits, in any case: of folders, of label files and in the column `split` of a manifest.
+SPLIT_NAMES = {
     "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
+    "val": ("val", "valid", "validation", "validate", "dev", "eval"),
     "test": ("test", "testing"),
 }
-SPLITS = {name: split for split, names in SPLIT_FOLDERS.items() for name in names}
+SPLITS = {name: split for split, names in SPLIT_NAMES.items() for name in names}
+# Words that may follow: `training_set`, `test_images`.
+_NEUTRAL_WORDS = {"set", "data", "dataset", "split", "images", "imgs"}
 # Slices of a dataset without splits, which is divided by seed and stratified by class.
 FRACTIONS = {"train": ("", "80%"), "val": ("80%", "90%"), "test": ("90%", "")}
 
@@ -79,6 +83,20 @@ class Table:
             self.problems.add(kinds.MALFORMED, f"{path} has a label that is not a line of text")
             return
         self.items.append(Item(path, names, split, group, metadata or {}))
+
+
+@functools.lru_cache(maxsize=4096)
+def split_of(name: str) -> str | None:
+    """The split of a name: 'train' for `Training` or `training_set`; None for other names."""
+    words = re.findall("[a-z]+", name.lower())
+    if words and words[0] in SPLITS and set(words[1:]) <= _NEUTRAL_WORDS:
+        return SPLITS[words[0]]
+    return None
+
+
+def splits_in(name: str) -> set[str]:
+    """The splits among the words of a name: `{'val'}` for `instances_val2017`."""
+    return {SPLITS[word] for word in re.findall("[a-z]+", name.lower()) if word in SPLITS}
 
 
 @functools.lru_cache(maxsize=4096)

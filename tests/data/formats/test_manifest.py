@@ -85,6 +85,10 @@ def test_splits_of_a_manifest(pictures):
             "c.jpg has no split, but others have one",
         ]
     }
+    assert (
+        "[a split is one of train, training, val, valid, validation, validate, dev, eval, test"
+        in (str(found))
+    )
 
 
 @pytest.mark.parametrize(

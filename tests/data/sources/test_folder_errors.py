@@ -27,7 +27,9 @@ def test_no_images(tmp_path, kind):
     elif kind != "missing":
         path.mkdir()
         write_images(path, ["1.png"] if kind == "flat" else [])
-    message = "no such directory or zip" if kind in ("missing", "text") else "no images found"
+    message = {"flat": "1 x image in no class folder", "empty": "no images found"}.get(
+        kind, "no such directory or zip"
+    )
     with pytest.raises(ConfigError, match=f"folder:{path}: {message}"):
         create_source(f"folder:{path}", "train")
 
