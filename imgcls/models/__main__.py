@@ -1,7 +1,7 @@
-"""A table of the models: `python -m imgcls.models`, or of some: `python -m imgcls.models 'vit*'`.
+"""Lists the models in a table: `python -m imgcls.models` or `python -m imgcls.models 'vit*'`.
 
-Parameters are counted for 1,000 classes, auxiliary classifiers included. GFLOPs are billions of
-multiply-adds for one image of the default size in evaluation, as papers count them.
+Parameters are for 1,000 classes, with auxiliary classifiers. GFLOPs are billions of multiply-adds
+in evaluation for one image of the default size, as in papers.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class ModelSize:
 
 
 def measure_size(name: str) -> ModelSize:
-    """Counts the parameters and multiply-adds of a model without running it."""
+    """Counts the parameters and multiply-adds of a registered model without running it."""
     model, size = create_model(name), model_entry(name).input_size
     image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
@@ -41,7 +41,7 @@ def measure_size(name: str) -> ModelSize:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Flags -> table."""
+    """Prints the table of the models that match the pattern."""
     parser = cli.create_parser("models", __doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'resnet*'")
     pattern = parser.parse_args(argv).pattern

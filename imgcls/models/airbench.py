@@ -1,9 +1,9 @@
-"""The small convolutional nets of the CIFAR-10 speed records: Jordan 2024, "94% on CIFAR-10 in 3.29
-Seconds on a Single GPU", arXiv:2404.00498, sections 3.1 to 3.3 and 4.
+"""airbench, small convolutional networks for fast training on CIFAR-10: Jordan 2024, "94% on
+CIFAR-10 in 3.29 Seconds on a Single GPU", arXiv:2404.00498, sections 3.1 to 3.3 and 4.
 
 A convolution that whitens 2x2 patches, three groups of convolutions with max-pooling, and a head
-whose logits are scaled down. What the whitening layer holds comes from training images, by
-`init_from_data`, and is not trained; its bias is.
+with scaled logits. The kernel of the whitening layer is computed from training images by
+`init_from_data` and not trained; its bias is trained.
 """
 
 import flax.linen as nn
@@ -21,14 +21,14 @@ from imgcls.models.registry import register_model
 _PATCH = 2
 # Added to the eigenvalues of their covariance.
 _EPSILON = 5e-4
-# The records' BatchNorm has next to none: a channel's variance is that of the batch.
+# epsilon of BatchNorm in the original code.
 _BN_EPSILON = 1e-12
 
 
 def partial_dirac(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
-    """An initialiser: of a kernel `[h, w, in, out]` the first `in` outputs copy their input.
+    """Initializer of kernels `[h, w, in, out]`: the first `in` outputs copy their input.
 
-    Those that are left (out > in) are uniform within 1 / sqrt(h * w * in), as torch has them.
+    Further outputs (out > in) are uniform within 1 / sqrt(h * w * in), the default of torch.
     Section 3.3 of the paper.
     """
     height, width, inputs, outputs = shape
@@ -42,13 +42,13 @@ def partial_dirac(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> 
 
 
 def whitening_kernel(images: np.ndarray) -> np.ndarray:
-    """The kernel that makes 2x2 patches uncorrelated and of variance 1, and its negative.
+    """Kernel that whitens 2x2 patches: outputs are uncorrelated and have variance 1.
 
-    Section 3.2 of the paper: the eigenvectors of the patches' second moments, largest first, over
-    the roots of their eigenvalues.
+    Section 3.2 of the paper: the eigenvectors of the patches' second moments, largest eigenvalue
+    first, each divided by the square root of its eigenvalue; then their negatives.
 
     Args:
-      images: `[N, H, W, C]`, normalised as in training.
+      images: `[N, H, W, C]`, normalized as in training.
 
     Returns:
       float32 `[2, 2, C, 8 C]`.
@@ -56,7 +56,7 @@ def whitening_kernel(images: np.ndarray) -> np.ndarray:
     channels = images.shape[-1]
     size = _PATCH**2 * channels
     total, count = np.zeros((size, size)), 0
-    # In parts: the patches are four times as large as the images.
+    # In parts, because the patches take four times the memory of the images.
     for part in np.array_split(images, max(len(images) // 500, 1)):
         windows = np.lib.stride_tricks.sliding_window_view(part, (_PATCH, _PATCH), axis=(1, 2))
         patches = rearrange(windows, "n rows columns c h w -> (n rows columns) (h w c)").astype(
@@ -66,7 +66,7 @@ def whitening_kernel(images: np.ndarray) -> np.ndarray:
         count += len(patches)
     values, vectors = np.linalg.eigh(total / count)
     values, vectors = values[::-1], vectors[:, ::-1]
-    # An eigenvector's sign is arbitrary: its largest entry is positive here.
+    # The sign of an eigenvector is arbitrary: make its largest entry positive.
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], axis=0)
     kernel = vectors * np.sign(largest) / np.sqrt(values + _EPSILON)
     kernel = np.concatenate([kernel, -kernel], axis=1)
@@ -74,11 +74,11 @@ def whitening_kernel(images: np.ndarray) -> np.ndarray:
 
 
 class Whiten(nn.Module):
-    """A convolution without padding, whose kernel gets no gradient.
+    """A 2x2 convolution without padding, whose kernel gets no gradient.
 
     Attributes:
-      features: channels out.
-      dtype: of the computation.
+      features: output channels.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -97,14 +97,14 @@ class Whiten(nn.Module):
 
 
 class ConvGroup(nn.Module):
-    """Convolution and max-pooling, then the other convolutions; each with BatchNorm and GELU.
+    """Convolutions with BatchNorm and GELU; the first is followed by max-pooling.
 
     Attributes:
-      features: channels out.
-      depth: convolutions.
-      residual: the first one's output is added before the last GELU.
+      features: output channels.
+      depth: number of convolutions.
+      residual: whether to add the output of the first convolution before the last GELU.
       virtual_batch_size, bn_momentum: see `imgcls.models.layers.norm.BatchNorm`.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -153,19 +153,19 @@ class ConvGroup(nn.Module):
     widths=(128, 512, 512),
     depth=3,
     bn_momentum=0.9,
-    # That of torch's linear layers.
+    # As in linear layers of torch.
     head_std=(3 * 512) ** -0.5,
 )
 class AirBench(ImageModel, kw_only=True):
-    """The records' net. Three convolutions a group have a residual connection over the last two.
+    """airbench. Groups of three convolutions have a residual connection over the last two.
 
     Attributes:
       widths: channels of each group.
       depth: convolutions of each group.
       logit_scale: factor of the logits.
-      head_std: of the head's initial weights.
-      virtual_batch_size, bn_momentum: see `imgcls.models.layers.norm.BatchNorm`; None takes the
-        statistics of the whole batch, as the records do.
+      head_std: standard deviation of the head's initial weights.
+      virtual_batch_size, bn_momentum: see `imgcls.models.layers.norm.BatchNorm`; the original uses
+        the statistics of the full batch (None).
     """
 
     widths: tuple[int, ...] = (64, 256, 256)
@@ -195,9 +195,9 @@ class AirBench(ImageModel, kw_only=True):
         )(x)
 
     def init_from_data(self, images: np.ndarray) -> dict:
-        """What training images decide: a part of the variables, see `imgcls.models`.
+        """Variables computed from training images, see `InitializesFromData`.
 
         Args:
-          images: `[N, H, W, C]`, normalised as in training.
+          images: `[N, H, W, C]`, normalized as in training.
         """
         return {"params": {"whiten": {"kernel": whitening_kernel(images)}}}

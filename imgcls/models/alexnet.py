@@ -1,7 +1,7 @@
-"""AlexNet, on one device: Krizhevsky 2014, arXiv:1404.5997, section 5, which simplifies Krizhevsky,
-Sutskever & Hinton 2012 (no split over two GPUs, no local response normalisation).
+"""AlexNet for one device: Krizhevsky 2014, arXiv:1404.5997, section 5, which simplifies Krizhevsky,
+Sutskever & Hinton 2012 (no split over two GPUs, no local response normalization).
 
-The dense layers of the paper are convolutions here: over the 6x6 map, then 1x1.
+The hidden dense layers of the paper are convolutions: 6x6 without padding, then 1x1.
 """
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ from imgcls.models.registry import register_model
 
 
 class ConvRelu(nn.Module):
-    """A convolution with bias, and ReLU; its parameters are the convolution's own.
+    """A convolution with bias, then ReLU.
 
     Attributes:
       features, kernel, stride, padding: see `imgcls.models.layers.conv.ConvNormAct`.
@@ -45,8 +45,7 @@ class ConvRelu(nn.Module):
 
 @register_model("alexnet", top1=56.52, source="torchvision, IMAGENET1K_V1")
 class AlexNet(ImageModel, kw_only=True):
-    """AlexNet. Dropout is before both hidden dense layers; a map of another size than 6x6 is
-    averaged to that."""
+    """AlexNet, with dropout before both hidden dense layers; other maps are averaged to 6x6."""
 
     drop_rate: float = 0.5
 

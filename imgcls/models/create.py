@@ -1,4 +1,4 @@
-"""Builds a model by name."""
+"""Creates models by name."""
 
 from typing import Any
 
@@ -20,17 +20,20 @@ def create_model(
     remat: bool = False,
     **options: Any,
 ) -> nn.Module:
-    """Makes the module of a model; its parameters come from `module.init`.
+    """Creates the module of a model; `module.init` returns its variables.
 
     Args:
-      name: one of `list_models()`, or a name that a family's pattern accepts, such as "vit_s4".
-      num_classes: number of logits.
-      in_channels: channels of the pictures: 3 for colour, 1 for grey, any other.
-      dtype: of the computation: float32 or bfloat16.
-      drop_rate: dropout, where the family's paper puts it; None is the model's default.
-      drop_path: stochastic depth of the last residual block; None is the model's default.
-      remat: recompute the blocks in the backward pass, for less memory.
+      name: one of `list_models()`, or a name that matches a pattern of a family, such as "vit_s4".
+      num_classes: number of logits K.
+      in_channels: channels C of the images, such as 3 for color and 1 for grayscale.
+      dtype: dtype of the computation, float32 or bfloat16.
+      drop_rate: dropout rate; None: the model's default.
+      drop_path: stochastic depth rate of the last residual block; None: the model's default.
+      remat: whether to recompute the blocks in the backward pass, to save memory.
       **options: other fields of the module class, for example `virtual_batch_size=32`.
+
+    Returns:
+      A module called as described in `imgcls.models.registry`.
 
     Raises:
       ConfigError: unknown name, option or dtype, `drop_path` of a model without residual blocks,

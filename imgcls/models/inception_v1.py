@@ -1,7 +1,7 @@
 """Inception V1, GoogLeNet: Szegedy et al. 2014, arXiv:1409.4842, table 1 and section 5.
 
-As in torchvision, whose weights it takes: BatchNorm after every convolution (the paper has local
-response normalisation), and 3x3 in place of the table's 5x5 convolutions.
+As in torchvision, whose weights can be loaded: BatchNorm after every convolution (the paper has
+local response normalization), and 3x3 instead of 5x5 convolutions.
 """
 
 import functools
@@ -58,7 +58,7 @@ class Inception(nn.Module):
 
 
 class Auxiliary(nn.Module):
-    """A classifier on an inner map, that brings gradient to the lower layers (section 5).
+    """An auxiliary classifier on an intermediate map (section 5).
 
     Attributes:
       num_classes: number of logits.
@@ -88,9 +88,9 @@ class InceptionV1(ImageModel, kw_only=True):
     """GoogLeNet.
 
     Attributes:
-      aux: the two auxiliary classifiers, after modules 4a and 4d; they run in training only.
-      aux_drop_rate: dropout in them.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
+      aux: whether to have auxiliary classifiers after modules 4a and 4d; they run only in training.
+      aux_drop_rate: dropout rate of the auxiliary classifiers.
+      virtual_batch_size: see `BatchNorm`.
     """
 
     aux: bool = True

@@ -1,7 +1,7 @@
 """Inception V2, BN-Inception: Ioffe & Szegedy 2015, arXiv:1502.03167, figure 5 (appendix).
 
-The convolutions have biases before their BatchNorm, and module 4c projects to 128 channels where
-the figure says 96, as in the published Caffe weights: 11,295,240 parameters.
+As in the published Caffe weights, convolutions have biases before BatchNorm, and module 4c projects
+to 128 channels instead of the 96 of the figure: 11,295,240 parameters.
 """
 
 import functools
@@ -15,8 +15,8 @@ from imgcls.models.layers.conv import ConvNormAct
 from imgcls.models.layers.pooling import avg_pool, max_pool
 from imgcls.models.registry import register_model
 
-# Channels per module: 1x1 (0: there is none, and the module halves the resolution); 3x3 reduce,
-# 3x3; double 3x3 reduce, double 3x3; pool projection (0: the pooled input passes through).
+# Channels per module: 1x1 (0: no such branch, and the module halves the resolution); 3x3 reduce,
+# 3x3; double 3x3 reduce, double 3x3; pool projection (0: no projection).
 MODULES = {
     "3a": (64, 64, 64, 64, 96, 32),
     "3b": (64, 64, 96, 64, 96, 64),
@@ -36,7 +36,7 @@ class Inception(nn.Module):
 
     Attributes:
       channels: a row of `MODULES`.
-      max_pooling: pool by the maximum instead of the mean.
+      max_pooling: whether the pooling branch takes the maximum instead of the mean.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -59,7 +59,7 @@ class Inception(nn.Module):
         y = unit(double, 3, name="double_3x3_1")(y, train)
         branches.append(unit(double, 3, stride, name="double_3x3_2")(y, train))
         if stride == 2:
-            # Half the size, rounded up like that of the convolutions; an odd side needs padding.
+            # Half the size, rounded up as in the convolutions; an odd side needs padding.
             pads = [(size % 2, 1) for size in x.shape[1:3]]
             pooled = nn.max_pool(x, (3, 3), strides=(2, 2), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
         else:
@@ -73,7 +73,7 @@ class InceptionV2(ImageModel, kw_only=True):
     """BN-Inception.
 
     Attributes:
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
+      virtual_batch_size: see `BatchNorm`.
     """
 
     virtual_batch_size: int | None = None

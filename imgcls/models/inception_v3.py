@@ -1,5 +1,6 @@
-"""Inception V3: Szegedy et al. 2015, arXiv:1512.00567, table 1, with the modules of figures 5 to 7
-and the published weights' channels. Names are those of the weights.
+"""Inception V3: Szegedy et al. 2015, arXiv:1512.00567, table 1, with the modules of figures 5 to 7.
+
+Channels and module names are those of the published weights.
 """
 
 import functools
@@ -14,12 +15,13 @@ from imgcls.models.layers.conv import ConvNormAct
 from imgcls.models.layers.pooling import avg_pool, max_pool
 from imgcls.models.registry import register_model
 
-# A convolution of a branch: name, channels, kernel, and (stride, padding) if not (1, half).
+# A convolution of a branch is (name, channels, kernel) or (name, channels, kernel, (stride,
+# padding)); the default is stride 1 and the padding that keeps the size.
 _HALVE = (2, 0)
 
 
 def factor5(pool: int) -> dict:
-    """Branches of figure 5, after which `pool` channels of the pooled branch follow."""
+    """Branches of figure 5; the pooling branch has `pool` channels."""
     return {
         "1x1": [("branch1x1", 64, 1)],
         "5x5": [("branch5x5_1", 48, 1), ("branch5x5_2", 64, 5)],
@@ -33,7 +35,7 @@ def factor5(pool: int) -> dict:
 
 
 def factor7(width: int) -> dict:
-    """Branches of figure 6: n x 1 and 1 x n convolutions, n = 7."""
+    """Branches of figure 6: n x 1 and 1 x n convolutions with n = 7 and `width` channels inside."""
     return {
         "1x1": [("branch1x1", 192, 1)],
         "7x7": [
@@ -52,7 +54,7 @@ def factor7(width: int) -> dict:
     }
 
 
-# Figure 7: the last convolution of two branches is a pair, side by side.
+# Branches of figure 7: two of them end with two parallel convolutions.
 _WIDE = {
     "1x1": [("branch1x1", 320, 1)],
     "3x3": [
@@ -71,7 +73,7 @@ MODULES = {
     "Mixed_5b": factor5(32),
     "Mixed_5c": factor5(64),
     "Mixed_5d": factor5(64),
-    # Section 5: modules that halve the resolution; their pooled branch has no convolution.
+    # Section 5: modules that halve the resolution; their pooling branch has no convolution.
     "Mixed_6a": {
         "3x3": [("branch3x3", 384, 3, _HALVE)],
         "3x3dbl": [
@@ -101,10 +103,10 @@ MODULES = {
 
 
 class Inception(nn.Module):
-    """Parallel branches.
+    """Parallel branches, concatenated.
 
     Attributes:
-      module: a name in `MODULES`.
+      module: key of `MODULES`.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -171,9 +173,9 @@ class InceptionV3(ImageModel, kw_only=True):
     """Inception V3.
 
     Attributes:
-      aux: the auxiliary classifier on the last 17x17 map; it runs in training only, and needs
-        pictures of 299 pixels or more: with smaller ones, leave it out.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
+      aux: whether to have an auxiliary classifier on the last 17x17 map; it runs only in training,
+        and needs images of at least 299 pixels.
+      virtual_batch_size: see `BatchNorm`.
     """
 
     aux: bool = True
@@ -188,7 +190,7 @@ class InceptionV3(ImageModel, kw_only=True):
         x = self.check_input(x, smallest=75)
         if auxiliary and min(x.shape[1:3]) < 299:
             raise ConfigError(
-                f"InceptionV3: the auxiliary classifier needs pictures of 299 pixels or more, not "
+                f"InceptionV3: the auxiliary classifier needs images of 299 pixels or more, not "
                 f"{x.shape[1]}x{x.shape[2]}: set model.aux=False"
             )
         unit = _unit(self.virtual_batch_size, self.dtype)

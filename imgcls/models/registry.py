@@ -1,20 +1,19 @@
-"""Models by name: `create_model("resnet50", num_classes=1000, dtype="bfloat16")`.
+"""The registry of models.
 
 Every model is a `flax.linen.Module` called as `model(x, *, train=False, features=False)`:
 
-- x: float `[B, H, W, C]`;
-- returns float32 logits `[B, K]`, or with `features=True` the float32 pooled features `[B, D]`
-  that the head reads (a model initialised so has no head);
-- parameters are float32, the computation runs in `dtype`;
-- `train=True` draws from the rng "dropout" and updates the collection "batch_stats", where the
-  model has any;
-- a model may have `init_from_data(images) -> {collection: {...}}`: what training images decide of
-  fresh variables, given those normalised, as NumPy `[N, H, W, C]`;
-- the logits of auxiliary classifiers, in training, are sown as "aux_logits" into the collection
-  "intermediates".
+- x: float images `[B, H, W, C]`, normalized;
+- returns float32 logits `[B, K]`, or with `features=True` the float32 pooled features `[B, D]`,
+  the input of the head (a model initialized with `features=True` has no head);
+- parameters are float32, the computation is in `dtype`;
+- `train=True` uses the rng "dropout" and updates the collection "batch_stats", if the model has
+  dropout or BatchNorm;
+- in training, the logits `[B, K]` of auxiliary classifiers are sown as "aux_logits" into the
+  collection "intermediates";
+- a model may have `init_from_data`, see `imgcls.models.layers.base.InitializesFromData`.
 
-A new family is one new file in this package that calls `register_model`: every file here is
-imported when a model is first asked for.
+A new family is one new file in this package that calls `register_model`: all files of the package
+are imported when a model is first looked up.
 """
 
 import dataclasses
@@ -30,15 +29,15 @@ from imgcls.core.registry import Registry, Signature
 
 @dataclasses.dataclass(frozen=True)
 class ModelEntry:
-    """What a model name stands for.
+    """A registered model.
 
     Attributes:
-      module: the class; its fields are the options that `create_model` takes.
-      defaults: values of the fields that make this model, such as its depth.
-      input_size: side in pixels of the pictures that the model was designed for.
-      top1: published accuracy on ImageNet in percent, one crop, trained on ImageNet-1k alone
-        unless the source says otherwise.
-      source: where that was published.
+      module: module class; its fields are the options of `create_model`.
+      defaults: values of the fields for this model, such as its depth.
+      input_size: side in pixels of the images that the model was designed for.
+      top1: published top-1 accuracy on ImageNet in percent, for one crop, trained on ImageNet-1k
+        alone unless the source states otherwise.
+      source: publication of the accuracy.
     """
 
     module: type[nn.Module]
@@ -49,7 +48,7 @@ class ModelEntry:
 
     @property
     def options(self) -> list[str]:
-        """Names of the options that `create_model` takes for this model, sorted."""
+        """Names of the options of `create_model` for this model, sorted."""
         fields = {field.name for field in dataclasses.fields(self.module)}
         return sorted(fields - {"parent", "name", "num_classes"})
 
@@ -72,7 +71,13 @@ def register_model(
     source: str = "",
     **defaults: Any,
 ) -> Callable:
-    """Class decorator: `name` is this module with these values of its fields."""
+    """Class decorator that registers a model.
+
+    Args:
+      name: name for `create_model`.
+      input_size, top1, source: see `ModelEntry`.
+      **defaults: values of the module's fields.
+    """
 
     def register(module: type[nn.Module]) -> type[nn.Module]:
         MODELS.add(name, ModelEntry(module, defaults, input_size, top1, source))
@@ -82,9 +87,9 @@ def register_model(
 
 
 def register_pattern(pattern: str) -> Callable:
-    """Decorator of a function that makes the entry of any name that the whole regex matches.
+    """Decorator of a function that creates the entry of names that fully match a regex.
 
-    The function is called with the groups of the match. Such names work without being listed.
+    The function is called with the groups of the match. `list_models` does not list these names.
     """
 
     def register(make_entry: Callable[..., ModelEntry]) -> Callable[..., ModelEntry]:
@@ -100,10 +105,10 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def model_entry(name: str) -> ModelEntry:
-    """The registry's entry for a name.
+    """Entry of a registered name, or of a name that matches a pattern.
 
     Raises:
-      ConfigError: there is no such model; names the nearest one.
+      ConfigError: unknown model; the message suggests the most similar name.
     """
     if name not in MODELS:
         for pattern, make_entry in _patterns.items():

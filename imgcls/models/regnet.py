@@ -1,7 +1,7 @@
 """RegNetX and RegNetY: Radosavovic et al. 2020, arXiv:2003.13678, sections 3.2 to 4 and appendix.
 
-A network follows from five numbers: `generate` makes the stages. The widths are those of the paper
-and of timm; where torchvision rounds otherwise, a name that ends in `_tv` has its widths.
+Five numbers define a network: `generate` computes the stages. The widths are those of the paper and
+of timm; names ending in `_tv` have the widths of torchvision where it rounds differently.
 """
 
 import dataclasses
@@ -23,11 +23,11 @@ class Design:
     """A point of the design space.
 
     Attributes:
-      depth: blocks.
-      initial: width w_0 of the first block, before it is quantised.
-      slope: w_a, by which the width grows from block to block (equation 2).
-      multiplier: w_m, the ratio between the widths of neighbouring stages (equation 3).
-      group: channels of a group in the 3x3 convolutions.
+      depth: number of blocks d.
+      initial: width w_0 of the first block before quantization (equation 2).
+      slope: w_a, growth of the width per block (equation 2).
+      multiplier: w_m, ratio of the widths of consecutive stages (equation 3).
+      group: channels per group in the 3x3 convolutions.
     """
 
     depth: int
@@ -38,20 +38,20 @@ class Design:
 
 
 def generate(design: Design, torchvision: bool = False) -> tuple[tuple[int, int, int], ...]:
-    """Stages of a design: (blocks, width, channels of a group) of each.
+    """Stages of a design: (blocks, width, channels per group) of each.
 
-    Equations 2 to 4, then widths rounded to a multiple of the group (appendix D).
+    Equations 2 to 4, then widths rounded to multiples of the group (appendix D).
 
     Args:
-      design: the five numbers.
-      torchvision: round half a group up and never go below nine tenths of the width, as torchvision
-        does; the paper's code rounds to the nearest, half to even.
+      design: point of the design space.
+      torchvision: whether to round as torchvision: half a group up, and never below 0.9 times the
+        width. The paper's code rounds to nearest, half to even.
     """
     linear = design.initial + design.slope * np.arange(design.depth)
     power = np.round(np.log(linear / design.initial) / np.log(design.multiplier))
-    quantised = np.round(design.initial * design.multiplier**power / 8) * 8
+    quantized = np.round(design.initial * design.multiplier**power / 8) * 8
     stages = []
-    for width, blocks in zip(*np.unique(quantised, return_counts=True), strict=True):
+    for width, blocks in zip(*np.unique(quantized, return_counts=True), strict=True):
         group = min(design.group, int(width))
         if torchvision:
             rounded = int(width + group / 2) // group * group
@@ -63,17 +63,18 @@ def generate(design: Design, torchvision: bool = False) -> tuple[tuple[int, int,
 
 
 class RegNetBlock(nn.Module):
-    """1x1, grouped 3x3 and 1x1 convolution of one width, with a residual (figure 4).
+    """Residual block of 1x1, grouped 3x3 and 1x1 convolutions of one width (figure 4).
 
     Attributes:
-      width: channels out.
-      group: channels of a group.
-      stride: of the 3x3 convolution and the shortcut.
-      se: squeeze-and-excitation after the 3x3, of a quarter of the block's input channels (Y).
+      width: output channels.
+      group: channels per group.
+      stride: stride of the 3x3 convolution and of the shortcut.
+      se: whether squeeze-and-excitation follows the 3x3 convolution (RegNetY), with a quarter of
+        the block's input channels inside.
       virtual_batch_size: see `BatchNorm`.
-      zero_init_residual: whether the branch starts at zero.
-      drop_path: chance to drop the branch in training.
-      dtype: of the computation.
+      zero_init_residual: whether the branch is initialized to zero.
+      drop_path: stochastic depth rate of the branch.
+      dtype: dtype of the computation.
     """
 
     width: int
@@ -110,12 +111,12 @@ class RegNet(ImageModel, kw_only=True):
     """RegNet.
 
     Attributes:
-      stages: (blocks, width, channels of a group) of each, see `generate`.
-      se: squeeze-and-excitation: the Y of RegNetY.
+      stages: (blocks, width, channels per group) of each stage, see `generate`.
+      se: whether blocks have squeeze-and-excitation (RegNetY).
       stem_width: channels of the stem.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
-      zero_init_residual: start each block as the identity.
-      drop_path: stochastic depth of the last block; the others linearly less.
+      virtual_batch_size: see `BatchNorm`.
+      zero_init_residual: whether blocks are initialized as the identity.
+      drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
     """
 
     stages: tuple[tuple[int, int, int], ...]
@@ -154,7 +155,7 @@ class RegNet(ImageModel, kw_only=True):
         return self.classify_map(x, train, features)
 
 
-# Depth, w_0, w_a, w_m, group; error on ImageNet in percent.
+# Design (depth, w_0, w_a, w_m, group) and top-1 error on ImageNet in percent.
 _X = {
     "200mf": (Design(13, 24, 36.44, 2.49, 8), 31.1),
     "400mf": (Design(22, 24, 24.48, 2.54, 16), 27.3),
@@ -183,7 +184,7 @@ _Y = {
     "16gf": (Design(18, 200, 106.23, 2.48, 112), 19.6),
     "32gf": (Design(20, 232, 115.89, 2.53, 232), 19.0),
 }
-# torchvision's models whose widths or groups differ.
+# Models of torchvision with different widths or groups, and their top-1 accuracy in percent.
 _TORCHVISION = {"regnetx_400mf": 72.83, "regnety_800mf": 76.42, "regnety_8gf": 80.03}
 for _family, _table in (("x", _X), ("y", _Y)):
     for _flops, (_design, _error) in _table.items():

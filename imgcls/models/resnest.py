@@ -1,5 +1,5 @@
 """ResNeSt: Zhang et al. 2020, arXiv:2004.08955, radix 2 and one cardinal group, with the tweaks of
-section 4.1: a stem of three 3x3 convolutions, and average pooling in place of strides.
+section 4.1: a stem of three 3x3 convolutions, and average pooling instead of strides.
 """
 
 import functools
@@ -21,12 +21,12 @@ class ResNeStBlock(nn.Module):
     """Bottleneck of a 1x1 convolution, split attention and a 1x1 convolution.
 
     Attributes:
-      width: channels of the split attention; the block returns four times as many.
-      stride: of the block, by average pooling in both branches.
+      width: channels of the split attention; the output has four times as many.
+      stride: stride of the block, by average pooling in both branches.
       virtual_batch_size: see `BatchNorm`.
-      zero_init_residual: whether the branch starts at zero.
-      drop_path: chance to drop the branch in training.
-      dtype: of the computation.
+      zero_init_residual: whether the branch is initialized to zero.
+      drop_path: stochastic depth rate of the branch.
+      dtype: dtype of the computation.
     """
 
     width: int
@@ -67,9 +67,9 @@ class ResNeSt(ImageModel, kw_only=True):
       stage_sizes: blocks per stage.
       stem_width: channels of the stem's first two convolutions; the third has twice as many.
       width: channels of the first stage; each further stage doubles them.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
-      zero_init_residual: start each block as the identity.
-      drop_path: stochastic depth of the last block; the others linearly less.
+      virtual_batch_size: see `BatchNorm`.
+      zero_init_residual: whether blocks are initialized as the identity.
+      drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
     """
 
     stage_sizes: tuple[int, ...]
@@ -108,7 +108,7 @@ class ResNeSt(ImageModel, kw_only=True):
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """Mean over 2x2 pixels; at an odd edge, over those that are there."""
+    """Mean over 2x2 pixels, without padding pixels at odd edges."""
     pads = [(0, size % 2) for size in x.shape[1:3]]
     return nn.avg_pool(
         x,
@@ -134,14 +134,14 @@ for _name, _size, _stage_sizes, _stem_width, _top1 in (
 
 
 class SplitAttention(nn.Module):
-    """A 3x3 convolution into `radix` splits, and their sum weighted per channel by attention.
+    """A 3x3 convolution into `radix` splits, and their sum, weighted per channel by attention.
 
     Zhang et al. 2020, arXiv:2004.08955, section 3.1 and figure 2, with one cardinal group.
 
     Attributes:
-      features: channels out.
-      stride: of the convolution.
-      radix: splits.
+      features: output channels.
+      stride: stride of the convolution.
+      radix: number of splits.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -156,7 +156,7 @@ class SplitAttention(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, H, W, C]` -> `[B, H / stride, W / stride, features]`."""
         total = self.radix * self.features
-        # A quarter of the channels, but not too few, and a multiple of eight.
+        # A quarter of the channels, rounded to a multiple of 8, and at least 32.
         squeezed = max(32, (total // 4 + 4) // 8 * 8)
 
         def norm(x: jax.Array, name: str) -> jax.Array:

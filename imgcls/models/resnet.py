@@ -25,14 +25,15 @@ class ResNetBlock(nn.Module):
 
     Attributes:
       width: channels of the 3x3 convolutions; a bottleneck returns four times as many.
-      stride: of the block.
-      bottleneck: which of the two.
-      groups, group_width: of a bottleneck's 3x3 convolution, see `ResNet`.
-      se: a squeeze-and-excitation gate, of a sixteenth of the channels, ends the branch.
+      stride: stride of the block.
+      bottleneck: whether the block is a bottleneck.
+      groups, group_width: see `ResNet`; only for bottlenecks.
+      se: whether the branch ends with squeeze-and-excitation, with a sixteenth of the channels
+        inside.
       virtual_batch_size: see `BatchNorm`.
-      zero_init_residual: whether the branch starts at zero.
-      drop_path: chance to drop the branch in training.
-      dtype: of the computation.
+      zero_init_residual: whether the branch is initialized to zero.
+      drop_path: stochastic depth rate of the branch.
+      dtype: dtype of the computation.
     """
 
     width: int
@@ -88,17 +89,17 @@ class ResNet(ImageModel, kw_only=True):
     Attributes:
       stage_sizes: blocks per stage; each stage doubles the channels, each but the first halves
         the resolution.
-      bottleneck: kind of block.
-      groups: of the 3x3 convolution of a bottleneck (ResNeXt's cardinality).
-      group_width: channels of each group in the first stage, when `width` is 64.
-      se: squeeze-and-excitation in every block.
-      stem: "imagenet" (7x7 stride 2, then max-pool: resolution / 4) or "cifar" (3x3 stride 1, for
-        pictures of about 32 pixels).
-      width: channels of the stem and of the first stage; the other stages follow from it.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
-      zero_init_residual: start each block as the identity (Goyal et al. 2017, arXiv:1706.02677,
-        section 5.1).
-      drop_path: stochastic depth of the last block; the others linearly less.
+      bottleneck: whether blocks are bottlenecks.
+      groups: groups of the 3x3 convolutions in bottlenecks (cardinality in ResNeXt).
+      group_width: channels per group in the first stage for a `width` of 64.
+      se: whether blocks have squeeze-and-excitation.
+      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution) or "cifar"
+        (3x3 stride 1, for images of about 32 pixels).
+      width: channels of the stem and the first stage, from which those of the other stages follow.
+      virtual_batch_size: see `BatchNorm`.
+      zero_init_residual: whether blocks are initialized as the identity (Goyal et al. 2017,
+        arXiv:1706.02677, section 5.1).
+      drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
     """
 
     stage_sizes: tuple[int, ...]
@@ -117,7 +118,7 @@ class ResNet(ImageModel, kw_only=True):
         """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
 
         Raises:
-          ConfigError: unknown stem, or the batch does not divide by `virtual_batch_size`.
+          ConfigError: unknown stem, or B is not a multiple of `virtual_batch_size`.
         """
         x = self._stem(self.check_input(x), train)
         rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))

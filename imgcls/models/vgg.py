@@ -1,7 +1,7 @@
 """VGG: Simonyan & Zisserman 2014, arXiv:1409.1556, table 1, configurations A, B, D and E; with
 BatchNorm after each convolution in the `_bn` variants.
 
-The dense layers of the paper are convolutions here: over the 7x7 map, then 1x1.
+The hidden dense layers of the paper are convolutions: 7x7 without padding, then 1x1.
 """
 
 import flax.linen as nn
@@ -20,9 +20,9 @@ class Stage(nn.Module):
 
     Attributes:
       features: channels of every convolution.
-      depth: convolutions.
-      batch_norm: whether a BatchNorm follows each of them.
-      last: whether its map is the one that heat maps explain.
+      depth: number of convolutions.
+      batch_norm: whether BatchNorm follows each convolution.
+      last: whether this is the last stage, whose map is exposed for heat maps (see `tap`).
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
@@ -47,15 +47,14 @@ class Stage(nn.Module):
 
 
 class VGG(ImageModel, kw_only=True):
-    """VGG. Dropout is after both hidden dense layers; a map of another size than 7x7 is averaged
-    to that.
+    """VGG. Dropout follows both hidden dense layers; maps of other sizes are averaged to 7x7.
 
     Attributes:
       stage_sizes: convolutions per stage.
-      batch_norm: whether a BatchNorm follows each of them.
+      batch_norm: whether BatchNorm follows each convolution.
       widths: channels per stage.
       hidden: width of the two hidden dense layers.
-      virtual_batch_size: examples that share BatchNorm statistics; None is the whole batch.
+      virtual_batch_size: see `BatchNorm`.
     """
 
     stage_sizes: tuple[int, ...]

@@ -3,10 +3,10 @@
 Kernels are shaped for tensor parallelism: `attn/qkv` `[D, 3, heads, head_dim]`, `attn/proj`
 `[heads, head_dim, D]`, `mlp/fc1` `[D, M]`, `mlp/fc2` `[M, D]`.
 
-DeiT's distilled variant (Touvron et al. 2020, arXiv:2012.12877, section 4) has a second token and a
-second head; its logits are the mean of both heads.
+The distilled variant of DeiT (Touvron et al. 2020, arXiv:2012.12877, section 4) has a second token
+and a second head; its logits are the mean of both heads.
 
-Initialisation follows big_vision: Xavier uniform kernels, tiny MLP biases, a head of zeros.
+Initialization follows big_vision: Xavier uniform kernels, small MLP biases, a head of zeros.
 """
 
 import functools
@@ -33,17 +33,17 @@ from imgcls.models.layers.residual import DropPath, LayerScale, drop_path_rates
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
 
 _xavier = nn.initializers.xavier_uniform()
-# Query, key and value share a kernel of three times the outputs, yet each is initialised as its
-# own square matrix: doubling the variance undoes the wider fan.
+# Query, key and value share a kernel with three times the outputs, but each is initialized as its
+# own square matrix: doubling the variance corrects the larger fan.
 _xavier_qkv = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention; the softmax is float32.
+    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762); the softmax is float32.
 
     Attributes:
-      num_heads: heads; must divide D.
-      implementation: see `imgcls.models.layers.attention`.
+      num_heads: number of heads; must divide D.
+      implementation: see `imgcls.models.layers.attention.attend`.
       dtype: of the computation.
     """
 
@@ -69,7 +69,7 @@ def _mean(first: jax.Array, *others: jax.Array) -> jax.Array:
 
 
 def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
-    """Float32 `[B, heads, N, N]` of `[B, N, heads, head_dim]`: what each token takes of each."""
+    """Attention weights, float32 `[B, heads, N, N]`, of query and key `[B, N, heads, head_dim]`."""
     query, key = (x.astype(jnp.float32) for x in (query, key))
     scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
     return jax.nn.softmax(scores, axis=-1)
@@ -80,7 +80,7 @@ class Mlp(nn.Module):
 
     Attributes:
       hidden: width between the layers.
-      drop_rate: dropout after the GELU.
+      drop_rate: dropout rate after the GELU.
       dtype: of the computation.
     """
 
@@ -111,11 +111,11 @@ class Block(nn.Module):
     Attributes:
       num_heads: attention heads.
       mlp_dim: hidden width of the MLP.
-      drop_rate: dropout on both branches.
-      drop_path: stochastic depth of both branches.
-      layer_scale: initial LayerScale of both branches; None has none.
-      dtype: of the computation.
-      attention: see `imgcls.models.layers.attention`.
+      drop_rate: dropout rate of both branches.
+      drop_path: stochastic depth rate of both branches.
+      layer_scale: initial value of LayerScale on both branches; None: no LayerScale.
+      dtype: dtype of the computation.
+      attention: see `imgcls.models.layers.attention.attend`.
     """
 
     num_heads: int
@@ -133,12 +133,12 @@ class Block(nn.Module):
         branch = Attention(self.num_heads, self.attention, self.dtype, name="attn")(
             branch, train=train
         )
-        x = x + self._regularise(branch, "ls1", train)
+        x = x + self._regularize(branch, "ls1", train)
         branch = LayerNorm(dtype=self.dtype, name="norm2")(x, train=train)
         branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
-        return x + self._regularise(branch, "ls2", train)
+        return x + self._regularize(branch, "ls2", train)
 
-    def _regularise(self, branch: jax.Array, scale_name: str, train: bool) -> jax.Array:
+    def _regularize(self, branch: jax.Array, scale_name: str, train: bool) -> jax.Array:
         branch = nn.Dropout(self.drop_rate, deterministic=not train)(branch)
         if self.layer_scale is not None:
             branch = LayerScale(self.layer_scale, self.dtype, name=scale_name)(branch)
@@ -146,26 +146,26 @@ class Block(nn.Module):
 
 
 class ViT(ImageModel, kw_only=True):
-    """Vision Transformer. Dropout is after the position embedding, in the MLPs and on every branch
+    """Vision Transformer, with dropout after the position embedding, in the MLPs and on branches
     (appendix B.1 of the paper).
 
     Attributes:
       patch_size: side of a patch in pixels; must divide height and width.
       width: channels D of a token.
-      depth: blocks.
+      depth: number of blocks.
       num_heads: attention heads.
       mlp_dim: hidden width of the MLPs.
-      pool: "cls" reads the class token after the last norm; "gap" has no class token and averages
-        the patch tokens after the last norm, as big_vision does (timm norms the average).
-      distilled: a distillation token beside the class token, with a head `head_dist`.
-      pos_embed: "learned", which is resampled for pictures of another size than it was made for,
-        or "sincos2d", which is fixed and no parameter.
-      drop_path: stochastic depth of the last block; the others linearly less.
-      uniform_drop_path: all blocks as the last (CaiT, DeiT III).
-      layer_scale: initial LayerScale (1e-4 in DeiT III); None has none.
-      attention: "cudnn", "xla" or "auto", see `imgcls.models.layers.attention`.
-      scan: compile one block for all of them, a shorter compilation for one more copy of the
-        parameters; checkpoints stay the same, dropout draws other numbers.
+      pool: "cls": the features are the class token after the last norm; "gap": there is no class
+        token, and the features are the mean of the patch tokens after the last norm, as in
+        big_vision (timm normalizes the mean).
+      distilled: whether to add a distillation token and its head `head_dist`.
+      pos_embed: "learned", resampled for images of another size, or "sincos2d", which is fixed.
+      drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
+      uniform_drop_path: whether all blocks have the rate `drop_path` (CaiT, DeiT III).
+      layer_scale: initial value of LayerScale (1e-4 in DeiT III); None: no LayerScale.
+      attention: "cudnn", "xla" or "auto", see `imgcls.models.layers.attention.attend`.
+      scan: whether to compile one block and scan over all blocks: compilation is faster, memory
+        holds one more copy of the parameters. Checkpoints are the same; dropout differs.
     """
 
     compiler_options: ClassVar = {"cpu": PRODUCTS_BY_EIGEN}
@@ -187,7 +187,7 @@ class ViT(ImageModel, kw_only=True):
 
     @property
     def prefix_tokens(self) -> int:
-        """Tokens before those of the patches."""
+        """Number of tokens before the patch tokens."""
         return (self.pool == "cls") + self.distilled
 
     @nn.compact
@@ -203,11 +203,12 @@ class ViT(ImageModel, kw_only=True):
 
         The features of the distilled variant are the mean of its two tokens.
 
-        With `keep`, int `[B, n]`, only these patches are encoded (row by row from 0), and all
-        tokens come back, `[B, prefix_tokens + n, width]` (He et al. 2021, MAE, arXiv:2111.06377).
+        With `keep`, int `[B, n]`, only the patches with these indices (in row order) are encoded,
+        and all tokens are returned, float32 `[B, prefix_tokens + n, width]` (He et al. 2021, MAE,
+        arXiv:2111.06377, section 3).
 
         Raises:
-          ConfigError: an option has no such value, or the patch size does not divide the picture.
+          ConfigError: an option is invalid, or the patch size does not divide the image size.
         """
         self._check(x)
         x = self._embed(self.check_input(x))
@@ -233,15 +234,15 @@ class ViT(ImageModel, kw_only=True):
         return _mean(*logits)
 
     def _encode(self, x: jax.Array, train: bool) -> jax.Array:
-        """All blocks, one after the other or, with `scan`, as one that is called `depth` times."""
+        """Applies all blocks to tokens `[B, N, D]`, in a loop or by `jax.lax.scan`."""
         rates = drop_path_rates(self.drop_path, self.depth)
         if self.uniform_drop_path:
             rates = [self.drop_path] * self.depth
 
-        def block(rate, **where):
+        def block(rate, **placement):
             sizes = (self.num_heads, self.mlp_dim, self.drop_rate)
             options = (self.layer_scale, self.dtype, self.attention)
-            return self.block(Block)(*sizes, rate, *options, **where)
+            return self.block(Block)(*sizes, rate, *options, **placement)
 
         if self.scan and not self.is_initializing() and not is_explained(self):
             return self._scan(block, rates, x, train)
@@ -250,16 +251,16 @@ class ViT(ImageModel, kw_only=True):
         return x
 
     def _scan(self, block, rates: list[float], x: jax.Array, train: bool) -> jax.Array:
-        given = [self.variables["params"][f"block{index}"] for index in range(self.depth)]
-        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *given)
+        blocks = [self.variables["params"][f"block{index}"] for index in range(self.depth)]
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
         random = train and max(self.drop_rate, *rates) > 0
         rngs = jax.random.split(self.make_rng("dropout"), self.depth) if random else None
 
         def step(x, inputs):
             params, rate, rng = inputs
-            made = block(rate if max(rates) > 0 else 0.0, parent=None)
+            module = block(rate if max(rates) > 0 else 0.0, parent=None)
             rngs = {"dropout": rng} if random else None
-            return made.apply({"params": params}, x, train, rngs=rngs), None
+            return module.apply({"params": params}, x, train, rngs=rngs), None
 
         return jax.lax.scan(step, x, (stacked, jnp.asarray(rates, jnp.float32), rngs))[0]
 
@@ -269,7 +270,7 @@ class ViT(ImageModel, kw_only=True):
                 choices = " or ".join(map(repr, allowed))
                 raise ConfigError(f"ViT {option} is {value!r}: write {choices}")
         if self.distilled and self.pool != "cls":
-            raise ConfigError("ViT: the distilled variant reads its tokens: write pool='cls'")
+            raise ConfigError("ViT: the distilled variant needs a class token: write pool='cls'")
         if self.width % self.num_heads:
             raise ConfigError(
                 f"ViT: width {self.width} does not divide into {self.num_heads} heads: "
@@ -278,12 +279,12 @@ class ViT(ImageModel, kw_only=True):
         _, height, width, _ = x.shape
         if height % self.patch_size or width % self.patch_size:
             raise ConfigError(
-                f"ViT: pictures of {height}x{width} do not divide into patches of "
+                f"ViT: images of {height}x{width} do not divide into patches of "
                 f"{self.patch_size}: make the image size a multiple of {self.patch_size}"
             )
 
     def _embed(self, x: jax.Array) -> jax.Array:
-        """Pictures `[B, H, W, C]` -> tokens with their positions `[B, N, D]`, class token first."""
+        """Images `[B, H, W, C]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(
             self.width, patch, strides=patch, padding="VALID", dtype=self.dtype, name="patch_embed"
@@ -297,7 +298,7 @@ class ViT(ImageModel, kw_only=True):
         if self.pos_embed == "learned":
             positions = self._learned_positions(rows, columns, len(prefix))
         else:
-            # The other tokens have no place in the picture: their embedding is zero (MoCo v3).
+            # Prefix tokens have no position: their embedding is zero (MoCo v3).
             positions = np.pad(sincos2d(rows, columns, self.width), ((len(prefix), 0), (0, 0)))
         return x + jnp.asarray(positions, self.dtype)
 
@@ -309,9 +310,9 @@ class ViT(ImageModel, kw_only=True):
     def _learned_positions(self, rows: int, columns: int, prefix: int) -> jax.Array:
         shape = (1, prefix + rows * columns, self.width)
         if self.has_variable("params", "pos_embed"):
-            made = self.get_variable("params", "pos_embed")
-            if made.shape != shape:
-                return resample_positions(made, (rows, columns), prefix)
+            learned = self.get_variable("params", "pos_embed")
+            if learned.shape != shape:
+                return resample_positions(learned, (rows, columns), prefix)
         return self.param("pos_embed", nn.initializers.normal(0.02), shape, jnp.float32)
 
 
@@ -326,7 +327,7 @@ _SIZES = {
 
 @register_pattern(r"vit_(ti|s|b|l|h)([1-9]\d*)")
 def vit_entry(size: str, patch_size: str) -> ModelEntry:
-    """The entry of any size and patch, such as "vit_s4"."""
+    """Entry of a ViT of any size and patch size, such as "vit_s4"."""
     return ModelEntry(ViT, {"patch_size": int(patch_size), **_SIZES[size]})
 
 

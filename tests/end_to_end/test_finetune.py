@@ -88,7 +88,7 @@ def test_seven_classes(train, command, pictures, hub, tmp_path):
 def test_weights_that_can_t_be_had(command, pictures, hub, tmp_path):
     done = finetune(command, pictures, hub, tmp_path, "all", init_from="timm:no_such.model")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert "timm:no_such.model could not be had from huggingface.co" in done.stderr
+    assert "can't download timm:no_such.model from huggingface.co" in done.stderr
 
 
 def test_wrong_model_for_the_weights(command, pictures, hub, tmp_path):

@@ -1,4 +1,4 @@
-"""The nets of the CIFAR-10 speed records."""
+"""airbench: whitening, initialization, sizes, and the residual connection."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from imgcls.models.create import create_model
 
 
 def draw_images(count: int, channels: int = 3) -> np.ndarray:
-    """Smooth noise, float32 `[N, 12, 12, C]`: neighbours are alike, and so are the channels."""
+    """Smooth noise, float32 `[N, 12, 12, C]`: adjacent pixels and channels are correlated."""
     rng = np.random.default_rng(0)
     noise = rng.normal(size=(count, 14, 14, channels)) + rng.normal(size=(count, 14, 14, 1))
     smooth = noise[:, :-2, :-2] + noise[:, 1:-1, 1:-1] + 0.5 * noise[:, 2:, 2:]
@@ -18,7 +18,7 @@ def draw_images(count: int, channels: int = 3) -> np.ndarray:
 
 
 def patches_of(images) -> np.ndarray:
-    """Float64 `[M, 2, 2, C]`, one by one."""
+    """All 2x2 patches of images `[N, H, W, C]`, float64 `[M, 2, 2, C]`."""
     height, width = images.shape[1:3]
     places = [(y, x) for y in range(height - 1) for x in range(width - 1)]
     return np.float64(np.concatenate([images[:, y : y + 2, x : x + 2] for y, x in places]))
@@ -35,28 +35,28 @@ def test_whitened_patches_are_uncorrelated(channels):
     raw = np.corrcoef(patches.reshape(-1, size).T)
     assert np.abs(raw - np.eye(size)).max() > 0.5
     white = np.einsum("nhwc,hwck->nk", patches, kernel[..., :size])
-    # Less than 1 by the 5e-4 that joins the eigenvalues.
+    # Below 1, because 5e-4 is added to the eigenvalues.
     np.testing.assert_allclose(white.T @ white / len(white), np.eye(size), atol=5e-3)
     np.testing.assert_array_equal(whitening_kernel(images), kernel)
 
 
-def test_whitening_filters_come_by_their_variance():
+def test_whitening_filters_are_sorted_by_variance():
     images = draw_images(600)
     patches = patches_of(images).reshape(-1, 12)
     kernel = np.float64(whitening_kernel(images)[..., :12]).reshape(12, 12)
-    # A filter's norm is the inverse root of its variance.
+    # The norm of a filter is the inverse square root of its variance.
     norms = np.linalg.norm(kernel, axis=0)
     assert (np.diff(norms) > 0).all()
     values = np.linalg.svd(patches, compute_uv=False) ** 2 / len(patches)
     np.testing.assert_allclose(norms, 1 / np.sqrt(values + 5e-4), rtol=1e-4)
 
 
-def test_the_whitening_layer_takes_the_kernel_and_no_gradient():
+def test_whitening_kernel_has_no_gradient():
     model, images = create_model("airbench94", 5, widths=(4,), depth=1), draw_images(4)
     variables = model.init(jax.random.key(0), images)
-    given = model.init_from_data(images)["params"]["whiten"]["kernel"]
-    assert given.shape == variables["params"]["whiten"]["kernel"].shape
-    variables["params"]["whiten"]["kernel"] = given
+    kernel = model.init_from_data(images)["params"]["whiten"]["kernel"]
+    assert kernel.shape == variables["params"]["whiten"]["kernel"].shape
+    variables["params"]["whiten"]["kernel"] = kernel
 
     def loss(params):
         state = {"batch_stats": variables["batch_stats"]}
@@ -100,17 +100,17 @@ def test_partial_dirac_copies_its_input(inputs, outputs):
         ),
     ],
 )
-def test_sizes(name, parameters, convolutions):
+def test_parameter_count(name, parameters, convolutions):
     model = create_model(name, 10)
-    picture = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     # Each BatchNorm has a scale and a bias.
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == parameters + 2 * convolutions
 
 
 def test_residual_connection_of_three_convolutions():
-    """Without their last two, the groups of three still carry their input through."""
+    """With the last two convolutions switched off, groups of three still have an output."""
     model = create_model("airbench96", 5, widths=(8,))
     x = draw_images(2)
     variables = model.init(jax.random.key(0), x)

@@ -1,4 +1,4 @@
-"""Models by name."""
+"""The registry of models, and creation by name."""
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,8 @@ def test_list_models():
     assert list_models("resnet*5*") == ["resnet152", "resnet50"]
 
 
-def test_one_signature_for_all():
-    """Every model takes the common options; those that can't have stochastic depth take none."""
+def test_models_have_common_options():
+    """Models without stochastic depth accept drop_path=0."""
     for name in list_models():
         model = create_model(
             name, 7, in_channels=4, dtype="bfloat16", drop_rate=0.1, drop_path=0.0, remat=True
@@ -27,7 +27,7 @@ def test_one_signature_for_all():
 
 
 def test_published_accuracy_has_a_source():
-    """On ImageNet, unless a model is for smaller pictures."""
+    """Accuracy is on ImageNet; models for 32 pixels have none."""
     for name in list_models():
         entry = model_entry(name)
         assert entry.source, name
@@ -52,7 +52,7 @@ def test_dtype(dtype):
     assert create_model("vit_ti16", 10, dtype=dtype).dtype == jnp.bfloat16
 
 
-def test_options_override_what_the_name_stands_for():
+def test_options_override_defaults_of_the_name():
     assert create_model("vit_ti16", 10, depth=2).depth == 2
 
 
@@ -81,9 +81,9 @@ def test_mistakes(name, options, message):
 @pytest.mark.parametrize("name", ["resnet18", "vit_ti16"])
 def test_features_without_a_head(name):
     model = create_model(name, 10)
-    pictures = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
+    images = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.float32)
     features, variables = jax.eval_shape(
-        lambda x: model.init_with_output(jax.random.key(0), x, features=True), pictures
+        lambda x: model.init_with_output(jax.random.key(0), x, features=True), images
     )
     assert features.ndim == 2 and features.dtype == jnp.float32
     assert "head" not in variables["params"]

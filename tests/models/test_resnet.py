@@ -1,4 +1,4 @@
-"""ResNet: sizes, names, and a bottleneck block against NumPy."""
+"""ResNet: sizes, parameter names, and a bottleneck block against NumPy."""
 
 import math
 
@@ -73,8 +73,8 @@ def test_bfloat16_computes_in_bfloat16_with_float32_ends():
 
 @pytest.fixture(scope="module")
 def trained():
-    """(variables, pictures) with random weights and statistics."""
-    # NumPy's generator spares a compilation per shape.
+    """(variables, images) with random weights and statistics."""
+    # NumPy's generator avoids a compilation per shape.
     rng = np.random.default_rng(0)
 
     def draw(leaf):
@@ -98,17 +98,17 @@ def test_head_reads_the_features(trained):
 def test_examples_are_independent_in_evaluation(trained):
     state, x = trained
     model = tiny(drop_rate=0.5, drop_path=0.5)
-    whole, one = jax.jit(lambda s: (model.apply(s, x), tiny().apply(s, x[2:3])))(state)
-    np.testing.assert_allclose(whole[2:3], one, rtol=1e-4, atol=1e-5)
+    batch, one = jax.jit(lambda s: (model.apply(s, x), tiny().apply(s, x[2:3])))(state)
+    np.testing.assert_allclose(batch[2:3], one, rtol=1e-4, atol=1e-5)
 
 
-def test_training_depends_on_the_virtual_batch_alone(trained):
+def test_training_depends_only_on_the_virtual_batch(trained):
     state, x = trained
     model = tiny(virtual_batch_size=2)
     apply = jax.jit(lambda x: model.apply(state, x, train=True, mutable=["batch_stats"]))
-    whole, _ = apply(x)
+    together, _ = apply(x)
     parts = jnp.concatenate([apply(x[:2])[0], apply(x[2:])[0]])
-    np.testing.assert_allclose(whole, parts, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(together, parts, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_is_deterministic_in_the_rng(trained):
@@ -164,7 +164,7 @@ def test_bottleneck_against_numpy():
     x = np.asarray(x, np.float64)
 
     def conv_bn(x, conv, bn, stride=1, padding=0):
-        # Fresh running statistics: mean 0, variance 1.
+        # Initial running statistics: mean 0, variance 1.
         x = reference_conv(x, params[conv]["kernel"], stride, padding)
         return x / np.sqrt(1 + 1e-5) * params[bn]["scale"] + params[bn]["bias"]
 
@@ -181,7 +181,7 @@ def test_unknown_stem():
 
 
 def formula(tree):
-    """Weights that any program can write down again: cos(i ** 1.5 + n) for leaf n, scaled."""
+    """Reproducible weights for another program: cos(i ** 1.5 + n) for leaf n, scaled."""
     leaves, structure = jax.tree.flatten(tree)
 
     def wave(number, leaf):
@@ -193,8 +193,8 @@ def formula(tree):
     return jax.tree.unflatten(structure, [wave(*item) for item in enumerate(leaves)])
 
 
-def test_logits_of_timm():
-    """Its ResNet (1.0.31, Bottleneck, layers 1-1-1-1) in float64 with the same weights."""
+def test_logits_equal_those_of_timm():
+    """timm 1.0.31's ResNet (Bottleneck, layers 1-1-1-1) in float64 with the same weights."""
     x = np.sin(np.arange(2 * 32 * 32 * 3) ** 1.2).reshape(2, 32, 32, 3).astype(np.float32)
     model = create_model("resnet50", 3, stage_sizes=(1, 1, 1, 1))
     logits = jax.jit(model.apply)(formula(shapes(model, 32)), x)

@@ -1,4 +1,4 @@
-"""ViT: sizes, names, options, and a block against NumPy."""
+"""ViT: sizes, parameter names, options, and a block against NumPy."""
 
 import math
 
@@ -25,17 +25,17 @@ def tiny(**options):
 
 
 def random_like(tree):
-    """Arrays with the shapes of a tree; NumPy's generator spares a compilation per shape."""
+    """Random arrays with the shapes of a tree; NumPy avoids a compilation per shape."""
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda leaf: rng.normal(0, 0.5, leaf.shape).astype(np.float32), tree)
 
 
-def randomised(model, size=8):
-    """Variables with random values, since a fresh head is zero."""
+def random_variables(model, size=8):
+    """Random variables of a model, because its initial head is zero."""
     return random_like(shapes(model, size))
 
 
-def pictures():
+def random_images():
     return np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
 
 
@@ -74,7 +74,7 @@ def test_options_change_the_parameters():
     assert shapes(tiny(pool="gap"), 8)["params"]["pos_embed"].shape == (1, 4, 8)
 
 
-def test_initialisation():
+def test_initialization():
     params = jax.jit(tiny(width=64, depth=1).init)(KEY, jnp.zeros((1, 8, 8, 3)))["params"]
     assert not params["head"]["kernel"].any()
     block = params["block0"]
@@ -102,8 +102,8 @@ def test_bfloat16_computes_in_bfloat16_with_float32_ends():
 @pytest.mark.parametrize("pool", ["cls", "gap"])
 def test_head_reads_the_features(pool):
     model = tiny(pool=pool)
-    state = randomised(model)
-    x = pictures()
+    state = random_variables(model)
+    x = random_images()
     both = jax.jit(lambda s: (model.apply(s, x), model.apply(s, x, features=True)))
     logits, features = both(state)
     head = state["params"]["head"]
@@ -113,8 +113,8 @@ def test_head_reads_the_features(pool):
 
 
 def test_remat_changes_nothing():
-    state = randomised(tiny())
-    x = pictures()
+    state = random_variables(tiny())
+    x = random_images()
     results = []
     for remat in (False, True):
         model = tiny(remat=remat, drop_rate=0.2, drop_path=0.2)
@@ -125,11 +125,11 @@ def test_remat_changes_nothing():
 
 
 @pytest.mark.parametrize("options", [{}, dict(remat=True, layer_scale=0.1), dict(pool="gap")])
-def test_scan_changes_neither_the_parameters_nor_the_outputs(options):
-    x, results = pictures(), []
+def test_scan_changes_neither_parameters_nor_outputs(options):
+    x, results = random_images(), []
     for scan in (False, True):
         model = tiny(scan=scan, depth=3, **options)
-        variables = randomised(model)
+        variables = random_variables(model)
 
         def loss(params, model=model):
             return jnp.sum(model.apply({"params": params}, x, train=True) ** 2)
@@ -143,32 +143,35 @@ def test_scan_changes_neither_the_parameters_nor_the_outputs(options):
 def test_scan_compiles_one_block():
     def text(scan):
         model = tiny(scan=scan, depth=6)
-        return jax.jit(model.apply).lower(shapes(model, 8), pictures()).as_text()
+        return jax.jit(model.apply).lower(shapes(model, 8), random_images()).as_text()
 
-    # Two products with values of every block's softmax.
+    # The softmax of each compiled block has one exponential.
     assert text(True).count("exponential") == 1
     assert text(False).count("exponential") == 6
 
 
-def test_scan_drops_whole_branches_at_every_blocks_own_rate():
+def test_scan_drops_branches_at_the_rate_of_each_block():
     model = tiny(scan=True, depth=4, drop_path=0.5, pool="gap")
-    variables, x = randomised(model), jnp.repeat(jnp.asarray(pictures()[:1]), 256, axis=0)
+    variables, x = (
+        random_variables(model),
+        jnp.repeat(jnp.asarray(random_images()[:1]), 256, axis=0),
+    )
 
     @jax.jit
     def run(key):
         return model.apply(variables, x, train=True, rngs={"dropout": key})
 
     kinds = len(np.unique(np.round(run(jax.random.key(1)), 4), axis=0))
-    # The first block always stays: two branches of three blocks are there or not.
+    # The first block is never dropped; the other three have two branches each.
     assert 16 < kinds <= 2**6
     np.testing.assert_array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
     assert np.any(run(jax.random.key(1)) != run(jax.random.key(2)))
 
 
-def test_dropout_in_training_alone_and_deterministic_in_the_rng():
+def test_dropout_is_only_in_training_and_deterministic_in_the_rng():
     model = tiny(drop_rate=0.3, drop_path=0.3)
-    state = randomised(model)
-    x = pictures()
+    state = random_variables(model)
+    x = random_images()
     evaluate = jax.jit(lambda s: (model.apply(s, x), tiny().apply(s, x)))
     np.testing.assert_array_equal(*evaluate(state))
     train = jax.jit(lambda key: model.apply(state, x, train=True, rngs={"dropout": key}))
@@ -228,9 +231,9 @@ def test_sincos2d():
 
 
 @pytest.mark.parametrize("pool", ["cls", "gap"])
-def test_sincos2d_moves_the_patches_but_not_the_class_token(pool):
+def test_sincos2d_is_added_to_patches_but_not_to_the_class_token(pool):
     model = tiny(pos_embed="sincos2d", pool=pool, depth=0)  # embedding, norm and pooling alone
-    params = randomised(model)["params"]
+    params = random_variables(model)["params"]
     params["norm"] = {"scale": np.ones(8), "bias": np.zeros(8)}
     features = model.apply({"params": params}, jnp.zeros((1, 8, 8, 3)), features=True)[0]
     if pool == "cls":
@@ -248,7 +251,7 @@ def test_sincos2d_moves_the_patches_but_not_the_class_token(pool):
         ({}, 10, "10x10 do not divide into patches of 4"),
         ({"pool": "max"}, 8, "pool is 'max': write 'cls' or 'gap'"),
         ({"pos_embed": "rope"}, 8, "pos_embed is 'rope': write 'learned' or 'sincos2d'"),
-        ({"pos_embed": "sincos2d", "width": 6}, 8, "divides by 4, not 6"),
+        ({"pos_embed": "sincos2d", "width": 6}, 8, "multiple of 4, not 6"),
         ({"distilled": True, "pool": "gap"}, 8, "write pool='cls'"),
         ({"num_heads": 3}, 8, "width 8 does not divide into 3 heads"),
     ],
@@ -258,26 +261,26 @@ def test_mistakes(options, size, message):
         shapes(tiny(**options), size)
 
 
-def test_model_takes_pictures_of_another_size():
-    state = randomised(tiny())
+def test_model_accepts_images_of_another_size():
+    state = random_variables(tiny())
     x = jax.random.normal(KEY, (2, 16, 24, 3))
     larger = jax.tree.map(lambda leaf: leaf, state)
     larger["params"]["pos_embed"] = resample_positions(state["params"]["pos_embed"], (4, 6), 1)
     np.testing.assert_allclose(tiny().apply(state, x), tiny().apply(larger, x), rtol=1e-5)
 
 
-def test_positions_of_no_square_grid_can_t_be_resampled():
-    with pytest.raises(ConfigError, match="7 tokens, of which 1 are no patches"):
+def test_positions_of_a_grid_that_is_not_square_are_rejected():
+    with pytest.raises(ConfigError, match="7 tokens, of which 1 are not patches"):
         resample_positions(jnp.zeros((1, 7, 4)), (2, 2), 1)
 
 
 def test_distilled_logits_are_the_mean_of_two_heads():
     model = tiny(distilled=True)
-    state = randomised(model)
+    state = random_variables(model)
     x = jax.random.normal(KEY, (2, 8, 8, 3))
     heads = []
     for name in ("head", "head_dist"):
-        # The other head is switched off, and the mean doubled.
+        # With the other head at zero, the logits are half of this head's.
         alone = jax.tree.map(lambda leaf: leaf, state)
         other = "head_dist" if name == "head" else "head"
         alone["params"][other] = jax.tree.map(jnp.zeros_like, alone["params"][other])
@@ -287,7 +290,7 @@ def test_distilled_logits_are_the_mean_of_two_heads():
 
 
 def formula(tree):
-    """Weights that any program can write down again: cos(i ** 1.5 + n) for leaf n, scaled."""
+    """Reproducible weights for another program: cos(i ** 1.5 + n) for leaf n, scaled."""
     leaves, structure = jax.tree.flatten(tree)
 
     def wave(number, leaf):
@@ -299,8 +302,8 @@ def formula(tree):
     return jax.tree.unflatten(structure, [wave(*item) for item in enumerate(leaves)])
 
 
-def test_logits_of_timm():
-    """Its VisionTransformer (1.0.31) in float64 with the same weights."""
+def test_logits_equal_those_of_timm():
+    """timm 1.0.31's VisionTransformer in float64 with the same weights."""
     x = np.sin(np.arange(2 * 32 * 32 * 3) ** 1.2).reshape(2, 32, 32, 3).astype(np.float32)
     model = create_model("vit_ti8", 3, depth=2, width=16, num_heads=2, mlp_dim=32)
     logits = jax.jit(model.apply)(formula(shapes(model, 32)), x)

@@ -1,4 +1,4 @@
-"""Every registered model: its size, its cost, and that it trains."""
+"""Every registered model: parameters, multiply-adds, input sizes, and training."""
 
 import math
 
@@ -15,7 +15,7 @@ from imgcls.models.__main__ import measure_size
 from imgcls.models.create import create_model
 from imgcls.models.registry import list_models, model_entry
 
-# (parameters, billions of multiply-adds) with 1,000 classes: the papers', torchvision's and timm's.
+# (parameters, billions of multiply-adds) for 1,000 classes, from papers, torchvision and timm.
 PUBLISHED = {
     "alexnet": (61_100_840, 0.714),
     "deit_b16_distilled": (87_338_192, None),
@@ -58,10 +58,10 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_parameters_and_multiply_adds(name):
     parameters, gflops = PUBLISHED[name]
-    found = measure_size(name)
-    assert found.parameters == parameters
+    size = measure_size(name)
+    assert size.parameters == parameters
     if gflops is not None:
-        assert round(found.multiply_adds / 1e9, 3) == gflops
+        assert round(size.multiply_adds / 1e9, 3) == gflops
 
 
 @pytest.mark.parametrize(
@@ -69,12 +69,12 @@ def test_parameters_and_multiply_adds(name):
 )
 def test_parameters_without_auxiliary_classifiers(name, count):
     model = create_model(name, aux=False)
-    picture = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
-    params = jax.eval_shape(model.init, jax.random.key(0), picture)["params"]
+    image = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
+    params = jax.eval_shape(model.init, jax.random.key(0), image)["params"]
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == count
 
 
-# The smallest picture of each family, and one that divides by nothing.
+# The smallest image size of each family, and an odd one (for ViT a multiple of the patch size).
 FAMILIES = {
     "airbench94": (9, 101),
     "alexnet": (63, 101),
@@ -103,14 +103,14 @@ def test_any_channels_and_size(name, channels):
 
 
 @pytest.mark.parametrize("name", [n for n, (smallest, _) in FAMILIES.items() if smallest > 1])
-def test_too_small_pictures_are_told(name):
+def test_too_small_images_are_reported(name):
     smallest = FAMILIES[name][0]
     model = create_model(name, 5, **({"aux": False} if name == "inception_v3" else {}))
     with pytest.raises(ConfigError, match=f"{smallest}"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, smallest - 1, 99, 3)))
 
 
-def test_auxiliary_classifier_of_small_pictures_is_told():
+def test_auxiliary_classifier_with_small_images_is_reported():
     with pytest.raises(ConfigError, match="299 pixels or more, not 224x224: set model.aux=False"):
         jax.eval_shape(
             create_model("inception_v3").init, jax.random.key(0), jnp.zeros((1, 224, 224, 3))
@@ -118,8 +118,8 @@ def test_auxiliary_classifier_of_small_pictures_is_told():
 
 
 @pytest.mark.parametrize("name", ["inception_v1", "resnest50d", "regnety_200mf"])
-def test_remat_changes_no_parameter_and_recomputes(name):
-    """Names and gradients' program: the forward pass of the blocks is in the backward pass too."""
+def test_remat_recomputes_blocks_and_keeps_parameters(name):
+    """The backward pass contains the forward pass of the blocks again."""
     x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
     costs, names = [], []
     for remat in (False, True):
@@ -142,7 +142,7 @@ def test_remat_changes_no_parameter_and_recomputes(name):
     assert costs[1] > 1.1 * costs[0]
 
 
-# In the default run; to compile the others takes minutes.
+# Models in the default tests; compiling the others takes minutes.
 QUICK = {"resnet18"}
 
 
@@ -153,11 +153,11 @@ QUICK = {"resnet18"}
         for name in list_models()
     ],
 )
-def test_a_step_of_training_lowers_the_loss(name):
-    """A batch that is shown again and again has a smaller loss every time."""
-    # At 64 pixels Inception V3's last norms would see four values each.
+def test_training_steps_lower_the_loss(name):
+    """The loss of a repeated batch decreases at every step."""
+    # At 64 pixels the last norms of Inception V3 would have four values each.
     size = {"inception_v3": 139}.get(name, 64)
-    # The auxiliary classifiers' dropout would hide the progress of so few steps.
+    # Dropout in auxiliary classifiers would hide the progress of so few steps.
     options = {"inception_v3": {"aux": False}, "inception_v1": {"aux_drop_rate": 0.0}}.get(name, {})
     size -= size % model_entry(name).defaults.get("patch_size", 1)
     model = create_model(name, 4, drop_rate=0.0, **options)

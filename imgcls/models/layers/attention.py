@@ -1,7 +1,8 @@
-"""Attention in the form that the platform computes fastest; the values are the same.
+"""Attention in the fastest form for the platform; the values are the same up to rounding.
 
-XLA's CPU backend neither fuses the softmax's gradient nor likes the heads in the middle of the
-shape. GPUs have cuDNN's fused kernels for half precision. All else takes JAX's own function.
+XLA's CPU backend does not fuse the gradient of the softmax, and is slow with the heads in the
+middle of the shape. GPUs have fused cuDNN kernels for half precision. Otherwise
+`jax.nn.dot_product_attention` is used.
 """
 
 import itertools
@@ -14,8 +15,8 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.layers.operations import is_fast
 
 IMPLEMENTATIONS = ("auto", "xla", "cudnn")
-# On a CPU the scores of a few images at a time stay in its cache, from the product that makes them
-# to the one that takes them; each group of images makes the program longer.
+# On a CPU, attention is computed for groups of images whose scores fit into the cache; every group
+# makes the program longer.
 GROUP_BYTES = 2**20
 MAX_GROUPS = 8
 
@@ -25,16 +26,15 @@ def attend(qkv: jax.Array, *, train: bool, implementation: str = "auto") -> jax.
 
     Args:
       qkv: queries, keys and values, `[B, N, 3, heads, d]`.
-      train: without gradients it is JAX's own form, which other programs can read from an exported
-        model.
-      implementation: "cudnn" is the fused kernel of NVIDIA GPUs (half precision), "xla" what the
-        compiler makes; "auto" takes the first where it can be had.
+      train: whether gradients are needed; evaluation uses JAX's form, which can be exported.
+      implementation: "cudnn" (fused kernel of NVIDIA GPUs, half precision), "xla", or "auto"
+        ("cudnn" if available, otherwise "xla").
 
     Returns:
       `[B, N, heads, d]`; the softmax is float32.
 
     Raises:
-      ConfigError: no such implementation, or cuDNN has none for this platform, shape or dtype.
+      ConfigError: unknown implementation, or cuDNN does not support the platform, shape or dtype.
     """
     if implementation not in IMPLEMENTATIONS:
         choices = ", ".join(map(repr, IMPLEMENTATIONS))
@@ -61,12 +61,12 @@ def _attend(qkv: jax.Array) -> jax.Array:
 
 
 def _forward_in_groups(qkv):
-    outs, kept = zip(*map(_forward, _split(qkv, _count_groups(qkv))), strict=True)
-    return jnp.concatenate(outs), kept
+    outs, residuals = zip(*map(_forward, _split(qkv, _count_groups(qkv))), strict=True)
+    return jnp.concatenate(outs), residuals
 
 
-def _backward_in_groups(kept, grad):
-    pairs = zip(kept, _split(grad, len(kept)), strict=True)
+def _backward_in_groups(residuals, grad):
+    pairs = zip(residuals, _split(grad, len(residuals)), strict=True)
     return (jnp.concatenate([_backward(*pair) for pair in pairs]),)
 
 
@@ -74,7 +74,7 @@ _attend.defvjp(_forward_in_groups, _backward_in_groups)
 
 
 def _count_groups(qkv: jax.Array) -> int:
-    """One where the batch may lie on several devices, which groups would cut across."""
+    """Number of groups of images; one on several devices, where groups would split shards."""
     if jax.device_count() > 1:
         return 1
     batch, tokens, _, heads, _ = qkv.shape
@@ -83,7 +83,7 @@ def _count_groups(qkv: jax.Array) -> int:
 
 
 def _split(x: jax.Array, groups: int) -> list[jax.Array]:
-    """x `[B, ...]` in `groups` parts that differ by one image at most."""
+    """Splits x `[B, ...]` into `groups` parts whose sizes differ by at most one."""
     bounds = [index * len(x) // groups for index in range(groups + 1)]
     return [x[start:stop] for start, stop in itertools.pairwise(bounds)]
 
@@ -97,16 +97,17 @@ def _forward(qkv):
     query, key, value = (_swap_heads(qkv[:, :, index]) for index in range(3))
     query = query * query.shape[-1] ** -0.5
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key)
-    # Normalised after the product with V: a pass over [N, d] in place of one over [N, N].
+    # Normalized after the product with V: a pass over [N, d] instead of one over [N, N].
     weights = jnp.exp(scores - jnp.max(scores, axis=-1, keepdims=True))
     scale = 1.0 / jnp.sum(weights, axis=-1, keepdims=True)
     out = jnp.einsum("bhqk,bhkd->bhqd", weights, value) * scale
     return _swap_heads(out), (query, key, value, weights, scale, out)
 
 
-def _backward(kept, grad):
-    """The softmax's by the rows' sums of grad * out (Dao et al. 2022, arXiv:2205.14135, B.2)."""
-    query, key, value, weights, scale, out = kept
+def _backward(residuals, grad):
+    """The gradient of the softmax uses row sums of grad * out (Dao et al. 2022, arXiv:2205.14135,
+    appendix B.2)."""
+    query, key, value, weights, scale, out = residuals
     grad = _swap_heads(grad) * scale
     d_value = jnp.einsum("bhqk,bhqd->bhkd", weights, grad)
     d_weights = jnp.einsum("bhqd,bhkd->bhqk", grad, value)

@@ -1,4 +1,4 @@
-"""Convolutions and what goes with them."""
+"""Convolutional layers."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from imgcls.models.layers.convolution import convolve
 from imgcls.models.layers.norm import BatchNorm
 
-# Of convolutions before a BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
+# Initializer for convolutions before BatchNorm and ReLU (He et al. 2015, arXiv:1502.01852).
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 
@@ -17,17 +17,17 @@ class ConvNormAct(nn.Module):
     """Convolution, BatchNorm, ReLU.
 
     Attributes:
-      features: channels out.
-      kernel: sides of the kernel; one number is a square.
-      stride: in both directions.
-      padding: zeros on every side, or (rows, columns) of them; None keeps the size at stride 1.
-        It is symmetric, as in torch: "SAME" would pad a stride of 2 on one side only.
-      groups: of channels that are convolved on their own.
-      act: whether the ReLU is there.
-      use_bias: of the convolution.
-      scale_init: of the BatchNorm.
+      features: output channels.
+      kernel: kernel size, one number or (rows, columns).
+      stride: stride in both directions.
+      padding: zero padding on each side, one number or (rows, columns); None keeps the size at
+        stride 1. Symmetric, as in torch; "SAME" would pad only one side at stride 2.
+      groups: groups of channels that are convolved separately.
+      act: whether ReLU follows.
+      use_bias: whether the convolution has a bias.
+      scale_init: initializer of BatchNorm's scale.
       virtual_batch_size, epsilon: see `BatchNorm`.
-      dtype: of the computation.
+      dtype: dtype of the computation.
     """
 
     features: int
@@ -77,7 +77,7 @@ def conv(
     dtype: jnp.dtype,
     name: str,
 ) -> nn.Conv:
-    """A convolution with symmetric zero padding; the arguments are those of `ConvNormAct`."""
+    """Creates a convolution with symmetric zero padding; for the arguments see `ConvNormAct`."""
     sides = (kernel, kernel) if isinstance(kernel, int) else kernel
     if padding is None:
         padding = (sides[0] // 2, sides[1] // 2)
@@ -97,9 +97,9 @@ def conv(
 
 
 class SqueezeExcite(nn.Module):
-    """Channels weighted by a gate computed from their means.
+    """Scales channels by gates computed from their means.
 
-    Hu et al. 2017, arXiv:1709.01507, section 3.
+    Hu et al. 2017, arXiv:1709.01507, section 3, equations 2 to 4.
 
     Attributes:
       squeezed: channels between the two layers.

@@ -1,8 +1,7 @@
-"""Convolutions in the form that the platform computes fastest; the values are the same.
+"""Convolutions in the fastest form for the platform; the values are the same.
 
-XLA's CPU backend runs a convolution of 1x1 kernels through its general path, which is two to four
-times slower than its matrix product, and more in the gradients. cuDNN and the TPU know better, so
-other platforms keep the convolution.
+XLA's CPU backend has no special case for 1x1 convolutions, which are two to four times slower than
+matrix products, and more in the gradients. Other platforms have one and use the convolution.
 """
 
 import jax
@@ -21,15 +20,15 @@ def convolve(
     Args:
       x: `[B, ..., C]`.
       kernel: `[..., C / groups, D]`.
-      strides, padding: of every axis between.
-      **options: the others of `lax.conv_general_dilated`.
+      strides, padding: per spatial axis.
+      **options: other arguments of `lax.conv_general_dilated`.
 
     Returns:
       `[B, ..., D]`.
     """
     pointwise = all(side == 1 for side in kernel.shape[:-2])
-    whole = options["feature_group_count"] == 1 and not any(map(any, padding))
-    if jax.default_backend() == "cpu" and pointwise and whole:
+    plain = options["feature_group_count"] == 1 and not any(map(any, padding))
+    if jax.default_backend() == "cpu" and pointwise and plain:
         x = x[:, *(slice(None, None, stride) for stride in strides)]
         weights = kernel.reshape(kernel.shape[-2:])
         return lax.dot_general(

@@ -1,4 +1,4 @@
-"""Normalisation layers."""
+"""Normalization layers."""
 
 from collections.abc import Callable
 from typing import Protocol, runtime_checkable
@@ -13,34 +13,38 @@ from imgcls.core.errors import ConfigError
 
 @runtime_checkable
 class UsesBatchNorm(Protocol):
-    """A model with BatchNorm; see `BatchNorm` for its attribute."""
+    """A model with BatchNorm.
+
+    Attributes:
+      virtual_batch_size: see `BatchNorm`.
+    """
 
     virtual_batch_size: int | None
 
 
 def batch_norm_group(model: nn.Module) -> int | None:
-    """Examples of a BatchNorm group; None for the whole batch, and without BatchNorm."""
+    """Virtual batch size of a model's BatchNorm; None: the full batch, or no BatchNorm."""
     return model.virtual_batch_size if isinstance(model, UsesBatchNorm) else None
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015, arXiv:1502.03167) over fixed virtual batches.
+    """Batch normalization (Ioffe & Szegedy 2015, arXiv:1502.03167) over fixed virtual batches.
 
-    In training, each group of `virtual_batch_size` consecutive examples is normalised by its own
-    mean and variance ("ghost batches", Hoffer et al. 2017, arXiv:1705.08741, algorithm 1), so
-    the result depends neither on the number of devices nor on the batch they share. Devices
-    shard the axis of groups, and no statistics cross between them.
+    In training, each group of `virtual_batch_size` consecutive examples is normalized by its own
+    mean and variance ("ghost batches", Hoffer et al. 2017, arXiv:1705.08741, algorithm 1). The
+    result depends neither on the number of devices nor on the batch size. The axis of groups is
+    sharded, and devices exchange no statistics.
 
-    The running mean and (biased) variance move once a step, towards the average over the groups:
-    new = momentum * old + (1 - momentum) * average. They are used if `train` is false, and while
-    the module is initialised.
+    The running mean and (biased) variance are updated once per step with the average over the
+    groups: new = momentum * old + (1 - momentum) * average. They are used if `train` is false, and
+    during initialization.
 
     Attributes:
-      virtual_batch_size: examples per group; None takes the whole batch as one group.
+      virtual_batch_size: examples per group; None: the full batch is one group.
       momentum: weight of the old running statistics.
       epsilon: added to the variance.
-      dtype: of the output. Statistics, parameters and the arithmetic are float32.
-      scale_init: initialiser of the scale.
+      dtype: dtype of the output. Statistics, parameters and the computation are float32.
+      scale_init: initializer of the scale.
     """
 
     virtual_batch_size: int | None = None
@@ -51,7 +55,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalises x `[B, ..., C]` per channel.
+        """Normalizes x `[B, ..., C]` per channel.
 
         Raises:
           ConfigError: in training, B is not a multiple of `virtual_batch_size`.
@@ -89,6 +93,6 @@ class BatchNorm(nn.Module):
     def _affine(
         self, mean: jax.Array, var: jax.Array, scale: jax.Array, bias: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        """(a, b) with x * a + b the normalised x: one multiply-add an activation."""
+        """(a, b) with x * a + b the normalized x: one multiply-add per activation."""
         a = scale * jax.lax.rsqrt(var + self.epsilon)
         return a, bias - mean * a

@@ -1,9 +1,8 @@
-"""What a Transformer is made of, in the form that XLA's CPU backend computes fastest in training.
+"""Operations of Transformers in the fastest form for training on XLA's CPU backend.
 
-On a CPU the step is bound by its matrix products and by passes over memory: each function here has
-a gradient that saves such passes. The values are the same up to rounding. Other platforms and
-dtypes take the plain forms, and so does evaluation, which other programs can then read from an
-exported model.
+On a CPU, matrix products and passes over memory take most of a step: the gradients of these
+functions save such passes. The values are the same up to rounding. Other platforms, other dtypes
+and evaluation use the plain forms; those of evaluation can be exported.
 """
 
 import math
@@ -13,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# XLA's CPU backend has two libraries for matrix products. YNNPACK, its default, is the slower one
-# for the many small products of attention; for convolutions and sums it stays.
+# XLA's CPU backend has two libraries for matrix products. YNNPACK, the default, is slower for the
+# many small products of attention; these options use it only for convolutions and reductions.
 PRODUCTS_BY_EIGEN = {
     "xla_cpu_experimental_ynn_fusion_type": (
         "LIBRARY_FUSION_TYPE_INDIVIDUAL_CONVOLUTION,LIBRARY_FUSION_TYPE_REDUCE"
@@ -23,21 +22,21 @@ PRODUCTS_BY_EIGEN = {
 
 
 def is_fast(x: jax.Array) -> bool:
-    """Whether the forms of this file are for arrays like x."""
+    """Whether the fast forms of this module apply to x: float32 on a CPU."""
     return jax.default_backend() == "cpu" and x.dtype == jnp.float32
 
 
 def dot_general(x: jax.Array, kernel: jax.Array, dimensions, precision=None, **options):
     """`lax.dot_general` for `nn.Dense(..., dot_general=dot_general)` and `nn.DenseGeneral`.
 
-    The gradient of the kernel is a product over all tokens, for which XLA transposes its first
-    factor in memory: here that is the narrower one.
+    The gradient of the kernel is a product over all tokens, for which XLA transposes the first
+    factor in memory; here the first factor is the narrower one.
 
     Args:
       x: `[..., *inputs]`.
       kernel: `[*inputs, *outputs]`.
-      dimensions: the axes that are summed over, and no batch axes.
-      precision, **options: of `lax.dot_general`.
+      dimensions: axes that are summed over; there are no batch axes.
+      precision, **options: arguments of `lax.dot_general`.
 
     Returns:
       `[..., *outputs]`.
@@ -49,32 +48,32 @@ def dot_general(x: jax.Array, kernel: jax.Array, dimensions, precision=None, **o
 
 @jax.custom_vjp
 def gelu(x: jax.Array) -> jax.Array:
-    """x Phi(x) (Hendrycks & Gimpel 2016, arXiv:1606.08415), by erf: to 1e-6 of |x|."""
+    """GELU, x Phi(x) (Hendrycks & Gimpel 2016, arXiv:1606.08415), by erf; accurate to 1e-6 |x|."""
     return _gelu_forward(x)[0]
 
 
 def _gelu_forward(x):
-    below = 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
-    return x * below, (x, below)
+    phi = 0.5 + 0.5 * lax.erf(x * math.sqrt(0.5))
+    return x * phi, (x, phi)
 
 
-def _gelu_backward(kept, grad):
-    x, below = kept
+def _gelu_backward(residuals, grad):
+    x, phi = residuals
     density = jnp.exp(-0.5 * jnp.square(x)) * (1 / math.sqrt(2 * math.pi))
-    return (grad * (below + x * density),)
+    return (grad * (phi + x * density),)
 
 
 gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last axis (Ba et al. 2016, arXiv:1607.06450, eq. 4).
+    """Layer normalization over the last axis (Ba et al. 2016, arXiv:1607.06450, equation 4).
 
-    The same numbers as `nn.LayerNorm`.
+    Equal to `nn.LayerNorm`.
 
     Attributes:
       epsilon: added to the variance.
-      dtype: of the output. Statistics and parameters are float32.
+      dtype: dtype of the output. Statistics and parameters are float32.
     """
 
     epsilon: float = 1e-6
@@ -98,9 +97,9 @@ def _layer_norm_forward(x, scale, bias, epsilon):
     return (x - mean) * (inverse * scale) + bias, (x, mean, inverse, scale)
 
 
-def _layer_norm_backward(epsilon, kept, grad):
-    """All sums are products with a vector: XLA would write out what it broadcasts for a sum."""
-    x, mean, inverse, scale = kept
+def _layer_norm_backward(epsilon, residuals, grad):
+    """Sums are products with a vector: for reductions XLA would write broadcasts to memory."""
+    x, mean, inverse, scale = residuals
     normal = (x - mean) * inverse
     grad_normal = grad * normal
     ones = jnp.ones(x.shape[:-1], x.dtype)
@@ -119,8 +118,8 @@ def _product_forward(x, kernel, axes):
     return lax.dot_general(x, kernel, ((inputs, tuple(range(axes))), ((), ()))), (x, kernel)
 
 
-def _product_backward(axes, kept, grad):
-    x, kernel = kept
+def _product_backward(axes, residuals, grad):
+    x, kernel = residuals
     tokens = tuple(range(x.ndim - axes))
     outputs = tuple(range(axes, kernel.ndim))
     grad_outputs = tuple(range(len(tokens), grad.ndim))

@@ -1,4 +1,4 @@
-"""Pooling."""
+"""Pooling layers."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ import numpy as np
 
 
 def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bool = False):
-    """Maximum over windows, `[B, H, W, C]`; with `ceil` the last window may hang over the edge."""
+    """Max-pooling of `[B, H, W, C]`; with `ceil` the last window may extend beyond the edge."""
     pads = []
     for size in x.shape[1:3]:
         rest = (size + 2 * padding - side) % stride
@@ -16,13 +16,13 @@ def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bo
 
 
 def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
-    """Mean over windows, `[B, H, W, C]`; zeros of the padding count."""
+    """Average pooling of `[B, H, W, C]`; padding zeros are included."""
     pads = ((padding, padding),) * 2
     return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
-    """Means over a grid of side x side windows that cover x `[B, H, W, C]`, whatever its size.
+    """Average pooling of x `[B, H, W, C]` of any size to `[B, side, side, C]`.
 
     Window i spans floor(i * size / side) to ceil((i + 1) * size / side), as in torch.
     """

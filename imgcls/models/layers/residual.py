@@ -1,4 +1,4 @@
-"""Parts of residual blocks."""
+"""Layers of residual blocks."""
 
 import flax.linen as nn
 import jax
@@ -8,25 +8,25 @@ from imgcls.core.errors import ConfigError
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: zeroes a residual branch of whole examples (Huang et al. 2016).
+    """Stochastic depth: drops a residual branch at random (Huang et al. 2016, arXiv:1603.09382).
 
-    Each example of the batch is dropped on its own; the kept ones are scaled by 1 / (1 - rate),
-    so evaluation needs no correction. arXiv:1603.09382.
+    Each example is dropped independently; the others are scaled by 1 / (1 - rate), so that
+    evaluation needs no correction.
 
     Attributes:
-      rate: chance to drop, in [0, 1).
+      rate: probability of dropping, in [0, 1).
     """
 
     rate: float
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x `[B, ...]` -> the same shape. Draws from the rng "dropout" in training.
+        """x `[B, ...]` -> the same shape. Uses the rng "dropout" in training.
 
         Raises:
           ConfigError: the rate is outside [0, 1).
         """
-        # A traced rate is one of a scan over blocks, which were made one by one and checked.
+        # Traced rates are of a scan over blocks; they are checked when blocks are initialized.
         if not isinstance(self.rate, jax.Array):
             if not 0.0 <= self.rate < 1.0:
                 raise ConfigError(f"drop_path is {self.rate}: write a number from 0 to below 1")
@@ -40,13 +40,13 @@ class DropPath(nn.Module):
 
 
 class LayerScale(nn.Module):
-    """Learned factor per channel on a residual branch.
+    """Learned factor per channel of a residual branch.
 
-    Touvron et al. 2021, arXiv:2103.17239, section 2.
+    Touvron et al. 2021 (CaiT, arXiv:2103.17239), section 2.
 
     Attributes:
-      init_value: value at the start, such as 1e-4.
-      dtype: of the product.
+      init_value: initial value, such as 1e-4.
+      dtype: dtype of the output.
     """
 
     init_value: float
@@ -61,9 +61,9 @@ class LayerScale(nn.Module):
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:
-    """Rates that grow linearly from 0 at the first of `depth` blocks to `rate` at the last.
+    """Rates that increase linearly from 0 for the first of `depth` blocks to `rate` for the last.
 
-    Huang et al. 2016, section 3, "survival probability", shifted as in DeiT so that the first
-    block is never dropped.
+    Huang et al. 2016, arXiv:1603.09382, section 3, equation 4, shifted as in DeiT so that the
+    first block is never dropped.
     """
     return [rate * index / max(depth - 1, 1) for index in range(depth)]

@@ -1,1 +1,1 @@
-"""Pretrained weights of other projects: names, layouts, files."""
+"""Pre-trained weights of other projects: names, layouts, files."""

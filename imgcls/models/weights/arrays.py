@@ -1,4 +1,4 @@
-"""The layout of arrays: torch's `[out, in, h, w]` against flax's `[h, w, in, out]`."""
+"""Conversion of arrays between the layouts of torch, `[out, in, h, w]`, and flax."""
 
 import re
 
@@ -10,19 +10,19 @@ from imgcls.models.weights.tables import Layout
 def from_theirs(
     path: str, shape: tuple[int, ...], layout: Layout, parts: list[np.ndarray]
 ) -> np.ndarray:
-    """Our array at `path`, made of theirs.
+    """Converts arrays of another project to the array at `path` in this package.
 
-    The result has our rank; its sides may still differ from `shape`, where the classes, the
-    channels of the picture or the resolution do.
+    The result has the rank of `shape`; its sides may differ from `shape` if the classes, the
+    image channels or the resolution differ.
 
     Args:
-      path: ours, such as "block0/attn/qkv/kernel".
-      shape: ours.
-      layout: theirs.
-      parts: theirs; more than one are stacked.
+      path: path in this package, such as "block0/attn/qkv/kernel".
+      shape: shape in this package.
+      layout: layout of the other project.
+      parts: arrays of the other project; more than one are stacked.
 
     Raises:
-      ValueError: theirs can't be laid out so.
+      ValueError: the arrays can't be converted.
     """
     if not layout.torch:
         axis = len(shape) - 3
@@ -40,7 +40,7 @@ def from_theirs(
 
 
 def to_theirs(path: str, array: np.ndarray, layout: Layout) -> np.ndarray:
-    """The array that torch has for ours: the inverse of `from_theirs`."""
+    """Converts the array at `path` to the layout of torch: the inverse of `from_theirs`."""
     if not path.endswith("/kernel"):
         return array.reshape(-1) if "/attn/qkv/" in path else array
     if "/attn/qkv/" in path:

@@ -1,14 +1,14 @@
-"""Weights of other projects and of our own runs: `config.init_from`.
+"""Initial weights from other projects and from runs: `config.init_from`.
 
-`init_from` is `PROJECT:WHERE` or just a path:
+`init_from` is `PROJECT:SOURCE` or a path:
 
 - `timm:vit_base_patch16_224.augreg_in1k` (from huggingface.co), `timm:/path/model.safetensors`;
 - `torchvision:/path/resnet50.pth`;
 - `augreg:/path/B_16.npz`: google-research/vision_transformer or big_vision;
 - `cadene:/path/bninception.pth`: pretrained-models.pytorch;
-- `/path/model.safetensors`: whichever of these has its names;
-- `/path/of/a/workdir`: a run of ours; its averaged parameters where it has any, and of
-  pre-training the backbone alone.
+- `/path/model.safetensors`: the project is recognized by the names in the file;
+- `/path/of/a/workdir`: a run; its averaged parameters if it has any, and after pre-training only
+  the backbone.
 """
 
 import dataclasses
@@ -38,7 +38,15 @@ HEADS = ("auto", "fresh", "zero")
 
 @dataclasses.dataclass
 class Report:
-    """What became of the weights; `str` of it is the line for the log."""
+    """What was loaded; `str` of it is the line for the log.
+
+    Attributes:
+      init_from: value of `config.init_from`.
+      taken: number of arrays loaded.
+      adapted: arrays converted to another shape.
+      left_out: arrays that were not used.
+      new: parts that keep their initial values.
+    """
 
     init_from: str
     taken: int = 0
@@ -61,21 +69,21 @@ def load(
     head: str = "auto",
     trained: dict | None = None,
 ) -> tuple[dict, Report]:
-    """Loads the variables of a model from a file, or takes those of a run of ours.
+    """Loads initial variables of a model from a file, or from the variables of a run.
 
     Args:
-      init_from: see above.
-      model: that takes them.
+      init_from: `config.init_from`, see the module docstring.
+      model: model to initialize.
       shapes: its variables or their shapes: {"params": ..., "batch_stats": ...}.
-      head: 'auto' takes a head of as many classes, and leaves another as it was initialised;
-        'fresh' never takes one; 'zero' never takes one and starts at zero.
-      trained: variables of the run that `init_from` names, in place of a file's.
+      head: 'auto': load the head if the number of classes is the same, otherwise keep its initial
+        values; 'fresh': keep the initial values; 'zero': set it to zero.
+      trained: variables of the run at `init_from`; None: `init_from` is a file.
 
     Returns:
-      (a tree like `shapes`, without the arrays that are to stay as initialised; the report).
+      (tree like `shapes`, without arrays that keep their initial values; report).
 
     Raises:
-      ConfigError: no such file or layout, or names or shapes that can't be placed, by name.
+      ConfigError: the file or layout does not exist, or names or shapes do not fit the model.
     """
     if head not in HEADS:
         raise ConfigError(f"config.init_head={head!r}: write 'auto', 'fresh' or 'zero'")
@@ -85,19 +93,19 @@ def load(
         wanted |= {path: tuple(leaf.shape) for path, leaf in leaves.items()}
     report = Report(init_from)
     if trained is not None:
-        given = _flatten(trained)
+        loaded = _flatten(trained)
     else:
-        project, where = _split(init_from)
+        project, path = _split(init_from)
         choices = layouts(model, project)
         if not choices:
             raise ConfigError(f"init_from: {project} has no {type(model).__name__}")
-        if project == "timm" and not os.path.exists(where):
-            where = files.download(where)
-        given = _read_file(where, choices, model, wanted, report)
-    placed = _place(given, wanted, model, head, report)
+        if project == "timm" and not os.path.exists(path):
+            path = files.download(path)
+        loaded = _read_file(path, choices, model, wanted, report)
+    placed = _place(loaded, wanted, model, head, report)
     tree = {
         name: traverse_util.unflatten_dict(
-            {path: placed[path] for path in flat if path in placed}, sep="/"
+            {key: placed[key] for key in flat if key in placed}, sep="/"
         )
         for name, collection in shapes.items()
         for flat in [traverse_util.flatten_dict(collection, sep="/")]
@@ -106,7 +114,7 @@ def load(
 
 
 def dump(model: nn.Module, variables: dict, layout: Layout) -> dict[str, np.ndarray]:
-    """The variables of a model under another project's names, laid out as in torch."""
+    """Converts the variables of a model to the names and arrays of another project."""
     flat = {
         path: np.asarray(array, np.float32)
         for collection in variables.values()
@@ -157,56 +165,60 @@ def _read_file(
     report.left_out += [re.split(r"[./]", name)[0] for name in optional]
     if rest := [name for name in unknown if name not in optional]:
         raise ConfigError(
-            f"init_from: {path}: no place in a {type(model).__name__} of these options for "
+            f"init_from: {path}: a {type(model).__name__} with these options does not have "
             f"{', '.join(rest[:4])}{' and others' if len(rest) > 4 else ''}"
         )
-    given = {}
+    loaded = {}
     for ours, many in table.items():
         if all(name in theirs for name in many):
             parts = [theirs[name].astype(np.float32) for name in many]
             try:
-                given[ours] = arrays.from_theirs(ours, wanted[ours], layout, parts)
+                loaded[ours] = arrays.from_theirs(ours, wanted[ours], layout, parts)
             except ValueError:
                 raise ConfigError(_misfit(path, many[0], parts[0].shape, ours, wanted)) from None
-    return given
+    return loaded
 
 
-def _place(given: dict, wanted: dict, model, head: str, report: Report) -> dict[str, np.ndarray]:
-    """Our arrays as the model takes them: fitted, or left out where that is allowed."""
+def _place(loaded: dict, wanted: dict, model, head: str, report: Report) -> dict[str, np.ndarray]:
+    """Adapts loaded arrays to the shapes of the model, and reports those that are not used."""
     placed = {}
     for path, shape in wanted.items():
         part = path.split("/")[0]
         is_head = re.search(CLASSIFIERS, path) is not None
-        if is_head and (head != "auto" or path not in given or given[path].shape != shape):
-            if path in given:
-                report.left_out.append(f"{part} ({given[path].shape[-1]} classes)")
+        if is_head and (head != "auto" or path not in loaded or loaded[path].shape != shape):
+            if path in loaded:
+                report.left_out.append(f"{part} ({loaded[path].shape[-1]} classes)")
             report.new.append(
                 part if re.search(AUXILIARY, path) else f"{part} ({shape[-1]} classes)"
             )
             if head == "zero":
                 placed[path] = np.zeros(shape, np.float32)
-        elif path in given:
-            placed[path] = _fit(path, given[path], shape, model, report)
+        elif path in loaded:
+            placed[path] = _fit(path, loaded[path], shape, model, report)
             report.taken += 1
         elif re.search(AUXILIARY, path):
             report.new.append(part)
         else:
             hint = "; set model.pos_embed='sincos2d' if it had none" if path == "pos_embed" else ""
             raise ConfigError(f"init_from {report.init_from}: has no weights for {path}{hint}")
-    if unplaced := [path for path in given if path not in wanted]:
+    if unplaced := [path for path in loaded if path not in wanted]:
         for path in unplaced:
             optional = path == "cls_token" or re.search(f"{AUXILIARY}|{CLASSIFIERS}", path)
             if not optional:
-                raise ConfigError(f"init_from {report.init_from}: no place for {path}")
+                raise ConfigError(f"init_from {report.init_from}: the model has no {path}")
         report.left_out += [path.split("/")[0] for path in unplaced]
     return placed
 
 
 def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
-    """The array, its stem or positions adapted to the model's pictures."""
+    """Adapts an array to `shape`: channels of the stem, or position embeddings."""
     if array.shape == shape:
         return array
-    if re.search(STEM, path) and array.ndim == 4 and _but(array.shape, 2) == _but(shape, 2):
+    if (
+        re.search(STEM, path)
+        and array.ndim == 4
+        and _without_axis(array.shape, 2) == _without_axis(shape, 2)
+    ):
         report.adapted.append(f"{path.split('/')[0]} ({array.shape[2]} -> {shape[2]} channels)")
         return adapt_channels(array, shape[2])
     if path == "pos_embed" and array.ndim == 3 and array.shape[-1] == shape[-1]:
@@ -215,20 +227,24 @@ def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> n
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """A stem `[h, w, C, out]` for pictures of another number of channels.
+    """Adapts the kernel `[h, w, C, out]` of a stem to images with another number of channels.
 
-    To one channel it is summed, so that a grey picture gives what it gave in colour; to more it is
-    repeated in turn and scaled by C / channels, which keeps the size of the sum (as in timm).
+    For one channel it is summed over C, so that a grayscale image gives the same output as in
+    color. For more it is repeated and scaled by C / channels, which keeps the magnitude of the
+    output (as in timm).
+
+    Returns:
+      `[h, w, channels, out]`.
     """
-    given = kernel.shape[2]
+    original = kernel.shape[2]
     if channels == 1:
         return kernel.sum(axis=2, keepdims=True)
-    repeated = np.take(kernel, np.arange(channels) % given, axis=2)
-    return repeated * np.float32(given / channels)
+    repeated = np.take(kernel, np.arange(channels) % original, axis=2)
+    return repeated * np.float32(original / channels)
 
 
 def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
-    """Positions `[1, N, D]` on another grid, or without the place of the class token."""
+    """Resamples position embeddings `[1, N, D]`, and removes that of an unused class token."""
     prefix = model.prefix_tokens
     tokens = array.shape[1]
     if not prefix and int((tokens - 1) ** 0.5) ** 2 == tokens - 1:
@@ -238,8 +254,8 @@ def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np
         side = round((shape[1] - prefix) ** 0.5)
         if side * side != shape[1] - prefix:
             raise ConfigError(
-                f"init_from {report.init_from}: pos_embed can't be resampled for pictures that are "
-                "not square: train on square ones"
+                f"init_from {report.init_from}: pos_embed can't be resampled for images that are "
+                "not square: use square images"
             )
         before = round((array.shape[1] - prefix) ** 0.5)
         report.adapted.append(f"pos_embed ({before}x{before} -> {side}x{side})")
@@ -247,12 +263,12 @@ def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np
     return array
 
 
-def _but(shape: tuple, axis: int) -> tuple:
+def _without_axis(shape: tuple, axis: int) -> tuple:
     return shape[:axis] + shape[axis + 1 :]
 
 
-def _misfit(where: str, name: str, shape: tuple, ours: str, wanted: dict) -> str:
+def _misfit(source: str, name: str, shape: tuple, ours: str, wanted: dict) -> str:
     return (
-        f"init_from: {where}: {name} of shape {list(shape)} does not fit {ours} of shape "
-        f"{list(wanted[ours])}: it is the weights of another model, or of other options"
+        f"init_from: {source}: {name} of shape {list(shape)} does not fit {ours} of shape "
+        f"{list(wanted[ours])}: the weights are of another model or have other options"
     )

@@ -1,8 +1,9 @@
-"""Names of weights in other projects' files: one table per project and family.
+"""Names of weights in the files of other projects: one table per project and family.
 
-A rule is `(regex, replacement)`. Our array `layer1_0/conv1/kernel` is first written in torch's way,
-`layer1_0.conv1.weight`, and then passes through the family's rules, one after the other. Where one
-of our arrays is several of theirs, the result names them all: `.../{query,key,value}/kernel`.
+A rule is `(regex, replacement)`. The path of an array in this package, `layer1_0/conv1/kernel`, is
+first written in the style of torch, `layer1_0.conv1.weight`, and then rewritten by the rules of the
+family in order. If an array corresponds to several arrays of the other project, the result names
+all of them: `.../{query,key,value}/kernel`.
 """
 
 import dataclasses
@@ -13,11 +14,11 @@ import flax.linen as nn
 
 Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
 
-# Arrays of ours whose last axis is the classes.
+# Arrays whose last axis is the classes.
 CLASSIFIERS = r"^(head|head_dist|aux\d/fc2|AuxLogits/fc)/"
-# Parts of ours that a file may lack, or have in vain: auxiliary classifiers.
+# Auxiliary classifiers: they may be missing in the file or in the model.
 AUXILIARY = r"^(aux\d|AuxLogits)[/.]"
-# The kernel that reads the picture.
+# The kernel of the first convolution, which is applied to the image.
 STEM = (
     r"^(conv1(/conv)?|stem(_conv1)?(/conv)?|patch_embed|stage0/conv0|conv1_7x7_s2/conv"
     r"|Conv2d_1a_3x3/conv)/kernel$"
@@ -26,14 +27,14 @@ STEM = (
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a project writes the weights of a family.
+    """Names and layout of a family's weights in another project.
 
     Attributes:
-      project: its name, the prefix in `init_from`.
-      rules: from our names to theirs; or a function of the model that returns them.
-      torch: arrays are laid out as in torch (`[out, in, h, w]`); else as in flax.
-      dense: regex of our convolutions that are dense layers there, over a flattened map.
-      ignore: regex of names in their files that are no weights, or that no model of ours has.
+      project: name of the project, the prefix in `init_from`.
+      rules: rules that rewrite names, or a function of the model that returns them.
+      torch: whether arrays have the layout of torch (`[out, in, h, w]`), otherwise that of flax.
+      dense: regex of convolutions that are dense layers on a flattened map in the other project.
+      ignore: regex of names in the files that are not used.
     """
 
     project: str
@@ -43,7 +44,7 @@ class Layout:
     ignore: str = r"num_batches_tracked$"
 
     def names(self, path: str, model: nn.Module) -> list[str]:
-        """Their names of our array at `path`; more than one are stacked along the axis of three."""
+        """Names of the array at `path` in the other project; several are parts to be stacked."""
         name = _torch_name(path) if self.torch else path
         rules = self.rules(model) if callable(self.rules) else self.rules
         for pattern, replacement in rules:
@@ -74,7 +75,7 @@ _RESNEST = (
     (r"^stem_bn2\.", "conv1.4."),
     (r"^stem_conv3\.", "conv1.6."),
     (r"^stem_bn3\.", "bn1."),
-    # Its place 0 is the average pooling.
+    # downsample.0 is the average pooling.
     (r"downsample_conv", "downsample.1"),
     (r"downsample_bn", "downsample.2"),
     *_RESNET,
@@ -83,14 +84,14 @@ _INCEPTION_V3 = ((r"^head\.", "fc."),)
 
 
 def _vgg_features(model: nn.Module) -> Rules:
-    """`features.N`: the place in one sequence of convolutions, norms, ReLUs and poolings."""
-    rules, place = [], 0
+    """Rules to `features.N`, with N the index among convolutions, norms, ReLUs and poolings."""
+    rules, position = [], 0
     for stage, depth in enumerate(model.stage_sizes):
         for index in range(depth):
-            rules.append((rf"^stage{stage}\.conv{index}\.", f"features.{place}."))
-            rules.append((rf"^stage{stage}\.bn{index}\.", f"features.{place + 1}."))
-            place += 3 if model.batch_norm else 2
-        place += 1
+            rules.append((rf"^stage{stage}\.conv{index}\.", f"features.{position}."))
+            rules.append((rf"^stage{stage}\.bn{index}\.", f"features.{position + 1}."))
+            position += 3 if model.batch_norm else 2
+        position += 1
     return rules
 
 
@@ -100,8 +101,8 @@ def _vgg_timm(model: nn.Module) -> Rules:
 
 
 def _vgg_torchvision(model: nn.Module) -> Rules:
-    places = {"fc1": 0, "fc2": 3, "head": 6}
-    dense = tuple((rf"^{name}\.", f"classifier.{place}.") for name, place in places.items())
+    indices = {"fc1": 0, "fc2": 3, "head": 6}
+    dense = tuple((rf"^{name}\.", f"classifier.{index}.") for name, index in indices.items())
     return (*_vgg_features(model), *dense)
 
 
@@ -177,7 +178,7 @@ TORCHVISION = {
     ),
 }
 
-# pretrained-models.pytorch, the only one with BN-Inception.
+# pretrained-models.pytorch, the only project with weights of BN-Inception.
 CADENE = {
     "InceptionV2": Layout(
         "cadene",
@@ -209,7 +210,7 @@ def _augreg(attention: str, mlp: str, norm2: str, positions: str) -> Rules:
     )
 
 
-# google-research/vision_transformer, whose augreg weights are the best known.
+# google-research/vision_transformer, the source of the augreg weights.
 VISION_TRANSFORMER = {
     "ViT": Layout(
         "augreg",
@@ -236,17 +237,17 @@ LAYOUTS = (TIMM, TORCHVISION, CADENE, VISION_TRANSFORMER, BIG_VISION)
 
 
 def layouts(model: nn.Module, project: str | None = None) -> list[Layout]:
-    """The layouts in which files have the weights of a model, of one project or of all."""
+    """Layouts of a model's weights in one project, or in all projects (None)."""
     family = type(model).__name__
-    found = [table[family] for table in LAYOUTS if family in table]
-    return [layout for layout in found if project in (None, layout.project)]
+    available = [table[family] for table in LAYOUTS if family in table]
+    return [layout for layout in available if project in (None, layout.project)]
 
 
 _VIT_SIZES = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"}
 
 
 def timm_name(name: str) -> str | None:
-    """timm's name of one of our models; None where it has no such model."""
+    """timm's name of a model; None if timm does not have it."""
     if match := re.fullmatch(r"vit_(ti|s|b|l|h)(\d+)", name):
         return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}_224"
     if match := re.fullmatch(r"deit_(ti|s|b)(\d+)_distilled", name):

@@ -1,4 +1,4 @@
-"""Attention against a float64 NumPy loop, and its gradients against JAX's own function."""
+"""Attention against a float64 NumPy loop, and its gradients against those of JAX."""
 
 import jax
 import jax.numpy as jnp
@@ -34,14 +34,14 @@ def by_hand(qkv):
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("scale", [1.0, 30.0])
-def test_values(scale, train):
+def test_values_match_numpy(scale, train):
     qkv, _ = draw(scale=scale)
     out = attend(qkv, train=train)
     np.testing.assert_allclose(out, by_hand(qkv), rtol=1e-4, atol=1e-5 * scale)
 
 
 @pytest.mark.parametrize("scale", [1.0, 5.0])
-def test_gradients(scale):
+def test_gradients_match_jax(scale):
     qkv, weights = draw(scale=scale)
     ours = jax.grad(lambda qkv: jnp.sum(attend(qkv, train=True) * weights))(qkv)
     theirs = jax.grad(lambda qkv: jnp.sum(plain(qkv) * weights))(qkv)
@@ -49,7 +49,7 @@ def test_gradients(scale):
 
 
 @pytest.mark.parametrize("group_bytes, groups", [(2**20, 1), (1500, 3), (1, 7)])
-def test_a_batch_in_groups(group_bytes, groups, monkeypatch):
+def test_batch_in_groups(group_bytes, groups, monkeypatch):
     monkeypatch.setattr(jax, "device_count", lambda: 1)
     monkeypatch.setattr(attention, "GROUP_BYTES", group_bytes)
     monkeypatch.setattr(attention, "MAX_GROUPS", 7)
@@ -64,22 +64,22 @@ def test_a_batch_in_groups(group_bytes, groups, monkeypatch):
     np.testing.assert_allclose(ours, theirs, rtol=2e-4, atol=1e-4 * float(jnp.abs(theirs).max()))
 
 
-def test_half_precision_is_left_to_jax():
+def test_half_precision_uses_jax():
     qkv, _ = draw(dtype=jnp.bfloat16)
     np.testing.assert_array_equal(attend(qkv, train=True), plain(qkv))
 
 
-def test_choice_of_the_implementation(monkeypatch):
+def test_choice_of_implementation(monkeypatch):
     qkv, _ = draw(dtype=jnp.bfloat16)
     with pytest.raises(ConfigError, match=r"model.attention='flash': write one of 'auto'"):
         attend(qkv, train=True, implementation="flash")
     with pytest.raises(ConfigError, match=r"model.attention='cudnn': .*write 'auto' or 'xla'"):
         attend(qkv, train=True, implementation="cudnn")
-    # On a GPU, cuDNN is asked first; where it refuses, the compiler's form is taken.
-    asked = []
+    # On a GPU, cuDNN is tried first for half precision; if it fails, XLA is used.
+    tried = []
 
     def refuse(*args, implementation=None):
-        asked.append(implementation)
+        tried.append(implementation)
         if implementation == "cudnn":
             raise NotImplementedError
         return args[0]
@@ -89,4 +89,4 @@ def test_choice_of_the_implementation(monkeypatch):
     attend(qkv, train=True)
     attend(qkv, train=True, implementation="xla")
     attend(qkv.astype(jnp.float32), train=True)
-    assert asked == ["cudnn", None, None, None]
+    assert tried == ["cudnn", None, None, None]

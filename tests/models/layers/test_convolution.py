@@ -1,4 +1,4 @@
-"""The convolution that is a matrix product on CPUs, beside XLA's own."""
+"""Convolutions computed as matrix products on CPUs, against XLA's convolution."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ def plain(x, kernel, stride, padding, groups):
         (3, 2, 1, 1, False),
     ],
 )
-def test_values_and_gradients_are_those_of_the_convolution(side, stride, padding, groups, product):
+def test_values_and_gradients_match_xla(side, stride, padding, groups, product):
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 8, 7, 6)), jnp.float32)
     layer = conv(10, side, stride, padding, groups=groups, dtype=jnp.float32, name="conv")
@@ -49,27 +49,27 @@ def test_values_and_gradients_are_those_of_the_convolution(side, stride, padding
     expected, expected_pull = jax.vjp(theirs, x, kernel)
     np.testing.assert_allclose(y, expected, rtol=0, atol=1e-5)
     cotangent = jnp.asarray(rng.normal(size=y.shape), jnp.float32)
-    for ours_of, theirs_of in zip(pull(cotangent), expected_pull(cotangent), strict=True):
-        np.testing.assert_allclose(ours_of, theirs_of, rtol=0, atol=1e-4)
+    for actual, wanted in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+        np.testing.assert_allclose(actual, wanted, rtol=0, atol=1e-4)
     convolves = "conv_general_dilated" in str(jax.make_jaxpr(ours)(x, kernel))
     assert convolves is not product
 
 
 def test_accelerators_keep_the_convolutions(monkeypatch):
-    """Of the 53 of a ResNet-50, a CPU computes the 36 pointwise ones as products."""
+    """On a CPU, 36 of the 53 convolutions of ResNet-50 are products."""
     model = create_model("resnet50")
-    picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    variables = jax.eval_shape(model.init, jax.random.key(0), picture)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
 
     def convolutions() -> int:
-        return str(jax.make_jaxpr(model.apply)(variables, picture)).count("conv_general_dilated[")
+        return str(jax.make_jaxpr(model.apply)(variables, image)).count("conv_general_dilated[")
 
     assert convolutions() == 17
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert convolutions() == 53
 
 
-def test_low_precision_products_are_those_of_the_convolution():
+def test_low_precision_products_match_xla():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 4, 32)), jnp.float32)
     layer = conv(8, 1, dtype=jnp.bfloat16, name="conv")
     params = layer.init(jax.random.key(0), x)

@@ -1,4 +1,4 @@
-"""Shared layers against NumPy loops."""
+"""BatchNorm, DropPath and LayerScale against NumPy."""
 
 import flax.linen as nn
 import jax
@@ -21,7 +21,7 @@ def variables(channels, seed=0):
 
 
 def reference_batch_norm(x, v, state, epsilon=1e-5, momentum=0.9):
-    """(output, running mean, running var), group by group in float64."""
+    """(output, running mean, running var) in float64, for groups of v examples."""
     x = np.asarray(x, np.float64)
     state = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state)
     params, stats = state["params"], state["batch_stats"]
@@ -47,13 +47,13 @@ def test_batch_norm_by_groups(shape, v):
     state = variables(5)
     y, updated = BatchNorm(v).apply(state, x, train=True, mutable=["batch_stats"])
     expected, mean, var = reference_batch_norm(x, v or 8, state)
-    # Two near values far from zero cost the one-pass variance some digits.
+    # The one-pass variance loses digits for close values far from zero.
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-4)
     np.testing.assert_allclose(updated["batch_stats"]["mean"], mean, rtol=1e-5)
     np.testing.assert_allclose(updated["batch_stats"]["var"], var, rtol=1e-5)
 
 
-def test_batch_norm_of_the_whole_batch_is_flax_batch_norm():
+def test_batch_norm_of_one_group_equals_flax():
     x = jnp.asarray(np.random.default_rng(2).normal(1, 2, (6, 4, 4, 5)), jnp.float32)
     weights = jnp.cos(jnp.arange(x.size, dtype=jnp.float32)).reshape(x.shape)
     state = variables(5)
@@ -83,7 +83,7 @@ def test_batch_norm_groups_are_independent():
     np.testing.assert_array_equal(gradient[4:], 0)
 
 
-def test_batch_norm_in_evaluation_and_initialisation():
+def test_batch_norm_in_evaluation_and_initialization():
     x = np.random.default_rng(4).normal(size=(3, 5)).astype(np.float32)
     state = variables(5)
     y = BatchNorm(2).apply(state, x, train=False)
@@ -109,23 +109,23 @@ def test_batch_norm_in_bfloat16_has_float32_statistics():
     np.testing.assert_allclose(updated["batch_stats"]["var"], var, rtol=1e-3)
 
 
-def test_batch_norm_of_a_batch_that_does_not_divide():
+def test_batch_norm_rejects_an_indivisible_batch():
     with pytest.raises(ConfigError, match="batch of 6 .* virtual_batch_size=4"):
         BatchNorm(4).apply(variables(3), jnp.zeros((6, 3)), train=True, mutable=["batch_stats"])
 
 
-def test_drop_path_drops_whole_examples_and_keeps_the_mean():
+def test_drop_path_drops_examples_and_keeps_the_mean():
     x = jnp.ones((4000, 2, 3), jnp.bfloat16)
     y = DropPath(0.25).apply({}, x, train=True, rngs={"dropout": jax.random.key(0)})
     assert y.dtype == jnp.bfloat16
     kept = np.asarray(y[:, 0, 0] != 0)
     expected = np.where(kept, jnp.asarray(1 / 0.75, jnp.bfloat16).astype(jnp.float32), 0)
     np.testing.assert_array_equal(y.astype(jnp.float32), expected[:, None, None] * np.ones((2, 3)))
-    # Five standard deviations of a mean of 4,000 draws.
+    # Within five standard deviations of the mean of 4,000 draws.
     assert abs(kept.mean() - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4000)
 
 
-def test_drop_path_depends_on_the_rng_alone():
+def test_drop_path_is_deterministic_in_the_rng():
     x = jnp.ones((64, 3))
     drop = lambda seed: DropPath(0.5).apply({}, x, train=True, rngs={"dropout": seed})  # noqa: E731
     np.testing.assert_array_equal(drop(jax.random.key(1)), drop(jax.random.key(1)))

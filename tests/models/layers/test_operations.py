@@ -1,4 +1,4 @@
-"""The CPU's forms in training against the plain ones: values and gradients."""
+"""Values and gradients of the fast CPU operations against the plain ones."""
 
 import flax.linen as nn
 import jax
@@ -22,7 +22,7 @@ def assert_close(ours, theirs, tolerance=1e-5):
 
 
 def gradients(fn, *args):
-    """The gradients of a weighted sum of what fn gives."""
+    """Gradients of a weighted sum of the output of fn."""
 
     def weighted(*args):
         out = fn(*args)
@@ -31,7 +31,7 @@ def gradients(fn, *args):
     return jax.grad(weighted, tuple(range(len(args))))(*args)
 
 
-def test_gelu_is_x_times_the_normal_distribution():
+def test_gelu_matches_scipy():
     x = np.linspace(-8, 8, 401)
     expected = x * stats.norm.cdf(x)
     np.testing.assert_allclose(gelu(jnp.float32(x)), expected, rtol=1e-6, atol=2e-6)
@@ -41,7 +41,7 @@ def test_gelu_is_x_times_the_normal_distribution():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_layer_norm_is_that_of_flax(dtype):
+def test_layer_norm_matches_flax(dtype):
     x = (2 + 3 * draw(4, 5, 12)).astype(dtype)
     flax, ours = nn.LayerNorm(epsilon=1e-6, dtype=dtype), LayerNorm(dtype=dtype)
     params = flax.init(jax.random.key(0), x)
@@ -55,7 +55,7 @@ def test_layer_norm_is_that_of_flax(dtype):
     assert_close(
         gradients(lambda p, x: ours.apply(p, x, train=True).astype(jnp.float32), params, x),
         gradients(lambda p, x: flax.apply(p, x).astype(jnp.float32), params, x),
-        # flax adds two gradients that are rounded already.
+        # flax adds two gradients that are already rounded.
         1e-5 if dtype == jnp.float32 else 2**-7,
     )
 
@@ -70,7 +70,7 @@ def test_layer_norm_is_that_of_flax(dtype):
         ((3, 4, 2, 5), (2, 5, 3, 2), 2),
     ],
 )
-def test_dot_general(x, kernel, axes):
+def test_dot_general_matches_lax(x, kernel, axes):
     x, kernel = draw(*x), draw(*kernel, seed=2)
     summed = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     dimensions = (summed, ((), ()))

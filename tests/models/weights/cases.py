@@ -1,4 +1,4 @@
-"""Models whose logits are compared with another project's, and the weights both of them get.
+"""Models whose logits are compared with those of another project, and the weights of both.
 
 The weights are a function of their names, so that a case needs no file but the expected logits.
 """
@@ -18,12 +18,12 @@ class Case:
     """One comparison.
 
     Attributes:
-      project: whose layout and model it is.
-      model: our model's name.
-      options: of our model.
-      torch: makes the other project's model; imports it only then.
-      size: side of the pictures.
-      train: whether training mode is compared too.
+      project: the other project.
+      model: name of the model in this package.
+      options: options of the model in this package.
+      torch: function that imports the other project and creates its model.
+      size: side of the images in pixels.
+      train: whether logits in training mode are compared too.
     """
 
     project: str
@@ -87,7 +87,7 @@ def small_timm_vgg() -> Any:
 
 
 def bn_inception() -> Any:
-    """The one of pretrained-models.pytorch, whose last pooling takes 224 pixels only."""
+    """BN-Inception of pretrained-models.pytorch; its last pooling needs images of 224 pixels."""
     import_torchvision()
     import torch
     from pretrainedmodels import bninception
@@ -166,13 +166,13 @@ CASES = {
 }
 
 
-def pictures(size: int) -> np.ndarray:
+def random_images(size: int) -> np.ndarray:
     """Float32 `[6, size, size, 3]`."""
     rng = np.random.default_rng(size)
     return rng.standard_normal((6, size, size, 3), dtype=np.float32)
 
 
-# What is added to the tokens of a ViT: small, so that the epsilon of every norm matters.
+# Scale of the tokens of a ViT: small, so that the epsilon of every norm matters.
 _RESIDUAL = (
     r"^pos_embed|^patch_embed|_token$|pos_embedding|conv_proj|attn\.proj|out_proj|mlp\.(fc2|3)"
 )

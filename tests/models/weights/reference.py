@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from tests.models.weights.cases import CASES, Case, pictures, weights
+from tests.models.weights.cases import CASES, Case, random_images, weights
 
 RECORDED = pathlib.Path(__file__).with_name("recorded_logits.json")
 
@@ -50,7 +50,7 @@ def logits(model, arrays: dict[str, np.ndarray], images: np.ndarray, train: bool
 def expected(case: Case) -> dict[str, list]:
     """Logits of a case in both modes, as lists."""
     model = case.torch()
-    arrays, images = state_dict(model), pictures(case.size)
+    arrays, images = state_dict(model), random_images(case.size)
     modes = {"eval": False, "train": True} if case.train else {"eval": False}
     return {
         mode: [

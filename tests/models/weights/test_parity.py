@@ -1,4 +1,4 @@
-"""Logits beside the original projects' own models: `pytest -m parity`, requirements-parity.txt.
+"""Logits against those of the original projects: `pytest -m parity`, requirements-parity.txt.
 
 `test_recorded` compares small models with logits recorded from them; here the models are whole, and
 both sides run.
@@ -17,7 +17,14 @@ from imgcls.models.registry import model_entry
 from imgcls.models.weights import load as weights_lib
 from imgcls.models.weights.tables import layouts, timm_name
 from tests.models.weights import reference
-from tests.models.weights.cases import CASES, CLASSES, bn_inception, pictures, timm, torchvision
+from tests.models.weights.cases import (
+    CASES,
+    CLASSES,
+    bn_inception,
+    random_images,
+    timm,
+    torchvision,
+)
 from tests.models.weights.test_recorded import EXPECTED
 
 pytestmark = pytest.mark.parity
@@ -63,7 +70,7 @@ def our_logits(model, variables, images, train):
 def model_and_shapes(name, size):
     options = {"aux_drop_rate": 0.0} if name == "inception_v1" else {}
     model = create_model(name, CLASSES, drop_rate=0.0, **options)
-    return model, jax.eval_shape(model.init, jax.random.key(0), pictures(size)[:1])
+    return model, jax.eval_shape(model.init, jax.random.key(0), random_images(size)[:1])
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -79,15 +86,15 @@ def test_logits(name, tmp_path):
     model, shapes = model_and_shapes(name, size)
     variables, _ = weights_lib.load(f"{project}:{tmp_path / 'w.pth'}", model, shapes)
     for train in (False, True) if "batch_stats" in shapes else (False,):
-        expected = reference.logits(theirs, arrays, pictures(size), train)
-        found = our_logits(model, variables, pictures(size), train)
+        expected = reference.logits(theirs, arrays, random_images(size), train)
+        found = our_logits(model, variables, random_images(size), train)
         errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
         print(name, "training" if train else "evaluation", [f"{e:.1e}" for e in errors])
         assert max(errors) < 1e-4
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_recorded_logits_are_those_of_today(name):
+def test_recorded_logits_are_up_to_date(name):
     for mode, outputs in reference.expected(CASES[name]).items():
         for found, recorded in zip(outputs, EXPECTED[name][mode], strict=True):
             assert relative_error(np.array(found), np.array(recorded)) < 1e-4
@@ -114,8 +121,8 @@ def test_npz_is_read_as_timm_reads_it(project, tmp_path):
     theirs = timm("vit_base_patch32_224")()
     theirs.load_pretrained(tmp_path / "w.npz")
     arrays = {name: array.numpy() for name, array in theirs.state_dict().items()}
-    expected = reference.logits(theirs, arrays, pictures(224), False)
-    found = our_logits(model, variables, pictures(224), False)
+    expected = reference.logits(theirs, arrays, random_images(224), False)
+    found = our_logits(model, variables, random_images(224), False)
     assert relative_error(found[0], expected[0]) < 1e-4
 
 

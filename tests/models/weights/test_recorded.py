@@ -1,4 +1,4 @@
-"""Logits of every family against those that the reference projects gave, recorded in a file."""
+"""Logits of every family against recorded logits of the reference projects."""
 
 import json
 
@@ -11,7 +11,7 @@ from imgcls.models.create import create_model
 from imgcls.models.weights import load as weights_lib
 from imgcls.models.weights.arrays import to_theirs
 from imgcls.models.weights.tables import layouts
-from tests.models.weights.cases import CASES, CLASSES, Case, pictures, weights
+from tests.models.weights.cases import CASES, CLASSES, Case, random_images, weights
 from tests.models.weights.reference import RECORDED
 
 EXPECTED = json.loads(RECORDED.read_text())
@@ -23,11 +23,11 @@ def our_model(case: Case):
     if case.model.startswith("inception_v1"):
         options["aux_drop_rate"] = 0.0
     model = create_model(case.model, CLASSES, drop_rate=0.0, **options)
-    return model, jax.eval_shape(model.init, jax.random.key(0), pictures(case.size)[:1])
+    return model, jax.eval_shape(model.init, jax.random.key(0), random_images(case.size)[:1])
 
 
 def write_state_dict(case: Case, path) -> None:
-    """The case's weights as the other project's file."""
+    """Writes the weights of a case as a file of the other project."""
     model, shapes = our_model(case)
     (layout,) = layouts(model, case.project)
     named = {}
@@ -41,7 +41,7 @@ def write_state_dict(case: Case, path) -> None:
 
 
 def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
-    """`[logits, auxiliary logits...]` of our model with the weights of a file."""
+    """`[logits, auxiliary logits...]` of the model with the weights of a file."""
     model, shapes = our_model(case)
     variables, report = weights_lib.load(f"{case.project}:{path}", model, shapes)
     assert not (report.adapted or report.new or report.left_out)
@@ -51,7 +51,7 @@ def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
         mutable = [*variables, "intermediates"] if train else False
         return model.apply(variables, x, train=train, mutable=mutable)
 
-    outputs = apply(variables, pictures(case.size))
+    outputs = apply(variables, random_images(case.size))
     if not train:
         return [outputs]
     logits, state = outputs

@@ -1,4 +1,4 @@
-"""What becomes of weights that do not quite fit, and of files that are no weights."""
+"""Loading of weights that need adaptation, and of files that can't be loaded."""
 
 import importlib.util
 
@@ -17,10 +17,10 @@ VIT = dict(depth=1, width=16, num_heads=2, mlp_dim=32)
 RESNET = dict(stage_sizes=(1, 1), width=16)
 
 
-def randomised(model, size: int = 32) -> dict:
-    """Random variables, no two of them alike."""
-    pictures = np.zeros((1, size, size, model.in_channels), np.float32)
-    shapes = jax.eval_shape(model.init, jax.random.key(0), pictures)
+def random_variables(model, size: int = 32) -> dict:
+    """Random variables of a model; all values differ."""
+    images = np.zeros((1, size, size, model.in_channels), np.float32)
+    shapes = jax.eval_shape(model.init, jax.random.key(0), images)
     rng = np.random.default_rng(0)
     return jax.tree.map(
         lambda leaf: np.abs(rng.normal(0.5, 0.2, leaf.shape)).astype(np.float32), shapes
@@ -37,9 +37,9 @@ def flat(tree) -> dict:
 
 @pytest.fixture
 def vit(tmp_path):
-    """(variables, file) of a small ViT with three classes at 32 pixels, as timm would write it."""
+    """(variables, file) of a small ViT with three classes at 32 pixels, in timm's layout."""
     model = create_model("vit_ti8", 3, **VIT)
-    variables = randomised(model)
+    variables = random_variables(model)
     file = tmp_path / "model.safetensors"
     save_file(weights.dump(model, variables, layout_of(model, "timm")), file)
     return variables, file
@@ -47,21 +47,21 @@ def vit(tmp_path):
 
 @pytest.fixture
 def resnet(tmp_path):
-    """(variables, file) of a small ResNet with three classes."""
+    """(variables, file) of a small ResNet with three classes, in timm's layout."""
     model = create_model("resnet18", 3, **RESNET)
-    variables = randomised(model)
+    variables = random_variables(model)
     file = tmp_path / "model.safetensors"
     save_file(weights.dump(model, variables, layout_of(model, "timm")), file)
     return variables, file
 
 
-def test_names_and_arrays_are_timm_s(vit):
+def test_names_and_arrays_are_those_of_timm(vit):
     variables, file = vit
     named = load_file(file)
     params = variables["params"]
     assert {"cls_token", "pos_embed", "patch_embed.proj.weight", "head.bias"} < set(named)
     qkv = params["block0"]["attn"]["qkv"]["kernel"]  # [D, 3, heads, head_dim]
-    # Rows of torch's matrix: query, key, value, each head by head.
+    # Rows of torch's matrix: the heads of the query, then of the key, then of the value.
     np.testing.assert_array_equal(named["blocks.0.attn.qkv.weight"][16 + 8 + 5], qkv[:, 1, 1, 5])
     patch = params["patch_embed"]["kernel"]  # [8, 8, 3, D]
     np.testing.assert_array_equal(named["patch_embed.proj.weight"][7, 2, 3, 4], patch[3, 4, 2, 7])
@@ -79,14 +79,14 @@ def test_names_and_arrays_are_timm_s(vit):
         ("vgg11_bn", "torchvision", {"widths": (4, 4, 4, 4, 4), "hidden": 8}),
     ],
 )
-@pytest.mark.parametrize("prefix", [True, False], ids=["named", "recognised"])
-def test_what_is_written_is_read_again(name, project, options, prefix, tmp_path):
+@pytest.mark.parametrize("prefix", [True, False], ids=["named", "recognized"])
+def test_dumped_weights_load_again(name, project, options, prefix, tmp_path):
     model = create_model(name, 3, **options)
-    variables = randomised(model)
+    variables = random_variables(model)
     file = tmp_path / "model.safetensors"
     save_file(weights.dump(model, variables, layout_of(model, project)), file)
-    given, report = weights.load(f"{project}:{file}" if prefix else str(file), model, variables)
-    jax.tree.map(np.testing.assert_array_equal, given, variables)
+    loaded, report = weights.load(f"{project}:{file}" if prefix else str(file), model, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
     count = len(jax.tree.leaves(variables))
     assert str(report).endswith(f"model.safetensors: {count} arrays taken")
 
@@ -94,7 +94,7 @@ def test_what_is_written_is_read_again(name, project, options, prefix, tmp_path)
 @pytest.mark.parametrize("project", [0, 1], ids=["vision_transformer", "big_vision"])
 def test_npz_of_google_research(project, tmp_path):
     model = create_model("vit_ti8", 3, **VIT)
-    variables = randomised(model)
+    variables = random_variables(model)
     layout = layouts(model, "augreg")[project]
     arrays = {}
     for path, array in flat(variables["params"]).items():
@@ -106,27 +106,29 @@ def test_npz_of_google_research(project, tmp_path):
     assert arrays[block[project]].shape == (16, 2, 8)
     prefix = ["", "params/"][project]
     np.savez(tmp_path / "w.npz", **{prefix + name: array for name, array in arrays.items()})
-    given, _ = weights.load(f"augreg:{tmp_path / 'w.npz'}", model, variables)
-    jax.tree.map(np.testing.assert_array_equal, given, variables)
+    loaded, _ = weights.load(f"augreg:{tmp_path / 'w.npz'}", model, variables)
+    jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 
 @pytest.mark.parametrize("head", ["auto", "zero", "fresh"])
-def test_head_of_other_classes_is_new(vit, head):
+def test_head_with_other_classes_is_new(vit, head):
     variables, file = vit
     model = create_model("vit_ti8", 7, **VIT)
-    given, report = weights.load(f"timm:{file}", model, randomised(model), head)
+    loaded, report = weights.load(f"timm:{file}", model, random_variables(model), head)
     assert str(report).endswith("taken; left out: head (3 classes); new: head (7 classes)")
     if head == "zero":
-        assert given["params"]["head"]["kernel"].shape == (16, 7)
-        assert not given["params"]["head"]["kernel"].any()
+        assert loaded["params"]["head"]["kernel"].shape == (16, 7)
+        assert not loaded["params"]["head"]["kernel"].any()
     else:
-        assert "head" not in given["params"]
+        assert "head" not in loaded["params"]
 
 
 @pytest.mark.parametrize(("head", "taken"), [("auto", True), ("zero", False), ("fresh", False)])
-def test_head_of_as_many_classes(vit, head, taken):
+def test_head_with_the_same_number_of_classes(vit, head, taken):
     variables, file = vit
-    given, report = weights.load(f"timm:{file}", create_model("vit_ti8", 3, **VIT), variables, head)
+    loaded, report = weights.load(
+        f"timm:{file}", create_model("vit_ti8", 3, **VIT), variables, head
+    )
     assert ("new: head (3 classes)" not in str(report)) == taken
 
 
@@ -135,24 +137,24 @@ def logits(name, options, variables, images, **more):
     return jax.jit(lambda v, x: model.apply(v, x))(variables, images)
 
 
-def test_grey_pictures_give_what_they_gave_in_colour(resnet):
+def test_grayscale_images_give_the_same_logits_as_in_color(resnet):
     variables, file = resnet
-    grey = np.random.default_rng(1).normal(size=(2, 32, 32, 1)).astype(np.float32)
+    gray = np.random.default_rng(1).normal(size=(2, 32, 32, 1)).astype(np.float32)
     model = create_model("resnet18", 3, in_channels=1, **RESNET)
-    given, report = weights.load(f"timm:{file}", model, randomised(model))
+    loaded, report = weights.load(f"timm:{file}", model, random_variables(model))
     assert "adapted: conv1 (3 -> 1 channels)" in str(report)
-    expected = logits("resnet18", RESNET, variables, np.repeat(grey, 3, axis=-1))
+    expected = logits("resnet18", RESNET, variables, np.repeat(gray, 3, axis=-1))
     np.testing.assert_allclose(
-        logits("resnet18", RESNET, given, grey), expected, rtol=1e-4, atol=1e-5
+        logits("resnet18", RESNET, loaded, gray), expected, rtol=1e-4, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("channels", [2, 4, 6])
-def test_pictures_of_more_channels(resnet, channels):
+def test_images_with_other_channels(resnet, channels):
     variables, file = resnet
     model = create_model("resnet18", 3, in_channels=channels, **RESNET)
-    given, _ = weights.load(f"timm:{file}", model, randomised(model))
-    stem = given["params"]["conv1"]["kernel"]
+    loaded, _ = weights.load(f"timm:{file}", model, random_variables(model))
+    stem = loaded["params"]["conv1"]["kernel"]
     kernel = variables["params"]["conv1"]["kernel"]
     assert stem.shape[2] == channels
     for c in range(channels):
@@ -160,40 +162,42 @@ def test_pictures_of_more_channels(resnet, channels):
 
 
 def test_positions_of_another_resolution(vit):
-    """The model resamples its own positions for other pictures, and loading does the same."""
+    """Loading resamples positions in the same way as the model."""
     variables, file = vit
     images = np.random.default_rng(1).normal(size=(2, 48, 48, 3)).astype(np.float32)
     model = create_model("vit_ti8", 3, **VIT)
-    given, report = weights.load(f"timm:{file}", model, randomised(model, 48))
+    loaded, report = weights.load(f"timm:{file}", model, random_variables(model, 48))
     assert "adapted: pos_embed (4x4 -> 6x6)" in str(report)
-    assert given["params"]["pos_embed"].shape == (1, 37, 16)
+    assert loaded["params"]["pos_embed"].shape == (1, 37, 16)
     np.testing.assert_allclose(
-        logits("vit_ti8", VIT, given, images),
+        logits("vit_ti8", VIT, loaded, images),
         logits("vit_ti8", VIT, variables, images),
         rtol=1e-4,
         atol=1e-5,
     )
 
 
-def test_class_token_is_left_out_of_a_pooled_model(vit):
+def test_class_token_is_left_out_for_average_pooling(vit):
     variables, file = vit
     model = create_model("vit_ti8", 3, pool="gap", **VIT)
-    given, report = weights.load(f"timm:{file}", model, randomised(model))
+    loaded, report = weights.load(f"timm:{file}", model, random_variables(model))
     assert "left out: cls_token" in str(report)
     expected = variables["params"]["pos_embed"][:, 1:]
-    np.testing.assert_array_equal(given["params"]["pos_embed"], expected)
+    np.testing.assert_array_equal(loaded["params"]["pos_embed"], expected)
 
 
 def test_auxiliary_classifiers(tmp_path):
-    whole, bare = create_model("inception_v1", 3), create_model("inception_v1", 3, aux=False)
-    full = randomised(whole)
-    for model, file in ((whole, tmp_path / "aux.safetensors"), (bare, tmp_path / "no.safetensors")):
-        save_file(weights.dump(model, randomised(model), layout_of(model, "torchvision")), file)
-    _, report = weights.load(str(tmp_path / "aux.safetensors"), bare, randomised(bare))
+    full, bare = create_model("inception_v1", 3), create_model("inception_v1", 3, aux=False)
+    variables = random_variables(full)
+    for model, file in ((full, tmp_path / "aux.safetensors"), (bare, tmp_path / "no.safetensors")):
+        save_file(
+            weights.dump(model, random_variables(model), layout_of(model, "torchvision")), file
+        )
+    _, report = weights.load(str(tmp_path / "aux.safetensors"), bare, random_variables(bare))
     assert "left out: aux1, aux2" in str(report)
-    given, report = weights.load(str(tmp_path / "no.safetensors"), whole, full)
+    loaded, report = weights.load(str(tmp_path / "no.safetensors"), full, variables)
     assert "new: aux1, aux2" in str(report)
-    assert "aux1" not in given["params"]
+    assert "aux1" not in loaded["params"]
 
 
 def test_timm_names():
@@ -225,14 +229,14 @@ def damaged(arrays: dict, how: str) -> dict:
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("extra", "no place in a ViT of these options for blocks.7.mlp.fc1.weight"),
+        ("extra", "a ViT with these options does not have blocks.7.mlp.fc1.weight"),
         ("missing", "has no weights for block0/norm1/scale"),
         ("shape", r"of shape \[16, 48\] does not fit block0/mlp/fc1/kernel of shape \[16, 32\]"),
         ("width", r"blocks.0.attn.qkv.weight of shape \[24, 8\] does not fit block0/attn/qkv"),
         ("other", "has no weights of a ViT: its names are encoder.weight"),
     ],
 )
-def test_weights_that_can_t_be_placed_are_named(vit, how, words, tmp_path):
+def test_weights_that_do_not_fit_are_named(vit, how, words, tmp_path):
     variables, file = vit
     save_file(damaged(load_file(file), how), tmp_path / "damaged.safetensors")
     with pytest.raises(ConfigError, match=words) as error:
@@ -252,7 +256,7 @@ class Malicious:
         return open, (str(self.path), "w")
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_objects_are_not_unpickled(tmp_path):
     trap = tmp_path / "trap"
     objects = np.array([Malicious(trap)], dtype=object)
     np.savez(tmp_path / "w.npz", objects=objects)
@@ -265,7 +269,7 @@ def test_nothing_is_unpickled(tmp_path):
     ("init_from", "words"),
     [
         ("/no/such.safetensors", "/no/such.safetensors: no such file"),
-        ("/no/such.h5", "no file of weights: write a .safetensors, .npz or .pth"),
+        ("/no/such.h5", "not a file of weights: write a .safetensors, .npz or .pth"),
         ("keras:/x.safetensors", "unknown project 'keras': write timm:..., torchvision:..."),
         ("torchvision:/no/such.pth", "no such file"),
         ("cadene:BROKEN", "cadene has no ViT"),
@@ -282,5 +286,5 @@ def test_mistakes(init_from, words, tmp_path):
         pytest.skip("torch is installed here")
     model = create_model("vit_ti8", 3, **VIT)
     with pytest.raises(ConfigError, match=words) as error:
-        weights.load(init_from, model, randomised(model))
+        weights.load(init_from, model, random_variables(model))
     assert "\n" not in str(error.value)
