@@ -57,12 +57,6 @@ def create_evaluators(
         except ConfigError as e:
             raise ConfigError(f"config.evaluators.{name}: {e}") from e
         created[name] = (every, evaluator)
-    best = config.checkpoint.keep_best
-    if best is not None and best.split("/")[0] not in created:
-        raise ConfigError(
-            f"config.checkpoint.keep_best={best!r}: there is no evaluator of that name; write "
-            f"EVALUATOR/METRIC with one of {', '.join(created) or 'none'}"
-        )
     for name, (_, evaluator) in created.items():
         log_fn(f"evaluators.{name}: {evaluator.protocol}")
     return created

@@ -6,6 +6,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 
 from imgcls.core.registry import Registry, Signature
+from imgcls.runs.best import Direction
 
 
 class Evaluator(Protocol):
@@ -19,9 +20,13 @@ class Evaluator(Protocol):
     Attributes:
       protocol: one line that describes what is measured and on which examples; logged before
         training.
+      directions: `{metric: 'higher' or 'lower'}`, which of two values is better, without prefix.
+        Only these metrics can be `checkpoint.keep_best`; leave out those that say nothing about
+        quality, such as a number of examples.
     """
 
     protocol: str
+    directions: Mapping[str, Direction]
 
     def run(self, variables: dict[str, tuple]) -> Mapping[str, float | np.ndarray]:
         """Returns the metrics of each set of variables, prefixed by its key.

@@ -9,6 +9,8 @@ import json
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.evaluate import ranked as ranked_lib
+from imgcls.evaluate import sums as sums_lib
 from imgcls.evaluate.calibration import PLAIN, Calibration, apply
 from imgcls.evaluate.intervals import intervals
 from imgcls.evaluate.outcomes import Outcomes
@@ -30,6 +32,8 @@ LIGHT = {
         *("exact_match", "ece", "skipped"),
     ),
 }
+# Which values of the metrics of `measure` are better; it has all of them but the counts.
+DIRECTIONS = sums_lib.DIRECTIONS | ranked_lib.DIRECTIONS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Base class of the evaluators that probe features."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -7,12 +9,14 @@ from ml_collections import ConfigDict
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
 from imgcls.evaluate.features import FeatureReader, Features
+from imgcls.runs.best import Direction
 
 
 class Probe:
     """Evaluates a simple model, fitted on features of `train_split`, on features of `split`.
 
-    A subclass defines `judge` and `protocol`.
+    A subclass defines `judge` and `protocol`, and `directions` if its metrics are not those of
+    `accuracies`.
 
     Args:
       config, objective, mesh, data_info: see `Evaluator`.
@@ -23,6 +27,8 @@ class Probe:
     Raises:
       ConfigError: both splits are the same, or one can't be used (see `FeatureReader.open`).
     """
+
+    directions: Mapping[str, Direction] = {"accuracy": "higher", "top5_accuracy": "higher"}
 
     def __init__(
         self,

@@ -6,6 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 from imgcls.evaluate.outcomes import Outcomes
+from imgcls.runs.best import Direction
+
+# Which values of the metrics of `Ranked` are better.
+DIRECTIONS: dict[str, Direction] = dict.fromkeys(
+    ("map", "roc_auc", "auroc", "average_precision", "micro_roc_auc"), "higher"
+)
 
 
 class Ranked:

@@ -7,6 +7,7 @@ import numpy as np
 from imgcls.evaluate.calibration import Calibration, decide
 from imgcls.evaluate.outcomes import Outcomes
 from imgcls.evaluate.per_example import brier_score, example_nll, top_k_indices
+from imgcls.runs.best import Direction
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
 # Bins of the confidence, for the expected calibration error (Guo et al. 2017).
 BINS = 15
 RATES = ("precision", "recall", "f1")
+# Which values of the metrics of `Sums` are better.
+DIRECTIONS: dict[str, Direction] = {
+    **dict.fromkeys(("accuracy", "balanced_accuracy", "top5_accuracy", "exact_match"), "higher"),
+    **{f"{a}{rate}": "higher" for a in ("", "macro_", "micro_", "weighted_") for rate in RATES},
+    **dict.fromkeys(("loss", "nll", "brier", "ece", "hamming_loss"), "lower"),
+}
 
 
 class Sums:

@@ -28,6 +28,7 @@ from imgcls.core.storage import (
 )
 from imgcls.data.info import DataInfo
 from imgcls.distributed.agreement import agree
+from imgcls.runs.best import BestMetric
 from imgcls.runs.checksums import newest_undamaged, set_aside, write_checksums
 from imgcls.runs.lock import Lock
 from imgcls.runs.record import Record, Stretch
@@ -52,15 +53,22 @@ class Checkpointer:
       workdir: directory of the run.
       config: config of the run, stored in every checkpoint. `config.checkpoint` is read.
       data_info: description of the data, stored in every checkpoint.
+      best: metric whose best checkpoint is kept; None keeps only the newest ones.
 
     Raises:
       ConfigError: another run uses the workdir, or it is not writable.
     """
 
-    def __init__(self, workdir: str, config: ConfigDict, data_info: DataInfo):
+    def __init__(
+        self,
+        workdir: str,
+        config: ConfigDict,
+        data_info: DataInfo,
+        best: BestMetric | None = None,
+    ):
         config_lib.check_choice("checkpoint.on_error", config.checkpoint.on_error, ON_ERROR)
         folder = as_path(workdir)
-        self._folder, self._keep = folder / "checkpoints", config.checkpoint
+        self._folder, self._keep, self._best = folder / "checkpoints", config.checkpoint, best
         self._meta = _describe(config, data_info)
         self._saving: int | None = None  # step of the checkpoint that is being written
         self._size = self._needed = 0  # bytes of the last checkpoint, on disk and in memory
@@ -78,22 +86,19 @@ class Checkpointer:
         keep: list[checkpoint_managers.PreservationPolicy] = [
             checkpoint_managers.LatestN(max(self._keep.keep_last, 1))
         ]
-        best = self._keep.keep_best
+        best = self._best
         if best is not None:
             # Checkpoints between evaluations have no metrics, and must not displace the best one.
-            sign = -1.0 if best.endswith("loss") else 1.0
             keep.append(
                 checkpoint_managers.BestN(
-                    get_metric_fn=lambda metrics: sign * metrics[best],
-                    n=1,
-                    keep_checkpoints_without_metrics=False,
+                    get_metric_fn=best.rank, n=1, keep_checkpoints_without_metrics=False
                 )
             )
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 # Makes Orbax store the metrics, so that a resumed run knows the best checkpoint.
-                best_fn=None if best is None else lambda metrics: metrics[best],
+                best_fn=None if best is None else best.rank,
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
                 # Moved here before `_clean` deletes them, as half of one must not be listed.
@@ -132,7 +137,7 @@ class Checkpointer:
         Args:
           step: number of updates done.
           state: training state.
-          metrics: metrics of the last evaluation, for `config.checkpoint.keep_best`.
+          metrics: metrics of the evaluation at this step, which rank the checkpoint.
           record: history of the run.
 
         Raises:

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 from ml_collections import ConfigDict
 
-from imgcls.core import config as config_lib
 from imgcls.core import log
 from imgcls.core.state import TrainState
 from imgcls.data.create import create_train_loader
@@ -13,6 +12,7 @@ from imgcls.data.loading.skipped import check_skipped
 from imgcls.distributed import processes
 from imgcls.distributed.ending import AGAIN
 from imgcls.evaluate.evaluator import Evaluator
+from imgcls.runs.best import BestMetric
 from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
 from imgcls.runs.profile import Profile
@@ -160,20 +160,20 @@ class Loop:
     ) -> dict[str, float]:
         values = evaluate(self._training.objective, state, evaluators)
         self._results = self._writer.eval_metrics(step, values)
-        check_keep_best(self._config, self._results, evaluators)
+        warn_if_undefined(self._training.best, self._results, evaluators)
         self._writer.restart_clock(step)
         return self._results
 
     def _save(
         self, step: int, state: TrainState, results: dict[str, float] | None, due: "Due"
     ) -> None:
-        """Saves a checkpoint if one is due, or if the metric of `keep_best` was just measured.
+        """Saves a checkpoint if one is due, or if the metric that ranks them was just measured.
 
         A state whose metrics are not finite is never saved. One in the middle of skipped updates
         is not either, as it would replace a good one, except at the end.
         """
-        record = self._pending.record
-        judged = results is not None and self._config.checkpoint.keep_best in results
+        record, best = self._pending.record, self._training.best
+        judged = results is not None and best is not None and best.name in results
         if not (due.checkpoint or judged) or (record.in_a_row and not due.last_chance):
             return
         record = dataclasses.replace(record, useful_seconds=self._goodput.useful)
@@ -231,10 +231,15 @@ def evaluate(
     }
 
 
-def check_keep_best(
-    config: ConfigDict, results: dict[str, float], evaluators: dict[str, Evaluator]
+def warn_if_undefined(
+    best: BestMetric | None, results: dict[str, float], evaluators: dict[str, Evaluator]
 ) -> None:
-    """Raises a ConfigError if `checkpoint.keep_best` is not among its evaluator's metrics."""
-    best = config.checkpoint.keep_best
-    if best is not None and best.split("/")[0] in evaluators and best not in results:
-        config_lib.check_choice("checkpoint.keep_best", best, results)
+    """Warns once if an evaluation lacks the metric that ranks checkpoints.
+
+    A metric may be undefined on the data, such as the area under a ROC curve without positives.
+    """
+    if best is not None and best.name.split("/")[0] in evaluators and best.name not in results:
+        log.warn_once(
+            f"config.checkpoint.keep_best={best.name!r}: the evaluation has no such metric; its "
+            "checkpoint does not count as the best"
+        )

@@ -24,8 +24,10 @@ from imgcls.data.loading.reader import Reader
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluator import Evaluator
+from imgcls.evaluate.keep_best import find_best_metric
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Objective
+from imgcls.runs.best import BestMetric
 from imgcls.runs.record import Record, Stretch
 from imgcls.runs.save import Checkpointer
 from imgcls.train import preflight
@@ -44,6 +46,7 @@ class Training:
       reader: reader of the training split, `reader.source`.
       objective: objective with its model.
       evaluators: `{name: (interval in steps, evaluator)}`.
+      best: metric that ranks the checkpoints; None if `checkpoint.keep_best` is not set.
       checkpointer: checkpoints of the workdir; holds its lock.
       programs: compiled programs.
       shapes: shapes of the state, with shardings.
@@ -60,6 +63,7 @@ class Training:
     reader: Reader
     objective: Objective
     evaluators: dict[str, tuple[int, Evaluator]]
+    best: BestMetric | None
     checkpointer: Checkpointer
     programs: Programs
     shapes: TrainState
@@ -109,7 +113,9 @@ def set_up(
     shapes = sharding.with_sharding(shapes, placement)
     log_every = max(durations.to_steps(config.log.every, "log.every"), 1)
     checkpoint_every = max(durations.to_steps(config.checkpoint.every, "checkpoint.every"), 1)
-    checkpointer = Checkpointer(workdir, config, info)
+    prefixes = objective.eval_variables(shapes)
+    best = find_best_metric(config, {name: e for name, (_, e) in evaluators.items()}, prefixes)
+    checkpointer = Checkpointer(workdir, config, info, best)
     programs = Programs(config, info, objective, mesh)
     first, record = _find_start(checkpointer, stretch)
     if first:
@@ -129,6 +135,7 @@ def set_up(
         reader=reader,
         objective=objective,
         evaluators=evaluators,
+        best=best,
         checkpointer=checkpointer,
         programs=programs,
         shapes=shapes,

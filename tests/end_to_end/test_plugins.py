@@ -64,6 +64,8 @@ class Some(DigitsSource):
 class LogitSize:
     \"\"\"The size of the head's kernel.\"\"\"
 
+    directions = {"norm": "lower"}
+
     def __init__(self, config, objective, mesh, data_info, power: float = 1.0):
         self.power, self.protocol = power, "logit_size: norm of the head's kernel"
 

@@ -22,29 +22,21 @@ def test_create_evaluators():
         test={"type": "classification", "every": "0 steps"},
     )
     config.batch_size = 64
-    config.checkpoint.keep_best = "val/accuracy"
     created = create(config)
     assert {name: every for name, (every, _) in created.items()} == {"val": 20, "test": 1}
     assert all(isinstance(evaluator, Classification) for _, evaluator in created.values())
 
 
 @pytest.mark.parametrize(
-    ("evaluators", "best", "message"),
+    ("evaluators", "message"),
     [
-        ({"test": {"type": "clasification"}}, None, "did you mean 'classification'"),
-        ({"test": {"splt": "test"}}, None, "evaluators.test.splt='splt': .*did you mean 'split'"),
-        ({"test": {"every": "x"}}, None, "evaluators.test.every='x': not a duration"),
-        ({"test": {"split": "val"}}, None, "digits has the splits train, test"),
-        (
-            {"test": {}},
-            "val/accuracy",
-            "keep_best='val/accuracy': there is no evaluator of that.*test",
-        ),
-        ({}, "val/accuracy", "with one of none"),
+        ({"test": {"type": "clasification"}}, "did you mean 'classification'"),
+        ({"test": {"splt": "test"}}, "evaluators.test.splt='splt': .*did you mean 'split'"),
+        ({"test": {"every": "x"}}, "evaluators.test.every='x': not a duration"),
+        ({"test": {"split": "val"}}, "digits has the splits train, test"),
     ],
 )
-def test_mistakes(evaluators, best, message):
+def test_mistakes(evaluators, message):
     config = make_config(**evaluators)
-    config.checkpoint.keep_best = best
     with pytest.raises(ConfigError, match=message):
         create(config)

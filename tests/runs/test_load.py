@@ -15,6 +15,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.info import DataInfo
 from imgcls.distributed import sharding
 from imgcls.objectives.create import create_objective
+from imgcls.runs.best import BestMetric
 from imgcls.runs.load import Checkpoint, find_checkpoint
 from imgcls.runs.save import Checkpointer
 from imgcls.runs.trained import load_eval_variables
@@ -75,25 +76,26 @@ def test_state_is_restored_on_other_meshes(target, tmp_path):
         assert array.sharding == wanted.sharding
 
 
-def steps_kept(tmp_path, accuracies: list[float | None], keep_best: str, **changes) -> list[int]:
+def steps_kept(tmp_path, values: list[float | None], best: BestMetric, **changes) -> list[int]:
     config = make_config()
-    config.checkpoint.keep_best = keep_best
     config.checkpoint.update(changes)
     state, _ = make_state(config, make_mesh())
-    checkpointer = Checkpointer(str(tmp_path), config, INFO)
-    for step, value in enumerate(accuracies, start=1):
-        checkpointer.save(step, state, None if value is None else {keep_best: value, "x": 0.0})
+    checkpointer = Checkpointer(str(tmp_path), config, INFO, best)
+    for step, value in enumerate(values, start=1):
+        checkpointer.save(step, state, None if value is None else {best.name: value, "x": 0.0})
     checkpointer.close()
     return sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
 
 
 def test_last_and_best_are_kept(tmp_path):
     values = [0.1, 0.9, None, 0.5, None, 0.3, None]
-    assert steps_kept(tmp_path, values, "test/accuracy", keep_last=2) == [2, 6, 7]
+    best = BestMetric("test/accuracy", "higher")
+    assert steps_kept(tmp_path, values, best, keep_last=2) == [2, 6, 7]
 
 
-def test_best_loss_is_the_lowest(tmp_path):
-    assert steps_kept(tmp_path, [0.5, 0.1, 0.7, 0.9], "val/loss", keep_last=1) == [2, 4]
+def test_best_of_a_metric_whose_lower_values_are_better(tmp_path):
+    best = BestMetric("val/ece", "lower")
+    assert steps_kept(tmp_path, [0.5, 0.1, 0.7, 0.9], best, keep_last=1) == [2, 4]
 
 
 def test_meta_has_what_inference_needs(tmp_path):

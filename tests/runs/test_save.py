@@ -15,6 +15,7 @@ from etils import epath
 
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.runs import checksums
+from imgcls.runs.best import BestMetric
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
 from tests.conftest import REPO, command_env, command_line, make_mesh
@@ -115,10 +116,11 @@ def test_interrupted_deletion_leaves_no_checkpoint(tmp_path, monkeypatch):
 
 def test_the_best_is_known_after_a_full_disk(small_disk):
     config = make_large()
-    config.checkpoint.keep_best, config.checkpoint.keep_last = "test/accuracy", 1
+    config.checkpoint.keep_last = 1
+    best = BestMetric("test/accuracy", "higher")
     state, _ = make_state(config, make_mesh())
     with small_disk(40 * MEGABYTE) as disk:
-        checkpointer = Checkpointer(str(disk), config, INFO)
+        checkpointer = Checkpointer(str(disk), config, INFO, best)
         checkpointer.save(1, state, {"test/accuracy": 0.9})
         checkpointer.save(2, state, {"test/accuracy": 0.5})
         checkpointer.finish()
@@ -129,7 +131,7 @@ def test_the_best_is_known_after_a_full_disk(small_disk):
         checkpointer.close()
         assert kept(disk) == ["1", "4"]
         # A resumed run knows it too.
-        checkpointer = Checkpointer(str(disk), config, INFO)
+        checkpointer = Checkpointer(str(disk), config, INFO, best)
         checkpointer.save(5, state, {"test/accuracy": 0.8})
         checkpointer.close()
         assert kept(disk) == ["1", "5"]

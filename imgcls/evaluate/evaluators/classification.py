@@ -1,5 +1,7 @@
 """Exact classification metrics on a split: every example counts once."""
 
+from collections.abc import Mapping
+
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -8,9 +10,10 @@ from imgcls.data.create import open_split
 from imgcls.data.sources.source import check_classes
 from imgcls.evaluate.averaging import AveragedViews
 from imgcls.evaluate.evaluator import register_evaluator
-from imgcls.evaluate.metrics import measure
+from imgcls.evaluate.metrics import DIRECTIONS, LIGHT, measure
 from imgcls.evaluate.outcomes import OutcomeReader, Outcomes
 from imgcls.objectives.objective import Classifies
+from imgcls.runs.best import Direction
 
 
 @register_evaluator("classification")
@@ -46,6 +49,10 @@ class Classification:
             )
         self.split, self._source = split, open_split(config, split)
         check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
+        metrics = LIGHT[objective.task]
+        self.directions: Mapping[str, Direction] = {
+            name: DIRECTIONS[name] for name in metrics if name in DIRECTIONS
+        }
         views = "" if tta is None else f", mean of the views {tta}"
         self._run = (config, objective if tta is None else AveragedViews(objective, tta), mesh)
         self._batch_size = batch_size

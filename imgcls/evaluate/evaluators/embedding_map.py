@@ -1,5 +1,7 @@
 """Scatter plot of the features in two dimensions, colored by class."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -9,6 +11,7 @@ from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.features import FeatureReader
+from imgcls.runs.best import Direction
 
 # With more classes than this the plot has no legend.
 LEGEND = 20
@@ -32,6 +35,8 @@ class EmbeddingMap:
       ConfigError: there are fewer than 3 examples, or the split can't be used (see
         `FeatureReader.open`).
     """
+
+    directions: Mapping[str, Direction] = {}
 
     def __init__(
         self,

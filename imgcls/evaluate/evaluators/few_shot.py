@@ -1,5 +1,7 @@
 """Few-shot evaluation: a linear classifier fitted on a few examples of each class."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -8,6 +10,7 @@ from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.features import Features
 from imgcls.evaluate.probe import Probe, class_members
+from imgcls.runs.best import Direction
 
 # Candidate strengths of the ridge penalty.
 ALPHAS = tuple(10.0**n for n in range(-3, 7))
@@ -55,6 +58,9 @@ class FewShot(Probe):
             f"{', '.join(map(str, shots))} examples per class of {self.train_name}, mean of "
             f"{trials} draws; evaluated on {self.name}"
         )
+        self.directions: Mapping[str, Direction] = {
+            f"accuracy_{count}shot": "higher" for count in shots
+        }
         self._shots = shots
         self._drawn = draw(members, max(shots), trials, config.data.split_seed)
         self.train_source = Subset(self.train_source, np.unique(self._drawn))

@@ -1,6 +1,7 @@
 """Linear probe: logistic regression on frozen features."""
 
 import warnings
+from collections.abc import Mapping
 
 import numpy as np
 from jax.sharding import Mesh
@@ -9,6 +10,7 @@ from ml_collections import ConfigDict
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.features import Features
 from imgcls.evaluate.probe import Probe, accuracies, class_members
+from imgcls.runs.best import Direction
 
 HOLDOUT = 0.2
 
@@ -34,6 +36,8 @@ class LinearProbe(Probe):
     Raises:
       ConfigError: a class has fewer than five examples.
     """
+
+    directions: Mapping[str, Direction] = {**Probe.directions, "holdout_accuracy": "higher"}
 
     def __init__(
         self,

@@ -1,5 +1,7 @@
 """Image of some examples as reconstructed by a generative objective."""
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ from imgcls.data.sources.subset import Subset
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.gather import gather, make_eval_fn
 from imgcls.objectives.objective import Reconstructs
+from imgcls.runs.best import Direction
 
 ROWS = ("input", "masked", "output")
 # In pixels: minimum side of an image (smaller ones are enlarged), gap between cells, left margin.
@@ -34,6 +37,8 @@ class Reconstructions:
     Raises:
       ConfigError: the objective does not reconstruct images.
     """
+
+    directions: Mapping[str, Direction] = {}
 
     def __init__(
         self,
