@@ -1,6 +1,7 @@
 """The metric that decides which checkpoint of a run is its best: `config.checkpoint.keep_best`."""
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -19,7 +20,17 @@ class BestMetric:
     name: str
     better: Direction
 
-    def rank(self, metrics: Mapping[str, float]) -> float:
-        """Returns a number that is larger for better metrics of a checkpoint."""
-        value = metrics[self.name]
-        return value if self.better == "higher" else -value
+    def choose(self, metrics: Mapping[int, Mapping[str, float] | None]) -> int | None:
+        """Returns the step with the best value, the latest of equal ones; None if there is none.
+
+        Args:
+          metrics: `{step: metrics}`. A checkpoint may have no metrics, or lack this one: it was
+            saved between evaluations, or before `keep_best` named this metric.
+        """
+        sign = 1 if self.better == "higher" else -1
+        ranks = [
+            (sign * values[self.name], step)
+            for step, values in metrics.items()
+            if values and self.name in values and not math.isnan(values[self.name])
+        ]
+        return max(ranks)[1] if ranks else None

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from importlib import metadata
 
 import jax
@@ -88,17 +89,12 @@ class Checkpointer:
         ]
         best = self._best
         if best is not None:
-            # Checkpoints between evaluations have no metrics, and must not displace the best one.
-            keep.append(
-                checkpoint_managers.BestN(
-                    get_metric_fn=best.rank, n=1, keep_checkpoints_without_metrics=False
-                )
-            )
+            keep.append(_KeepBest(best))
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 # Makes Orbax store the metrics, so that a resumed run knows the best checkpoint.
-                best_fn=None if best is None else best.rank,
+                best_fn=None if best is None else lambda metrics: metrics[best.name],
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=True,
                 # Moved here before `_clean` deletes them, as half of one must not be listed.
@@ -228,7 +224,7 @@ class Checkpointer:
                 state=ocp.args.StandardSave(state),
                 meta=ocp.args.JsonSave(self._meta | {"record": dataclasses.asdict(record)}),
             ),
-            metrics=metrics or None,
+            metrics={name: float(value) for name, value in (metrics or {}).items()} or None,
             force=True,
         )
 
@@ -294,6 +290,22 @@ class Checkpointer:
         with contextlib.suppress(OSError):
             return [p for p in self._folder.iterdir() if p.name.startswith(f"{step}.orbax-")]
         return []
+
+
+@dataclasses.dataclass(frozen=True)
+class _KeepBest:
+    """A `PreservationPolicy` of Orbax: keeps the best checkpoint.
+
+    Unlike its `BestN`, it accepts checkpoints without the metric.
+    """
+
+    best: BestMetric
+
+    def should_preserve(self, checkpoints: Sequence, *, context) -> list[bool]:
+        """Returns whether to keep each checkpoint."""
+        del context
+        kept = self.best.choose({c.step: c.metrics for c in checkpoints})
+        return [c.step == kept for c in checkpoints]
 
 
 @functools.cache
