@@ -2,7 +2,7 @@
 
 The network of Krizhevsky 2014, arXiv:1404.5997, trained as in references/classification of
 pytorch/vision: 90 epochs at the learning rate of 0.01 that networks without BatchNorm need. It
-takes the place of the paper's recipe (weight decay 5e-4, crops of 256-pixel images, colours shifted
+takes the place of the paper's recipe (weight decay 5e-4, crops of 256-pixel images, colors shifted
 along their principal components). Target: 56.52 % top-1 (torchvision, IMAGENET1K_V1).
 """
 

@@ -3,8 +3,8 @@
     --config=configs/cifar10_byol.py:data=/data/cifar10.zip
 
 Grill et al. 2020, arXiv:2006.07733, table 6 for the augmentations; heads, optimizer and length are
-those of lightly-ai/lightly's CIFAR-10 benchmark, which measures by k nearest neighbours and keeps
-tau at 0.99. Target: 86.8 % by 200 neighbours on the 10,000 test images (theirs, at a batch of 512;
+those of lightly-ai/lightly's CIFAR-10 benchmark, which evaluates by k nearest neighbors and keeps
+tau at 0.99. Target: 86.8 % by 200 neighbors on the 10,000 test images (theirs, at a batch of 512;
 91.0 % after 800 epochs).
 """
 
@@ -16,7 +16,7 @@ def get_config(data: str = "cifar10", epochs: int = 200) -> ConfigDict:
     c.total = f"{epochs} epochs"
     c.batch_size = 512
 
-    # Statistics over 128 images of one view. lightly's are of the whole batch, and as good where
+    # Statistics over 128 images of one view. lightly's are of the full batch, and as good where
     # that is 128 (86.9 %).
     c.model = ConfigDict(dict(name="resnet18", stem="cifar", virtual_batch_size=128))
     c.objective = ConfigDict(dict(name="byol", tau=0.99, hidden=1024, features=256))
@@ -24,7 +24,7 @@ def get_config(data: str = "cifar10", epochs: int = 200) -> ConfigDict:
     c.data = ConfigDict()
     c.data.source = f"folder:{data}"
     c.data.views = "two"
-    # No blur, on pictures of this size.
+    # No blur, as the images are small.
     crop = "random_resized_crop(32, scale=(0.08, 1.0))|flip"
     color = "color_jitter(0.4, 0.4, 0.2, 0.1, p=0.8)|grayscale(0.2)"
     c.data.train_transform = f"{crop}|{color}"

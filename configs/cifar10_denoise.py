@@ -4,7 +4,7 @@
 
 After Vincent et al. 2010 (JMLR 11, pages 3371 to 3408), section 3, by Gaussian noise of half the
 pixels' standard deviation; network and schedule are our own. There is no published number for this.
-`--config.objective.shuffle=4` or `--config.objective.blur=1.5` spoil the pictures in other ways.
+`--config.objective.shuffle=4` or `--config.objective.blur=1.5` corrupt the images in other ways.
 """
 
 from ml_collections import ConfigDict

@@ -2,8 +2,8 @@
 
     --config=configs/cifar10_inpaint.py:data=/data/cifar10.zip
 
-A context encoder (Pathak et al. 2016, arXiv:1604.07379) with its reconstruction loss alone, that is
-without the adversarial one; a square of a quarter of the picture is missing, at any place. The
+A context encoder (Pathak et al. 2016, arXiv:1604.07379) with its reconstruction loss but
+without the adversarial one; a square of a quarter of the image is missing, at a random place. The
 schedule is our own. Target: none, as there is no published number for this on CIFAR-10.
 """
 

@@ -3,8 +3,8 @@
     --config=configs/cifar10_simclr.py:data=/data/cifar10.zip
 
 Chen et al. 2020, arXiv:2002.05709, appendix B.9, for the augmentations and the temperature; the
-optimizer is that of lightly-ai/lightly's CIFAR-10 benchmark, which trains as long and measures by
-k nearest neighbours. Target: 84.8 % by 200 neighbours on the 10,000 test images (theirs, at a batch
+optimizer is that of lightly-ai/lightly's CIFAR-10 benchmark, which trains as long and evaluates by
+k nearest neighbors. Target: 84.8 % by 200 neighbors on the 10,000 test images (theirs, at a batch
 of 512). The authors' code ends at about 91 % by a linear classifier after 1,000 epochs with LARS.
 """
 
@@ -16,8 +16,8 @@ def get_config(data: str = "cifar10", epochs: int = 200) -> ConfigDict:
     c.total = f"{epochs} epochs"
     c.batch_size = 512
 
-    # BatchNorm over the whole batch: statistics of a part of it tell a picture's other view from
-    # the negatives (section 2.2).
+    # BatchNorm over the full batch: statistics of a part of it would tell the other view of an
+    # image from the negatives (section 2.2).
     c.model = ConfigDict(dict(name="resnet18", stem="cifar"))
     c.objective = ConfigDict(dict(name="simclr", temperature=0.5, hidden=512, features=128))
 

@@ -3,7 +3,7 @@
     --config=configs/cifar10_triplet.py:data=/data/cifar10.zip
 
 The loss, its margin and its mining are FaceNet's (Schroff et al. 2015, arXiv:1503.03832, sections
-3.1 to 3.3), with the classes in the place of persons; the schedule is our own. Target: none, as
+3.1 to 3.3), with classes instead of persons; the schedule is our own. Target: none, as
 there is no published number for this network.
 """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on pictures of your own, from weights that others or you have trained.
+"""Fine-tuning on pictures of your own, from weights trained by others or by you.
 
     --config=configs/finetune.py:model=vit_b16,init_from=timm:vit_base_patch16_224.augreg_in1k,data=folder:/my/pictures
 

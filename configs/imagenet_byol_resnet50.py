@@ -4,7 +4,7 @@ Grill et al. 2020, arXiv:2006.07733, section 3.3 and appendix B; for 300 epochs 
 the presets of google-deepmind/deepmind-research. Target: 74.3 % top-1 by a linear classifier on
 frozen features after 1,000 epochs (their table 1), 72.5 % after 300 (table 14a):
 `--config=configs/imagenet_byol_resnet50.py:epochs=300`. The probe is such a classifier, trained
-meanwhile, as in the authors' code.
+alongside, as in the authors' code.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ def get_config(epochs: int = 1000) -> ConfigDict:
     c.total = f"{epochs} epochs"
     c.batch_size = 4096
 
-    # BatchNorm over the whole batch of each view. Its scale starts at one in all layers.
+    # BatchNorm over the full batch of each view. Its scale starts at one in all layers.
     c.model = ConfigDict(dict(name="resnet50", dtype="bfloat16", zero_init_residual=False))
     c.objective = ConfigDict(dict(name="byol", tau=tau, hidden=4096, features=256, probe=True))
 
@@ -45,7 +45,7 @@ def get_config(epochs: int = 1000) -> ConfigDict:
     c.optim.nesterov = False
     c.optim.trust_coefficient = 0.001
     c.optim.weight_decay = weight_decay
-    c.optim.decay_exclude = "bias|scale"  # these have the plain rate too
+    c.optim.decay_exclude = "bias|scale"  # these have no trust ratio either
 
     c.schedule = ConfigDict()
     c.schedule.name = "cosine"

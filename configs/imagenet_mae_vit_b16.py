@@ -1,6 +1,6 @@
 """MAE with ViT-B/16 on ImageNet.
 
-He et al. 2021, arXiv:2111.06377, table 8, with normalised pixels as the target (table 1d). Target:
+He et al. 2021, arXiv:2111.06377, table 8, with normalized pixels as the target (table 1d). Target:
 83.6 % top-1 after fine-tuning and 68.0 % by a linear classifier on frozen features, both after
 1,600 epochs (their tables 3 and 12): `--config=configs/imagenet_mae_vit_b16.py:epochs=1600`. For
 800 the paper has no number of this network; open-mmlab/mmselfsup reaches 83.3 % and 65.1 %.
@@ -46,8 +46,8 @@ def get_config(epochs: int = 800) -> ConfigDict:
     c.schedule.name = "cosine"
     c.schedule.warmup = "40 epochs"
 
-    # No neighbours: features of MAE are no good without training (lightly-ai/lightly: 11.2 % by
-    # neighbours, 46.0 % by a linear classifier, after 100 epochs).
+    # No neighbors: features of MAE need training (lightly-ai/lightly: 11.2 % by
+    # neighbors, 46.0 % by a linear classifier, after 100 epochs).
     c.evaluators = ConfigDict()
     c.evaluators.val = ConfigDict(dict(split="validation", every="10 epochs"))  # the probe's
     c.evaluators.pictures = ConfigDict(dict(type="reconstructions", split="validation"))

@@ -3,7 +3,7 @@
 Chen et al. 2020, arXiv:2002.05709, section 2.3 ("Default setting") and appendix A. Target: 69.3 %
 top-1 by a linear classifier on frozen features after 1,000 epochs (their table 6); 64.6 % after 100
 (table B.1): `--config=configs/imagenet_simclr_resnet50.py:epochs=100`. The probe is such a
-classifier, trained meanwhile, which performs about as well (appendix B.6).
+classifier, trained alongside, which performs about as well (appendix B.6).
 """
 
 from ml_collections import ConfigDict
@@ -14,8 +14,8 @@ def get_config(epochs: int = 1000) -> ConfigDict:
     c.total = f"{epochs} epochs"
     c.batch_size = 4096
 
-    # BatchNorm over the whole batch: statistics of a part of it tell a picture's other view from
-    # the negatives (section 2.2). The last BatchNorm of a block starts at zero.
+    # BatchNorm over the full batch: statistics of a part of it would tell the other view of an
+    # image from the negatives (section 2.2). The last BatchNorm of a block starts at zero.
     c.model = ConfigDict(dict(name="resnet50", dtype="bfloat16"))
     c.objective = ConfigDict(dict(name="simclr", temperature=0.1, hidden=2048, features=128))
     c.objective.probe = True
@@ -39,9 +39,9 @@ def get_config(epochs: int = 1000) -> ConfigDict:
     c.optim.momentum = 0.9
     c.optim.nesterov = False
     c.optim.trust_coefficient = 0.001
-    # The paper's; the authors' code, which has a projector of three layers, went on to 1e-4.
+    # As in the paper; the authors' code, with a projector of three layers, later used 1e-4.
     c.optim.weight_decay = 1e-6
-    # These have the plain rate too, the probe as in the authors' code.
+    # These have no trust ratio either; the probe is as in the authors' code.
     c.optim.decay_exclude = "bias|scale|probe"
 
     c.schedule = ConfigDict()

@@ -21,7 +21,7 @@ def get_config(epochs: int = 150, warmup: int = 5) -> ConfigDict:
     c.data = ConfigDict()
     c.data.source = "tfds:imagenet2012"
     c.data.train_split = "train"
-    # The paper distorts colours less than its predecessor and does not say how much: not at all.
+    # The paper distorts colors less than its predecessor and does not say how much: not at all.
     c.data.train_transform = "random_resized_crop(224)|flip"
     c.data.eval_transform = "eval_crop(224)"
     c.data.mean = (0.485, 0.456, 0.406)

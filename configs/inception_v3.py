@@ -1,7 +1,7 @@
 """Inception V3 on ImageNet at 299 pixels.
 
 Szegedy et al. 2015, arXiv:1512.00567, section 8, with label smoothing (section 7); what the paper
-leaves open (momentum, weight decay, weight of the auxiliary loss, colours) is from the authors'
+leaves open (momentum, weight decay, weight of the auxiliary loss, colors) is from the authors'
 code, research/inception of tensorflow/models. Target: 78.8 % top-1 (their table 3: 21.2 % error,
 one crop; torchvision measures 77.29 % with the weights that were published later), of the average
 of the parameters. Here one synchronous step takes 1,024 images, in place of 50 asynchronous workers

@@ -1,10 +1,10 @@
-"""Pictures of your own, one or many labels each: class folders, or a labelling tool's file.
+"""Pictures of your own, one or many labels each: class folders, or a labeling tool's file.
 
     python -m imgcls.main --config=configs/own.py:data=folder:/my/pictures --workdir=/runs/mine
 
-Trains a ResNet from nothing, so that a first result needs no download; with weights of others,
-`configs/finetune.py` gets further. Whether an example has one label or many is read from the data.
-There is no published number to reach.
+Trains a ResNet from scratch, so that a first result needs no download; `configs/finetune.py`
+starts from pretrained weights and gets better results. Whether an example has one label or many is
+read from the data. There is no published number to reach.
 """
 
 from ml_collections import ConfigDict

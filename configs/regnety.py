@@ -1,6 +1,6 @@
 """RegNetY on ImageNet, at 3.2 GFLOPs or others: `--config=configs/regnety.py:flops=8gf`.
 
-Radosavovic et al. 2020, arXiv:2003.13678, section 5: 100 epochs, and no regularisation but weight
+Radosavovic et al. 2020, arXiv:2003.13678, section 5: 100 epochs, and no regularization but weight
 decay. Target at 3.2 GFLOPs: 79.0 % top-1 (theirs; torchvision, IMAGENET1K_V1: 78.95 %). The batch
 of 512 is that of the middle sizes; torchvision takes 1,024 below 3.2 GFLOPs and 256 for the
 largest, at learning rates in proportion.

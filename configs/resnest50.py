@@ -1,7 +1,7 @@
 """ResNeSt-50 on ImageNet.
 
 Zhang et al. 2020, arXiv:2004.08955, section 4.2. Target: 81.13 % top-1 (their table 3). Left out,
-since nothing here does them: AutoAugment, which the paper counts on, and of the authors' code
+as they are not implemented: AutoAugment, which the paper uses, and from the authors' code
 (zhanghang1989/ResNeSt, scripts/gluon) DropBlock and PCA lighting noise.
 """
 

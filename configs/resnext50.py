@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     c.data = ConfigDict()
     c.data.source = "tfds:imagenet2012"
     c.data.train_split = "train"
-    # Left out, as in torchvision: fb.resnet.torch's colour jitter and PCA lighting noise. There is
+    # Left out, as in torchvision: fb.resnet.torch's color jitter and PCA lighting noise. There is
     # no transform for the latter.
     c.data.train_transform = "random_resized_crop(224)|flip"
     c.data.eval_transform = "eval_crop(224, crop_fraction=0.875)"

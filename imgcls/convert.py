@@ -1,10 +1,10 @@
-"""Convert a data set to ArrayRecord, which is read by random access from a few large files.
+"""Convert a dataset to ArrayRecord: a few large files with random access.
 
     python -m imgcls.convert --from=manifest:/my/labels.csv --to=/data/mine
     python -m imgcls.main --config=configs/own.py:data=records:/data/mine --workdir=/runs/mine
 
-Every split is written; pictures keep their bytes, and names, groups and metadata stay with them.
-What is there: `imgcls/data/sources/records.py`.
+All splits are converted. Encoded images are copied byte for byte, and names, groups and metadata
+are kept. The format is described in `imgcls/data/sources/records.py`.
 """
 
 import io
@@ -25,7 +25,7 @@ from imgcls.data.sources.source import Source
 from imgcls.data.table.classes import write_classes
 from imgcls.data.table.problems import UNREADABLE
 
-# Examples of a shard, where their number is not given.
+# Examples per shard, unless the number of shards is set.
 SHARD = 10_000
 
 
@@ -33,20 +33,20 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
     """Writes every split of a source as ArrayRecord; returns the manifest.
 
     Args:
-      spec: the source, as `config.data.source`.
-      to: a directory that does not exist yet, or is empty. It appears when all is written.
-      shards: files for each split; None is one for each 10,000 examples.
-      options: of `imgcls.data.sources.open.open_dataset`.
+      spec: source, as in `config.data.source`.
+      to: directory that does not exist yet or is empty; it is created when all is written.
+      shards: number of files per split; by default one per 10,000 examples.
+      options: options of `imgcls.data.sources.open.open_dataset`.
 
     Raises:
-      ConfigError: as `open_dataset`; or `to` holds something.
-      DataError: a picture can't be read, with `on_error='fail'`.
+      ConfigError: an error of `open_dataset`, or `to` is not empty.
+      DataError: an image can't be read, with `on_error='fail'`.
     """
     target = pathlib.Path(to).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"--to={to}: exists and is not empty; choose a new directory")
     data = open_dataset(spec, **options)
-    # Written beside the target and renamed whole: an interrupted conversion is never read.
+    # Written next to the target and renamed at the end, so that an incomplete copy is never read.
     partial = target.with_name(f"incomplete.{target.name}.{os.getpid()}")
     try:
         partial.mkdir(parents=True)
@@ -85,7 +85,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
 def _write_split(
     source: Source, split: str, folder: pathlib.Path, shards: int | None, skipped: list | None
 ) -> dict:
-    """Writes the shards and the table of a split; unreadable pictures go to `skipped`, if given."""
+    """Writes the shards and the table of a split; adds unreadable images to `skipped`, if set."""
     count = min(shards or -(-len(source) // SHARD), len(source))
     names = [f"{split}-{k:05d}-of-{count:05d}.array_record" for k in range(count)]
     examples = 0
@@ -111,7 +111,7 @@ def _write_split(
 
 
 def _describe(source: Source, index: int, label) -> dict:
-    """The line of an example in the table."""
+    """The entry of an example in the table of a split."""
     numbers = np.flatnonzero(label) if source.multi_label else [label]
     row = {"name": source.name(index), "labels": [source.class_names[n] for n in numbers]}
     if source.group(index) is not None:
@@ -122,7 +122,7 @@ def _describe(source: Source, index: int, label) -> dict:
 
 
 def _encode(image: bytes | np.ndarray) -> bytes:
-    """A picture's own bytes; pixels uint8 `[H, W, C]` become a PNG."""
+    """Returns encoded images unchanged, and encodes pixels, uint8 `[H, W, C]`, as PNG."""
     if isinstance(image, bytes):
         return image
     file = io.BytesIO()
@@ -141,7 +141,12 @@ def main(argv: list[str] | None = None) -> int:
     add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
     add("--separator", default="|", help="as config.data.separator")
     add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
-    add("--shards", type=int, metavar="N", help="files for each split; one for 10,000 examples")
+    add(
+        "--shards",
+        type=int,
+        metavar="N",
+        help="files per split; by default one per 10,000 examples",
+    )
     args = parser.parse_args(argv)
     if args.shards is not None and args.shards < 1:
         raise ConfigError(f"--shards={args.shards}: must be 1 or more")

@@ -1,7 +1,7 @@
-"""List what can be named in a config: `python -m imgcls.list losses`.
+"""List the names for a config: `python -m imgcls.list losses`.
 
-Without a kind, the names of all kinds. With one, each name with its options, their defaults, and
-what it is. An option without a default has to be given.
+Without a kind, lists the names of all kinds. With one, lists each name with a summary, its options
+and their defaults. Options without a default are required.
 """
 
 import inspect
@@ -34,7 +34,7 @@ KINDS: dict[str, Registry] = {
 
 
 def describe(registry: Registry, name: str) -> str:
-    """One part: its name, its options with their defaults, and its summary."""
+    """Describes a part: its name, its options with their defaults, and its summary."""
     options = (
         option if default is inspect.Parameter.empty else f"{option}={default!r}"
         for option, default in registry.options(name).items()
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.create_parser("list", __doc__)
     parser.add_argument("kind", nargs="?", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
     parser.add_argument(
-        "--plugins", default="", metavar="FILE_OR_MODULE,...", help="imports these first"
+        "--plugins", default="", metavar="FILE_OR_MODULE,...", help="plugins to import first"
     )
     args = parser.parse_args(argv)
     for plugin in filter(None, args.plugins.split(",")):

@@ -1,7 +1,7 @@
 """Train a model: `python -m imgcls.main --config=configs/digits.py --workdir=/tmp/digits`.
 
-Keys of the config are overridden by `--config.section.key=value`. The same command again continues
-a run that was interrupted.
+`--config.section.key=value` overrides a key of the config. The same command again resumes a run
+that was interrupted.
 """
 
 import traceback
@@ -19,13 +19,15 @@ def main(argv: list[str] | None = None) -> int:
     """Flags -> config -> train."""
     parser = cli.create_parser("main", __doc__)
     parser.add_argument("--config", required=True, metavar="FILE[:ARG=VALUE,...]")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="checkpoints and logs")
     parser.add_argument(
-        "--accept_changes", action="store_true", help="continue a run whose config has changed"
+        "--workdir", required=True, metavar="DIR", help="directory for checkpoints and logs"
     )
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of a run of many processes")
-    parser.add_argument("--num_processes", type=int)
-    parser.add_argument("--process_id", type=int)
+    parser.add_argument(
+        "--accept_changes", action="store_true", help="resume a run whose config has changed"
+    )
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--num_processes", type=int, metavar="N", help="number of processes")
+    parser.add_argument("--process_id", type=int, metavar="I", help="index of this one, from 0")
     args, overrides = parser.parse_known_args(argv)
     settings = config.override(config.load(args.config), overrides)
     place = find_place(args.coordinator, args.num_processes, args.process_id)

@@ -1,9 +1,9 @@
-"""Prepare a TFDS data set once, in the random-access format that training reads.
+"""Prepare a TFDS dataset in the random-access format that training reads.
 
     python -m imgcls.prepare --name=imagenet2012 --manual_dir=/downloads --data_dir=/data/tfds
 
-runs the data set's own TFDS builder with `file_format='array_record'`. A copy that an earlier
-project prepared as tfrecord is converted in place of being built again:
+runs the dataset's own TFDS builder with `file_format='array_record'`. A copy
+that another project prepared as tfrecord can be converted instead:
 
     python -m imgcls.prepare --convert=/data/tfds/imagenet2012/5.1.0 --to=/data/array_record
 
@@ -17,7 +17,7 @@ import shutil
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
 
-NEEDS = "preparing a data set needs TensorFlow: run `pip install -r requirements-prepare.txt`"
+NEEDS = "preparing a dataset needs TensorFlow: run `pip install -r requirements-prepare.txt`"
 
 
 def build(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Path:
@@ -25,17 +25,17 @@ def build(name: str, data_dir: str | None, manual_dir: str | None) -> pathlib.Pa
 
     Args:
       name: TFDS name with an optional config and version.
-      data_dir: where prepared data sets live (`None`: `~/tensorflow_datasets`).
-      manual_dir: where the files that TFDS may not download itself have been put.
+      data_dir: where prepared datasets are stored (`None`: `~/tensorflow_datasets`).
+      manual_dir: directory of the files that TFDS may not download itself.
 
     Raises:
-      ConfigError: the builder is unknown, or the files in `manual_dir` are not what it expects.
+      ConfigError: the builder is unknown, or files are missing in `manual_dir`.
     """
     tfds = _import_tfds()
     try:
         builder = tfds.builder(name, data_dir=data_dir, file_format="array_record")
     except (AssertionError, ValueError) as e:  # An unknown name is a ValueError.
-        raise ConfigError(f"--name={name}: TFDS has no such data set ({errors.one_line(e)})") from e
+        raise ConfigError(f"--name={name}: TFDS has no such dataset ({errors.one_line(e)})") from e
     download = tfds.download.DownloadConfig(manual_dir=manual_dir)
     try:
         builder.download_and_prepare(download_config=download)
@@ -48,11 +48,11 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
     """Rewrites a prepared TFDS copy as ArrayRecord under `to/name/.../version`.
 
     Args:
-      version_dir: a prepared copy: the directory that holds `dataset_info.json`.
-      to: the new data directory, to be given as `--config.data.dir`.
+      version_dir: directory of a prepared copy, with its `dataset_info.json`.
+      to: new data directory, for `--config.data.dir`.
 
     Raises:
-      ConfigError: `version_dir` is not a prepared data set, or `to` holds it already.
+      ConfigError: `version_dir` is not a prepared dataset, or it is already in `to`.
     """
     tfds = _import_tfds()
     from tensorflow_datasets.core import file_adapters
@@ -60,7 +60,7 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
     source = pathlib.Path(version_dir)
     if not (source / "dataset_info.json").exists():
         raise ConfigError(
-            f"--convert={version_dir}: not a prepared TFDS data set; give the directory that holds "
+            f"--convert={version_dir}: not a prepared TFDS dataset; give the directory that holds "
             "dataset_info.json, such as .../imagenet2012/5.1.0"
         )
     info = tfds.builder_from_directory(source).info
@@ -75,7 +75,7 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
         raise ConfigError(f"--to={to}: {target} exists already; remove it or choose another --to")
     reader = file_adapters.ADAPTER_FOR_FORMAT[info.file_format]
     writer = file_adapters.ADAPTER_FOR_FORMAT[file_adapters.FileFormat.ARRAY_RECORD]
-    # Written beside the target and renamed whole: an interrupted conversion is never read.
+    # Written next to the target and renamed at the end, so that an incomplete copy is never read.
     partial = target.with_name(f"incomplete.{target.name}")
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(source, partial, ignore=shutil.ignore_patterns(f"*.{reader.FILE_SUFFIX}-*"))
@@ -85,16 +85,16 @@ def convert(version_dir: str, to: str) -> pathlib.Path:
             name = path.name.replace(f".{reader.FILE_SUFFIX}-", f".{writer.FILE_SUFFIX}-")
             examples = ((key, bytes(record)) for key, record in enumerate(records))
             writer.write_examples(str(partial / name), examples)
-    described = json.loads((partial / "dataset_info.json").read_text())
-    described["fileFormat"] = writer.FILE_SUFFIX
-    (partial / "dataset_info.json").write_text(json.dumps(described, indent=2))
+    dataset_info = json.loads((partial / "dataset_info.json").read_text())
+    dataset_info["fileFormat"] = writer.FILE_SUFFIX
+    (partial / "dataset_info.json").write_text(json.dumps(dataset_info, indent=2))
     partial.rename(target)
     return target
 
 
 def _import_tfds():
     try:
-        import tensorflow  # noqa: F401  (the builders need it, and say so less clearly)
+        import tensorflow  # noqa: F401  (the builders need it, but report that less clearly)
         import tensorflow_datasets as tfds
     except ImportError as e:
         raise ConfigError(NEEDS) from e
@@ -102,11 +102,11 @@ def _import_tfds():
 
 
 def main(argv: list[str] | None = None) -> int:
-    """The command line: builds or converts, then prints the config line that reads the result."""
+    """Builds or converts a dataset, and prints the flags to train on it."""
     parser = cli.create_parser("prepare", __doc__)
     parser.add_argument("--name", help="TFDS name, for example imagenet2012 or cifar10:3.0.2")
-    parser.add_argument("--data_dir", help="where prepared data sets live")
-    parser.add_argument("--manual_dir", help="where files downloaded by hand lie")
+    parser.add_argument("--data_dir", help="where prepared datasets are stored")
+    parser.add_argument("--manual_dir", help="where files downloaded by hand are stored")
     parser.add_argument("--convert", metavar="DIR", help="a prepared copy in another format")
     parser.add_argument("--to", metavar="DIR", help="with --convert: the new data directory")
     args = parser.parse_args(argv)
@@ -117,7 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     elif args.name:
         done = build(args.name, args.data_dir, args.manual_dir)
     else:
-        parser.error("give --name=NAME to build a data set, or --convert=DIR --to=DIR")
+        parser.error("give --name=NAME to build a dataset, or --convert=DIR --to=DIR")
     name = (args.name or done.parts[-2]).split(":")[0]
     root = args.to or args.data_dir
     print(f"prepared {done}")

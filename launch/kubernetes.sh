@@ -15,7 +15,7 @@ usage() {
   exit 2
 }
 
-# A list of strings in JSON, which YAML understands. Kubernetes would replace $(NAME); $$ is one $.
+# A list of strings as JSON, which is valid YAML. Kubernetes would expand $(NAME); $$ is one $.
 json_list() {
   local item line=''
   for item in "$@"; do
@@ -56,11 +56,11 @@ for name in "${!fields[@]}"; do
   value=${fields[$name]}
   case $name in
     NODES | CHIPS) pattern='^[1-9][0-9]*$' ;;
-    # With "-train-0-0" behind it a host's name, which has at most 63 characters.
+    # Followed by "-train-0-0" it is a host name, which has at most 63 characters.
     NAME) pattern='^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$' ;;
     *) pattern='^[A-Za-z0-9][A-Za-z0-9._:/@-]*$' ;;
   esac
-  [[ $value =~ $pattern ]] || usage "--${name,,}=$value is missing or has not the form $pattern"
+  [[ $value =~ $pattern ]] || usage "--${name,,}=$value is missing or does not match $pattern"
   text=${text//"__${name}__"/"$value"}
 done
 text=${text//__ARGS__/"$(json_list "${arguments[@]}")"}

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Trains on this machine, and restarts until done (see until_done.sh):
 #   launch/local.sh [--dry_run] [--processes=N] --config=FILE --workdir=DIR [--config.KEY=VALUE ...]
-# One process drives all devices; with --processes=N, N do, of one GPU each. Python is $PYTHON, or
-# `python`.
+# One process uses all devices; with --processes=N, N processes use one GPU each. Python is $PYTHON,
+# or `python`.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -26,7 +26,7 @@ done
 [[ -n $workdir ]] || usage "--workdir is missing"
 command=("${PYTHON:-python}" -m imgcls.main "${arguments[@]}")
 if [[ -n $processes ]]; then
-  [[ $processes =~ ^[1-9][0-9]*$ ]] || usage "--processes=$processes is no number of processes"
+  [[ $processes =~ ^[1-9][0-9]*$ ]] || usage "--processes=$processes is not a number of processes"
   command=("$here/processes.sh" "$processes" "${command[@]}")
 fi
 exec "$here/until_done.sh" ${options[@]+"${options[@]}"} "${command[@]}"

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Starts COUNT processes of one training run on this machine, and ends when all have ended:
 #   launch/processes.sh COUNT COMMAND...
-# Process I takes GPU I, if there are GPUs. The exit code is 1 or 2 if a process ended with it, else
-# a crash's, else 75, else 0. When one ends badly, the others notice and follow; those that have not
-# after IMGCLS_GRACE=300 seconds are killed.
+# Process I uses GPU I, if there are GPUs. The exit code is 1 or 2 if a process ended with it, else
+# that of a crash, else 75, else 0. When one fails, the others notice and end; those that have not
+# ended after IMGCLS_GRACE=300 seconds are killed.
 set -euo pipefail
 
 EXIT_AGAIN=75
@@ -13,7 +13,7 @@ free_port() {
     'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
 }
 
-# Which of two exit codes tells more about the run.
+# The more informative of two exit codes.
 worse() {
   local code
   for code in 2 1; do

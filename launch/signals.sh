@@ -3,16 +3,16 @@
 # comes (Ctrl-C too, as SIGTERM, so that the run saves), and sets `code` to its exit code.
 # `signals` counts them.
 
-# shellcheck disable=SC2034  # `code` is for who sources this.
+# shellcheck disable=SC2034  # `code` is read by the scripts that source this.
 child='' signals=0 early=0 code=0
 
 pass_on() {
   signals=$((signals + 1))
-  # Between `&` and `$!` a signal has nobody to go to yet, and waits.
+  # A signal between `&` and `$!` is kept until the child is known.
   if [[ -n $child ]]; then kill -TERM "$child" 2> /dev/null || true; else early=1; fi
 }
 
-# The exit code of a child, into the variable that is named.
+# Waits for child $1 and stores its exit code in variable $2.
 exit_of() {
   local status=0
   wait "$1" || status=$?

@@ -21,7 +21,7 @@ usage() {
   exit 2
 }
 
-# Does what changes something, or only prints it.
+# Runs a command that changes something, or prints it with --dry_run.
 do_it() {
   if [[ -n $dry_run ]]; then printf '%q ' "$@" && echo; else "$@"; fi
 }
@@ -58,7 +58,7 @@ wait_for_it() {
   done
 }
 
-# A run whose connection broke may still be there; nothing starts beside it.
+# A run whose connection broke may still be running; nothing must start next to it.
 ALONE='exec 9> .imgcls.lock && flock 9'
 
 install() {
@@ -106,13 +106,13 @@ run() {
   on_all "$line" | tee "$log" || cut=1
   code=$(code_of "$log")
   rm -f "$log"
-  # Without a word of a machine the connection broke, or the slice is gone.
+  # Without an exit code from a machine, the connection broke or the slice is gone.
   if [[ -n $cut && $code == 0 ]]; then code=$EXIT_AGAIN; fi
   return "$code"
 }
 
 all() {
-  # Of a spot slice that was taken away the request stays, and its name with it.
+  # The request of a preempted spot slice remains, and keeps its name in use.
   local now=MISSING
   check_create
   check_run

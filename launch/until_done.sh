@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
-# Runs a training command, and again until it is done:
+# Runs a training command, and restarts it until it is done:
 #   launch/until_done.sh [--dry_run] COMMAND... --workdir=DIR ...
 # Exit codes 0 (done), 1 (the data or the training is wrong) and 2 (the command is wrong) end it.
 # After 75 (stopped with a checkpoint, or another process was lost) the command starts at once;
 # after anything else, a crash, after a pause that doubles from IMGCLS_PAUSE=10 seconds. It gives up
 # after 5 crashes or 20 times 75 in a row without a newer checkpoint in the workdir, with the last
 # code. SIGTERM and Ctrl-C are passed on as SIGTERM, each time; the command then ends with its
-# checkpoint, and this with its code: the machine is going away, so nothing starts anew.
+# checkpoint, and this with its code: the machine is going away, so nothing is restarted.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
 CRASHES=5 AGAINS=20 EXIT_AGAIN=75
-# A workdir that only the remote machine sees: so many seconds of work count as progress.
+# Seconds of work that count as progress if the workdir exists only on a remote machine.
 LONG=1800
 
 say() { echo "until_done: $*" >&2; }
 
-# The number of the newest whole checkpoint; others have names that are no numbers.
+# Step of the newest complete checkpoint; the names of others are not numbers.
 newest_checkpoint() {
   local newest=-1 path step
   for path in "$workdir"/checkpoints/*/; do
@@ -52,8 +52,8 @@ for argument in "$@"; do
   case $argument in --workdir=*) workdir=${argument#*=} ;; esac
 done
 
-# A step of XLA's on a CPU takes its memory, gigabytes, anew each time: of huge pages that is one
-# page fault for 2 MB in place of 512, up to 13 % of a ViT's step. glibc reads it when it starts.
+# On a CPU, every step of XLA allocates gigabytes. Huge pages need one page fault for 2 MB instead
+# of 512, which saves up to 13 % of a ViT's step. glibc reads the variable when a program starts.
 if [[ $OSTYPE == linux* ]] && on_cpu; then
   export GLIBC_TUNABLES=${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}
 fi

@@ -152,7 +152,7 @@ def test_source_reads_splits_and_slices(data_dir):
     [
         (["--name=imagenett2012"], "imagenett2012"),
         (["--name=imagenet2012", "--manual_dir=/no/such"], "imagenet2012"),
-        (["--convert=/no/such", "--to=/tmp/x"], "not a prepared TFDS data set"),
+        (["--convert=/no/such", "--to=/tmp/x"], "not a prepared TFDS dataset"),
     ],
 )
 def test_mistakes(args, words, python, cache, tmp_path):
@@ -167,6 +167,5 @@ def test_missing_tensorflow_is_one_line(command):
     done = command("prepare", "--name=imagenet2012")
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "error: preparing a data set needs TensorFlow: run `pip install -r "
-        "requirements-prepare.txt`"
+        "error: preparing a dataset needs TensorFlow: run `pip install -r requirements-prepare.txt`"
     ]

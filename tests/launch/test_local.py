@@ -132,7 +132,7 @@ def test_dry_run_and_mistakes(launch, tmp_path):
     for wrong, told in [
         (args[1:], "--config is missing"),
         (args[:1], "--workdir is missing"),
-        ((*args, "--processes=two"), "--processes=two is no number"),
+        ((*args, "--processes=two"), "--processes=two is not a number"),
     ]:
         done = launch_local(*wrong)
         assert done.returncode == 2 and told in done.stderr

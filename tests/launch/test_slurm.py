@@ -116,7 +116,7 @@ def test_dry_run_and_mistakes(launch, tmp_path):
         assert done.returncode == 2 and told in done.stderr
         assert len(done.stderr.splitlines()) == 1
     done = launch("slurm.sbatch", "--config=c.py", SLURM_SUBMIT_DIR=str(tmp_path))
-    assert done.returncode == 2 and "is no checkout" in done.stderr
+    assert done.returncode == 2 and "is not a checkout" in done.stderr
 
 
 def train(slurm, cache, workdir, *args: str, stop_at: int | None = None) -> tuple[int, str]:
