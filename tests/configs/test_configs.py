@@ -208,14 +208,14 @@ def test_pretraining_has_a_loss_on_its_views(recipe):
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_evaluators_suit_the_objective(recipe, monkeypatch):
-    """Their options are right, and each finds in the objective what it judges."""
+    """Their options are valid, and the objective has what each of them evaluates."""
     config, objective, *_ = build(recipe)
     examples, classes = sizes(config)
     monkeypatch.setattr(data_lib, "create_source", lambda *_, **__: Examples(classes, 5 * classes))
-    said = []
+    lines = []
     arguments = (config, objective, make_mesh(), describe(config), Durations(config, examples))
-    found = create_evaluators(*arguments, tell=said.append)
-    assert list(found) == list(config.evaluators) and len(said) == len(found)
+    found = create_evaluators(*arguments, log_fn=lines.append)
+    assert list(found) == list(config.evaluators) and len(lines) == len(found)
     total = to_steps(config.total, config, examples, "total")
     for name, (every, _) in found.items():
         # For the end: a probe that takes long, and the test split where validation is on another.
