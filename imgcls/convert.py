@@ -19,6 +19,7 @@ from PIL import Image
 
 from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.listing import describe_extensions
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.records import MANIFEST, VERSION
 from imgcls.data.sources.source import Source
@@ -71,6 +72,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
                 "options": options,
                 "left_out": problems.lines(),
                 "passed_over": problems.passed_over,
+                "other_files": problems.other_files,
             },
         }
         write_classes(source.class_names, str(partial / "classes.txt"))
@@ -166,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"left out: {line}")
     for kind, count in manifest["metadata"]["passed_over"].items():
         print(f"passed over: {count:,} x {kind}, which says no class")
+    if others := manifest["metadata"]["other_files"]:
+        print(f"passed over: {describe_extensions(others)}")
     print(f"read it with --config.data.source=records:{args.to}")
     return 0
 

@@ -27,6 +27,7 @@ def to_json(audit: Audit) -> dict:
             "counts": dict(audit.problems.counts),
             "names": audit.problems.names,
             "passed_over": dict(audit.problems.passed_over),
+            "other_files": dict(audit.problems.other_files),
         },
         "counts": {
             split: dict(zip(images.class_names, map(int, row), strict=True))

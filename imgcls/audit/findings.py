@@ -8,6 +8,7 @@ from imgcls.audit.duplicates import Duplicates
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import ImageTable
 from imgcls.audit.shortcuts import Shortcut, Shortcuts
+from imgcls.data.listing import describe_extensions, is_companion
 from imgcls.data.table.problems import Problems
 
 # Copies within a split and a class are a note up to this share of the images.
@@ -44,7 +45,7 @@ class Finding:
 
 
 def of_reading(images: ImageTable, problems: Problems) -> list[Finding]:
-    """Reports files that can't be read, and entries that the source skipped."""
+    """Reports files that can't be read, entries that the source skipped, and other files."""
     found = []
     if images.unreadable:
         names = _some([u.name for u in images.unreadable])
@@ -53,6 +54,12 @@ def of_reading(images: ImageTable, problems: Problems) -> list[Finding]:
     counts = problems.counts.items()
     for (_, count), line in zip(counts, problems.lines(), strict=True):
         found.append(Finding("reading", "finding", f"skipped: {line}", count))
+    others = problems.other_files
+    if others:
+        expected = all(not extension or is_companion(extension) for extension in others)
+        text = f"files passed over: {describe_extensions(others)}"
+        level = "note" if expected else "finding"
+        found.append(Finding("reading", level, text, sum(others.values())))
     return found
 
 

@@ -8,13 +8,9 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.formats import START
+from imgcls.data.listing import Listing, list_files
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-# Files and folders that operating systems and network drives make, in lower case.
-_SYSTEM_NAMES = {
-    *("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"),
-    *("thumbs.db", "ehthumbs.db", "desktop.ini"),
-}
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
 # The usual compression methods; the others decompress without a bound on memory.
@@ -45,9 +41,12 @@ class Files:
     def __init__(self, root: str, spec: str):
         self.root = os.path.expanduser(root)
         self._local = _ThreadLocal()
-        self._members = None
+        self._members: frozenset[str] | None = None
+        self._folders: set[str] = set()
         if zipfile.is_zipfile(self.root):
-            self._members = frozenset(_list_zip(self.root, spec))
+            names = _list_zip(self.root, spec)
+            self._members = frozenset(name for name in names if not name.endswith("/"))
+            self._folders = {name.strip("/") for name in names if name.endswith("/")}
         elif not os.path.isdir(self.root):
             raise ConfigError(f"{spec}: no such directory or zip; check the path")
 
@@ -55,16 +54,12 @@ class Files:
     def is_zip(self) -> bool:
         return self._members is not None
 
-    def images(self) -> list[str]:
-        """Returns all images in sorted order, without those of the system (`is_hidden`)."""
-        paths = self._members
-        if paths is None:
-            paths = (
-                os.path.relpath(os.path.join(folder, file), self.root)
-                for folder, files in walk(self.root)
-                for file in files
-            )
-        return sorted(path for path in paths if is_image_file(path))
+    def listing(self) -> Listing:
+        """Returns all files and folders, without those of the system, in sorted order."""
+        if self._members is None:
+            return list_folder(self.root)
+        parents = {f for path in self._members for f in _parents(path)}
+        return list_files(self._members, parents | self._folders, self._read_start)
 
     def existing(self, paths: Iterable[str]) -> set[str]:
         """Returns the paths that exist; each folder is listed once, no file is opened."""
@@ -86,10 +81,8 @@ class Files:
         if self._members is None:
             return read_file(self.name(path))
         try:
-            # One handle per thread: threads would wait for each other on a shared one.
-            if self._local.zip is None:
-                self._local.zip = zipfile.ZipFile(self.root)
-            return _read_member(self._local.zip, self._local.zip.getinfo(path), MAX_BYTES)
+            archive = self._zip()
+            return _read_member(archive, archive.getinfo(path), MAX_BYTES)
         except Exception as e:  # A broken zip raises errors of many types.
             raise DataError(f"{self.name(path)}: can't be read: {one_line(e)}") from e
 
@@ -107,6 +100,22 @@ class Files:
             inside = os.path.relpath(path, os.path.abspath(self.root))
             return os.path.normpath(path) if inside.split("/")[0] == ".." else inside
         return os.path.normpath(path)
+
+    def _zip(self) -> zipfile.ZipFile:
+        # One handle per thread: threads would wait for each other on a shared one.
+        if self._local.zip is None:
+            self._local.zip = zipfile.ZipFile(self.root)
+        return self._local.zip
+
+    def _read_start(self, path: str) -> bytes:
+        """The first bytes of a member of the zip; b'' if it can't be read."""
+        try:
+            archive = self._zip()
+            member = archive.getinfo(path)
+            with archive.open(member) as file:
+                return file.read(START) if member.compress_type in _ZIP_METHODS else b""
+        except Exception:  # A broken zip raises errors of many types.
+            return b""
 
     def _list_folder(self, folder: str, cache: dict[str, set[str]]) -> set[str]:
         if folder not in cache:
@@ -145,6 +154,16 @@ def read_file(path: str) -> bytes:
         raise DataError(f"{path}: can't be read: {one_line(e)}") from e
 
 
+def list_folder(root: str) -> Listing:
+    """Returns all files and folders under a directory, without those of the system."""
+    paths, folders = [], []
+    for folder, files in walk(root):
+        relative = "" if folder == root else os.path.relpath(folder, root)
+        folders.append(relative)
+        paths += [os.path.join(relative, file) for file in files]
+    return list_files(paths, folders, lambda path: _read_start(os.path.join(root, path)))
+
+
 def walk(root: str) -> Iterator[tuple[str, list[str]]]:
     """Yields each folder under `root`, starting with `root` itself, and its files.
 
@@ -167,14 +186,21 @@ def walk(root: str) -> Iterator[tuple[str, list[str]]]:
         yield folder, files
 
 
-def is_image_file(path: str) -> bool:
-    """Whether a path names an image, by its extension; hidden files are not."""
-    return path.lower().endswith(EXTENSIONS) and not is_hidden(path)
+def _read_start(path: str) -> bytes:
+    """The first bytes of a file; b'' if it can't be read or is a pipe or device."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return b""
+        with open(path, "rb") as file:
+            return file.read(START)
+    except OSError:
+        return b""
 
 
-def is_hidden(path: str) -> bool:
-    """Whether a path is a dot file or inside a folder that an operating system made."""
-    return any(p.startswith(".") or p.lower() in _SYSTEM_NAMES for p in path.split("/"))
+def _parents(path: str) -> Iterator[str]:
+    """The folders above a relative path."""
+    while path := os.path.dirname(path):
+        yield path
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
@@ -188,11 +214,12 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) 
 
 
 def _list_zip(path: str, spec: str) -> list[str]:
+    """The names of a zip's members; those of folders end in `/`."""
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 _check_member(archive, member, spec)
-            return [member.filename for member in archive.infolist() if not member.is_dir()]
+            return archive.namelist()
     except ConfigError:
         raise
     except Exception as e:  # A broken zip raises errors of many types.

@@ -3,7 +3,6 @@
 import glob
 import io
 import os
-import pathlib
 import threading
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
+from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.files import is_image_file, read_file
+from imgcls.data.files import list_folder, read_file
+from imgcls.data.listing import count_extensions, describe_extensions
 
 ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
 Images = ImageInput | Iterable[ImageInput]
@@ -83,15 +84,25 @@ class ImageInputs:
 def find_files(paths: Iterable[str]) -> list[str]:
     """Returns the image files that paths, folders and globs name, each once, in order.
 
+    Other files of a folder are passed over, and counted in a warning.
+
     Raises:
       ConfigError: a path matches no image file.
     """
     unique: dict[str, None] = {}
     for path in paths:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
-        files = [f for match in matches for f in _files_in(match)]
+        files, others = [], []
+        for match in matches:
+            images, rest = _files_in(match)
+            files += images
+            others += rest
+        passed_over = describe_extensions(count_extensions(others))
         if not files:
-            raise ConfigError(f"{path}: no images found; name files, folders or globs")
+            found = f" (passed over: {passed_over})" if others else ""
+            raise ConfigError(f"{path}: no images found{found}; name files, folders or globs")
+        if others:
+            log.warning(f"{path}: passed over: {passed_over}")
         unique |= dict.fromkeys(files)
     return list(unique)
 
@@ -148,8 +159,9 @@ def _encode(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def _files_in(path: str) -> list[str]:
+def _files_in(path: str) -> tuple[list[str], list[str]]:
+    """The image files and the other files of a folder; a file counts as an image."""
     if not os.path.isdir(path):
-        return [path]
-    paths = ((p, p.relative_to(path).as_posix()) for p in pathlib.Path(path).rglob("*"))
-    return sorted(str(p) for p, name in paths if is_image_file(name) and not p.is_dir())
+        return [path], []
+    listing = list_folder(path)
+    return [os.path.join(path, image) for image in listing.images], listing.others

@@ -14,13 +14,12 @@ import simplejpeg
 from PIL import Image
 
 from imgcls.core.errors import DataError
+from imgcls.data.decode import formats
 from imgcls.data.decode.turbojpeg import Decoder, Header, get_decoder
 
 # (top, left, height, width), in pixels.
 Box = tuple[int, int, int, int]
 
-# Listed explicitly: Pillow also supports formats that start other programs (EPS).
-PILLOW_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 # Larger images are refused as decompression bombs. Pillow's own limit, 256 MiB of RGB.
 MAX_PIXELS = 2**28 // 3
 # Larger images are decoded one at a time, to limit the memory of several threads.
@@ -144,7 +143,7 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
     16 bits per channel keep the upper 8; animations give their first frame.
 
     Args:
-      data: bytes of the file, in one of `PILLOW_FORMATS`.
+      data: bytes of the file, in one of `formats.decoded_formats()`.
       name: name of the record, for messages.
       channels: 3 (RGB) or 1 (gray).
 
@@ -251,7 +250,7 @@ def _undo_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(data), formats=PILLOW_FORMATS) as image:
+        with Image.open(io.BytesIO(data), formats=formats.decoded_formats()) as image:
             _check_size(*image.size, name)
             with _one_at_a_time(*image.size):
                 image.load()
@@ -260,7 +259,10 @@ def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     except DataError:
         raise
     except Image.UnidentifiedImageError as e:
-        raise DataError(f"{name}: not an image in one of {', '.join(PILLOW_FORMATS)}") from e
+        if formats.find_format(data[: formats.START]) == "HEIF":
+            raise DataError(f"{name}: is a HEIC image; {formats.INSTALL_HEIF}") from e
+        known = ", ".join(formats.decoded_formats())
+        raise DataError(f"{name}: not an image in one of {known}") from e
     except Exception as e:  # Corrupted files raise errors of many types, such as struct.error.
         reason = " ".join(str(e).split()) or type(e).__name__
         raise DataError(f"{name}: corrupted image: {reason}") from e

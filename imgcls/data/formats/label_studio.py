@@ -10,7 +10,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlparse
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.files import EXTENSIONS
+from imgcls.data.decode.formats import extensions
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
@@ -150,7 +150,9 @@ def _image_key(data: dict) -> str | None:
     if isinstance(data.get("image"), str):
         return "image"
     texts = ((key, value) for key, value in data.items() if isinstance(value, str))
-    return next((key for key, value in texts if _to_path(value).lower().endswith(EXTENSIONS)), None)
+    return next(
+        (key for key, value in texts if _to_path(value).lower().endswith(extensions())), None
+    )
 
 
 def _to_path(reference: str) -> str:

@@ -4,6 +4,12 @@ import os
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
+from imgcls.data.listing import (
+    Listing,
+    count_extensions,
+    describe_extensions,
+    is_companion,
+)
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import open_table
 from imgcls.data.table import problems as kinds
@@ -32,12 +38,16 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
     if not files.is_zip:
         classes_file = os.path.join(files.root, "classes.txt")
     table = Table(spec, classes_file, options.multi_label)
-    _add_items(files.images(), table)
+    listing = files.listing()
+    # The file of the classes may have been written by an earlier run.
+    others = [path for path in listing.others if path != "classes.txt"]
+    table.problems.other_files = count_extensions(others)
+    _add_items(listing._replace(others=others), table)
     return open_table(table, files, options)
 
 
-def _add_items(files: list[str], table: Table) -> None:
-    parts = [f.split("/") for f in files]
+def _add_items(listing: Listing, table: Table) -> None:
+    files, parts = listing.images, [f.split("/") for f in listing.images]
     depth = _find_depth(parts)
     folders = {p[depth] for p in parts if len(p) > depth + 1}
     nested = {p[depth] for p in parts if len(p) > depth + 2}
@@ -49,9 +59,42 @@ def _add_items(files: list[str], table: Table) -> None:
         else:
             table.problems.add(kinds.NO_CLASS, file)
     table.problems.hints[kinds.NO_CLASS] = _NAME_LABELS
+    if parts:
+        _add_empty_folders(listing, parts[0][:depth], splits, table)
     if not table.items:
+        passed_over = describe_extensions(table.problems.other_files)
         found = str(table.problems) or "no images found"
+        found += f"; passed over: {passed_over}" if passed_over else ""
         raise ConfigError(f"{table.spec}: {found}; expected {EXPECTED}")
+
+
+def _add_empty_folders(
+    listing: Listing, root: list[str], splits: dict[str, str], table: Table
+) -> None:
+    """Adds a problem for each folder of a class or split that has no image.
+
+    Folders that only hold descriptions, programs and the like are not meant as classes.
+
+    Args:
+      listing: files and folders of the dataset.
+      root: folder of the classes or splits, by its parts.
+      splits: see `_find_splits`.
+      table: table with the items of the images.
+    """
+    depth, classes = len(root), {label for item in table.items for label in item.labels}
+    for folder in listing.folders:
+        parts = folder.split("/")
+        if len(parts) <= depth or parts[:depth] != root:
+            continue
+        in_split = not splits or parts[depth] in splits
+        of_class = in_split and len(parts) == depth + 1 + bool(splits) and parts[-1] not in classes
+        of_split = not in_split and len(parts) == depth + 1 and split_of(parts[depth])
+        if not of_class and not of_split:
+            continue
+        inside = [path for path in listing.others if path.startswith(f"{folder}/")]
+        if not all(map(is_companion, inside)) or (of_class and not inside):
+            found = describe_extensions(count_extensions(inside)) or "empty"
+            table.problems.add(kinds.NO_IMAGE, f"{folder}: {found}")
 
 
 def _find_depth(parts: list[list[str]]) -> int:

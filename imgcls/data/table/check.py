@@ -7,6 +7,7 @@ from typing import NamedTuple
 from imgcls.core import log
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
+from imgcls.data.listing import describe_extensions
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.classes import read_classes, write_classes
 from imgcls.data.table.locate import locate
@@ -62,6 +63,8 @@ def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
         )
     if problems:
         log.warning(f"{table.spec}: left out: {problems}")
+    if problems.other_files:
+        log.warn_once(f"{table.spec}: passed over: {describe_extensions(problems.other_files)}")
     if existing_names is None and names:
         write_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)

@@ -32,7 +32,7 @@ def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iter
         candidates = []
         if by_name:
             if paths_by_name is None:
-                paths_by_name = _group_by_name(files.images())
+                paths_by_name = _group_by_name(files.listing().images)
             candidates = _closest(path, paths_by_name)
         if len(candidates) == 1:
             yield item._replace(path=candidates[0])

@@ -15,6 +15,7 @@ TWO_SPLITS = "group in two splits"
 MALFORMED = "malformed entry"
 UNREADABLE = "unreadable image"
 NO_CLASS = "image in no class folder"
+NO_IMAGE = "folder without an image"
 
 
 class Problems:
@@ -25,6 +26,7 @@ class Problems:
       names: `{kind: the first 100 names}`.
       passed_over: `{type: number}` of annotations that are not labels, such as boxes; these are not
         problems.
+      other_files: `{extension: number}` of files in the folders that are not decoded as images.
       hints: `{kind: how to fix it}`.
     """
 
@@ -32,6 +34,7 @@ class Problems:
         self.counts: collections.Counter[str] = collections.Counter()
         self.names: dict[str, list[str]] = {}
         self.passed_over: collections.Counter[str] = collections.Counter()
+        self.other_files: collections.Counter[str] = collections.Counter()
         self.hints: dict[str, str] = {}
 
     def add(self, kind: str, name: str) -> None:

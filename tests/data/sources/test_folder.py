@@ -110,7 +110,7 @@ def test_system_files_are_not_images(make_source, tmp_path):
     images = ["train/a/1.png", "train/b/2.PNG", "train/b/3.jpeg", "test/a/4.webp"]
     system = ["train/a/.hidden.png", ".cache/3.png", "__MACOSX/train/a/._1.png"]
     write_images(tmp_path / "tree", [*images, *system])
-    for file in ("train/a/.DS_Store", "train/a/notes.txt", "train/c/Thumbs.db", "README.md"):
+    for file in ("train/a/.DS_Store", "train/a/notes.txt", "train/b/Thumbs.db", "README.md"):
         (tmp_path / "tree" / file).parent.mkdir(exist_ok=True)
         (tmp_path / "tree" / file).write_text("x")
     source = make_source([], "train")

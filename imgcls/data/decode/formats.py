@@ -1,0 +1,62 @@
+"""The formats of image files that are decoded, by extension and by the first bytes."""
+
+import functools
+import importlib.util
+
+from PIL import features
+
+# Pillow's formats and their extensions. Listed explicitly: Pillow also supports formats that start
+# other programs (EPS).
+_EXTENSIONS = {
+    "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif", ".jif"),
+    "PNG": (".png", ".apng"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp", ".dib"),
+    "GIF": (".gif",),
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "AVIF": (".avif", ".avifs"),
+    "HEIF": (".heic", ".heif", ".hif"),
+}
+HEIF_EXTENSIONS = _EXTENSIONS["HEIF"]
+INSTALL_HEIF = "run `pip install -r requirements-heif.txt`"
+# Number of bytes from which `find_format` tells the format.
+START = 12
+_HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+
+
+@functools.cache
+def decoded_formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are decoded; HEIF is one if pillow-heif is installed."""
+    missing = () if features.check("avif") else ("AVIF",)
+    if importlib.util.find_spec("pillow_heif") is None:
+        missing += ("HEIF",)
+    else:
+        import pillow_heif  # pyright: ignore[reportMissingImports]
+
+        pillow_heif.register_heif_opener()
+    return tuple(name for name in _EXTENSIONS if name not in missing)
+
+
+@functools.cache
+def extensions() -> tuple[str, ...]:
+    """Extensions of the formats that are decoded, in lower case."""
+    return tuple(e for name in decoded_formats() for e in _EXTENSIONS[name])
+
+
+def find_format(start: bytes) -> str | None:
+    """The format of a file by its first `START` bytes; None for those that these don't tell.
+
+    BMP, TIFF and PPM are left out: TIFF also holds raw photos, and text may begin like the others.
+    """
+    if start.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if start.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if start.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
+        return "WEBP"
+    if start[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return "HEIF" if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS else None

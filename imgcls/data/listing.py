@@ -1,0 +1,82 @@
+"""Which files of a directory or zip are images, and which are passed over."""
+
+import collections
+import os
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from imgcls.data.decode import formats
+
+# Files and folders that operating systems and network drives make, in lower case.
+_SYSTEM_NAMES = {
+    *("__macosx", "@eadir", "$recycle.bin", "#recycle", "system volume information", "lost+found"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini"),
+}
+# Extensions of files that lie beside images: descriptions, programs, models, archives.
+_COMPANIONS = (
+    *(".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".pdf"),
+    *(".py", ".ipynb", ".sh", ".cfg", ".ini", ".log", ".xlsx", ".db", ".pt", ".pth", ".h5"),
+    *(".onnx", ".pkl", ".safetensors", ".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"),
+)
+
+
+class Listing(NamedTuple):
+    """The files and folders under a root without hidden ones, as sorted relative paths.
+
+    Attributes:
+      images: image files.
+      others: other files, which are passed over.
+      folders: folders, also those without files.
+    """
+
+    images: list[str]
+    others: list[str]
+    folders: list[str]
+
+
+def list_files(
+    paths: Iterable[str], folders: Iterable[str], read_start: Callable[[str], bytes]
+) -> Listing:
+    """Sorts the files under a root into images and others.
+
+    Args:
+      paths: relative paths of the files.
+      folders: relative paths of the folders.
+      read_start: returns the first bytes of a file, by which images without a usual extension are
+        recognized; b'' if it can't be read.
+    """
+    images, others = [], []
+    for path in sorted(path for path in paths if not is_hidden(path)):
+        (images if _is_image(path, read_start) else others).append(path)
+    return Listing(images, others, sorted(f for f in folders if f and not is_hidden(f)))
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a path is a dot file, one of the system, or inside such a folder."""
+    return any(p.startswith(".") or p.lower() in _SYSTEM_NAMES for p in path.split("/"))
+
+
+def is_companion(path: str) -> bool:
+    """Whether a file's extension is one of files that are never meant as images."""
+    return path.lower().endswith(_COMPANIONS)
+
+
+def count_extensions(paths: Iterable[str]) -> collections.Counter[str]:
+    """The number of files of each extension, in lower case, the most frequent first."""
+    counts = collections.Counter(os.path.splitext(path)[1].lower() for path in paths)
+    return collections.Counter(dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0]))))
+
+
+def describe_extensions(counts: dict[str, int]) -> str:
+    """The counts in words: '20 .heic, 1 without extension [run `pip install ...`]'."""
+    text = ", ".join(f"{n:,} {extension or 'without extension'}" for extension, n in counts.items())
+    missing = [e for e in formats.HEIF_EXTENSIONS if e in counts and e not in formats.extensions()]
+    return f"{text} [to read {', '.join(missing)}: {formats.INSTALL_HEIF}]" if missing else text
+
+
+def _is_image(path: str, read_start: Callable[[str], bytes]) -> bool:
+    if path.lower().endswith(formats.extensions()):
+        return True
+    if is_companion(path):
+        return False
+    return formats.find_format(read_start(path)) in formats.decoded_formats()
