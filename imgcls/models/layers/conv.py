@@ -67,26 +67,30 @@ class ConvNormAct(nn.Module):
 
 def conv(
     features: int,
-    kernel: int | tuple[int, int],
+    kernel: int | tuple[int, ...],
     stride: int = 1,
-    padding: int | tuple[int, int] | None = None,
+    padding: int | tuple[int, ...] | None = None,
     *,
+    axes: int = 2,
     groups: int = 1,
     use_bias: bool = False,
     kernel_init: Callable = he_normal,
     dtype: jnp.dtype,
     name: str,
 ) -> nn.Conv:
-    """Creates a convolution with symmetric zero padding; for the arguments see `ConvNormAct`."""
-    sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+    """Creates a convolution over `axes` axes with symmetric zero padding.
+
+    For the other arguments see `ConvNormAct`; with three axes, one number is a cube.
+    """
+    sides = (kernel,) * axes if isinstance(kernel, int) else kernel
     if padding is None:
-        padding = (sides[0] // 2, sides[1] // 2)
-    rows, columns = (padding, padding) if isinstance(padding, int) else padding
+        padding = tuple(side // 2 for side in sides)
+    zeros = (padding,) * axes if isinstance(padding, int) else padding
     return nn.Conv(
         features,
         sides,
         strides=stride,
-        padding=((rows, rows), (columns, columns)),
+        padding=tuple((number, number) for number in zeros),
         feature_group_count=groups,
         use_bias=use_bias,
         kernel_init=kernel_init,
