@@ -32,8 +32,9 @@ class ModelSize:
 
 def measure_size(name: str) -> ModelSize:
     """Counts the parameters and multiply-adds of a registered model without running it."""
-    model, size = create_model(name), model_entry(name).input_size
-    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    model, entry = create_model(name), model_entry(name)
+    shape = (1, *(entry.input_size,) * entry.spatial_axes, 3)
+    image = jax.ShapeDtypeStruct(shape, jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
     flops = count_flops(jax.make_jaxpr(model.apply)(variables, image).jaxpr)

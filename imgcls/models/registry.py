@@ -47,6 +47,11 @@ class ModelEntry:
     source: str = ""
 
     @property
+    def spatial_axes(self) -> int:
+        """Axes of an example before its channels: 2 of an image, 3 of a volume."""
+        return getattr(self.module, "spatial_axes", 2)
+
+    @property
     def options(self) -> list[str]:
         """Names of the options of `create_model` for this model, sorted."""
         fields = {field.name for field in dataclasses.fields(self.module)}

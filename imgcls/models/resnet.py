@@ -19,6 +19,9 @@ from imgcls.models.layers.pooling import max_pool
 from imgcls.models.layers.residual import DropPath, drop_path_rates
 from imgcls.models.registry import register_model
 
+# Side of the kernel, stride, and whether a max-pool follows.
+_STEMS = {"imagenet": (7, 2, True), "stride2": (3, 2, False), "cifar": (3, 1, False)}
+
 
 class ResNetBlock(nn.Module):
     """Residual block: two 3x3 convolutions, or a bottleneck of 1x1, 3x3 and 1x1.
@@ -30,6 +33,7 @@ class ResNetBlock(nn.Module):
       groups, group_width: see `ResNet`; only for bottlenecks.
       se: whether the branch ends with squeeze-and-excitation, with a sixteenth of the channels
         inside.
+      shortcut: see `ResNet`.
       virtual_batch_size: see `BatchNorm`.
       zero_init_residual: whether the branch is initialized to zero.
       drop_path: stochastic depth rate of the branch.
@@ -42,6 +46,7 @@ class ResNetBlock(nn.Module):
     groups: int
     group_width: int
     se: bool
+    shortcut: str
     virtual_batch_size: int | None
     zero_init_residual: bool
     drop_path: float
@@ -49,16 +54,17 @@ class ResNetBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """x `[B, H, W, C]` -> `[B, H / stride, W / stride, width or 4 * width]`."""
+        """x `[B, ..., C]` -> `[B, ... / stride, width or 4 * width]`."""
+        convolution = functools.partial(conv, axes=x.ndim - 2, dtype=self.dtype)
         norm = functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
         branch = x
         for index, (channels, kernel, stride, groups) in enumerate(self._plan(), start=1):
             last = index == len(self._plan())
             zeros = last and self.zero_init_residual
             scale_init = nn.initializers.zeros if zeros else nn.initializers.ones
-            branch = conv(
-                channels, kernel, stride, groups=groups, dtype=self.dtype, name=f"conv{index}"
-            )(branch)
+            branch = convolution(channels, kernel, stride, groups=groups, name=f"conv{index}")(
+                branch
+            )
             branch = norm(scale_init=scale_init, name=f"bn{index}")(branch, train=train)
             if not last:
                 branch = nn.relu(branch)
@@ -66,8 +72,11 @@ class ResNetBlock(nn.Module):
             branch = SqueezeExcite(branch.shape[-1] // 16, self.dtype, name="se")(branch)
         branch = DropPath(self.drop_path)(branch, train=train)
 
-        if x.shape != branch.shape:
-            x = conv(branch.shape[-1], 1, self.stride, dtype=self.dtype, name="downsample_conv")(x)
+        if x.shape != branch.shape and self.shortcut == "pad":
+            x = x[:, *(slice(None, None, self.stride),) * (x.ndim - 2)]
+            x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, branch.shape[-1] - x.shape[-1])])
+        elif x.shape != branch.shape:
+            x = convolution(branch.shape[-1], 1, self.stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + branch)
 
@@ -93,8 +102,10 @@ class ResNet(ImageModel, kw_only=True):
       groups: groups of the 3x3 convolutions in bottlenecks (cardinality in ResNeXt).
       group_width: channels per group in the first stage for a `width` of 64.
       se: whether blocks have squeeze-and-excitation.
-      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution) or "cifar"
-        (3x3 stride 1, for images of about 32 pixels).
+      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution), "stride2" (3x3
+        stride 2: half the resolution) or "cifar" (3x3 stride 1, for images of about 32 pixels).
+      shortcut: shortcut of blocks that change the shape: "conv" (1x1 convolution and BatchNorm) or
+        "pad" (subsampling, and zeros as new channels): B and A in He et al. 2015, section 3.3.
       width: channels of the stem and the first stage, from which those of the other stages follow.
       virtual_batch_size: see `BatchNorm`.
       zero_init_residual: whether blocks are initialized as the identity (Goyal et al. 2017,
@@ -108,6 +119,7 @@ class ResNet(ImageModel, kw_only=True):
     group_width: int = 64
     se: bool = False
     stem: str = "imagenet"
+    shortcut: str = "conv"
     width: int = 64
     virtual_batch_size: int | None = None
     zero_init_residual: bool = True
@@ -115,11 +127,14 @@ class ResNet(ImageModel, kw_only=True):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
-        """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
+        """x `[B, ..., C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
 
         Raises:
-          ConfigError: unknown stem, or B is not a multiple of `virtual_batch_size`.
+          ConfigError: unknown stem or shortcut, or the batch does not divide by
+            `virtual_batch_size`.
         """
+        if self.shortcut not in ("conv", "pad"):
+            raise ConfigError(f"ResNet shortcut is {self.shortcut!r}: write 'conv' or 'pad'")
         x = self._stem(self.check_input(x), train)
         rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
         for stage, size in enumerate(self.stage_sizes):
@@ -131,6 +146,7 @@ class ResNet(ImageModel, kw_only=True):
                     groups=self.groups,
                     group_width=self.group_width,
                     se=self.se,
+                    shortcut=self.shortcut,
                     virtual_batch_size=self.virtual_batch_size,
                     zero_init_residual=self.zero_init_residual,
                     drop_path=next(rates),
@@ -140,18 +156,21 @@ class ResNet(ImageModel, kw_only=True):
         return self.classify_map(x, train, features)
 
     def _stem(self, x: jax.Array, train: bool) -> jax.Array:
-        if self.stem not in ("imagenet", "cifar"):
-            raise ConfigError(f"ResNet stem is {self.stem!r}: write 'imagenet' or 'cifar'")
-        kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        x = conv(self.width, kernel, stride, dtype=self.dtype, name="conv1")(x)
+        if self.stem not in _STEMS:
+            valid = ", ".join(map(repr, _STEMS))
+            raise ConfigError(f"ResNet stem is {self.stem!r}: write one of {valid}")
+        kernel, stride, pools = _STEMS[self.stem]
+        axes = x.ndim - 2
+        x = conv(self.width, kernel, stride, axes=axes, dtype=self.dtype, name="conv1")(x)
         x = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name="bn1")(x, train=train)
         x = nn.relu(x)
-        return max_pool(x, 3, 2, padding=1) if self.stem == "imagenet" else x
+        return max_pool(x, 3, 2, padding=1) if pools else x
 
 
 _TORCHVISION = "torchvision, IMAGENET1K_V1"
 _SE = "Hu et al. 2017, table 2"
-_DEPTHS = {
+DEPTHS = {
+    10: dict(bottleneck=False, stage_sizes=(1, 1, 1, 1)),
     18: dict(bottleneck=False, stage_sizes=(2, 2, 2, 2)),
     34: dict(bottleneck=False, stage_sizes=(3, 4, 6, 3)),
     50: dict(bottleneck=True, stage_sizes=(3, 4, 6, 3)),
@@ -170,4 +189,4 @@ for _name, _depth, _variant, _top1, _source in (
     ("resnext50_32x4d", 50, dict(groups=32, group_width=4), 77.62, _TORCHVISION),
     ("resnext101_32x8d", 101, dict(groups=32, group_width=8), 79.31, _TORCHVISION),
 ):
-    register_model(_name, top1=_top1, source=_source, **_DEPTHS[_depth], **_variant)(ResNet)
+    register_model(_name, top1=_top1, source=_source, **DEPTHS[_depth], **_variant)(ResNet)

@@ -131,6 +131,7 @@ def block(zero_init_residual=False, stride=2):
         groups=1,
         group_width=64,
         se=False,
+        shortcut="conv",
         virtual_batch_size=None,
         zero_init_residual=zero_init_residual,
         drop_path=0.0,
@@ -176,7 +177,9 @@ def test_bottleneck_against_numpy():
 
 
 def test_unknown_stem():
-    with pytest.raises(ConfigError, match="stem is 'tiny': write 'imagenet' or 'cifar'"):
+    with pytest.raises(
+        ConfigError, match="stem is 'tiny': write one of 'imagenet', 'stride2', 'cifar'"
+    ):
         shapes(create_model("resnet18", 10, stem="tiny"))
 
 

@@ -159,9 +159,11 @@ def test_training_steps_lower_the_loss(name):
     size = {"inception_v3": 139}.get(name, 64)
     # Dropout in auxiliary classifiers would hide the progress of so few steps.
     options = {"inception_v3": {"aux": False}, "inception_v1": {"aux_drop_rate": 0.0}}.get(name, {})
-    size -= size % model_entry(name).defaults.get("patch_size", 1)
+    entry = model_entry(name)
+    size -= size % entry.defaults.get("patch_size", 1)
+    shape = (4, *(size if entry.spatial_axes == 2 else 32,) * entry.spatial_axes, 3)
     model = create_model(name, 4, drop_rate=0.0, **options)
-    x = np.random.default_rng(0).standard_normal((4, size, size, 3), dtype=np.float32)
+    x = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     labels = jnp.arange(4)
 
     @jax.jit

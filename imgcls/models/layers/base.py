@@ -11,6 +11,9 @@ from imgcls.core.errors import ConfigError
 
 # Collection for maps and attention weights; only `imgcls.predict.explain` makes it mutable.
 EXPLAIN = "explain"
+# Input, and a model that takes it, by the number of spatial axes.
+_LAYOUTS = {2: "images [B, H, W, C]", 3: "volumes [B, D, H, W, C]"}
+_EXAMPLES = {2: "resnet18", 3: "resnet3d_18"}
 
 
 def is_explained(module: nn.Module) -> bool:
@@ -54,11 +57,13 @@ class ImageModel(nn.Module):
       remat: whether to recompute blocks in the backward pass: less memory, about a third more time.
       dtype: dtype of the computation. Parameters, pooled features and the head are float32.
       compiler_options: XLA options of the training step, by platform.
+      spatial_axes: number of axes before the channels: 2 for images, 3 for volumes.
       explained_by: basis of heat maps: the gradient with respect to the last map before pooling
         (Grad-CAM), or the attention of all blocks (attention rollout).
     """
 
     compiler_options: ClassVar[dict[str, dict[str, str]]] = {}
+    spatial_axes: ClassVar[int] = 2
     explained_by: ClassVar[Literal["gradient", "attention"]] = "gradient"
 
     num_classes: int
@@ -68,11 +73,17 @@ class ImageModel(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def check_input(self, x: jax.Array, smallest: int = 1) -> jax.Array:
-        """Checks images `[B, H, W, C]` and casts them to the dtype of the computation.
+        """Checks images `[B, ..., C]` and casts them to the dtype of the computation.
 
         Raises:
-          ConfigError: C is not `in_channels`, or H or W is less than `smallest` pixels.
+          ConfigError: another number of axes or channels, or a side of less than `smallest`.
         """
+        if x.ndim - 2 != self.spatial_axes:
+            raise ConfigError(
+                f"{type(self).__name__}: takes {_LAYOUTS[self.spatial_axes]}, and the data has the "
+                f"shape {list(x.shape)}: choose another model.name, such as "
+                f"{_EXAMPLES.get(x.ndim - 2, 'resnet18')!r}"
+            )
         if x.shape[-1] != self.in_channels:
             raise ConfigError(
                 f"{type(self).__name__}: the images have {x.shape[-1]} channels, the model "
@@ -96,6 +107,6 @@ class ImageModel(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)
 
     def classify_map(self, x: jax.Array, train: bool, features: bool) -> jax.Array:
-        """Average pooling of a map `[B, H, W, D]`, then `classify` unless `features`; float32."""
-        x = jnp.mean(tap(self, x).astype(jnp.float32), axis=(1, 2))
+        """Average pooling of a map `[B, ..., D]`, then `classify` unless `features`; float32."""
+        x = jnp.mean(tap(self, x).astype(jnp.float32), axis=tuple(range(1, x.ndim - 1)))
         return x if features else self.classify(x, train)

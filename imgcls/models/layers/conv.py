@@ -1,5 +1,6 @@
 """Convolutional layers."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -115,8 +116,12 @@ class SqueezeExcite(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """x `[B, H, W, C]` -> the same shape."""
-        gate = jnp.mean(x.astype(jnp.float32), axis=(1, 2), keepdims=True).astype(self.dtype)
-        gate = conv(self.squeezed, 1, use_bias=True, dtype=self.dtype, name="fc1")(gate)
-        gate = conv(x.shape[-1], 1, use_bias=True, dtype=self.dtype, name="fc2")(nn.relu(gate))
+        """x `[B, ..., C]` -> the same shape."""
+        spatial = tuple(range(1, x.ndim - 1))
+        conv1x1 = functools.partial(
+            conv, kernel=1, axes=len(spatial), use_bias=True, dtype=self.dtype
+        )
+        gate = jnp.mean(x.astype(jnp.float32), axis=spatial, keepdims=True).astype(self.dtype)
+        gate = conv1x1(self.squeezed, name="fc1")(gate)
+        gate = conv1x1(x.shape[-1], name="fc2")(nn.relu(gate))
         return x * nn.sigmoid(gate)

@@ -7,26 +7,27 @@ import numpy as np
 
 
 def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bool = False):
-    """Max-pooling of `[B, H, W, C]`; with `ceil` the last window may extend beyond the edge."""
+    """Max-pooling of `[B, ..., C]`; with `ceil` the last window may extend beyond the edge."""
     pads = []
-    for size in x.shape[1:3]:
+    for size in x.shape[1:-1]:
         rest = (size + 2 * padding - side) % stride
         pads.append((padding, padding + (stride - rest if ceil and rest else 0)))
-    return nn.max_pool(x, (side, side), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
+    return nn.max_pool(x, (side,) * len(pads), strides=(stride,) * len(pads), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
-    """Average pooling of `[B, H, W, C]`; padding zeros are included."""
-    pads = ((padding, padding),) * 2
-    return nn.avg_pool(x, (side, side), strides=(stride, stride), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
+    """Average pooling of `[B, ..., C]`; padding zeros are included."""
+    axes = x.ndim - 2
+    pads = ((padding, padding),) * axes
+    return nn.avg_pool(x, (side,) * axes, strides=(stride,) * axes, padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
-    """Average pooling of x `[B, H, W, C]` of any size to `[B, side, side, C]`.
+    """Average pooling of x `[B, ..., C]` of any size to `side` along each axis.
 
     Window i spans floor(i * size / side) to ceil((i + 1) * size / side), as in torch.
     """
-    for axis in (1, 2):
+    for axis in range(1, x.ndim - 1):
         size = x.shape[axis]
         if size == side:
             continue
