@@ -30,7 +30,7 @@ REMOTE = re.compile(r"(?:https?:)?//")
 
 def on_files(files, config):
     """Adds the pages that are files of the repository, and those of the API reference."""
-    # Here, so that the tests can import this file without mkdocs.
+    # A local import, so that the tests can import this file without mkdocs.
     from mkdocs.structure.files import File
 
     pages = {PAGES[name]: _page(ROOT / name) for name in PAGES}
@@ -43,7 +43,7 @@ def on_files(files, config):
 
 
 def _page(path: pathlib.Path) -> str:
-    """A Markdown file of the repository, with its links as they are on the site."""
+    """Returns a Markdown file of the repository, with its links rewritten for the site."""
 
     def link(match: re.Match) -> str:
         text, target = match.groups()
@@ -54,11 +54,11 @@ def _page(path: pathlib.Path) -> str:
 
 
 def reference_pages() -> dict[str, str]:
-    """One page for each package of imgcls, with the modules directly inside it, by path."""
+    """Returns one page by path for each package of imgcls, with the modules directly inside it."""
     pages = {}
     for init in sorted(PACKAGE.rglob("__init__.py")):
         name = ".".join(init.parent.relative_to(ROOT).parts)
-        # What a package only imports is described with the module that defines it.
+        # Names that a package only imports are described with the module that defines them.
         untitled = {"show_root_heading": "false", "show_root_toc_entry": "false"}
         members = {"members": _definitions(init) or "false"}
         sections = [f"# {name}", _reference(name, untitled | members)]
@@ -78,29 +78,29 @@ def on_post_build(config):
 
 
 def _reference(name: str, options: dict) -> str:
-    """Lines that mkdocstrings replaces by the description of a module."""
+    """Returns lines that mkdocstrings replaces by the description of a module."""
     lines = [f"      {key}: {value}" for key, value in options.items()]
     return "\n".join([f"::: {name}", "    options:", *lines])
 
 
 def _definitions(path: pathlib.Path) -> list[str]:
-    """Public functions and classes that a file itself defines."""
+    """Returns the names of the public functions and classes that a file defines."""
     kinds = (ast.FunctionDef, ast.ClassDef)
     nodes = [node for node in ast.parse(path.read_text()).body if isinstance(node, kinds)]
     return [node.name for node in nodes if not node.name.startswith("_")]
 
 
 def remote_files(site: pathlib.Path) -> list[str]:
-    """What the pages and style sheets under a folder load from other hosts: `["page: address"]`."""
-    found = []
+    """Returns the remote files that pages and style sheets load, `["page: address"]`."""
+    remote = []
     for path in sorted(site.rglob("*.html")):
         parser = _Addresses()
         parser.feed(path.read_text(encoding="utf-8"))
-        found += [f"{path.relative_to(site)}: {x}" for x in parser.found if REMOTE.match(x)]
+        remote += [f"{path.relative_to(site)}: {x}" for x in parser.addresses if REMOTE.match(x)]
     for path in sorted(site.rglob("*.css")):
         loaded = re.findall(r"""(?:url\(|@import)\s*["']?([^"')\s;]+)""", path.read_text("utf-8"))
-        found += [f"{path.relative_to(site)}: {x}" for x in loaded if REMOTE.match(x)]
-    return found
+        remote += [f"{path.relative_to(site)}: {x}" for x in loaded if REMOTE.match(x)]
+    return remote
 
 
 class _Addresses(html.parser.HTMLParser):
@@ -108,13 +108,13 @@ class _Addresses(html.parser.HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.found: list[str] = []
+        self.addresses: list[str] = []
 
     def handle_starttag(self, tag, attrs):
         values = dict(attrs)
-        # A canonical link, for example, names a page and loads nothing.
+        # A canonical link names a page but does not load it.
         loads = tag != "link" or "canonical" not in (values.get("rel") or "")
         for name in FETCHED.get(tag, ()) if loads else ():
             value = values.get(name) or ""
             parts = value.split(",") if name == "srcset" else [value]
-            self.found += [part.strip().split(" ")[0] for part in parts if part.strip()]
+            self.addresses += [part.strip().split(" ")[0] for part in parts if part.strip()]

@@ -1,4 +1,4 @@
-"""A bucket on this machine: an emulator of Google's, and what TensorStore needs beyond it."""
+"""A local emulator of a Google Cloud Storage bucket, extended for TensorStore."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from unittest import mock
 
 @contextlib.contextmanager
 def serve(bucket: str) -> Iterator[dict[str, str]]:
-    """Serves an empty bucket from memory; gives the variables by which commands find it.
+    """Serves an empty bucket from memory; yields the environment variables for commands.
 
     Raises:
       ImportError: gcsfs or the emulator is not installed.
@@ -39,14 +39,14 @@ def _env(address: str) -> dict[str, str]:
     return {
         "STORAGE_EMULATOR_HOST": address,  # gcsfs
         "TENSORSTORE_GCS_HTTP_URL": address,
-        # Nothing asks what kind of bucket it is, nor a machine of Google's who we are.
+        # No requests for the type of the bucket, nor to the metadata server.
         "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",
         "NO_GCE_CHECK": "true",
     }
 
 
 def _generations(handle):
-    """A handler of requests that keeps to the conditions on an object's generation, and tells it.
+    """Returns a request handler that supports conditions on the generation of an object.
 
     By these TensorStore writes a manifest only over the one that it has read.
     """

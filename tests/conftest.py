@@ -1,4 +1,4 @@
-"""Shared by all tests: eight virtual CPU devices, commands as users type them, real data."""
+"""Shared by all tests: eight virtual CPU devices, commands in processes, real data."""
 
 import contextlib
 import os
@@ -6,8 +6,8 @@ import pathlib
 import subprocess
 import sys
 
-# Before jax starts: tests of sharding take the first 1, 2, 4 or 8 of these. What runs in the tests'
-# own process is small, and compiled in less time for running slower.
+# Before jax starts: tests of sharding use the first 1, 2, 4 or 8 devices. Programs in the test
+# process are small, so they are compiled faster and run slower.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 )
@@ -25,21 +25,21 @@ SHARED_DATA = REPO.parent / "shared" / "data"
 
 @pytest.fixture(scope="session")
 def shared_data() -> pathlib.Path:
-    """The folder of real data sets beside the checkout."""
+    """The folder of real datasets next to the checkout."""
     if not SHARED_DATA.is_dir():
-        pytest.skip(f"needs the real data sets in {SHARED_DATA}")
+        pytest.skip(f"needs the real datasets in {SHARED_DATA}")
     return SHARED_DATA
 
 
 @pytest.fixture(scope="session")
 def cache(tmp_path_factory) -> str:
-    """A compile cache that the commands of this test session share."""
+    """Compile cache shared by the commands of a test session."""
     return str(tmp_path_factory.mktemp("xla_cache"))
 
 
 @pytest.fixture(scope="session")
 def command(cache):
-    """Runs `python -m imgcls.NAME ARGS...` in a process of its own; returns what it printed."""
+    """Runs `python -m imgcls.NAME ARGS...` in its own process; returns the completed process."""
 
     def run(name: str, *args: str, devices: int = 1, timeout: int = 300, **env: str):
         return subprocess.run(
@@ -56,7 +56,7 @@ def command(cache):
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """`small_disk(size)`: a context that gives a folder on a disk of so many bytes, in memory."""
+    """`small_disk(size)`: context manager for a folder on an in-memory disk of `size` bytes."""
     folder = tmp_path / "disk"
     folder.mkdir()
 
@@ -68,7 +68,7 @@ def small_disk(tmp_path):
         except FileNotFoundError:
             pytest.skip("needs the mount command")
         if done.returncode:
-            pytest.skip(f"may not mount a disk: {done.stderr.strip()}")
+            pytest.skip(f"can't mount a disk: {done.stderr.strip()}")
         try:
             yield folder
         finally:
@@ -79,7 +79,7 @@ def small_disk(tmp_path):
 
 @pytest.fixture(scope="session")
 def workdir(command, tmp_path_factory) -> pathlib.Path:
-    """A small run on digits with averaged parameters, trained once in a test session."""
+    """A small run on digits with averaged parameters, trained once per test session."""
     folder = tmp_path_factory.mktemp("trained_digits")
     done = command(
         "main",
@@ -97,7 +97,7 @@ def workdir(command, tmp_path_factory) -> pathlib.Path:
 
 
 def exit_code(main) -> int:
-    """What the process would exit with; an error that would end in a traceback fails the test."""
+    """Returns the exit code of a command; fails the test on an error with a traceback."""
     try:
         cli.run(main)
     except SystemExit as e:
@@ -107,21 +107,21 @@ def exit_code(main) -> int:
 
 
 def command_line(name: str, *args: str) -> list[str]:
-    """What a user types, for subprocess."""
+    """Returns the arguments of a command for `subprocess`."""
     return [sys.executable, "-m", f"imgcls.{name}", *args]
 
 
 def command_env(cache: str, devices: int = 1) -> dict[str, str]:
-    """The environment of a command: some virtual devices, and its own compile cache."""
+    """Returns the environment of a command, with virtual devices and a compile cache."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    # `config.compile_cache` has its default under HOME; jax's own variable is not used then.
+    # The default of `config.compile_cache` is under HOME.
     env["HOME"] = cache
     return env
 
 
 def make_mesh(data: int = 1, fsdp: int = 1, model: int = 1) -> Mesh:
-    """A mesh over the first devices."""
+    """Makes a mesh of the first devices."""
     shape = (data, fsdp, model)
     devices = jax.devices()[: data * fsdp * model]
     axis_types = (AxisType.Auto,) * 3

@@ -1,11 +1,11 @@
-"""Filling up a disk of the fixture `small_disk`."""
+"""Helper for the fixture `small_disk`."""
 
 import contextlib
 import pathlib
 
 
 def fill(disk: pathlib.Path, but: int = 0) -> None:
-    """Takes all room but so many bytes, in a file `fill`."""
+    """Fills the disk, except for `but` bytes, with a file `fill`."""
     with open(disk / "fill", "wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))

@@ -1,4 +1,4 @@
-"""Checkpoints of small models with random parameters, and what these answer, by another way."""
+"""Checkpoints of small models with random parameters, and their logits for comparison."""
 
 import dataclasses
 import pathlib
@@ -22,7 +22,7 @@ MODEL = dict(name="resnet18", stem="cifar", width=8, stage_sizes=(1,))
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """A workdir, and its model: `logits` gives float64 `[N, K]` of uint8 `[N, 8, 8, 3]`."""
+    """A workdir and its model; `logits` maps uint8 `[N, 8, 8, 3]` to float64 `[N, K]`."""
 
     workdir: pathlib.Path
     params: Any
@@ -32,7 +32,7 @@ class Saved:
 def save_run(
     folder: pathlib.Path, classes: tuple[str, ...], multi_label: bool = False, **objective
 ) -> Saved:
-    """Makes a workdir with one checkpoint, of step 7."""
+    """Makes a workdir with one checkpoint, at step 7."""
     config = default_config()
     config.batch_size, config.model = 16, MODEL
     config.objective.update(objective)
@@ -44,7 +44,7 @@ def save_run(
     spec = {"image": jax.ShapeDtypeStruct((1, SIDE, SIDE, 3), jnp.uint8)}
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: made.init(jax.random.key(0), spec))
-    # Variances must not be negative, and means may be anything.
+    # Variances must not be negative.
     params, state = jax.tree.map(lambda s: np.abs(rng.normal(0.3, 0.3, s.shape)) + 0.1, shapes)
     params = jax.tree.map(lambda x: x * rng.choice([-1, 1], x.shape) * 0.7, params)
     params, state = jax.tree.map(np.float32, (params, state))
@@ -59,7 +59,7 @@ def save_run(
     def logits(images: np.ndarray) -> np.ndarray:
         return np.float64(apply(params, (np.float32(images) / 255 - 0.4) / 0.3))
 
-    # A head whose answers differ from picture to picture.
+    # A head whose predictions differ between images.
     mean, std = (f(logits(draw_pictures(64, seed=0)), 0) for f in (np.mean, np.std))
     params["head"]["kernel"] *= np.float32(2 / std)
     params["head"]["bias"] = np.float32((params["head"]["bias"] - mean) * 2 / std)
@@ -70,7 +70,7 @@ def save_run(
 
 
 def draw_pictures(count: int, seed: int = 1) -> np.ndarray:
-    """uint8 `[N, 8, 8, 3]`: each of two plain colors, so that the model tells them apart."""
+    """Draws images of two plain colors each, which the model can distinguish: `[N, 8, 8, 3]`."""
     rng = np.random.default_rng(seed)
     images = np.repeat(rng.integers(0, 256, (count, 1, 2, 3), np.uint8), SIDE // 2, axis=2)
     return np.ascontiguousarray(np.repeat(images, SIDE, axis=1))

@@ -1,4 +1,4 @@
-"""A multi-label data set of real pictures: mosaics of four CIFAR-10 images."""
+"""A multi-label dataset of real images: mosaics of four CIFAR-10 images."""
 
 import csv
 import io
@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 from PIL import Image
 
-# Mosaics of each split, and the images that these are made of; no image is used twice.
+# Mosaics of each split, and the images used for them; no image is used twice.
 SPLITS = {"train": "train", "val": "train", "test": "test"}
 COUNTS = {"train": 4000, "val": 500, "test": 1000}
 
@@ -16,7 +16,7 @@ COUNTS = {"train": 4000, "val": 500, "test": 1000}
 def write_mosaics(
     archive: pathlib.Path, folder: pathlib.Path, counts: dict[str, int] = COUNTS, seed: int = 0
 ) -> pathlib.Path:
-    """Writes 64x64 JPEG files of 2x2 images, and which classes are on them.
+    """Writes 64x64 JPEG files of 2x2 images, and their labels.
 
     Args:
       archive: `cifar10_jpg.zip`, of `cifar10/{train,test}/CLASS/*.jpg`.

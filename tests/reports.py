@@ -1,4 +1,4 @@
-"""Reports that several tests read, made once per process."""
+"""Reports shared by several tests, made once per process."""
 
 import html.parser
 import json
@@ -12,13 +12,13 @@ from imgcls.report.__main__ import main
 from tests.conftest import exit_code
 from tests.make import draw_pictures, save_run
 
-# What must be shown as it is: by HTML, by SVG, and without being read as a formula.
+# Class and file names that HTML, SVG and math text must not interpret.
 STRANGE = ("$x^{$", "<img src=x onerror=alert(1)>", "_under", "nul\x07 & 猫")
 NAMES = ('"><img src=x onerror=alert(2)>', "$y_{", "<b>&amp;", "plain")
 
 
 def digits_page(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
-    """Of the run on digits, in a copy of its workdir; calibrated on a part of training."""
+    """Writes a report of the run on digits, in a copy of its workdir; returns its path."""
     copy = folder / "digits run"
     page = copy / "report" / "report.html"
     if not page.exists():
@@ -29,7 +29,7 @@ def digits_page(workdir: pathlib.Path, folder: pathlib.Path) -> pathlib.Path:
 
 
 def strange_data(folder: pathlib.Path) -> str:
-    """A source of images with names of `NAMES` and any number of labels of `STRANGE`."""
+    """Writes multi-label images with unusual names and labels; returns the source."""
     data = folder / "strange data"
     if not data.exists():
         data.mkdir()
@@ -46,7 +46,7 @@ def strange_data(folder: pathlib.Path) -> str:
 
 
 def strange_run(folder: pathlib.Path) -> list[str]:
-    """The arguments that name a bare multi-label checkpoint, and `strange_data`."""
+    """Returns arguments that name a multi-label checkpoint without logs, and `strange_data`."""
     run = folder / "strange"
     if not run.exists():
         save_run(run, STRANGE, multi_label=True, loss="sigmoid")
@@ -56,7 +56,7 @@ def strange_run(folder: pathlib.Path) -> list[str]:
 
 
 def strange_page(folder: pathlib.Path) -> pathlib.Path:
-    """Of `strange_run`."""
+    """Writes a report of `strange_run`; returns its path."""
     page = folder / "strange.html"
     if not page.exists():
         arguments = strange_run(folder)
@@ -65,12 +65,12 @@ def strange_page(folder: pathlib.Path) -> pathlib.Path:
 
 
 class Page(html.parser.HTMLParser):
-    """A page in parts.
+    """A parsed page.
 
     Attributes:
       tags: `(tag, attributes)` in order.
-      text: all of it.
-      tables: of each table its rows, of each row its cells' texts.
+      text: text of the page.
+      tables: for each table a list of rows, which are lists of the texts of cells.
     """
 
     def __init__(self, path: pathlib.Path):
@@ -97,6 +97,6 @@ class Page(html.parser.HTMLParser):
             self.tables[-1][-1][-1] += data
 
     def table(self, *header: str) -> list[list[str]]:
-        """The rows below the table's header that starts so."""
-        (found,) = [t for t in self.tables if tuple(t[0][: len(header)]) == header]
-        return [[cell.strip() for cell in row] for row in found[1:]]
+        """Returns the rows of the table whose header starts with `header`."""
+        (table,) = [t for t in self.tables if tuple(t[0][: len(header)]) == header]
+        return [[cell.strip() for cell in row] for row in table[1:]]

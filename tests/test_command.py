@@ -42,12 +42,12 @@ def test_help_needs_no_jax():
     assert done.stdout.splitlines()[-1] == "[]", done.stderr
 
 
-def test_a_commands_help_has_its_name(imgcls):
+def test_help_of_a_command_has_its_name(imgcls):
     done = imgcls("evaluate", "--help")
     assert done.returncode == 0 and done.stdout.startswith("usage: imgcls evaluate")
 
 
-def test_an_unknown_command(imgcls):
+def test_unknown_command(imgcls):
     done = imgcls("trian", "--config=digits")
     assert done.returncode == 2
     assert done.stderr.startswith("error: unknown command 'trian'; did you mean 'train'?")
@@ -64,7 +64,7 @@ def test_train_by_name_and_predict(imgcls, tmp_path):
     assert done.returncode == 0 and '"x.png"' in done.stdout, done.stderr
 
 
-def test_a_misspelled_recipe(imgcls):
+def test_misspelled_recipe(imgcls):
     done = imgcls("train", "--config=resnet5", "--workdir=run")
     assert done.returncode == 2
     assert "no such file or recipe; did you mean 'resnet50'?" in done.stderr

@@ -1,4 +1,4 @@
-"""Converting to ArrayRecord: what is written, what is refused, and what is left out."""
+"""The command `convert`: written records, errors and skipped images."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from tests.data.own import write_csv
 
 @pytest.fixture
 def manifest(tmp_path):
-    """Ten pictures of two classes, eight of them for training."""
+    """Ten images of two classes, eight of them for training."""
     root = tmp_path / "mine"
     root.mkdir()
     rows = []
@@ -31,7 +31,7 @@ def manifest(tmp_path):
     return root / "m.csv"
 
 
-def test_what_is_written(manifest, tmp_path, capsys):
+def test_written_files(manifest, tmp_path, capsys):
     to = tmp_path / "deep" / "records"
     assert main([f"--from=manifest:{manifest}", f"--to={to}", "--shards=3"]) == 0
     out = capsys.readouterr().out.splitlines()
@@ -62,7 +62,7 @@ def test_what_is_written(manifest, tmp_path, capsys):
         "train": {"examples": 8, "shards": shards["train"]},
         "test": {"examples": 2, "shards": shards["test"]},
     }
-    # The pictures' own bytes, a record each, in order.
+    # One record per image, in order, with the bytes of its file.
     records = ArrayRecordDataSource([str(to / shard) for shard in shards["train"]])
     assert [records[i] for i in range(8)] == [f"picture {i}".encode() for i in range(8)]
     lines = [json.loads(line) for line in (to / "train.jsonl").read_text().splitlines()]
@@ -70,7 +70,7 @@ def test_what_is_written(manifest, tmp_path, capsys):
     assert os.listdir(to.parent) == ["records"]
 
 
-def test_digits_become_pictures(tmp_path):
+def test_arrays_become_image_files(tmp_path):
     convert("digits", str(tmp_path / "records"))
     for split in ("train", "test"):
         digits = create_source("digits", split)
@@ -83,7 +83,7 @@ def test_digits_become_pictures(tmp_path):
 
 
 def test_seed_of_the_split(manifest, tmp_path):
-    """What comes without splits is divided as training with that seed would."""
+    """A dataset without splits is divided as in training with that seed."""
     lines = manifest.read_text().splitlines()
     manifest.write_text("\n".join(line.rpartition(",")[0] for line in lines))
     main([f"--from=manifest:{manifest}", f"--to={tmp_path / 'r'}", "--split_seed=5"])
@@ -95,8 +95,8 @@ def test_seed_of_the_split(manifest, tmp_path):
         ]
 
 
-def test_an_empty_split(manifest, tmp_path, capsys):
-    """Two pictures leave nothing for validation, and nothing that breaks."""
+def test_empty_split(manifest, tmp_path, capsys):
+    """Two images leave none for validation."""
     manifest.write_text("path,label\n1.jpg,x\n2.jpg,x\n")
     main([f"--from=manifest:{manifest}", f"--to={tmp_path / 'r'}"])
     assert "val: 0 examples in 0 shards" in capsys.readouterr().out
@@ -107,7 +107,7 @@ def test_an_empty_split(manifest, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("kind", ["full", "file", "ours"])
-def test_what_is_there_is_kept(manifest, tmp_path, kind, capsys):
+def test_existing_files_are_kept(manifest, tmp_path, kind, capsys):
     to = tmp_path / "to"
     if kind == "file":
         to.write_text("mine")
@@ -125,7 +125,7 @@ def test_what_is_there_is_kept(manifest, tmp_path, kind, capsys):
     assert sorted(os.listdir(tmp_path)) == ["mine", "to"]
 
 
-def test_an_empty_directory_is_taken(manifest, tmp_path):
+def test_empty_directory_is_used(manifest, tmp_path):
     (tmp_path / "to").mkdir()
     convert(f"manifest:{manifest}", str(tmp_path / "to"))
     assert (tmp_path / "to" / "manifest.json").exists()
@@ -145,7 +145,7 @@ def test_problems_are_printed(manifest, tmp_path, capsys):
     assert "train: 7 examples" in out
 
 
-def test_unreadable_pictures(manifest, tmp_path, capsys):
+def test_unreadable_images(manifest, tmp_path, capsys):
     os.remove(manifest.parent / "3.jpg")
     os.symlink("nowhere", manifest.parent / "3.jpg")
     spec, to = f"manifest:{manifest}", tmp_path / "to"
@@ -172,8 +172,8 @@ def test_labels_of_the_command(manifest, tmp_path):
     assert exit_code(lambda: main([*common, "--to=/proc/x/y"])) == 2
 
 
-def test_killed_half_way(tmp_path, cache, shared_data):
-    """There is no directory that looks whole."""
+def test_killed_midway(tmp_path, cache, shared_data):
+    """No directory looks complete."""
     spec = f"folder:{shared_data / 'cifar10_jpg.zip'}"
     args = command_line("convert", f"--from={spec}", f"--to={tmp_path / 'to'}")
     process = subprocess.Popen(args, env=command_env(cache), cwd=REPO)

@@ -1,4 +1,4 @@
-"""The README and the guides: links, commands, config keys and examples are those of the code."""
+"""Links, commands, config keys and examples in the README and the guides."""
 
 import ast
 import contextlib
@@ -61,7 +61,7 @@ def text(request) -> str:
 
 @pytest.fixture
 def examples(monkeypatch):
-    """The parts of the guides are registered, for one test."""
+    """Registers the parts of the guides for one test."""
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "_parts", dict(registry.items()))
     for name in ("docs/extending.md", "CONTRIBUTING.md"):
@@ -69,19 +69,19 @@ def examples(monkeypatch):
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """The code blocks of a language."""
+    """Returns the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
 
 
 def run_blocks(text: str) -> None:
-    """Runs the examples that register parts, each as a file of its own."""
+    """Runs the examples that register parts, each in its own namespace."""
     for block in blocks(text, "python"):
         if "@register_" in block:
             exec(compile(block, "example.py", "exec"), {"__name__": "example"})
 
 
 def shell_lines(text: str) -> list[str]:
-    """Commands, in code blocks and in running text, with continued lines joined."""
+    """Returns the commands in code blocks and inline code, with continued lines joined."""
     lines = "".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
     return lines + re.findall(r"`((?:python -m imgcls\.|imgcls )[^`]*)`", text)
 
@@ -105,7 +105,7 @@ def slug(heading: str) -> str:
 
 
 def broken_links(path, text: str) -> list[str]:
-    """Links of a file that lead nowhere: to no file, or to no heading of it."""
+    """Returns the links of a file whose target file or heading does not exist."""
     broken = []
     pages = {page: REPO / name for name, page in HOOKS.PAGES.items()}
     for target in re.findall(r"\]\(((?!https?:)[^)\s]+)\)", text):
@@ -120,7 +120,7 @@ def broken_links(path, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
+def test_links_are_valid(path):
     assert broken_links(path, path.read_text()) == []
 
 
@@ -136,13 +136,13 @@ def test_every_guide_is_on_the_site():
     assert named == {path.name for path in GUIDES} | set(HOOKS.PAGES.values())
 
 
-def test_links_of_the_readme_are_those_of_the_site(tmp_path):
+def test_links_of_the_readme_are_rewritten_for_the_site(tmp_path):
     file = tmp_path / "a.md"
     file.write_text("[a](docs/data.md#x) [b](CHANGELOG.md) [c](LICENSE) [d](https://x.org)")
     assert HOOKS._page(file) == "[a](data.md#x) [b](changelog.md) c [d](https://x.org)"
 
 
-def test_files_of_other_hosts_are_found(tmp_path):
+def test_remote_files_are_found(tmp_path):
     (tmp_path / "api").mkdir()
     (tmp_path / "index.html").write_text(
         '<a href="https://a.org">a</a><link rel="canonical" href="https://b.org">'
@@ -163,7 +163,7 @@ def test_files_of_other_hosts_are_found(tmp_path):
 
 
 def help_of(name: str) -> str:
-    """What a command prints for --help; it is run in this process."""
+    """Returns the output of --help; the command runs in this process."""
     module = importlib.import_module(f"imgcls.{name}")
     if hasattr(module, "__path__"):
         module = importlib.import_module(f"imgcls.{name}.__main__")
@@ -216,7 +216,7 @@ def test_every_recipe_is_in_the_guide():
 
 
 def unknown_keys(text: str) -> list[str]:
-    """Keys written `config.a.b`, or `a.b` in code, that no part of the config has."""
+    """Returns keys written `config.a.b`, or `a.b` in code, that are not in the config."""
     keys = re.findall(r"config\.([a-z_]\w*(?:\.\w+)*)", text)
     sections = [key for key, value in default_config().items() if hasattr(value, "keys")]
     keys += re.findall(rf"`((?:{'|'.join(sections)})\.\w+)[`=]", text)
@@ -265,7 +265,7 @@ def test_floors_are_those_of_the_contributors_guide():
 
 
 def message_patterns() -> list[re.Pattern]:
-    """The texts in the package, as patterns: anything may stand for an inserted value."""
+    """Returns the string literals of the package as patterns that match any inserted value."""
     found = []
     for path in (REPO / "imgcls").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -328,7 +328,7 @@ def npz(tmp_path) -> str:
 
 
 def test_examples_train(examples, npz, tmp_path):
-    """A run with all parts of the guide together: source, model, loss and so on."""
+    """A run with all parts of the guide: source, model, loss and so on."""
     (tmp_path / "config.py").write_text(
         "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict()\n"
     )
@@ -388,7 +388,7 @@ def test_objective_of_the_guide(examples):
         return objective.loss(params, state, None, batch, jax.random.key(2), 0)
 
     loss, (_, metrics) = first_loss(batch)
-    # Fresh logits know nothing of the four rotations.
+    # Initial logits give chance level for the four rotations.
     assert abs(float(loss) - np.log(4)) < 0.5 and float(metrics["loss"]) == float(loss)
 
 

@@ -1,4 +1,4 @@
-"""The rule of floors: a module imports from its own folder or from a lower floor, never upward."""
+"""Floors: a module imports from its own folder or from a lower floor, never upward."""
 
 import ast
 import graphlib
@@ -8,7 +8,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1] / "imgcls"
 
-# From the ground up. Rooms on one floor do not import each other.
+# From the ground up. Rooms on the same floor do not import each other.
 FLOORS = (
     ("core",),
     ("losses", "models", "distributed"),
@@ -78,7 +78,7 @@ def test_imports_go_down_only():
     assert upward_imports(read_imports(ROOT)) == []
 
 
-def test_no_circle_of_files():
+def test_no_circular_imports():
     assert find_circle(read_imports(ROOT)) == []
 
 
@@ -87,14 +87,14 @@ def test_every_folder_has_a_floor():
     assert folders == FLOOR_OF.keys() - {"doors"}
 
 
-def test_files_fit_a_sitting():
+def test_length_of_files():
     long = {str(p): n for p in ROOT.rglob("*.py") if (n := len(p.read_text().splitlines())) > 400}
     assert not long
 
 
 @pytest.fixture
 def house(tmp_path):
-    """A package of two floors to plant faults in."""
+    """A package of two floors, for planted faults."""
     root = tmp_path / "imgcls"
     for folder in ("core", "data"):
         (root / folder).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""`python -m imgcls.list` against what the functions' own signatures say."""
+"""The command `list` against the signatures of the registered functions."""
 
 import inspect
 
@@ -23,7 +23,7 @@ def test_each_kind(kind, capsys):
     assert list_lib.main([kind]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2 * len(list_lib.KINDS[kind])
-    # Each of the package says what it is; other tests may have registered parts of their own.
+    # Each part of the package has a description; other tests may have registered more parts.
     registry = list_lib.KINDS[kind]
     for name, line in zip(registry, lines[1::2], strict=True):
         assert line.strip() or not registry._origin(registry[name])[0].startswith("imgcls.")

@@ -23,14 +23,14 @@ def requirements(name: str) -> list[Requirement]:
 
 
 def environment(python: str) -> dict[str, str]:
-    """Markers of 64-bit Linux with a version of Python."""
+    """Returns the markers of 64-bit Linux with a version of Python."""
     linux = {"sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"}
     versions = {"python_version": python, "python_full_version": f"{python}.99"}
     return {**default_environment(), **linux, **versions}
 
 
 def unmet(wanted: list[Requirement], pins: list[Requirement], python: str) -> list[str]:
-    """Requirements that the pins do not meet, or not with exactly one version."""
+    """Returns the requirements that the pins do not meet with exactly one version."""
     env = environment(python)
     versions: dict[str, list[str]] = {}
     for pin in pins:
@@ -50,7 +50,7 @@ def unmet(wanted: list[Requirement], pins: list[Requirement], python: str) -> li
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13"])
 @pytest.mark.parametrize("name", [name for name in FILES if name not in UNPINNED])
 def test_constraints_meet_the_requirements(name, python):
-    """If this fails, make constraints.txt again: CONTRIBUTING.md has the command."""
+    """If this fails, write constraints.txt again with the command in CONTRIBUTING.md."""
     assert unmet(requirements(name), requirements("constraints.txt"), python) == []
 
 

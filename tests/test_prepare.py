@@ -18,7 +18,7 @@ from tests.conftest import REPO, command_env
 
 @pytest.fixture(scope="module")
 def python() -> str:
-    """An interpreter that has TensorFlow."""
+    """A Python interpreter with TensorFlow."""
     if named := os.environ.get("IMGCLS_PREPARE_PYTHON"):
         return named
     if importlib.util.find_spec("tensorflow") is None:
@@ -39,7 +39,7 @@ def prepare(python: str, cache: str, *args: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def data_dir(python, cache, shared_data, tmp_path_factory) -> pathlib.Path:
-    """The small ImageNet, prepared by the command that a user types."""
+    """A small ImageNet, prepared by the command."""
     folder = tmp_path_factory.mktemp("tfds")
     manual = f"--manual_dir={shared_data / 'imagenet_mini'}"
     done = prepare(python, cache, "--name=imagenet2012", manual, f"--data_dir={folder}")
@@ -50,7 +50,7 @@ def data_dir(python, cache, shared_data, tmp_path_factory) -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def tfrecord_dir(python, shared_data, tmp_path_factory) -> pathlib.Path:
-    """The same as another project would have left it."""
+    """The same data as written by another project."""
     folder = tmp_path_factory.mktemp("tfrecord")
     script = (
         "import tensorflow_datasets as tfds\n"
@@ -63,7 +63,7 @@ def tfrecord_dir(python, shared_data, tmp_path_factory) -> pathlib.Path:
     return folder
 
 
-# Runs a command of ours and says at the end whether TensorFlow was imported on the way.
+# Runs a command and reports at the end whether TensorFlow was imported.
 WITHOUT_TENSORFLOW = """
 import sys
 from imgcls.main import main
@@ -86,7 +86,7 @@ print("tensorflow imported:", "tensorflow" in sys.modules)
     ],
 )
 def test_recipes_train_and_evaluate(recipe, smaller, data_dir, cache, tmp_path):
-    """Three steps and an exact evaluation of each recipe, with a smaller batch and less length."""
+    """Three steps and an evaluation of each recipe, with a smaller batch."""
     args = (
         *smaller,
         f"--config=configs/{recipe}.py",

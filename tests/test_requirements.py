@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import REPO
 
-# Distributions whose modules have another name.
+# Distributions whose modules have a different name.
 MODULES = {
     "absl-py": "absl",
     "opencv-python-headless": "cv2",

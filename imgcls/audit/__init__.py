@@ -6,8 +6,8 @@
     duplicates     equal and nearly equal images, above all across splits
     quality        dark, bright, blurry, empty and odd images
     label_errors   labels that contradict a classifier that was not trained on them
-    shortcuts      simple properties that give the label away
+    shortcuts      simple properties that predict the label
 
-`checks` runs all of them, `findings` puts the results into words, and `page` and `as_json` write
+`checks` runs all of them, `findings` describes the results in words, and `page` and `as_json` write
 audit.html and audit.json.
 """

@@ -1,7 +1,7 @@
 """Check a dataset before training: `python -m imgcls.audit --data=folder:/my/images`.
 
-Looks for shortcuts (brightness, borders, file size and other simple properties that give the label
-away), duplicates (above all across splits), wrong labels, missing classes, and dark, blurry or
+Looks for shortcuts (brightness, borders, file size and other simple properties that predict the
+label), duplicates (especially across splits), wrong labels, missing classes, and dark, blurry or
 unreadable images. Writes audit.html and audit.json. The exit code is 0 without findings, 1 with
 findings, and 2 for a mistake in the command.
 """

@@ -10,9 +10,9 @@ from imgcls.audit.shortcuts import Property
 from imgcls.report import html
 from imgcls.report.charts import ACCENT, short_name
 
-# Of more classes, a chart shows those at both ends.
+# With more classes, a chart shows those at both ends.
 MAX_CLASSES = 12
-# Up to this many classes are shown as histograms, more as boxes.
+# Up to this number of classes are shown as histograms, more as boxes.
 _CURVES = 4
 # Largest number of values of a text.
 _MAX_VALUES = 8

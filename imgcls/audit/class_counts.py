@@ -8,7 +8,7 @@ from imgcls.audit.reading import ImageTable
 
 # A class with fewer images in all splits together can be neither learned nor evaluated.
 FEW = 10
-# From these ratios of the largest class to the smallest on, there is a note and a finding.
+# Ratios of the largest to the smallest class that give a note and a finding.
 UNEVEN, VERY_UNEVEN = 5.0, 20.0
 
 

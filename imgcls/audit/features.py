@@ -14,10 +14,10 @@ _DIMENSIONS = 128
 
 
 def of_checkpoint(path: str, images: ImageTable) -> np.ndarray:
-    """Returns the features that a trained model gives, after its own preprocessing.
+    """Returns the features of a trained model, which uses its own preprocessing.
 
     Args:
-      path: a workdir or a checkpoint's directory.
+      path: a workdir or the directory of a checkpoint.
       images: the images to read again.
 
     Returns:
@@ -32,12 +32,12 @@ def of_checkpoint(path: str, images: ImageTable) -> np.ndarray:
     parts = (trained.config, trained.objective, trained.mesh, trained.info, layer, None)
     reader = FeatureReader(*parts)
     variables = {"": (trained.params, trained.model_state)}
-    of_splits = [
+    features = [
         reader.read(variables, Subset(source, images.index[images.split == s]))[""].values
         for s, source in enumerate(images.sources)
         if (images.split == s).any()
     ]
-    return np.concatenate(of_splits)
+    return np.concatenate(features)
 
 
 def handmade(thumbs: np.ndarray, seed: int) -> np.ndarray:
@@ -80,8 +80,8 @@ def _edges(thumbs: np.ndarray) -> np.ndarray:
     cell = np.arange(32) // 8
     cells = (cell[:, None] * 4 + cell) * 9
     codes = direction + cells + 144 * np.arange(len(thumbs))[:, None, None]
-    found = np.bincount(codes.ravel(), strength.ravel(), 144 * len(thumbs)).reshape(-1, 144)
-    return np.sqrt(found / np.maximum(found.sum(1, keepdims=True), 1e-6)).astype(np.float32)
+    sums = np.bincount(codes.ravel(), strength.ravel(), 144 * len(thumbs)).reshape(-1, 144)
+    return np.sqrt(sums / np.maximum(sums.sum(1, keepdims=True), 1e-6)).astype(np.float32)
 
 
 _PARTS = (_histogram, _layout, _edges)

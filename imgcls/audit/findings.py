@@ -1,4 +1,4 @@
-"""The results of the checks in plain words, as findings and notes."""
+"""Descriptions of the results of the checks, as findings and notes."""
 
 import dataclasses
 
@@ -13,8 +13,8 @@ from imgcls.data.table.problems import Problems
 
 # Copies within a split and a class are a note up to this share of the images.
 MAX_COPIES = 0.01
-# cleanvision's issues: the share of images from which on they are a finding, and a description.
-# Above `_NATURE` an issue is typical of the data, such as the black background of X-rays.
+# Issues of cleanvision: the smallest share of images that gives a finding, and a description.
+# Above `_TYPICAL` an issue is typical of the data, such as the black background of X-rays.
 QUALITY = {
     "dark": (0.01, "almost black"),
     "light": (0.01, "almost white"),
@@ -24,7 +24,7 @@ QUALITY = {
     "odd_size": (0.05, "far larger or smaller than the others"),
     "grayscale": (1.0, "gray among color images"),
 }
-_NATURE = 0.5
+_TYPICAL = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +94,7 @@ def of_duplicates(found: Duplicates, images: ImageTable) -> list[Finding]:
     for names, groups in kinds.items():
         across = [g for g in groups if len(set(images.split[g])) > 1]
         if across:
-            text = f"{_count(len(across), *names)} in two splits, so evaluation sees trained images"
+            text = f"{_count(len(across), *names)} in two splits, so test images may be trained on"
             result.append(Finding("duplicates", "finding", text, len(across)))
         differ = [g for g in groups if len({_label(images, i) for i in g}) > 1]
         if differ:
@@ -116,7 +116,7 @@ def of_quality(found: dict[str, tuple], images: ImageTable) -> list[Finding]:
         share = len(indices) / len(images)
         bound, words = QUALITY[issue]
         if len(indices) and not (issue == "grayscale" and share == 1):
-            level = "finding" if bound <= share <= _NATURE else "note"
+            level = "finding" if bound <= share <= _TYPICAL else "note"
             text = f"{_count(len(indices), 'image')} {words} ({share:.2%})"
             result.append(Finding("quality", level, text, len(indices)))
     return result
@@ -149,7 +149,7 @@ def of_label_errors(found: LabelErrors) -> list[Finding]:
 
 
 def of_shortcuts(found: Shortcuts) -> list[Finding]:
-    """Reports properties that give labels away."""
+    """Reports properties that predict the labels."""
     result = [
         Finding("shortcuts", "finding" if test.level == "strong" else "note", describe(test), 1)
         for test in found.tests
@@ -157,8 +157,8 @@ def of_shortcuts(found: Shortcuts) -> list[Finding]:
     ]
     if found.folders_are_classes:
         text = (
-            "each class has a folder of its own under a different name; if a folder stands for the "
-            "images' origin, a model may learn the origin instead"
+            "each class has its own folder under a different name; if the folders are the origins "
+            "of the images, a model may learn the origin instead"
         )
         result.append(Finding("shortcuts", "note", text, 1))
     if found.skipped:

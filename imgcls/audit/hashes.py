@@ -18,13 +18,13 @@ def phash(gray: np.ndarray) -> np.ndarray:
     Returns:
       uint64 `[N]`.
     """
-    found = [np.empty(0, np.uint64)]
+    hashes = [np.empty(0, np.uint64)]
     for start in range(0, len(gray), _BLOCK):
         block = gray[start : start + _BLOCK]
         low = scipy.fftpack.dct(scipy.fftpack.dct(block, axis=1), axis=2)[:, :8, :8]
         bits = low > np.median(low, axis=(1, 2), keepdims=True)
-        found.append(np.packbits(bits.reshape(len(bits), 64), axis=1).view(np.uint64)[:, 0])
-    return np.concatenate(found)
+        hashes.append(np.packbits(bits.reshape(len(bits), 64), axis=1).view(np.uint64)[:, 0])
+    return np.concatenate(hashes)
 
 
 def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -35,7 +35,7 @@ def hamming(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def near_pairs(hashes: np.ndarray, most: int) -> Iterator[np.ndarray]:
     """Yields all pairs that differ in at most `most` bits, in blocks int `[M, 2]`, first < second.
 
-    It compares all with all, which takes 0.2 s for 10,000 images and 20 s for 100,000.
+    Every pair is compared, which takes 0.2 s for 10,000 images and 20 s for 100,000.
     """
     for start in range(0, len(hashes), _BLOCK):
         rows = hashes[start : start + _BLOCK, None]

@@ -1,9 +1,9 @@
 """Labels that are likely wrong: confident learning on out-of-fold probabilities.
 
 Confident learning (Northcutt et al. 2021, arXiv:1911.00068, the cleanlab library) lists suspects,
-and lists many where the classifier is weak. Whether there are label errors at all is decided by a
-separate test: do the labels contradict the classifier more often than correct labels contradict a
-calibrated classifier?
+and lists many if the classifier is weak. A separate test decides whether there are label errors at
+all: whether the labels contradict the classifier more often than correct labels contradict a
+calibrated classifier.
 """
 
 import dataclasses
@@ -75,8 +75,8 @@ class LabelErrors:
     @property
     def reliable(self) -> bool:
         """Whether the classifier is good enough to estimate the number of wrong labels."""
-        alone, aside = MIN_ACCURACY
-        return self.accuracy >= alone and self.accuracy + self.share >= aside
+        minimum, minimum_of_correct = MIN_ACCURACY
+        return self.accuracy >= minimum and self.accuracy + self.share >= minimum_of_correct
 
     @property
     def significant(self) -> bool:
@@ -139,10 +139,10 @@ def _find_multi(features, labels, class_names, seed) -> LabelErrors:
         for i in issues[j]
     ]
     suspects.sort(key=lambda s: s.score)
-    right = [recall_score(y[:, j], p[:, j] > 0.5, average="macro") for j in range(len(classes))]
+    recalls = [recall_score(y[:, j], p[:, j] > 0.5, average="macro") for j in range(len(classes))]
     decisions = np.stack([1 - p.ravel(), p.ravel()], 1)
     share, ratio = unexplained_share(decisions, y.ravel())
-    return LabelErrors(suspects, float(np.mean(right)), share, ratio, skipped, len(labels))
+    return LabelErrors(suspects, float(np.mean(recalls)), share, ratio, skipped, len(labels))
 
 
 def _out_of_fold(features: np.ndarray, y: np.ndarray, seed: int) -> np.ndarray:
@@ -180,7 +180,7 @@ def unexplained_share(p: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     def loss(log_temperature: float, e: float = 0.0) -> float:
         return -np.log((1 - e) * given_label(log_temperature) + e / classes + 1e-300).sum()
 
-    # The results' attributes are dynamic: scipy has no type for them.
+    # The attributes of the results are dynamic, so scipy has no type for them.
     plain: Any = minimize_scalar(loss, bounds=(-3, 3), method="bounded")
     mixtures: list[Any] = [
         minimize(

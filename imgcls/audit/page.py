@@ -1,4 +1,4 @@
-"""An audit as an HTML page: the findings, and below them the images and charts they rest on."""
+"""An audit as an HTML page: the findings, and the images and charts that support them."""
 
 import os
 
@@ -64,22 +64,22 @@ def _counts(audit: Audit) -> list[tuple[str, list[int]]]:
 def _shortcuts(audit: Audit) -> list[dict]:
     """Returns the strong and weak shortcuts, each with a chart and extreme images."""
     tests = [t for t in audit.shortcuts.tests if t.level != "none"]
-    shown = []
+    sections = []
     for name in dict.fromkeys(t.property for t in tests):
         prop = audit.shortcuts.properties[name]
-        of_it = [t for t in tests if t.property == name]
-        shown.append(
+        tests_of_property = [t for t in tests if t.property == name]
+        sections.append(
             {
                 "name": name,
-                "level": of_it[0].level,
-                "texts": [findings.describe(t) for t in of_it],
+                "level": tests_of_property[0].level,
+                "texts": [findings.describe(t) for t in tests_of_property],
                 "chart": charts.spread(prop, audit.images.targets(), audit.images.class_names),
                 "rows": [
                     (title, [_figure(audit, i) for i in rows]) for title, rows in _extremes(prop)
                 ],
             }
         )
-    return shown
+    return sections
 
 
 def _extremes(prop: Property) -> list[tuple[str, np.ndarray]]:

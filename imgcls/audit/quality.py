@@ -1,4 +1,4 @@
-"""Dark, bright, blurry, empty and odd images, by cleanvision's measurements and thresholds."""
+"""Dark, bright, blurry, empty and odd images, by the measurements and thresholds of cleanvision."""
 
 from typing import Any
 
@@ -12,33 +12,33 @@ _MEASURED = ("dark", "low_information", "blurry", "odd_aspect_ratio", "odd_size"
 # Larger images are reduced before their brightness is measured, which hardly changes it.
 _SIDE = 256
 
-# cleanvision decorates the class with a function that says it returns the base class.
+# A decorator of cleanvision declares the base class as the type.
 _manager: Any = ImagePropertyIssueManager()
 ISSUES = tuple(_manager.params)
 
 
 def measure(image: Image.Image) -> dict[str, float]:
-    """Returns cleanvision's raw measurements of one image, by cleanvision's names."""
+    """Returns the raw measurements of one image, under the names of cleanvision."""
     small = image.reduce(max(1, max(image.size) // _SIDE))
-    found: dict[str, float] = {}
+    raw: dict[str, float] = {}
     for issue in _MEASURED:
         brightness = issue in ("dark", "low_information")
-        found |= _manager.image_properties[issue].calculate(small if brightness else image)
-    return found
+        raw |= _manager.image_properties[issue].calculate(small if brightness else image)
+    return raw
 
 
 def find_issues(raw: dict[str, np.ndarray], mode: np.ndarray) -> dict[str, tuple]:
     """Finds the images that cleanvision's thresholds flag.
 
     Args:
-      raw: `{name: float [N]}`, what `measure` gives.
-      mode: text `[N]`, Pillow's names of the files' color modes.
+      raw: `{name: float [N]}`, see `measure`.
+      mode: text `[N]`, color modes of the files, as named by Pillow.
 
     Returns:
       `{issue: (indices, scores)}`, worst first; 0 is the worst score and 1 the best.
     """
     table = pd.DataFrame({**raw, "color_space": mode})
-    found = {}
+    flagged = {}
     for issue, params in _manager.params.items():
         check = _manager.image_properties[issue]
         scores = check.get_scores(table[check.score_columns], issue, **params)
@@ -46,5 +46,5 @@ def find_issues(raw: dict[str, np.ndarray], mode: np.ndarray) -> dict[str, tuple
         scores = scores.iloc[:, 0].to_numpy(float)
         indices = np.flatnonzero(marked)
         indices = indices[np.argsort(scores[indices], kind="stable")]
-        found[issue] = (indices, scores[indices])
-    return found
+        flagged[issue] = (indices, scores[indices])
+    return flagged

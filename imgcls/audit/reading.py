@@ -20,12 +20,12 @@ from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.image import decode_image
 from imgcls.data.sources.source import Source
 
-# Side of the thumbnails, which verify duplicates and give the hand-made features.
+# Side of the thumbnails, which are used for duplicates and hand-made features.
 THUMB = 32
 
 
 class Unreadable(NamedTuple):
-    """An image that can't be used, and why."""
+    """An image that can't be read, and the reason."""
 
     split: str
     name: str
@@ -43,15 +43,15 @@ class ImageTable:
       sources: the source of each split.
       split: int `[N]`, number of each image's split.
       index: int `[N]`, index of each image in the source of its split.
-      names: name of each image for people: a path or record name.
+      names: name of each image for display: a path or record name.
       labels: int `[N]` or multi-hot uint8 `[N, K]`.
       groups, metadata: group and metadata of each image, see `Source`.
       file_hash, pixel_hash: bytes `[N]`, hashes of the encoded file and of the decoded pixels (b''
-        where there is no file).
+        if there is no file).
       thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square.
       grays: uint8 `[N, 32, 32]`, resized as in ImageHash's phash.
-      values: `{property: float64 [N]}`, NaN where an image lacks the property.
-      raw_quality: `{name: float64 [N]}`, cleanvision's raw measurements.
+      values: `{property: float64 [N]}`, NaN if an image lacks the property.
+      raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision.
       format, mode: text `[N]`, Pillow's names of the file format and color mode.
       unreadable: the images that can't be decoded.
     """
@@ -85,17 +85,17 @@ class ImageTable:
         return _pixels(source[int(self.index[i])]["image"], self.names[i])
 
     def targets_of(self, i: int) -> np.ndarray:
-        """Labels of image `i` as bool `[K]`."""
+        """Returns the labels of image `i` as bool `[K]`."""
         if self.multi_label:
             return self.labels[i] > 0
         return np.arange(len(self.class_names)) == self.labels[i]
 
     def label_names(self, i: int) -> list[str]:
-        """Names of the classes of image `i`."""
+        """Returns the names of the classes of image `i`."""
         return [self.class_names[c] for c in np.flatnonzero(self.targets_of(i))]
 
     def targets(self) -> np.ndarray:
-        """All labels as bool `[N, K]`."""
+        """Returns all labels as bool `[N, K]`."""
         if self.multi_label:
             return self.labels > 0
         return self.labels[:, None] == np.arange(len(self.class_names))
@@ -126,13 +126,13 @@ def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -
         except DataError as e:
             return Unreadable(split_names[s], name, one_line(e))
 
-    found = list(_on_all_cores(measure_one, places))
-    measured = [one for one in found if not isinstance(one, Unreadable)]
-    unreadable = [one for one in found if isinstance(one, Unreadable)]
+    results = list(_on_all_cores(measure_one, places))
+    measured = [result for result in results if not isinstance(result, Unreadable)]
+    unreadable = [result for result in results if isinstance(result, Unreadable)]
     if not measured:
         first = f": {unreadable[0].error}" if unreadable else ""
         raise ConfigError(f"--data: none of the {len(places)} images can be read{first}")
-    readable = [not isinstance(one, Unreadable) for one in found]
+    readable = [not isinstance(result, Unreadable) for result in results]
     split, index = np.array(places)[readable].T
     first = opened[0]
     all_labels = [source.labels() for source in opened]
@@ -153,7 +153,7 @@ def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -
 
 
 def measure(image: bytes | np.ndarray, name: str) -> dict:
-    """Measures one image: its entry in each array of `ImageTable`.
+    """Measures one image; returns its entry in each array of `ImageTable`.
 
     Args:
       image: an encoded file, or uint8 `[H, W, C]`.
@@ -211,7 +211,7 @@ def _columns(rows: list[dict]) -> dict[str, Any]:
         if key in ("values", "raw_quality"):
             columns[key] = {name: np.array([v[name] for v in values], float) for name in values[0]}
         elif key in ("file_hash", "pixel_hash"):
-            # As bytes, NumPy would strip the trailing zeros of a hash.
+            # Not as a bytes array, since NumPy would strip the trailing zeros of a hash.
             columns[key] = np.array(values, object)
         else:
             columns[key] = np.array(values)

@@ -10,7 +10,7 @@ import numpy as np
 
 FOLDS = 5
 BINS = 16
-# Pseudo-count, in examples, that pulls a class's histogram towards that of all examples.
+# Pseudo-count, in examples, that pulls the histogram of a class towards that of all examples.
 _PRIOR = 2.0
 
 
@@ -60,13 +60,13 @@ def bin_ordered(values: np.ndarray, most: int = BINS) -> Binned:
       values: float `[N]`; NaN is missing.
       most: largest number of bins, without the extra one.
     """
-    there = np.isfinite(values)
-    distinct = np.unique(values[there])
+    present = np.isfinite(values)
+    distinct = np.unique(values[present])
     if len(distinct) <= most:
         edges = distinct[1:]
     else:
-        edges = np.unique(np.quantile(values[there], np.arange(1, most) / most))
-    bins = np.where(there, np.searchsorted(edges, values, side="right"), len(edges) + 1)
+        edges = np.unique(np.quantile(values[present], np.arange(1, most) / most))
+    bins = np.where(present, np.searchsorted(edges, values, side="right"), len(edges) + 1)
     smoother = np.eye(len(edges) + 2)
     inner = smoother[:-1, :-1]
     inner += 0.5 * (np.eye(len(inner), k=1) + np.eye(len(inner), k=-1))
@@ -80,11 +80,11 @@ def bin_circular(degrees: np.ndarray, bins: int = BINS) -> Binned:
       degrees: float `[N]` in [0, 360); NaN is missing.
       bins: number of arcs.
     """
-    there = np.isfinite(degrees)
-    arcs = (np.where(there, degrees, 0) * bins / 360).astype(int) % bins
+    present = np.isfinite(degrees)
+    arcs = (np.where(present, degrees, 0) * bins / 360).astype(int) % bins
     smoother = np.eye(bins + 1)
     smoother[:bins, :bins] += (np.roll(np.eye(bins), 1, 0) + np.roll(np.eye(bins), -1, 0)) / 2
-    return Binned(np.where(there, arcs, bins), smoother)
+    return Binned(np.where(present, arcs, bins), smoother)
 
 
 def bin_categories(values: np.ndarray, most: int = 2 * BINS) -> Binned:
@@ -106,7 +106,7 @@ def test(properties: list[Binned], targets: np.ndarray, permutations: int, seed:
 
     The folds are stratified. A permutation exchanges examples within folds, in the same way for all
     properties, so the p-values are exact under the hypothesis that a property is independent of the
-    labels, however unbalanced the classes are.
+    labels, whatever the class balance.
 
     Args:
       properties: P properties of the same N examples.
@@ -154,7 +154,7 @@ class _Tables:
     def __init__(self, properties: list[Binned], targets: np.ndarray, folds: np.ndarray):
         self._count, self._classes = len(properties), targets.shape[1]
         self._rows = max(len(p.smoother) for p in properties)
-        # `[P, 1, R, R]`: bins that a property lacks stay empty.
+        # `[P, 1, R, R]`; bins that a property lacks are empty.
         self._smoother = np.zeros((self._count, 1, self._rows, self._rows))
         for i, p in enumerate(properties):
             self._smoother[i, 0, : len(p.smoother), : len(p.smoother)] = p.smoother

@@ -1,4 +1,4 @@
-"""Shortcuts: simple properties that give the label away.
+"""Shortcuts: simple properties that predict the label.
 
 Properties differ between real classes too: photos of planes show a blue sky. So a property is
 reported if it predicts the label better than chance (a permutation test with Holm's correction)
@@ -21,14 +21,14 @@ ALPHA = 0.01  # family-wise
 PERMUTATIONS = 4999
 # Classes with fewer images are not tested.
 MIN_EXAMPLES = 10
-# Of more images, a random sample of this size is tested.
+# Of a larger dataset, a random sample of this size is tested.
 MAX_EXAMPLES = 20_000
-# Texts with more distinct values than this share of the images identify images.
+# Texts with more distinct values than this share of the images identify single images.
 _MAX_DISTINCT = 0.2
 
-# The skill from which on a property separates two classes suspiciously well. Skill is 0 at chance
-# and 1 without errors: (balanced accuracy - 1/K) / (1 - 1/K). The comments hold the highest skill
-# among the 45 pairs of CIFAR-10's classes, 2,000 images per pair. The names are keys of audit.json.
+# The skill at which a property separates two classes suspiciously well. Skill is 0 at chance and 1
+# without errors: (balanced accuracy - 1/K) / (1 - 1/K). The comments give the highest skill among
+# the 45 pairs of CIFAR-10's classes, 2,000 images per pair. The names are keys of audit.json.
 BOUNDS = {
     "brightness": 0.45,  # 0.39
     "saturation": 0.45,  # 0.35
@@ -43,7 +43,7 @@ BOUNDS = {
 }
 # For properties that do not depend on what an image shows: JPEG quality, format, folder, metadata.
 _OTHER_BOUND = 0.25
-# From this share of the bound on, a skill gives a note.
+# Share of the bound at which a skill gives a note.
 WEAK = 0.75
 
 
@@ -74,7 +74,7 @@ class Shortcut:
       score: balanced accuracy on held-out folds.
       baseline: balanced accuracy by chance, 1 / K (1/2 for one class).
       skill: (score - baseline) / (1 - baseline).
-      bound: the skill from which on a shortcut is strong.
+      bound: the skill at which a shortcut is strong.
       p, p_adjusted: p-value of the permutation test, and the same with Holm's correction.
       level: 'strong', 'weak' or 'none'.
     """
@@ -101,8 +101,8 @@ class Shortcuts:
       skipped: names of the classes with too few images to be tested.
       constant: names of the properties that are the same in all images.
       examples: number of images tested.
-      folders_are_classes: whether each class has a folder of its own under a different name, so
-        that folders can't be tested.
+      folders_are_classes: whether each class has its own folder under a different name, so that
+        folders can't be tested.
     """
 
     tests: list[Shortcut]
@@ -154,21 +154,21 @@ def list_properties(images: ImageTable) -> list[Property]:
     units = {"hue": "degrees", "width": "pixels", "height": "pixels", "file size": "bytes"}
     numbers = {name: light[name] for name in ("brightness", "contrast", "saturation")}
     numbers |= images.values
-    found = [
+    properties = [
         Property(name, values, separability.bin_ordered(values), units.get(name, ""))
         for name, values in numbers.items()
     ]
-    found.append(
+    properties.append(
         Property("hue", light["hue"], separability.bin_circular(light["hue"]), units["hue"])
     )
     # Three levels in each channel.
     thirds = [np.searchsorted(np.quantile(c, [1 / 3, 2 / 3]), c) for c in border.T]
     cells = separability.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
-    found.append(Property("border color", border.mean(1), cells))
+    properties.append(Property("border color", border.mean(1), cells))
     pairs = zip(images.format, images.mode, strict=True)
     texts = {"file format": np.array([f"{form} {mode}".strip() for form, mode in pairs])}
     texts |= {"folder": _folders(images)} | _metadata(images)
-    return found + [
+    return properties + [
         Property(name, values, separability.bin_categories(values))
         for name, values in texts.items()
     ]
@@ -215,7 +215,7 @@ def _grade(
     for i, prop in enumerate(properties):
         bound = BOUNDS.get(prop.name, _OTHER_BOUND)
         if not multi_label:
-            # With more classes real classes give less skill; CIFAR-10's ten stay below half of it.
+            # Skill decreases with the number of classes; CIFAR-10's ten stay below half of it.
             all_bound = bound / np.sqrt(classes - 1)
             score, p = tested.scores.overall[i], tested.p_overall[i]
             rows.append((prop.name, "", score, 1 / classes, all_bound, p))
@@ -225,13 +225,13 @@ def _grade(
             score, p = tested.scores.by_class[i, c], tested.p_by_class[i, c]
             rows.append((prop.name, str(names[c]), score, 0.5, bound, p))
     adjusted = separability.holm(np.array([row[-1] for row in rows]))
-    found = []
+    shortcuts = []
     for (name, target, score, baseline, bound, p), corrected in zip(rows, adjusted, strict=True):
         skill = (score - baseline) / (1 - baseline)
         level = "none"
         if corrected <= ALPHA and skill >= WEAK * bound:
             level = "strong" if skill >= bound else "weak"
-        found.append(
+        shortcuts.append(
             Shortcut(
                 property=name,
                 target=target,
@@ -245,4 +245,4 @@ def _grade(
             )
         )
     levels = ("strong", "weak", "none")
-    return sorted(found, key=lambda test: (levels.index(test.level), -test.skill / test.bound))
+    return sorted(shortcuts, key=lambda test: (levels.index(test.level), -test.skill / test.bound))

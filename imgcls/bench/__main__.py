@@ -41,7 +41,7 @@ def measure(settings: ConfigDict, what: str, steps: int, arguments: list[str]) -
       arguments: command-line arguments that give the config, for the processes of `startup`.
     """
     wanted = WHAT[:-1] if what == "all" else (what,)
-    # First, since the processes it starts need the accelerator that this process then takes.
+    # First, since the processes it starts need the accelerator, which this process takes later.
     startup = measure_startup(arguments) if "startup" in wanted else None
     report: Report = {"machine": describe_machine(settings)}
     if startup:

@@ -55,28 +55,28 @@ def count(hlo_text: str) -> list[Collective]:
     computations, entry = _parse(hlo_text)
     if entry is None:
         raise ValueError("no ENTRY computation: not the text of an HLO module")
-    known: dict[str, collections.Counter] = {}
+    totals: dict[str, collections.Counter] = {}
     chains: set[str] = set()
 
     def tally(name: str) -> collections.Counter:
-        if name not in known:
-            found = collections.Counter()
+        if name not in totals:
+            total = collections.Counter()
             for kind, size, chain in _own_collectives(computations[name]):
                 if chain in chains:
                     continue
                 chains.update([chain] if chain else [])
                 if name.startswith("all-reduce-scatter"):
                     kind = "reduce-scatter"
-                found[kind, "count"] += 1
-                found[kind, "bytes"] += size
+                total[kind, "count"] += 1
+                total[kind, "bytes"] += size
             for called, trips in _calls(computations[name]):
                 inner = tally(called) if called in computations else {}
                 if inner and trips is None:
                     raise ValueError(f"{called}: collectives in a loop of unknown length")
                 for key, number in inner.items():
-                    found[key] += number * (trips or 0)
-            known[name] = found
-        return known[name]
+                    total[key] += number * (trips or 0)
+            totals[name] = total
+        return totals[name]
 
     total = tally(entry)
     return [Collective(k, total[k, "count"], total[k, "bytes"]) for k in KINDS if total[k, "count"]]
@@ -108,43 +108,39 @@ def minimum(
       activation_bytes: bytes of the tokens `[B, N, D]` between blocks on one device.
       gathers: number of all-gathers of the parameters under `fsdp`, 1 or 2.
     """
-    held = param_bytes - split_bytes + split_bytes // mesh["model"]
-    reduced, found = 0, collections.Counter()
+    local = param_bytes - split_bytes + split_bytes // mesh["model"]
+    counts, sizes = collections.Counter(), collections.Counter()
     if mesh["fsdp"] > 1:
-        found["all-gather"] = gathers
-        found["reduce-scatter"] = 1
-        held_bytes = {"all-gather": gathers * held, "reduce-scatter": held}
-        held //= mesh["fsdp"]
-    else:
-        held_bytes = {}
+        counts["all-gather"], sizes["all-gather"] = gathers, gathers * local
+        counts["reduce-scatter"], sizes["reduce-scatter"] = 1, local
+        local //= mesh["fsdp"]
     if mesh["data"] > 1:
-        found["all-reduce"] += 1
-        reduced += held
+        counts["all-reduce"] += 1
+        sizes["all-reduce"] += local
     if mesh["model"] > 1:
-        found["all-reduce"] += 4 * blocks
-        reduced += 4 * blocks * activation_bytes
-    sizes = held_bytes | {"all-reduce": reduced}
-    return [Collective(kind, found[kind], sizes[kind]) for kind in KINDS if found[kind]]
+        counts["all-reduce"] += 4 * blocks
+        sizes["all-reduce"] += 4 * blocks * activation_bytes
+    return [Collective(kind, counts[kind], sizes[kind]) for kind in KINDS if counts[kind]]
 
 
-def wire_bytes(found: Iterable[Collective], devices: int) -> float:
+def wire_bytes(collectives: Iterable[Collective], devices: int) -> float:
     """Returns the bytes that a device sends for collectives in a bandwidth-optimal ring.
 
     An all-reduce is a reduce-scatter and an all-gather, so it costs twice as much (Patarasuk & Yuan
     2009, Bandwidth optimal all-reduce algorithms for clusters of workstations).
 
     Args:
-      found: collectives over all `devices`.
+      collectives: collectives over all `devices`.
       devices: number of devices in the ring.
     """
     share = (devices - 1) / devices
     factors = dict.fromkeys(KINDS, share) | {"all-reduce": 2 * share, "collective-permute": 1.0}
-    return sum(factors[c.kind] * c.bytes for c in found)
+    return sum(factors[c.kind] * c.bytes for c in collectives)
 
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """Published figures of a machine.
+    """Published specifications of a machine.
 
     Attributes:
       name: name of the machine.
@@ -284,8 +280,8 @@ def _calls(lines: list[str]) -> Iterable[tuple[str, int | None]]:
             continue
         trips = 1
         if match[3] == "while":
-            found = _TRIPS.search(line)
-            trips = int(found[1]) if found else None
+            known = _TRIPS.search(line)
+            trips = int(known[1]) if known else None
         for name in _CALLED.findall(line):
             yield name, trips
         for branches in _BRANCHES.findall(line):

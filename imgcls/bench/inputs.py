@@ -1,4 +1,4 @@
-"""Measures the input by itself: its speed, and whether its memory grows."""
+"""Measures the input alone: its speed, and whether its memory grows."""
 
 import itertools
 import os
@@ -14,7 +14,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, create_reader, create_train_loader, open_split
 from imgcls.distributed import sharding
 
-# Untimed batches at the start, among them those that were prefetched.
+# Untimed batches at the start, which include the prefetched ones.
 WARM_UP = 8
 # Seconds to wait after the first batch until the prefetch buffers are full. In a training run this
 # happens while the first step is compiled.

@@ -27,7 +27,7 @@ def measure_startup(arguments: list[str], timeout: float = 1800) -> dict[str, fl
       timeout: seconds that a start may take.
 
     Raises:
-      ConfigError: the command ended with a mistake in the config; the message is the command's.
+      ConfigError: the config has a mistake; the message is that of the command.
       TrainingError: the command failed otherwise, or took too long.
     """
     with tempfile.TemporaryDirectory(prefix="imgcls_bench_") as folder:
@@ -61,7 +61,7 @@ def _seconds_to_first_step(
                 time.sleep(POLL)
             return time.perf_counter() - start, _step_itself(log)
         finally:
-            # A signal to stop would make it evaluate and save first.
+            # SIGTERM would make it evaluate and save first.
             process.kill()
             process.wait()
 
@@ -72,7 +72,7 @@ def _has_logged(workdir: pathlib.Path) -> bool:
 
 
 def _step_itself(log: pathlib.Path) -> float:
-    """Reads the duration of the step from the line that breaks down the start-up time."""
+    """Reads the duration of the step from the log line about the start-up time."""
     match = re.search(r"first step after .*, step ([\d.]+)\)", log.read_text())
     if match is None:
         raise TrainingError("the training command did not log the duration of its first step")

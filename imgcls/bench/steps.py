@@ -69,7 +69,7 @@ class Timing:
 
     Args:
       requested: seconds at which the batch of each step was requested from the loader.
-      fetched: seconds at which the batch was there.
+      fetched: seconds at which the batch was available.
       finished: seconds at which the step was finished.
 
     Attributes:
@@ -130,7 +130,7 @@ def _compile(run: Training, state, batch: dict) -> tuple[Callable, dict[str, flo
     step = traced.lower().compile()
     seconds = time.perf_counter() - start
     size = step.memory_analysis()
-    held = (
+    used_bytes = (
         size.argument_size_in_bytes
         + size.output_size_in_bytes
         + size.temp_size_in_bytes
@@ -139,7 +139,7 @@ def _compile(run: Training, state, batch: dict) -> tuple[Callable, dict[str, flo
     return step, {
         "TFLOPs of a step": count_flops(traced.jaxpr.jaxpr) / 1e12,
         "trace and compile, s": seconds,
-        "memory of the program per device, MB": held / 1e6,
+        "memory of the program per device, MB": used_bytes / 1e6,
     }
 
 

@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _model_values(trained: Trained) -> dict:
-    """Returns what the template shows of the model and its config."""
+    """Returns the template values about the model and its config."""
     return {
         "model": trained.config.model.name,
         "parameters": sum(math.prod(x.shape) for x in jax.tree.leaves(trained.params)),
@@ -85,7 +85,7 @@ def _model_values(trained: Trained) -> dict:
 
 
 def _data_values(results: Results) -> dict:
-    """Returns what the template shows of the splits."""
+    """Returns the template values about the splits."""
     counts = count_by_split(results)
     return {
         "splits": tables.split_rows(results, counts),
@@ -94,16 +94,16 @@ def _data_values(results: Results) -> dict:
 
 
 def _history_values(workdir: epath.Path) -> dict:
-    """Returns what the template shows of the training run."""
+    """Returns the template values about the training run."""
     history, ended = tables.read_history(workdir)
     return {
-        "history": {chart: charts.curves(found, chart) for chart, found in history.items()},
+        "history": {chart: charts.curves(series, chart) for chart, series in history.items()},
         "ended": ended and datetime.datetime.fromtimestamp(ended, datetime.UTC),
     }
 
 
 def _metric_values(results: Results) -> dict:
-    """Returns what the template shows of the predictions."""
+    """Returns the template values about the predictions."""
     return {
         "matrix": tables.MATRIX,
         "named": charts.NAMED,
@@ -119,26 +119,32 @@ def _metric_values(results: Results) -> dict:
 
 def _precision_recall(results: Results) -> str | None:
     """Draws the curves of all classes, or of those with the lowest average precision."""
-    found = precision_recall(results.predictions)
-    rows = {row["name"]: row["average_precision"] for row in results.summary.classes}
-    if len(found) > charts.NAMED:
-        worst = sorted(found, key=lambda name: rows[name])[: charts.NAMED]
-        found = {name: found[name] for name in worst}
-    return charts.precision_recall(found) if found else None
+    curves = precision_recall(results.predictions)
+    areas = {row["name"]: row["average_precision"] for row in results.summary.classes}
+    if len(curves) > charts.NAMED:
+        worst = sorted(curves, key=lambda name: areas[name])[: charts.NAMED]
+        curves = {name: curves[name] for name in worst}
+    return charts.precision_recall(curves) if curves else None
 
 
 def _reliability(results: Results) -> list[dict]:
     """Returns `{title, ece, chart}` before calibration and, if there is one, after it."""
-    kinds = [("As trained", results.plain)]
-    if results.calibration.temperature != 1:
-        title = f"At temperature {results.calibration.temperature:.3f}"
-        kinds.append((title, results.predictions))
-    found = []
-    for title, predictions in kinds:
-        ece = measure(predictions, light=True).metrics["ece"]
-        chart = charts.reliability(reliability(predictions), results.multi_label)
-        found.append({"title": title, "ece": ece, "chart": chart})
-    return found
+    final_ece, temperature = results.summary.metrics["ece"], results.calibration.temperature
+    kinds = [("As trained", results.plain, final_ece)]
+    if temperature != 1:
+        plain_ece = measure(results.plain, light=True).metrics["ece"]
+        kinds = [
+            ("As trained", results.plain, plain_ece),
+            (f"At temperature {temperature:.3f}", results.predictions, final_ece),
+        ]
+    return [
+        {
+            "title": title,
+            "ece": ece,
+            "chart": charts.reliability(reliability(predictions), results.multi_label),
+        }
+        for title, predictions, ece in kinds
+    ]
 
 
 def _embedding(results: Results) -> str | None:
@@ -180,7 +186,7 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         metavar="N",
         help="images of each kind (default: %(default)s)",
     )
-    add("--batch_size", type=int, metavar="B", help="batch size (default: that of training)")
+    add("--batch_size", type=int, metavar="B", help="batch size (default: that of the config)")
     args, overrides = parser.parse_known_args(argv)
     for name in ("examples", "batch_size"):
         value = vars(args)[name]

@@ -13,7 +13,7 @@ from imgcls.report import html
 # The colors of `templates/base.html`.
 INK, SOFT, LINE, ACCENT = "#1d2430", "#5b6675", "#dfe4ea", "#1f5fbf"
 SIZE = (5.0, 3.5)
-# matplotlib's type of settings is a Literal of all their names.
+# matplotlib types the keys of settings as a Literal of all names.
 STYLE: dict[Any, Any] = {
     "font.size": 10.5,
     "axes.edgecolor": SOFT,
@@ -57,14 +57,14 @@ def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], ylabel: str) -> str
 
 
 @matplotlib.rc_context(STYLE)
-def precision_recall(found: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
+def precision_recall(series: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """Draws precision over recall of some classes, `{name: (precision [P], recall [P])}`."""
     figure, axes = _make_axes(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     lines = [
         axes.plot(*_thin(recall, precision), color=color)[0]
-        for (precision, recall), color in zip(found.values(), _colors(len(found)), strict=True)
+        for (precision, recall), color in zip(series.values(), _colors(len(series)), strict=True)
     ]
-    _add_legend(figure, lines, list(found))
+    _add_legend(figure, lines, list(series))
     return html.chart_uri(figure)
 
 
@@ -108,8 +108,8 @@ def embedding(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
 
 def short_name(name: str) -> str:
     """Shortens a name to fit a chart, and replaces characters that XML does not allow."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
-    return shown if len(shown) <= LONGEST_NAME else shown[: LONGEST_NAME - 1] + "…"
+    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in name)
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
 
 
 def _make_axes(**properties) -> tuple[Figure, Axes]:

@@ -50,16 +50,16 @@ def show(results: Results, groups: list[Group]) -> list[dict]:
     index = results.predictions.index
     images = {row: reader.example(int(index[row]))["image"] for row in np.unique(rows)}
     heat = heat_maps(results.trained, np.stack([images[row] for row in rows]), classes)
-    shown = {
-        pair: _show(results, images[pair[0]], of_pair, *pair)
-        for pair, of_pair in zip(pairs, heat, strict=True)
+    items = {
+        pair: _show(results, images[pair[0]], heat_map, *pair)
+        for pair, heat_map in zip(pairs, heat, strict=True)
     }
     return [
         {
             "name": group.name,
             "title": group.title,
             "note": group.note,
-            "images": [shown[pair] for pair in zip(group.rows, group.classes, strict=True)],
+            "images": [items[pair] for pair in zip(group.rows, group.classes, strict=True)],
         }
         for group in groups
     ]
@@ -85,7 +85,7 @@ def _choose(results: Results, count: int) -> list[tuple]:
 
 
 def _choose_multi_label(results: Results, count: int) -> list[tuple]:
-    """Does the same as `_choose` for multi-label examples."""
+    """Chooses among multi-label examples, see `_choose`."""
     scores, hot = results.predictions.scores, results.predictions.labels > 0.5
     predicted, thresholds = results.decisions > 0, results.calibration.thresholds
     distance = np.abs(scores - (0.5 if thresholds is None else thresholds))

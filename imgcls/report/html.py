@@ -33,15 +33,14 @@ def image_uri(image: np.ndarray, size: int, quality: int = 85) -> str:
       size: longest side in pixels; larger images are shrunk, smaller ones are not enlarged.
       quality: JPEG quality, 1 to 100.
     """
-    shown = Image.fromarray(
-        image.squeeze(-1) if image.ndim == 3 and image.shape[-1] == 1 else image
-    )
-    shown.thumbnail((size, size), Image.Resampling.LANCZOS)
+    gray = image.ndim == 3 and image.shape[-1] == 1
+    thumbnail = Image.fromarray(image.squeeze(-1) if gray else image)
+    thumbnail.thumbnail((size, size), Image.Resampling.LANCZOS)
     data = io.BytesIO()
-    if max(shown.size) <= SMALL:
-        shown.save(data, "png")
+    if max(thumbnail.size) <= SMALL:
+        thumbnail.save(data, "png")
         return _data_uri("image/png", data.getvalue())
-    shown.save(data, "jpeg", quality=quality)
+    thumbnail.save(data, "jpeg", quality=quality)
     return _data_uri("image/jpeg", data.getvalue())
 
 
@@ -49,7 +48,7 @@ def chart_uri(figure: Figure) -> str:
     """Returns the data URI of a matplotlib figure as SVG, for `<img src>`.
 
     Text is embedded as text and shown with the reader's fonts, which cover all scripts. Math is not
-    parsed, since a class may be called `$x$`. The same figure gives the same bytes.
+    parsed, since a class may be named `$x$`. The same figure gives the same bytes.
     """
     for artist in figure.findobj(Text):
         if isinstance(artist, Text):

@@ -1,4 +1,4 @@
-"""What a report shows: a trained model's predictions on a split, calibrated on another split."""
+"""Predictions of a trained model on a split, calibrated on another split, and their metrics."""
 
 import dataclasses
 import os
@@ -27,7 +27,7 @@ class Results:
     Attributes:
       trained: the model.
       split: name of the evaluated split.
-      sources: the opened splits by name: the evaluated one, and the one calibrated on.
+      sources: the opened splits by name: the evaluated one and the calibration split.
       plain: predictions before calibration.
       predictions: predictions after calibration.
       calibration: temperature and thresholds.
@@ -113,10 +113,9 @@ def read_results(
 
 
 def count_by_split(results: Results) -> dict[str, np.ndarray]:
-    """Counts the examples of each class, int `[K]`, by split.
+    """Counts the examples of each class, int `[K]`, in the training, calibration and test split.
 
-    The splits are the one trained on, the one calibrated on and the evaluated one. Those that the
-    dataset lacks are left out: evaluation needs only one.
+    Splits that the dataset lacks are left out, since evaluation needs only one.
     """
     config, counts = results.trained.config, {}
     for split in (config.data.train_split, results.calibration.split, results.split):
@@ -125,8 +124,8 @@ def count_by_split(results: Results) -> dict[str, np.ndarray]:
         except ConfigError:
             continue
         labels, classes = source.labels(), len(results.class_names)
-        single = labels.ndim == 1
-        counts[split] = np.bincount(labels, minlength=classes) if single else labels.sum(0)
+        one_label = labels.ndim == 1
+        counts[split] = np.bincount(labels, minlength=classes) if one_label else labels.sum(0)
     return counts
 
 
@@ -140,7 +139,7 @@ def _open(trained: Trained, split: str) -> Source:
         if known is None or not known.is_files or os.path.exists(os.path.expanduser(path)):
             raise
         raise ConfigError(
-            f"{e}; if the data has moved, write --config.data.source={kind}:/new/place"
+            f"{e}; if the data has moved, write --config.data.source={kind}:/new/path"
         ) from e
     check_classes(source.class_names, trained.info.class_names, f"split {split!r}")
     if source.multi_label != trained.info.multi_label:

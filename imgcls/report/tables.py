@@ -127,11 +127,11 @@ def split_rows(results: Results, counts: dict[str, np.ndarray]) -> list[dict]:
     return [
         {
             "split": split,
-            "examples": int(found.sum()),
-            "least": (names[int(found.argmin())], int(found.min())),
-            "most": (names[int(found.argmax())], int(found.max())),
+            "examples": int(by_class.sum()),
+            "least": (names[int(by_class.argmin())], int(by_class.min())),
+            "most": (names[int(by_class.argmax())], int(by_class.max())),
         }
-        for split, found in counts.items()
+        for split, by_class in counts.items()
     ]
 
 
@@ -169,4 +169,4 @@ def read_history(workdir: epath.Path) -> tuple[dict[str, dict], float | None]:
             if key.rpartition("/")[2].removeprefix("ema_") == metric
         }
     ended = lines[-1]["time"] if lines else None
-    return {what: found for what, found in charts.items() if found}, ended
+    return {chart: series for chart, series in charts.items() if series}, ended

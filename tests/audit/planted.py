@@ -1,4 +1,4 @@
-"""Datasets with known faults, made from real images."""
+"""Datasets of real images with planted faults."""
 
 import dataclasses
 import functools
@@ -47,7 +47,7 @@ class Given:
 
 @functools.cache
 def cifar10(folder: pathlib.Path, split: str = "test") -> tuple[np.ndarray, np.ndarray]:
-    """Pixels uint8 `[N, 32, 32, 3]` and labels of CIFAR-10, in the order of the files."""
+    """Reads pixels uint8 `[N, 32, 32, 3]` and labels of CIFAR-10, in the order of the files."""
     source = create_source(f"folder:{folder / 'cifar10_jpg.zip'}", split)
     images = [decode_image(source[i]["image"], "") for i in range(len(source))]
     return np.stack(images), source.labels()
@@ -88,7 +88,7 @@ def tanks(
         for name, number in zip(pair, (first, count - first), strict=True)
     ]
     target = np.repeat([0, 1], [len(r) for r in rows])
-    # With `correlation` 0 a fair coin, with 1 the class.
+    # A fair coin if `correlation` is 0, the class if it is 1.
     follows = rng.random(count) < (correlation if correlation else 0.5)
     bright = np.where(follows, target, 1 - target)
     moved = pixels[np.concatenate(rows)] + (shift * (2 * bright - 1))[:, None, None, None]

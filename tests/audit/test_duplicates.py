@@ -15,7 +15,7 @@ KINDS = ("re-encoded", "resized", "brighter", "darker", "all three")
 
 
 def change(pixels: np.ndarray, kind: str) -> bytes:
-    """A near duplicate: re-encoded, at 90 % of the size, 5 % brighter or darker, or all of it."""
+    """Makes a near duplicate: re-encoded, at 90 % of the size, 5 % brighter or darker, or all."""
     image = Image.fromarray(pixels)
     if kind in ("resized", "all three"):
         size = [round(0.9 * side) for side in image.size]
@@ -26,7 +26,7 @@ def change(pixels: np.ndarray, kind: str) -> bytes:
 
 
 def plant(shared_data, count: int, copies: int):
-    """Real images with copies in the other split: sources, and pairs of names by kind."""
+    """Plants copies of real images in the other split; returns sources and pairs by kind."""
     pixels, labels = cifar10(shared_data)
     pixels, labels = pixels[:: len(pixels) // count], labels[:: len(labels) // count]
     rng = np.random.default_rng(0)
@@ -64,7 +64,7 @@ def check_planted(shared_data, count: int, copies: int) -> None:
     pairs = {frozenset(names[pair]) for pair in found.near}
     missed = [kind for pair, kind in near.items() if pair not in pairs]
     assert len(missed) <= 0.1 * len(near), missed
-    # What the images show without any copy are CIFAR-10's own near duplicates.
+    # Without planted copies, CIFAR-10 has some near duplicates of its own.
     plain = find_duplicates(read_images({"train": originals(sources)}, None, 0))
     own = {frozenset(original(originals(sources).names[i]) for i in pair) for pair in plain.near}
     false = {
@@ -103,11 +103,11 @@ def test_planted_copies_among_ten_thousand_are_found(shared_data):
     check_planted(shared_data, 10_000, 200)
 
 
-def test_other_colors_of_equal_brightness_are_another_image():
-    """The perceptual hash sees light alone."""
+def test_images_that_differ_only_in_color_are_not_duplicates():
+    """The perceptual hash depends only on luma."""
     rng = np.random.default_rng(0)
     light, chroma = rng.integers(-15, 16, (2, 8, 8)).repeat(8, axis=1).repeat(8, axis=2)
-    # Red against green, of no luma.
+    # Red and green, without a difference in luma.
     color = 8 * chroma[..., None] * np.array([0.587, -0.299, 0.0])
     images = [128 + light[..., None] + sign * color for sign in (1, 0)]
     images = [x.round().astype(np.uint8) for x in images]
@@ -118,7 +118,7 @@ def test_other_colors_of_equal_brightness_are_another_image():
     assert find_duplicates(table).near.tolist() == [[0, 2]]
 
 
-def test_phash_is_that_of_imagehash():
+def test_phash_equals_imagehash():
     rng = np.random.default_rng(0)
     # Smooth images of several sizes, and noise.
     small = rng.integers(0, 256, (20, 5, 5, 3)).astype(np.uint8)
@@ -159,7 +159,7 @@ def noise(seed: int, side: int = 32) -> np.ndarray:
     return np.asarray(small.resize((side, side), Image.Resampling.BICUBIC))
 
 
-def test_equal_pixels_in_other_files_and_other_labels():
+def test_equal_pixels_with_different_files_and_labels():
     first = noise(0)
     data = jpeg(first, 90)
     decoded = read_images({"train": make([data, data], [0, 1])}, None, 0).pixels(0)
@@ -172,7 +172,7 @@ def test_equal_pixels_in_other_files_and_other_labels():
     assert any(f.level == "finding" and "different labels" in f.text for f in texts)
 
 
-def test_sets_hold_what_is_linked():
+def test_sets_are_linked_images():
     first = noise(0, 64)
     files = [jpeg(first, 95), jpeg(first, 95), change(first, "resized"), jpeg(noise(2, 64))]
     found = find_duplicates(read_images({"train": make(files, [0, 0, 0, 1])}, None, 0))
@@ -180,7 +180,7 @@ def test_sets_hold_what_is_linked():
     assert found.near.tolist() == [[0, 2]]
 
 
-def test_empty_images_are_no_near_duplicates():
+def test_empty_images_are_not_near_duplicates():
     files = [np.full((32, 32, 3), 100 + i, np.uint8) for i in range(5)]
     found = find_duplicates(read_images({"train": make(files, [0, 1, 0, 1, 0])}, None, 0))
     assert len(found.near) == 0 and found.exact == []

@@ -1,4 +1,4 @@
-"""Flipped labels are found; clean ones are not accused."""
+"""Flipped labels are found, and clean labels give no finding."""
 
 import jax
 import numpy as np
@@ -18,7 +18,7 @@ DIGITS = tuple("0123456789")
 
 
 def flip(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Labels, some of which are now others', and which."""
+    """Returns labels of which a share is changed, and the rows that are changed."""
     rng = np.random.default_rng(seed)
     rows = rng.choice(len(labels), round(share * len(labels)), replace=False)
     flipped, classes = labels.copy(), labels.max() + 1
@@ -27,13 +27,13 @@ def flip(labels: np.ndarray, share: float, seed: int = 0) -> tuple[np.ndarray, n
 
 
 def hits(found, rows) -> float:
-    """Share of the flips among as many suspects."""
+    """Returns the share of flipped labels among the same number of suspects."""
     return np.isin([s.index for s in found.suspects[: len(rows)]], rows).sum() / len(rows)
 
 
 @pytest.fixture(scope="module")
 def digits():
-    """Hand-made features of scikit-learn's digits, and their labels."""
+    """Hand-made features and labels of scikit-learn's digits."""
     data = load_digits()
     digits = data.images.astype(np.uint8) * 15
     images = [np.kron(x, np.ones((4, 4), np.uint8))[..., None] for x in digits]
@@ -55,7 +55,7 @@ def test_flipped_labels_are_found_and_counted(digits):
     assert finding.level == "finding"
 
 
-def test_clean_labels_are_no_finding(digits):
+def test_clean_labels_give_no_finding(digits):
     found = find_label_errors(*digits, DIGITS, seed=0)
     assert not found.significant and found.share < 0.002
     assert all(f.level == "note" for f in findings.of_label_errors(found))
@@ -69,7 +69,7 @@ def test_uninformative_features_give_no_finding(digits):
     assert note.level == "note" and "--checkpoint" in note.text
 
 
-def test_the_share_of_wrong_labels_is_estimated():
+def test_estimated_share_of_wrong_labels():
     rng = np.random.default_rng(0)
     z = rng.normal(size=(20_000, 4))
     p = np.exp(2 * z) / np.exp(2 * z).sum(1, keepdims=True)
@@ -83,7 +83,7 @@ def test_the_share_of_wrong_labels_is_estimated():
     assert 0.06 < share < 0.10 and ratio > 50
 
 
-def test_several_labels_each(digits):
+def test_multi_label(digits):
     features, labels = digits[0][:1200], digits[1][:1200]
     targets = np.stack([labels % 2 == 0, labels < 5, labels == 11], 1).astype(np.uint8)
     wrong = targets.copy()
@@ -96,7 +96,7 @@ def test_several_labels_each(digits):
     assert all(s.missing == (wrong[s.index, s.given] == 0) for s in found.suspects)
 
 
-def test_tiny_classes_are_not_judged(digits):
+def test_tiny_classes_are_not_checked(digits):
     features, labels = digits
     few = np.where(np.arange(len(labels)) < 3, 10, labels)[:500]
     found = find_label_errors(features[:500], few, (*DIGITS, "tiny"), seed=0)
@@ -113,7 +113,7 @@ def test_features_of_a_checkpoint(workdir):
     rows = [3, 250, 499]
     images = np.stack([table.pixels(i)[..., :1] for i in rows])
     batch = {"image": jax.numpy.asarray(images)}
-    # What the step does before the model sees it.
+    # The normalization that the step does before the model.
     from imgcls.evaluate.gather import make_eval_fn
 
     def outputs(params, model_state, batch):

@@ -1,4 +1,4 @@
-"""The command: exit codes, output and files, and names that are untrusted."""
+"""The command `audit`: exit codes, output, files, and untrusted names."""
 
 import html
 import json
@@ -21,7 +21,7 @@ def few_permutations(monkeypatch):
 
 
 def write(folder, count: int = 60, classes=("a", "b"), splits=("train", "test"), seed: int = 0):
-    """Writes distinct images to class folders; no property gives away the class."""
+    """Writes distinct images to class folders; no property predicts the class."""
     for i, pixels in enumerate(noise(count, seed)):
         place = folder / splits[i // len(classes) % len(splits)] / classes[i % len(classes)]
         place.mkdir(parents=True, exist_ok=True)
@@ -30,7 +30,7 @@ def write(folder, count: int = 60, classes=("a", "b"), splits=("train", "test"),
 
 
 def noise(count: int, seed: int) -> np.ndarray:
-    """uint8 `[N, 32, 32, 3]`: blurred noise, of no class."""
+    """Draws blurred noise, uint8 `[N, 32, 32, 3]`."""
     small = np.random.default_rng(seed).integers(0, 256, (count, 8, 8, 3)).astype(np.uint8)
     resized = [Image.fromarray(x).resize((32, 32), Image.Resampling.BICUBIC) for x in small]
     return np.stack([np.asarray(x) for x in resized])
@@ -45,7 +45,7 @@ def audit(tmp_path, *args: str, data=None) -> tuple[int, dict, str]:
     return code, json.loads((out / "audit.json").read_text()), (out / "audit.html").read_text()
 
 
-def test_a_clean_dataset(tmp_path, capsys):
+def test_clean_dataset(tmp_path, capsys):
     write(tmp_path / "data")
     code, found, page = audit(tmp_path)
     printed = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_a_clean_dataset(tmp_path, capsys):
     assert found["counts"] == {"train": {"a": 15, "b": 15}, "test": {"a": 15, "b": 15}}
     assert found["pictures"] == 60 and "No problems found" in page
     assert not [f for f in found["findings"] if f["level"] == "finding"]
-    # Folders named like a class or a split are no property.
+    # Folders named like a class or a split are not a property.
     assert not any("folder" in f["text"] for f in found["findings"])
     assert f"page: {tmp_path / 'out' / 'audit.html'}" in printed
     assert set(found) == {
@@ -63,7 +63,7 @@ def test_a_clean_dataset(tmp_path, capsys):
     }
 
 
-def test_everything_at_once(tmp_path, capsys):
+def test_all_findings(tmp_path, capsys):
     data = write(tmp_path / "data", classes=("a", "b", STRANGE))
     leak = next((data / "train" / "a").iterdir())
     (data / "test" / "b" / f"{STRANGE}.png").parent.mkdir(parents=True, exist_ok=True)
@@ -82,13 +82,13 @@ def test_everything_at_once(tmp_path, capsys):
     assert [u["name"].endswith("broken.jpg") for u in found["unreadable"]] == [True]
     assert "'only here'" in "".join(f["text"] for f in found["findings"])
     assert len(found["duplicates"]["exact"]) == 1
-    # Names are shown as they are, and run nowhere.
+    # Names are escaped.
     assert STRANGE.split("/")[0] not in page.replace(html.escape(STRANGE), "")
     assert "<img src=x" not in page and html.escape("x<img src=x onerror=alert(2)>") in page
     assert "\x1b" not in printed and "?[2Jbroken.jpg" in printed
 
 
-def test_a_zip_and_a_part_of_it(tmp_path, capsys):
+def test_zip_and_sample(tmp_path, capsys):
     data = write(tmp_path / "unpacked")
     with zipfile.ZipFile(tmp_path / "all.zip", "w") as archive:
         for file in sorted(data.rglob("*.png")):
@@ -102,7 +102,7 @@ def test_a_zip_and_a_part_of_it(tmp_path, capsys):
     assert audit(tmp_path, "--max_images=40", "--seed=3", data=source)[1]["counts"] == both
 
 
-def test_a_manifest_of_several_labels(tmp_path, capsys):
+def test_multi_label_manifest(tmp_path, capsys):
     rows = ["image,labels,split"]
     for i, pixels in enumerate(noise(40, 1)):
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
@@ -118,7 +118,7 @@ def test_a_manifest_of_several_labels(tmp_path, capsys):
     assert "(multi-label)" in page
 
 
-def test_lopsided_classes(tmp_path, capsys):
+def test_imbalanced_classes(tmp_path, capsys):
     data = write(tmp_path / "data", 240, splits=("train",))
     for file in sorted((data / "train" / "b").iterdir())[5:]:
         file.unlink()
@@ -158,12 +158,12 @@ def test_mistakes(tmp_path, capsys, args, message):
     assert error.startswith("error: ") and message in error
 
 
-def test_an_unknown_flag(capsys):
+def test_unknown_flag(capsys):
     assert exit_code(lambda: main(["--data=digits", "--max_image=3"])) == 2
     assert "--max_image" in capsys.readouterr().err
 
 
-def test_the_command(command, tmp_path):
+def test_in_its_own_process(command, tmp_path):
     write(tmp_path / "data")
     done = command("audit", f"--data=folder:{tmp_path / 'data'}", f"--out={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""The page in a browser, and what it shows."""
+"""Contents of the page, also in a browser."""
 
 import base64
 import dataclasses
@@ -18,7 +18,7 @@ NAMES = ("<script>alert(1)</script>", "_under $x^{$")
 
 @pytest.fixture(scope="module")
 def audit(shared_data):
-    """Of tanks with a copy, a broken file and a place of origin, under strange names."""
+    """An audit of `tanks` with a copy, a broken file and metadata, under unusual names."""
     source = tanks(shared_data, ("cat", "dog"), 300, 0.9, 0)
     images = [*source.images[:-2], source.images[0], b"\xff\xd8"]
     names = tuple(
@@ -29,7 +29,7 @@ def audit(shared_data):
     return checks.run_checks("folder:<i>", {"train": dataclasses.replace(source, **more)})
 
 
-def test_the_page_shows_what_was_found(audit):
+def test_page_shows_the_findings(audit):
     shown = page.write(audit)
     for section in ("findings", "data", "shortcuts", "duplicates", "label_errors", "reading"):
         assert f'id="{section}"' in shown
@@ -37,7 +37,7 @@ def test_the_page_shows_what_was_found(audit):
     assert "metadata: hue&amp;cry alone predicts" in shown
     assert "with different labels" in shown
     assert "<script>alert" not in shown and "<i>" not in shown and "<b>home" not in shown
-    # A chart and both ends of a number's values.
+    # A chart, and the images with the lowest and highest values.
     assert shown.count('by class"') >= 2 and "Lowest" in shown and "Highest" in shown
 
 
@@ -70,7 +70,7 @@ def test_charts(classes):
     assert len(drawn) == 4
 
 
-def test_charts_of_names_that_xml_does_not_allow():
+def test_charts_with_names_that_xml_does_not_allow():
     prop = shortcuts.Property("folder", np.array(["a\x07", "b"] * 4), binned=None)
     chart = spread(prop, np.eye(2, dtype=bool)[[0, 1] * 4], ("nul\x00", "plain"))
     text = "".join(ET.fromstring(base64.b64decode(chart.partition(",")[2])).itertext())

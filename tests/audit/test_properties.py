@@ -12,7 +12,7 @@ from imgcls.audit.reading import measure
 
 
 @pytest.mark.parametrize("quality", [1, 10, 49, 50, 51, 75, 90, 95, 99])
-def test_jpeg_quality_is_that_of_the_encoder(quality):
+def test_jpeg_quality_equals_that_of_the_encoder(quality):
     data = io.BytesIO()
     Image.new("RGB", (16, 16)).save(data, "jpeg", quality=quality)
     table = Image.open(io.BytesIO(data.getvalue())).quantization[0]

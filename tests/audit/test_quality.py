@@ -1,4 +1,4 @@
-"""Dark, bright, blurry and odd images: the same as cleanvision finds."""
+"""Dark, bright, blurry and odd images against cleanvision."""
 
 import numpy as np
 from cleanvision import Imagelab
@@ -12,7 +12,7 @@ from imgcls.data.sources.open import create_source
 from tests.audit.planted import cifar10
 
 
-def test_the_same_as_cleanvision(shared_data, tmp_path):
+def test_equals_cleanvision(shared_data, tmp_path):
     pixels, _ = cifar10(shared_data)
     images = [Image.fromarray(x) for x in [*pixels[:39], pixels[4113]]]
     images += [Image.new("RGB", (32, 32), (9, 9, 9)), Image.new("RGB", (32, 32), (254, 254, 254))]
@@ -39,7 +39,7 @@ def test_the_same_as_cleanvision(shared_data, tmp_path):
     assert [f.level for f in texts if "gray among" in f.text] == ["note"]
 
 
-def test_large_images_are_reduced_for_brightness_alone(shared_data):
+def test_large_images_are_reduced_only_for_brightness(shared_data):
     small = Image.fromarray(cifar10(shared_data)[0][0])
     large = small.resize((700, 540), Image.Resampling.BICUBIC)
     measured = measure(large)
@@ -51,7 +51,7 @@ def test_large_images_are_reduced_for_brightness_alone(shared_data):
         assert abs(measured[name] - value) < 0.01
 
 
-def test_an_issue_of_most_images_is_a_note(shared_data):
+def test_issue_of_most_images_is_a_note(shared_data):
     black = {"dark": (np.arange(80), np.zeros(80))}
     assert [f.level for f in findings.of_quality(black, range(100))] == ["note"]
     black = {"dark": (np.arange(8), np.zeros(8))}

@@ -1,4 +1,4 @@
-"""The test of properties against loops, scikit-learn, and what p-values must do."""
+"""Scores of properties against loops and scikit-learn, and the distribution of p-values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from imgcls.audit.separability import (
 
 
 def rule(bins, smoother, member, folds, fold):
-    """Each bin's share in a class, learnt outside of a fold: the loops of `_shares`."""
+    """Computes `_shares` by loops: the share of each bin in a class, without one fold."""
     rows = len(smoother)
     counts = np.zeros(rows)
     for b in bins[(folds != fold) & member]:
@@ -27,7 +27,7 @@ def rule(bins, smoother, member, folds, fold):
 
 
 def reference(prop: Binned, targets, folds):
-    """Balanced accuracies by scikit-learn: of all classes, and of each against the rest."""
+    """Computes balanced accuracies with scikit-learn: of all classes, and of each one."""
     classes = targets.shape[1]
     guess, yes = np.zeros(len(targets), int), np.zeros(targets.shape, bool)
     for fold in np.unique(folds):
@@ -50,7 +50,7 @@ def draw(count=150, classes=3, seed=0):
     return props, labels[:, None] == np.arange(classes)
 
 
-def test_scores_are_those_of_scikit_learn():
+def test_scores_equal_scikit_learn():
     props, targets = draw()
     found = separability.test(props, targets, 0, seed=3).scores
     folds = separability._folds(targets, np.random.default_rng(3))
@@ -60,7 +60,7 @@ def test_scores_are_those_of_scikit_learn():
         np.testing.assert_allclose(found.by_class[i], by_class, atol=1e-12)
 
 
-def test_several_labels_each_are_scored_class_by_class():
+def test_multi_label_is_scored_by_class():
     props, _ = draw()
     targets = np.random.default_rng(1).random((150, 3)) < 0.3
     found = separability.test(props, targets, 0, seed=3).scores
@@ -77,7 +77,7 @@ def test_several_labels_each_are_scored_class_by_class():
         np.testing.assert_allclose(found.by_class[0, c], expected, atol=1e-12)
 
 
-def test_folds_spread_every_class():
+def test_folds_are_stratified():
     _, targets = draw()
     folds = separability._folds(targets, np.random.default_rng(0))
     for column in targets.T:
@@ -85,7 +85,7 @@ def test_folds_spread_every_class():
     assert np.ptp(np.bincount(folds)) <= 1
 
 
-def test_p_values_are_those_of_a_plain_permutation():
+def test_p_values_equal_those_of_a_plain_permutation_test():
     rng = np.random.default_rng(5)
     labels = np.repeat([0, 1], [60, 20])
     prop = bin_ordered(rng.normal(size=80) + 0.3 * labels, most=4)
@@ -103,12 +103,12 @@ def test_p_values_are_those_of_a_plain_permutation():
         above += drawn >= tested.scores.overall[0] - 1e-12
     p = (above + 1) / (m + 1)
     assert 0.01 < p < 0.5
-    # Two estimates of one p-value from m permutations each: within four standard errors.
+    # Two estimates of a p-value, each from m permutations, agree within four standard errors.
     assert abs(tested.p_overall[0] - p) < 4 * np.sqrt(2 * p * (1 - p) / m)
 
 
 def reference_fast(prop, targets, folds, order):
-    """`reference` for two classes and permuted examples, with the rule by matrix products."""
+    """Computes `reference` for two classes and permuted examples, by matrix products."""
     bins, rows = prop.bins[order], len(prop.smoother)
     onehot = np.eye(rows)[bins]
     right = np.zeros(len(bins), bool)
@@ -127,7 +127,7 @@ def reference_fast(prop, targets, folds, order):
 
 
 @pytest.mark.parametrize("shares", [(0.9, 0.1), (0.5, 0.3, 0.2)])
-def test_p_values_are_uniform_without_a_relation(shares):
+def test_p_values_are_uniform_under_independence(shares):
     runs, m = 200, 99
     p, p_class = [], []
     for seed in range(runs):
@@ -139,14 +139,14 @@ def test_p_values_are_uniform_without_a_relation(shares):
         p_class.append(tested.p_by_class[0].min())
     for values in (np.array(p), np.array(p_class)):
         for level in (0.05, 0.2, 0.5):
-            # Of 200 tests: never more than chance allows, nor far fewer (ties make p larger).
+            # Of 200 tests, not more than expected by chance, nor far fewer (ties make p larger).
             error = np.sqrt(level * (1 - level) / runs)
             assert (values <= level).mean() <= level + 3 * error
             assert (values <= level).mean() >= 0.6 * level - 3 * error
 
 
 def test_holm():
-    # By hand: 4 * 0.01, 3 * 0.02, then no smaller than before, 1 * 0.05.
+    # By hand: 4 * 0.01, 3 * 0.02, then the maximum so far, 1 * 0.05.
     p = np.array([0.05, 0.01, 0.025, 0.02])
     np.testing.assert_allclose(separability.holm(p), [0.06, 0.04, 0.06, 0.06])
     np.testing.assert_allclose(separability.holm(np.array([0.6, 0.7])), [1, 1])
@@ -157,14 +157,14 @@ def test_ordered_bins():
     found = bin_ordered(values, 16)
     assert (np.bincount(found.bins) == 100).all()
     assert (np.diff(found.bins[np.argsort(values)]) >= 0).all()
-    # Few values have a bin each, and what is missing one of its own without neighbors.
+    # Few values have one bin each; missing values have a separate bin without neighbors.
     found = bin_ordered(np.array([75.0, 90, np.nan, 75, 90, 100]), 16)
     assert found.bins.tolist() == [0, 1, 3, 0, 1, 2]
     assert found.smoother[1].tolist() == [0.5, 1, 0.5, 0]
     assert found.smoother[3].tolist() == [0, 0, 0, 1]
 
 
-def test_circular_bins_meet():
+def test_circular_bins_wrap_around():
     found = bin_circular(np.array([0.0, 359.9, 180.0, np.nan]), 4)
     assert found.bins.tolist() == [0, 3, 2, 4]
     assert found.smoother[0].tolist() == [1, 0.5, 0, 0.5, 0]

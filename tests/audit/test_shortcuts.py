@@ -1,4 +1,4 @@
-"""Shortcuts planted in real images are found, and unchanged images pass."""
+"""Shortcuts planted in real images are found, and unchanged images have none."""
 
 import dataclasses
 
@@ -11,12 +11,12 @@ from imgcls.audit.shortcuts import Property, find_shortcuts
 from tests.audit.planted import CLASSES, Given, cifar10, jpeg, tanks
 
 PAIRS = (("cat", "dog"), ("automobile", "truck"), ("deer", "horse"))
-# With about ten properties, enough for a corrected p-value below 0.01.
+# Enough permutations for a corrected p-value below 0.01 with about ten properties.
 PERMUTATIONS = 1499
 
 
 def strong(source: Given, seed: int = 0) -> set[str]:
-    """Properties of strong findings."""
+    """Returns the properties of strong shortcuts."""
     found = find_shortcuts(read_images({"train": source}, None, 0), seed, PERMUTATIONS)
     return {test.property for test in found.tests if test.level == "strong"}
 
@@ -55,7 +55,7 @@ def test_tanks_over_twenty_seeds(shared_data, pair, share):
     ],
 )
 def test_levels_by_hand(score, p, level):
-    """Brightness has the bound 0.45, and three quarters of it are worth a note."""
+    """The bound of brightness is 0.45, and three quarters of it give a note."""
     binned = separability.bin_ordered(np.arange(4.0))
     properties = [Property(name, np.arange(4.0), binned) for name in ("brightness", "hue")]
     scores = separability.Scores(np.array([score, 0.5]), np.full((2, 2), 0.5))
@@ -68,7 +68,7 @@ def test_levels_by_hand(score, p, level):
 
 
 def cats_and_dogs(folder, count: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and labels, half and half."""
+    """Returns pixels and labels, half of each class."""
     pixels, labels = cifar10(folder)
     rows = np.concatenate([np.flatnonzero(labels == c)[: count // 2] for c in (3, 5)])
     return pixels[rows], np.repeat([0, 1], count // 2)
@@ -79,11 +79,11 @@ def given(images, labels, **more) -> Given:
 
 
 def nine_in_ten(labels, seed=0):
-    """The labels, a tenth of them turned round."""
+    """Returns the labels, a tenth of them flipped."""
     return np.where(np.random.default_rng(seed).random(len(labels)) < 0.9, labels, 1 - labels)
 
 
-def test_how_images_were_saved(shared_data):
+def test_file_properties(shared_data):
     pixels, labels = cats_and_dogs(shared_data)
     kind = nine_in_ten(labels)
     files = [jpeg(x, 75 if k else 90) for x, k in zip(pixels, kind, strict=True)]
@@ -98,7 +98,7 @@ def test_how_images_were_saved(shared_data):
     assert "height" not in strong(given(cut, labels))
 
 
-def test_where_images_come_from(shared_data):
+def test_folders_and_metadata(shared_data):
     pixels, labels = cats_and_dogs(shared_data)
     kind = nine_in_ten(labels)
     names = tuple(
@@ -108,14 +108,14 @@ def test_where_images_come_from(shared_data):
     assert strong(given(pixels, labels, names=names)) == {"folder"}
     camera = tuple({"camera": "ab"[k], "id": i} for i, k in enumerate(kind))
     assert strong(given(pixels, labels, metadatas=camera)) == {"metadata: camera"}
-    # Folders of classes and splits are no property, whatever their names.
+    # Folders of classes and splits are not a property, whatever their names.
     own = tuple(f"/data/train/{'cat' if not y else 'dog'}/{i}.png" for i, y in enumerate(labels))
     assert strong(given(pixels, labels, names=own)) == set()
     codes = tuple(f"/data/n0{y}/{i}.png" for i, y in enumerate(labels))
     source = given(pixels, labels, names=codes)
     found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)
     assert found.folders_are_classes and all(t.level == "none" for t in found.tests)
-    assert any("folder of its own" in f.text for f in findings.of_shortcuts(found))
+    assert any("its own folder" in f.text for f in findings.of_shortcuts(found))
 
 
 def test_one_class_of_ten(shared_data):
@@ -131,7 +131,7 @@ def test_one_class_of_ten(shared_data):
     assert "predicts class 'horse'" in findings.describe(first)
 
 
-def test_several_labels_each(shared_data):
+def test_multi_label(shared_data):
     pixels, labels = cats_and_dogs(shared_data)
     rng = np.random.default_rng(0)
     rare = np.arange(len(labels)) < 5
@@ -148,7 +148,7 @@ def test_several_labels_each(shared_data):
     assert all(t.target and t.baseline == 0.5 for t in found.tests)
 
 
-def test_small_classes_are_left_out_with_a_note(shared_data):
+def test_small_classes_give_a_note(shared_data):
     pixels, labels = cats_and_dogs(shared_data, 40)
     few = np.r_[labels, [2, 2, 2]]
     source = Given([*pixels, *pixels[:3]], few, ("cat", "dog", "emu", "never"))
@@ -161,7 +161,7 @@ def test_small_classes_are_left_out_with_a_note(shared_data):
     assert find_shortcuts(read_images({"train": alone}, None, 0), 0, 99).tests == []
 
 
-def test_more_images_than_needed_are_sampled(shared_data, monkeypatch):
+def test_large_datasets_are_sampled(shared_data, monkeypatch):
     monkeypatch.setattr(shortcuts, "MAX_EXAMPLES", 200)
     source = tanks(shared_data, PAIRS[0], 600, 1, 0)
     found = find_shortcuts(read_images({"train": source}, None, 0), 0, PERMUTATIONS)

@@ -27,7 +27,7 @@ from tests.conftest import REPO, make_mesh
 
 
 def module(*lines: str, before: str = "") -> str:
-    """The text of a module with one entry computation."""
+    """Returns the text of a module with one entry computation."""
     body = "\n".join(f"  {line}" for line in lines)
     entry = f"ENTRY %main (p: f32[8]) -> f32[8] {{\n{body}\n}}\n"
     return f"HloModule m\n\n{textwrap.dedent(before)}\n{entry}"
@@ -44,7 +44,7 @@ def module(*lines: str, before: str = "") -> str:
             ],
             [("all-reduce", 1, 40)],
         ),
-        # A pair of start and done is one; the start's type also holds what went in.
+        # A pair of start and done is one; the type of the start also contains the operands.
         (
             [
                 "%p = f32[4]{0} parameter(0)",
@@ -61,7 +61,7 @@ def module(*lines: str, before: str = "") -> str:
             ],
             [("collective-permute", 1, 16)],
         ),
-        # The full array goes into a reduce-scatter.
+        # The full array is the operand of a reduce-scatter.
         (
             [
                 "p = f32[32]{0} parameter(0)",
@@ -69,7 +69,7 @@ def module(*lines: str, before: str = "") -> str:
             ],
             [("reduce-scatter", 1, 128)],
         ),
-        # Several arrays of a kind, in the order of KINDS; names are no operations.
+        # Several operations of a kind, in the order of KINDS; names are not operations.
         (
             [
                 "%p = u8[10]{0} parameter(0)",
@@ -100,7 +100,7 @@ LOOP = """
     """
 
 
-def test_a_loop_counts_as_often_as_it_runs():
+def test_loop_counts_by_its_trips():
     loop = "ROOT %w = (s32[], f32[8]{0}) while(%t), condition=%cond, body=%body"
     trips = ', backend_config={"known_trip_count":{"n":"5"}}'
     assert count(module(loop + trips, before=LOOP)) == [("all-reduce", 5, 160)]
@@ -115,8 +115,8 @@ def test_both_branches_of_a_conditional_count():
     assert count(module(call, before=LOOP)) == [("all-reduce", 2, 64)]
 
 
-def test_parts_and_reduce_scatter_as_the_tpu_has_them():
-    """A gather that is cut into two fusions is one; an all-reduce in a fusion with a slice."""
+def test_parts_and_reduce_scatter_of_the_tpu_compiler():
+    """A gather in two fusions is one; an all-reduce fused with a slice is a reduce-scatter."""
     before = """
     %part1 (p: bf16[2,8]) -> bf16[16,8] {
       %g = bf16[16,8]{1,0} all-gather(%p), channel_id=3, frontend_attributes={chain_id="0"}
@@ -152,14 +152,14 @@ def compiled(fn, shape, specs, **axes) -> str:
 
 
 def looped(x):
-    """Three sums, one after the other."""
+    """Three all-reduces in sequence."""
     return jax.lax.scan(lambda c, _: (jax.lax.psum(c, "data") * 0.5, None), x, length=3)[0]
 
 
 @pytest.mark.parametrize(
     "fn, specs, expected",
     [
-        # Every device holds 2 of 16 rows of 4: 32 bytes, and 256 in all.
+        # Every device has 2 of 16 rows of 4: 32 bytes, and 256 in total.
         (lambda x: jax.lax.psum(x, "data"), (P("data"), P()), ("all-reduce", 1, 32)),
         (looped, (P("data"), P()), ("all-reduce", 3, 96)),
         (
@@ -183,7 +183,7 @@ def test_counts_of_compiled_programs(fn, specs, expected):
     assert count(compiled(fn, (16, 4), specs, data=8)) == [expected]
 
 
-def test_least_by_hand():
+def test_minimum_by_hand():
     def of(**axes):
         return dict.fromkeys(("data", "fsdp", "model"), 1) | axes
 
@@ -192,7 +192,7 @@ def test_least_by_hand():
     sharded = [("all-gather", 1, 1000), ("reduce-scatter", 1, 1000)]
     assert minimum(of(fsdp=8), 1000) == sharded
     assert minimum(of(fsdp=8), 1000, gathers=2)[0] == ("all-gather", 2, 2000)
-    # Between the groups, each device has its part of the gradient alone.
+    # Between groups, each device has only its part of the gradient.
     assert minimum(of(data=2, fsdp=4), 1000) == [("all-reduce", 1, 250), *sharded]
     # 400 bytes and a quarter of 600; 12 blocks of 4 sums.
     tensor = dict(split_bytes=600, blocks=12, activation_bytes=10)
@@ -200,7 +200,7 @@ def test_least_by_hand():
     assert minimum(of(data=2, model=4), 1000, **tensor) == [("all-reduce", 49, 550 + 480)]
 
 
-def test_a_ring_sends_a_sum_twice():
+def test_all_reduce_sends_twice_as_much():
     whole, parts = Collective("all-reduce", 1, 800), minimum(dict(data=1, fsdp=8, model=1), 800)
     assert wire_bytes([whole], 8) == wire_bytes(parts, 8) == 1400
     assert wire_bytes([whole], 1) == 0
@@ -218,7 +218,7 @@ def test_estimate_by_hand():
     np.testing.assert_allclose(p.efficiency, (0.5, 0.75))
 
 
-def test_published_numbers():
+def test_published_specifications():
     """400 GB/s and 900 GB/s in both directions together."""
     assert 2 * TPU_V5E.link * 4 == 400e9 and 2 * H100_NODE.link * 18 == 900e9
     assert TPU_V5E.links[256] == 4 and set(H100_NODE.links.values()) == {18}
@@ -232,8 +232,8 @@ def small_config(**model):
     return c
 
 
-def test_data_parallel_step_moves_the_gradient_and_no_more():
-    """At most 2 % above it: statistics and metrics."""
+def test_data_parallel_step_communicates_only_the_gradient():
+    """And at most 2 % more, for statistics and metrics."""
     step = scale.lower_step(small_config(width=64), make_mesh(data=8), size=16)
     (found,) = count(step.lowered.compile().as_text())
     assert found.kind == "all-reduce" and found.count <= 3
@@ -251,7 +251,7 @@ def counted(name: str, **axes) -> tuple[scale.Step, dict[str, Collective]]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, params", [("resnet50", 25_557_032), ("vit_b16", 86_546_152)])
-def test_recipes_move_the_gradient_once(name, params):
+def test_recipes_reduce_the_gradient_once(name, params):
     """ResNet-50's BatchNorm statistics are 0.2% of it; mixup sends an image to a neighbor."""
     step, found = counted(name, data=8)
     assert step.param_bytes == 4 * params
@@ -264,7 +264,7 @@ def test_recipes_move_the_gradient_once(name, params):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet50", "vit_b16"])
 def test_recipes_gather_sharded_parameters_at_most_twice(name):
-    """And sum the gradient once: here an all-reduce, as the CPU's compiler makes no other."""
+    """And reduce the gradient once; the CPU compiler makes an all-reduce of it."""
     step, found = counted(name, fsdp=8)
     summed = sum(found[k].bytes for k in ("all-reduce", "reduce-scatter") if k in found)
     assert 0.98 * step.param_bytes <= summed <= 1.01 * step.param_bytes
@@ -272,8 +272,8 @@ def test_recipes_gather_sharded_parameters_at_most_twice(name):
 
 
 @pytest.mark.slow
-def test_vit_blocks_sum_their_activations_four_times():
-    """12 blocks of 4 sums of float32 [8, 145, 768], and a quarter of what is split."""
+def test_vit_blocks_reduce_their_activations_four_times():
+    """12 blocks of 4 all-reduces of float32 [8, 145, 768], and a quarter of split parameters."""
     step, found = counted("vit_b16", data=2, model=4)
     activations = 12 * 4 * 8 * 145 * 768 * 4
     gradient = step.param_bytes - step.split_bytes * 3 // 4

@@ -1,4 +1,4 @@
-"""The measuring command: peaks, the same numbers in table and JSON."""
+"""The command `bench`: peaks, and equal numbers in the table and the JSON."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from imgcls.bench.steps import WARM_UP, time_steps
 from imgcls.core import cli
 from tests.conftest import exit_code
 
-# As small as a config gets; the tests' own process has eight devices.
+# The smallest config; the test process has eight devices.
 TINY = (
     "--config=configs/digits.py",
     "--config.model.width=8",
@@ -25,7 +25,7 @@ TINY = (
 
 
 def test_peaks():
-    """The names are those that jax gives to the devices."""
+    """The names are those of `jax.Device.device_kind`."""
     peaks = {
         **{"TPU v4": 275, "TPU v5 lite": 197, "TPU v5": 459, "TPU v6 lite": 918},
         **{"NVIDIA A100-SXM4-80GB": 312, "NVIDIA H100 80GB HBM3": 989, "NVIDIA H200": 989},
@@ -55,7 +55,7 @@ def test_waiting_is_the_time_without_work():
 
 
 def parse_table(text: str) -> dict:
-    """`{section: {name: text of the value}}` of what was printed."""
+    """Parses a printed table: `{section: {name: text of the value}}`."""
     report, section = {}, None
     for line in text.strip().splitlines():
         section = line[:10].strip() or section
@@ -71,7 +71,7 @@ def as_number(text: str):
 
 
 @pytest.mark.parametrize("what", ["input", "eval", "step"])
-def test_table_and_json_hold_the_same(what, tmp_path, capsys):
+def test_table_and_json_are_equal(what, tmp_path, capsys):
     file = tmp_path / "speed.json"
     before = set(tmp_path.iterdir())
     assert exit_code(lambda: main([*TINY, f"--what={what}", f"--json={file}"])) == 0
@@ -95,7 +95,7 @@ def test_table_and_json_hold_the_same(what, tmp_path, capsys):
 
 
 def check_step(step: dict) -> None:
-    """The derived numbers follow from the measured ones, and the FLOPs from the network."""
+    """Checks the derived numbers against the measured ones, and the FLOPs against the network."""
     # Of the stem and the one stage of two 3x3 convolutions at 8 channels, forward and backward;
     # the stem has no gradient to its input. Head: 8 -> 10.
     taps = 9 * 8 * 8 * 64

@@ -1,4 +1,4 @@
-"""Pages in a browser, from disk: nothing broken, nothing too wide, nothing from the network."""
+"""Pages opened from disk in a browser: no broken images or links, no overflow, no requests."""
 
 import json
 import pathlib
@@ -24,7 +24,7 @@ def browser():
 
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    # As root in a container it has no sandbox, and little shared memory.
+    # As root in a container there is no sandbox, and little shared memory.
     for flag in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
@@ -34,7 +34,7 @@ def browser():
 
 
 def open_page(browser, path: pathlib.Path, width: int) -> set[str]:
-    """Shows a page in a window of that width; returns the schemes of what it asked for."""
+    """Opens a page in a window of the given width; returns the URL schemes that it requested."""
     size = dict(width=width, height=900, deviceScaleFactor=1, mobile=width < 500)
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     for log in ("browser", "performance"):
@@ -50,10 +50,10 @@ def open_page(browser, path: pathlib.Path, width: int) -> set[str]:
 
 
 def check_page(browser, path: pathlib.Path, images: int) -> None:
-    """At every width."""
+    """Checks a page at several widths."""
     for width in WIDTHS:
         schemes = open_page(browser, path, width)
-        # An alert of a name that was run would end in an error here.
+        # If a name ran as a script, its alert would raise an error here.
         found = browser.execute_async_script(
             """const done = arguments[0], images = [...document.images];
             // Those further down need not be loaded yet.
@@ -78,12 +78,12 @@ def test_report(browser, workdir, tmp_path_factory):
     check_page(browser, reports.digits_page(workdir, tmp_path_factory.getbasetemp()), 25)
 
 
-def test_report_with_strange_names(browser, tmp_path_factory):
+def test_report_with_unusual_names(browser, tmp_path_factory):
     check_page(browser, reports.strange_page(tmp_path_factory.getbasetemp()), 25)
 
 
 def test_audit(browser, tmp_path, tmp_path_factory):
-    """Of the data with strange names."""
+    """An audit of data with unusual names."""
     from imgcls.audit.__main__ import main
 
     data = reports.strange_data(tmp_path_factory.getbasetemp())
@@ -101,8 +101,8 @@ def write_bad_page(folder: pathlib.Path) -> pathlib.Path:
     return path
 
 
-def test_a_bad_page_is_seen(browser, tmp_path):
-    """That the checks above can fail."""
+def test_bad_page_fails(browser, tmp_path):
+    """The checks above can fail."""
     page = write_bad_page(tmp_path)
     with pytest.raises(AssertionError, match="gone"):
         check_page(browser, page, 1)

@@ -13,7 +13,7 @@ from imgcls.report import html
 
 
 def decode(uri: str) -> tuple[str, bytes]:
-    """Media type and data of a data URI."""
+    """Returns media type and data of a data URI."""
     head, _, data = uri.partition(",")
     assert head.startswith("data:") and head.endswith(";base64")
     return head.removeprefix("data:").removesuffix(";base64"), base64.b64decode(data)
@@ -33,7 +33,7 @@ def test_large_images_are_shrunk():
     assert kind == "image/jpeg" and Image.open(io.BytesIO(data)).size == (160, 80)
 
 
-def test_charts_show_text_as_it_is():
+def test_text_of_charts_is_unchanged():
     def draw() -> str:
         figure = Figure()
         figure.add_subplot(title="$x^{$", xlabel="<b>&amp;")

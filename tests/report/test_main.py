@@ -1,4 +1,4 @@
-"""The report: the contents of the page, and where its images and tables come from."""
+"""The report: contents of the page, choice of images, and tables."""
 
 import base64
 import io
@@ -25,14 +25,14 @@ from tests.conftest import exit_code
 
 @pytest.fixture(scope="session")
 def digits(workdir, tmp_path_factory):
-    """(path, page) of the run on digits."""
+    """`(path, page)` of the run on digits."""
     path = reports.digits_page(workdir, tmp_path_factory.getbasetemp())
     return path, reports.Page(path)
 
 
 @pytest.fixture(scope="session")
 def strange(tmp_path_factory):
-    """(path, page) of a bare multi-label checkpoint with strange names."""
+    """`(path, page)` of a multi-label checkpoint with unusual names and without logs."""
     path = reports.strange_page(tmp_path_factory.getbasetemp())
     return path, reports.Page(path)
 
@@ -44,7 +44,7 @@ def test_sections_and_links(digits, strange):
     sections = ["run", "data", "training", "metrics", "classes", "confusion", "precision-recall"]
     expected = {
         digits: [*sections, "calibration", "mistakes", "doubts", "hits", "map"],
-        # A bare checkpoint has no curves of its training, and many labels have no confusion matrix.
+        # Without logs there are no training curves, and multi-label has no confusion matrix.
         strange: [
             *(s for s in sections if s not in ("training", "confusion")),
             *("calibration", "false_yes", "false_no", "doubts", "hits", "map"),
@@ -56,12 +56,12 @@ def test_sections_and_links(digits, strange):
         assert links == [f"#{name}" for name in names]
 
 
-def test_nothing_comes_from_elsewhere(digits, strange):
+def test_page_loads_nothing(digits, strange):
     for path, page in (digits, strange):
         for tag, attributes in page.tags:
             for name in ("src", "href", "srcset", "data", "action"):
                 assert attributes.get(name, "#").startswith(("data:", "#")), (tag, attributes)
-            # No handlers, from no name.
+            # No name has added an event handler.
             assert not [name for name in attributes if name.startswith("on")], (tag, attributes)
         assert not {"script", "iframe", "object", "embed"} & {tag for tag, _ in page.tags}
         assert not re.search(r"url\(|@import", path.read_text())
@@ -70,25 +70,25 @@ def test_nothing_comes_from_elsewhere(digits, strange):
 
 
 def decode_charts(page: reports.Page) -> list[str]:
-    """The texts of every SVG, all of which must be well-formed."""
+    """Returns the text of each SVG; fails if one is not well-formed."""
     prefix = "data:image/svg+xml;base64,"
     sources = [a["src"] for tag, a in page.tags if tag == "img" and a["src"].startswith(prefix)]
     roots = [ET.fromstring(base64.b64decode(source.removeprefix(prefix))) for source in sources]
     return ["\n".join(t.strip() for t in root.itertext() if t.strip()) for root in roots]
 
 
-def test_strange_names_are_shown_as_they_are(strange):
+def test_unusual_names_are_unchanged(strange):
     _, page = strange
     for name in (*reports.STRANGE, *reports.NAMES):
         assert name in page.text
-    # In the legends of the curves and the map, cut where they are long.
+    # In the legends of the curves and the map, long names are shortened.
     shown = ("$x^{$", "<img src=x onerror=al…", "_under", "nul\N{REPLACEMENT CHARACTER} & 猫")
     with_names = [text for text in decode_charts(page) if all(n in text for n in shown)]
     assert len(with_names) == 2
 
 
-def test_digits_in_numbers(digits, workdir):
-    """Those of the training's last evaluation, of the averaged parameters."""
+def test_metrics_equal_those_of_the_last_evaluation_in_training(digits, workdir):
+    """Of the averaged parameters."""
     _, page = digits
     lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     last = next(line for line in reversed(lines) if "test/accuracy" in line)
@@ -97,7 +97,7 @@ def test_digits_in_numbers(digits, workdir):
         assert float(metrics[name][0]) == pytest.approx(last[f"test/ema_{name}"], abs=6e-5)
     low, high = map(float, metrics["accuracy"][1].split(" to "))
     assert low < last["test/ema_accuracy"] < high and high - low < 0.15
-    # Its names are not those of the same numbers again.
+    # No number is listed twice under different names.
     assert next(iter(metrics)) == "accuracy" and not {"f1", "micro_f1"} & metrics.keys()
     assert all(meaning for *_, meaning in metrics.values())
 
@@ -115,39 +115,39 @@ def test_digits_in_numbers(digits, workdir):
     assert splits == {"train": "1,438", "train[:200]": "200", "test": "359"}
 
 
-def test_calibration_is_kept_and_drawn(digits):
+def test_calibration_is_saved_and_drawn(digits):
     path, page = digits
-    kept = json.loads((find_checkpoint(path.parents[1]).path / "calibration.json").read_text())
-    assert (kept["split"], kept["examples"], kept["thresholds"]) == ("train[:200]", 200, None)
-    assert f"Temperature {kept['temperature']:.3f}, fitted on 200 examples" in page.text
+    saved = json.loads((find_checkpoint(path.parents[1]).path / "calibration.json").read_text())
+    assert (saved["split"], saved["examples"], saved["thresholds"]) == ("train[:200]", 200, None)
+    assert f"Temperature {saved['temperature']:.3f}, fitted on 200 examples" in page.text
     captions = re.findall(r"([\w. ]+): expected calibration error ([\d.]+)%", page.text)
     assert [caption for caption, _ in captions] == [
         "As trained",
-        f"At temperature {kept['temperature']:.3f}",
+        f"At temperature {saved['temperature']:.3f}",
     ]
     assert "too optimistic" not in page.text
     metrics = {row[0]: row[1] for row in page.table("metric", "value")}
     assert float(captions[1][1]) == pytest.approx(100 * float(metrics["ece"]), abs=0.06)
 
 
-def test_thresholds_of_many_labels(strange):
+def test_thresholds_of_multi_label(strange):
     path, page = strange
     (file,) = path.parent.glob("strange/checkpoints/*/calibration.json")
-    kept = json.loads(file.read_text())
-    assert kept["split"] == "val"
+    saved = json.loads(file.read_text())
+    assert saved["split"] == "val"
     rows = page.table("class", "examples")
     thresholds = {row[0]: float(row[7]) for row in rows}
     assert thresholds == pytest.approx(
-        {name.strip(): value for name, value in kept["thresholds"].items()}, abs=6e-4
+        {name.strip(): value for name, value in saved["thresholds"].items()}, abs=6e-4
     )
-    # Right, wrong and missed of a class.
+    # Precision and recall agree with the counts of each class.
     for _, support, precision, recall, *_, wrong, missed in rows:
         hits = int(support) - int(missed)
         assert float(recall) == pytest.approx(hits / int(support), abs=6e-4)
         assert float(precision) == pytest.approx(hits / max(hits + int(wrong), 1), abs=6e-4)
 
 
-def test_the_same_again(strange, tmp_path_factory, capsys):
+def test_second_report(strange, tmp_path_factory, capsys):
     """A second report has the same bytes. Calibration on evaluated examples gives a warning."""
     path, _ = strange
     again = path.with_name("again.html")
@@ -180,7 +180,7 @@ def test_every_split_is_opened_once(strange, tmp_path_factory, monkeypatch):
 
 
 def make_results(task: str, examples: int = 60, classes: int = 5, thresholds=None):
-    """Random answers, rounded so that some are equal."""
+    """Makes random predictions, rounded so that there are ties."""
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(examples, classes)).round(1).astype(np.float32)
     if task == "multi_label":
@@ -223,14 +223,14 @@ def test_choice_of_single_labels(count):
     predicted = scores.argmax(1)
     groups = groups_of(results, count)
     assert list(groups) == ["mistakes", "doubts", "hits"]
-    by_sureness = sorted(range(60), key=lambda i: -scores[i].max())
-    expected = [(i, predicted[i]) for i in by_sureness if predicted[i] != labels[i]][:count]
+    by_confidence = sorted(range(60), key=lambda i: -scores[i].max())
+    expected = [(i, predicted[i]) for i in by_confidence if predicted[i] != labels[i]][:count]
     assert groups["mistakes"] == expected
     doubts = [scores[i].max() for i, _ in groups["doubts"]]
     assert doubts == sorted(scores.max(1))[:count]
-    # One of each class that is ever right, by class; the surest of it.
+    # The most confident correct prediction of each class, sorted by class.
     best = {}
-    for i in by_sureness:
+    for i in by_confidence:
         if predicted[i] == labels[i]:
             best.setdefault(int(labels[i]), i)
     kept = sorted(best.items(), key=lambda pair: -scores[pair[1]].max())[:count]
@@ -239,7 +239,7 @@ def test_choice_of_single_labels(count):
 
 @pytest.mark.parametrize("count", [3, 10, 1000])
 @pytest.mark.parametrize("thresholds", [None, np.array([0.3, 0.5, 0.6, 0.2, 0.9])])
-def test_choice_of_many_labels(count, thresholds):
+def test_choice_of_multi_label(count, thresholds):
     results = make_results("multi_label", thresholds=thresholds)
     labels, scores = results.predictions.labels, results.predictions.scores
     limit = np.full(5, 0.5) if thresholds is None else thresholds
@@ -270,8 +270,8 @@ def test_no_mistakes():
     assert list(groups_of(results, 5)) == ["doubts", "hits"]
 
 
-def test_images_are_those_of_the_examples(strange):
-    """The image above a name has the pixels of that file, and there is a heat map for it."""
+def test_images_match_their_names(strange):
+    """Each image has the pixels of the file below it, and some have heat maps."""
     path, page = strange
     files = {f.name: f for f in path.with_name("strange data").glob("*.png")}
     images = [a["src"] for tag, a in page.tags if tag == "img" and "png" in a["src"][:20]]
@@ -309,7 +309,7 @@ def test_history(tmp_path):
     np.testing.assert_array_equal(found["loss"]["train/loss"], [[5, 10], [2, np.nan]])
 
 
-def test_many_classes_make_no_matrix_but_pairs():
+def test_many_classes_have_pairs_instead_of_a_matrix():
     results = make_results("softmax")
     matrix = results.summary.confusion
     pairs = tables.confused_pairs(results)
@@ -326,7 +326,7 @@ def test_many_classes_make_no_matrix_but_pairs():
     assert tables.confusion_rows(results) is None
 
 
-def test_many_classes_the_worst_first(monkeypatch):
+def test_many_classes_are_sorted_by_f1(monkeypatch):
     results = make_results("softmax")
     assert [row["name"] for row in tables.class_rows(results)] == list("abcde")
     monkeypatch.setattr(tables, "MATRIX", 4)
@@ -356,7 +356,7 @@ def test_charts_of_many_classes():
         ),
         (
             ["--config.data.source=folder:/gone"],
-            ["/gone", "has moved, write --config.data.source=folder:/new/place"],
+            ["/gone", "has moved, write --config.data.source=folder:/new/path"],
         ),
         (["--config.model.width=16"], ["config.model.width: is fixed by the checkpoint"]),
         (["--config.data.sorce=digits"], ["'source'"]),
@@ -367,14 +367,14 @@ def test_charts_of_many_classes():
     ],
 )
 def test_wrong_arguments(strange, tmp_path_factory, capsys, arguments, messages):
-    given = reports.strange_run(tmp_path_factory.getbasetemp())
-    code = exit_code(lambda: main([*given, *arguments]))
+    valid = reports.strange_run(tmp_path_factory.getbasetemp())
+    code = exit_code(lambda: main([*valid, *arguments]))
     err = capsys.readouterr().err
     assert code == 2 and err.startswith("error: ") and err.count("\n") == 1, err
     assert all(message in err for message in messages), err
 
 
-def test_data_of_one_label_each(strange, capsys, tmp_path_factory):
+def test_single_label_data_for_a_multi_label_model(strange, capsys, tmp_path_factory):
     path, _ = strange
     folder = path.with_name("strange data")
     names = sorted(f.name for f in folder.glob("*.png"))
