@@ -23,7 +23,7 @@ from imgcls.data.listing import describe_extensions
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.records import MANIFEST, VERSION
 from imgcls.data.sources.source import Source
-from imgcls.data.table.classes import write_classes
+from imgcls.data.table.classes import save_classes
 from imgcls.data.table.problems import UNREADABLE
 
 # Examples per shard, unless the number of shards is set.
@@ -75,7 +75,7 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
                 "other_files": problems.other_files,
             },
         }
-        write_classes(source.class_names, str(partial / "classes.txt"))
+        save_classes(source.class_names, str(partial / "classes.txt"))
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
         partial.rename(target)
     except BaseException:

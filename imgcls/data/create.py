@@ -21,11 +21,12 @@ from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 
 
-def open_split(config: ConfigDict, split: str) -> Source:
-    """Opens one split of `config.data.source`."""
+def open_split(config: ConfigDict, split: str, *, write_classes: bool = False) -> Source:
+    """Opens one split of `config.data.source`; for `write_classes` see `SourceOptions`."""
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
+    options["write_classes"] = write_classes
     if c.cache_gb < 0:
         raise ConfigError(f"config.data.cache_gb={c.cache_gb}: must be 0 or more")
     source = create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)

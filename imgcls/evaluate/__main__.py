@@ -1,10 +1,10 @@
 """Evaluate a trained model: `python -m imgcls.evaluate --workdir=/tmp/digits`.
 
 Runs the evaluators of the checkpoint's config, on its own data or on other data with the same
-classes: `--config.data.source=folder:/new/images --config.evaluators.test.split=test`. Prints one
-JSON object: the metrics and, for classification, their 95 % confidence intervals. Images and, for
-classification, `NAME_predictions.csv` and `NAME_metrics.json` are written to `report/` in the
-workdir.
+classes, or some of them: `--config.data.source=folder:/new/images
+--config.evaluators.test.split=test`. Prints one JSON object: the metrics and, for classification,
+their 95 % confidence intervals. Images and, for classification, `NAME_predictions.csv` and
+`NAME_metrics.json` are written to `report/` in the workdir.
 
 `--calibrate=val` first fits a temperature and, for multi-label, thresholds on the split `val`, and
 stores them in the checkpoint: later evaluations and `predict` apply them.

@@ -8,7 +8,8 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.data.create import open_split
-from imgcls.data.sources.source import Source, check_classes
+from imgcls.data.sources.mapped import map_classes
+from imgcls.data.sources.source import Source
 from imgcls.evaluate.gather import gather, make_eval_fn
 
 
@@ -68,7 +69,7 @@ class FeatureReader:
         """Opens a split.
 
         Raises:
-          ConfigError: the split is multi-label, or its classes are not those of the model.
+          ConfigError: the split is multi-label, or has classes that the model does not have.
         """
         source = open_split(self._config, split)
         if source.multi_label:
@@ -76,8 +77,7 @@ class FeatureReader:
                 f"split {split!r}: the labels are multi-label, but features are evaluated with "
                 "one label per example; use type 'classification'"
             )
-        check_classes(source.class_names, self._class_names, f"split {split!r}")
-        return source
+        return map_classes(source, self._class_names, f"split {split!r}")
 
     def read(self, variables: dict[str, tuple], source: Source) -> dict[str, Features]:
         """Returns `{prefix: features}` for each set of variables, in one pass over the source.

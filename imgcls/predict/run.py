@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, open_split
-from imgcls.data.sources.source import check_classes
+from imgcls.data.sources.mapped import map_classes
 from imgcls.distributed import sharding
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
@@ -229,13 +229,14 @@ class Run:
 
         Args:
           split: name of a split, with an optional slice.
-          source: dataset with the same classes, in the form of `config.data.source`; None is the
-            dataset that the run was trained on.
+          source: dataset with classes of the model, in the form of `config.data.source`; None is
+            the dataset that the run was trained on.
           data_dir: directory of `source`, in the form of `config.data.dir`.
           bootstrap: number of bootstrap replicates for confidence intervals; 0 for no intervals.
 
         Raises:
-          ConfigError: the model has no classes, or the data does not exist or has other classes.
+          ConfigError: the model has no classes, or the data does not exist or has classes that
+            are not in the model.
           DataError: an image can't be read and the run's `data.on_error` is not 'skip'.
         """
         check_classifies(self._trained, self._path)
@@ -243,7 +244,7 @@ class Run:
         if source is not None:
             config.data.source, config.data.dir = source, data_dir
         examples = open_split(config, split)
-        check_classes(examples.class_names, self.class_names, f"split {split!r}")
+        examples = map_classes(examples, self.class_names, f"split {split!r}")
         trained = self._trained
         variables = {"": (trained.params, trained.model_state)}
         reader = OutcomeReader(config, trained.objective, trained.mesh)

@@ -6,7 +6,7 @@ calibration, and images with heat maps of what the model looked at. A temperatur
 for multi-label models) is fitted on the validation split, if the data has one, and saved in the
 checkpoint for `predict`.
 
-Other data with the same classes: `--config.data.source=folder:/new/images`.
+Other data with the same classes, or some of them: `--config.data.source=folder:/new/images`.
 """
 
 import argparse

@@ -7,8 +7,9 @@ import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
+from imgcls.data.sources.mapped import map_classes
 from imgcls.data.sources.open import find_kind
-from imgcls.data.sources.source import Source, check_classes
+from imgcls.data.sources.source import Source
 from imgcls.data.sources.splits import parse_split, splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
 from imgcls.evaluate.calibration import Calibration
@@ -79,8 +80,8 @@ def read_results(
         evaluated.
 
     Raises:
-      ConfigError: the data is missing, has other classes or no readable example, or the two splits
-        share examples.
+      ConfigError: the data is missing, has classes that are not in the model or no readable
+        example, or the two splits share examples.
       DataError: an image can't be read, unless `data.on_error` is 'skip'.
     """
     sources = {split: _open(trained, split)}
@@ -120,7 +121,9 @@ def count_by_split(results: Results) -> dict[str, np.ndarray]:
     config, counts = results.trained.config, {}
     for split in (config.data.train_split, results.calibration.split, results.split):
         try:
-            source = results.sources.get(split) or open_split(config, split)
+            source = results.sources.get(split) or map_classes(
+                open_split(config, split), results.class_names, f"split {split!r}"
+            )
         except ConfigError:
             continue
         labels, classes = source.labels(), len(results.class_names)
@@ -141,7 +144,7 @@ def _open(trained: Trained, split: str) -> Source:
         raise ConfigError(
             f"{e}; if the data has moved, write --config.data.source={kind}:/new/path"
         ) from e
-    check_classes(source.class_names, trained.info.class_names, f"split {split!r}")
+    source = map_classes(source, trained.info.class_names, f"split {split!r}")
     if source.multi_label != trained.info.multi_label:
         one, many = "one label per example", "any number of labels"
         raise ConfigError(

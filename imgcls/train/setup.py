@@ -92,7 +92,7 @@ def set_up(
     use_compile_cache(config)
 
     # Data.
-    source = open_split(config, config.data.train_split)
+    source = open_split(config, config.data.train_split, write_classes=True)
     reader = create_reader(config, source, train=True)
     info = describe(config, reader)
     preflight.check_same_data(source, info)

@@ -126,7 +126,7 @@ def test_unknown_layer():
 
 def test_other_classes():
     info = DataInfo((*DIGITS[:9], "nine"), False, (8, 8, 1))
-    with pytest.raises(ConfigError, match="split 'test': class 9 is '9', the model's is 'nine'"):
+    with pytest.raises(ConfigError, match="classes that are not in the model \\('9'\\)"):
         make_reader(info=info).open("test")
 
 

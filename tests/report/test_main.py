@@ -362,7 +362,10 @@ def test_charts_of_many_classes():
         (["--config.data.sorce=digits"], ["'source'"]),
         (["--examples=0"], ["--examples=0: must be 1 or more"]),
         (["--out=/proc/no/such.html"], ["--out=/proc/no/such.html: can't be written"]),
-        (["--config.data.source=digits"], ["split 'test' has 10 classes, the model 4"]),
+        (
+            ["--config.data.source=digits"],
+            ["split 'test': 359 of 359 examples have classes that are not in the model"],
+        ),
         (["--exmaples=3"], ["--exmaples=3: not understood"]),
     ],
 )

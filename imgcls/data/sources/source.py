@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry, Signature
 from imgcls.data.table.problems import Problems
 
@@ -89,6 +88,8 @@ class SourceOptions:
       on_error: 'fail' raises an error that names the invalid entries, 'skip' leaves them out.
       multi_label: whether images may have any number of labels; None infers it from the data.
       separator: separator of the labels of one image in a manifest; '' for none.
+      write_classes: whether to write the order of the classes beside the data, if there is no file
+        with it yet. Only training does.
     """
 
     data_dir: str | None = None
@@ -96,6 +97,7 @@ class SourceOptions:
     on_error: str = "fail"
     multi_label: bool | None = None
     separator: str = "|"
+    write_classes: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,16 +136,3 @@ def register_source(
         return open_kind
 
     return register
-
-
-def check_classes(found: tuple[str, ...], expected: tuple[str, ...], where: str) -> None:
-    """Raises a ConfigError that names the first difference if the classes are not the same."""
-    if tuple(found) == tuple(expected):
-        return
-    if len(found) != len(expected):
-        raise ConfigError(
-            f"{where} has {len(found)} classes, the model {len(expected)}; give data of the same "
-            "classes"
-        )
-    i = next(i for i, pair in enumerate(zip(found, expected, strict=True)) if len(set(pair)) > 1)
-    raise ConfigError(f"{where}: class {i} is {found[i]!r}, the model's is {expected[i]!r}")

@@ -73,7 +73,7 @@ def open_table(table: Table, files: Files, options: SourceOptions) -> Dataset:
     Raises:
       ConfigError: invalid entries with `on_error='fail'`.
     """
-    checked = check_table(table, files, options.on_error)
+    checked = check_table(table, files, options.on_error, options.write_classes)
     return split_table(checked, files, seed=options.seed, spec=table.spec)
 
 

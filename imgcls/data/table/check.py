@@ -9,7 +9,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.listing import describe_extensions
 from imgcls.data.table import problems as kinds
-from imgcls.data.table.classes import read_classes, write_classes
+from imgcls.data.table.classes import read_classes, save_classes
 from imgcls.data.table.locate import locate
 from imgcls.data.table.problems import Problems
 from imgcls.data.table.table import FRACTIONS, Item, Table, is_line, split_of
@@ -31,13 +31,16 @@ class CheckedTable(NamedTuple):
     problems: Problems
 
 
-def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
+def check_table(
+    table: Table, files: Files, on_error: str, write_classes: bool = False
+) -> CheckedTable:
     """Checks a table against its files, and sorts it by path.
 
     Args:
       table: examples as read from the source.
       files: files of the images.
       on_error: 'fail' raises an error at invalid entries, 'skip' leaves them out.
+      write_classes: whether to write the order of the classes, if its file does not exist.
 
     Raises:
       ConfigError: invalid entries with `on_error='fail'`, or several labels with
@@ -65,8 +68,8 @@ def check_table(table: Table, files: Files, on_error: str) -> CheckedTable:
         log.warning(f"{table.spec}: left out: {problems}")
     if problems.other_files:
         log.warn_once(f"{table.spec}: passed over: {describe_extensions(problems.other_files)}")
-    if existing_names is None and names:
-        write_classes(names, classes_file)
+    if write_classes and existing_names is None and names:
+        save_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)
 
 

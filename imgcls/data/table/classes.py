@@ -31,7 +31,7 @@ def read_classes(path: str) -> tuple[str, ...] | None:
     return tuple(names)
 
 
-def write_classes(names: Iterable[str], path: str) -> None:
+def save_classes(names: Iterable[str], path: str) -> None:
     """Writes one class name per line, atomically; does nothing if the file can't be written.
 
     The permissions of the folder are checked because root could write to a read-only folder.

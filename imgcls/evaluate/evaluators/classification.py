@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
-from imgcls.data.sources.source import check_classes
+from imgcls.data.sources.mapped import map_classes
 from imgcls.evaluate.averaging import AveragedViews
 from imgcls.evaluate.evaluator import register_evaluator
 from imgcls.evaluate.metrics import DIRECTIONS, LIGHT, measure
@@ -28,8 +28,8 @@ class Classification:
       tta: test-time augmentation, see `AveragedViews`; None is a single view.
 
     Raises:
-      ConfigError: the objective has no logits, or the classes of the split are not those of the
-        model.
+      ConfigError: the objective has no logits, or the split has classes that the model does not
+        have.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class Classification:
                 f"config.objective.name={config.objective.name!r} has no logits to classify by; "
                 "use an evaluator of features, such as type 'knn'"
             )
-        self.split, self._source = split, open_split(config, split)
-        check_classes(self._source.class_names, data_info.class_names, f"split {split!r}")
+        self.split = split
+        examples = open_split(config, split)
+        self._source = map_classes(examples, data_info.class_names, f"split {split!r}")
         metrics = LIGHT[objective.task]
         self.directions: Mapping[str, Direction] = {
             name: DIRECTIONS[name] for name in metrics if name in DIRECTIONS

@@ -31,7 +31,7 @@ def test_darwin(pictures):
     write(root, "release/.v7/metadata.json", {"classes": []})
     spec, options = f"darwin:{root / 'release'}", dict(data_dir=str(root / "pics"))
     assert examples(spec, **options) == {"cats/a.jpg": ["cat"], "b.jpg": ["dog"], "c.jpg": ["dog"]}
-    data = open_dataset(spec, **options)
+    data = open_dataset(spec, **options, write_classes=True)
     sources = [data.open(split) for split in data.splits]
     assert sources[0].problems.passed_over == {"bounding_box": 2, "polygon": 1}
     found = {s.name(i): s.metadata(i) for s in sources for i in range(len(s))}

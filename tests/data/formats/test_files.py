@@ -24,7 +24,7 @@ def test_files_for_splits(pictures, names):
         write(root, name, f"path{delimiter}label\n{i}.jpg{delimiter}x\n")
     write(root, "sample_submission.csv", "id,answer\n1,2\n")
     for i, split in enumerate(("train", "val", "test")):
-        source = create_source(f"manifest:{root}", split)
+        source = create_source(f"manifest:{root}", split, write_classes=True)
         expected = str(root / os.path.dirname(names[i]) / f"{i}.jpg")
         assert [source.name(j) for j in range(len(source))] == [expected]
         assert source.splits == ("train", "val", "test")

@@ -1,7 +1,5 @@
 """Label Studio's exports: votes, questions and paths."""
 
-import os
-
 import pytest
 
 from imgcls.core.errors import ConfigError
@@ -72,7 +70,6 @@ def test_label_studio_votes(pictures):
         task("d.jpg", ["x", "z"], ["z", "x"], ["x"]),
     ]
     file = write(root, "t.json", several)
-    os.remove(root / "classes.txt")
     # x has two of a.jpg's four votes, which is not more than half.
     expected = {"a.jpg": ["y"], "b.jpg": [], "c.jpg": [], "d.jpg": ["x", "z"]}
     assert examples(f"labelstudio:{file}") == expected

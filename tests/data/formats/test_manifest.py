@@ -1,7 +1,5 @@
 """Manifests: delimiters, columns, labels, splits, and errors of invalid ones."""
 
-import os
-
 import pytest
 
 from imgcls.core.errors import ConfigError
@@ -29,7 +27,6 @@ def test_tsv_and_json_lines(pictures):
     root = pictures("a,1.jpg", "b.jpg")
     tsv = write(root, "m.tsv", "file\tlabels\na,1.jpg\tbig cat\nb.jpg\tdog\n")
     assert examples(f"manifest:{tsv}") == {"a,1.jpg": ["big cat"], "b.jpg": ["dog"]}
-    os.remove(root / "classes.txt")
     lines = '\ufeff{"file": "a,1.jpg", "label": 7}\n\n{"label": "8", "file": "b.jpg", "k": [1]}\n'
     file = write(root, "m.jsonl", lines)
     assert examples(f"manifest:{file}") == {"a,1.jpg": ["7"], "b.jpg": ["8"]}

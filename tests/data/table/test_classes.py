@@ -23,7 +23,7 @@ def test_order_of_the_classes_does_not_change_the_split(manifest, tmp_path):
 def test_classes_file(manifest, tmp_path):
     rows = [(f"{i}.jpg", "bé" if i % 2 else "a") for i in range(20)]
     spec = manifest(rows)
-    assert create_source(spec, "train").class_names == ("a", "bé")
+    assert create_source(spec, "train", write_classes=True).class_names == ("a", "bé")
     classes_file = tmp_path / "classes.txt"
     assert classes_file.read_bytes() == "a\nbé\n".encode()
     found = skipped(manifest([*rows, ("c.jpg", "Aa")]))
@@ -55,7 +55,7 @@ def test_classes_file_of_folders(tmp_path):
             archive.writestr(name, b"")
     classes_files = {"tree": "tree/classes.txt", "my.tree.zip": "my.tree.classes.txt"}
     for root, classes_file in classes_files.items():
-        open_dataset(f"folder:{tmp_path / root}")
+        open_dataset(f"folder:{tmp_path / root}", write_classes=True)
         assert (tmp_path / classes_file).read_text() == "x\ny\n"
         (tmp_path / classes_file).write_text("z\ny\nx\n")
         assert open_dataset(f"folder:{tmp_path / root}").open("train").class_names == (
@@ -68,15 +68,18 @@ def test_classes_file_of_folders(tmp_path):
 
 
 def test_classes_file_is_optional(manifest, tmp_path):
-    """Nothing is written to a read-only folder, or for a refused dataset."""
+    """Nothing is written for a refused dataset, by readers, or to a read-only folder."""
     with pytest.raises(ConfigError):
-        open_dataset(manifest([("a.jpg", "x"), ("b.jpg", "")]))
+        open_dataset(manifest([("a.jpg", "x"), ("b.jpg", "")]), write_classes=True)
     assert not (tmp_path / "classes.txt").exists()
     spec = manifest([("a.jpg", "x"), ("b.jpg", "y")])
+    open_dataset(spec)
+    assert not (tmp_path / "classes.txt").exists()
     mode = stat.S_IMODE(os.stat(tmp_path).st_mode)
     os.chmod(tmp_path, 0o555)
     try:
-        assert open_dataset(spec).open("train").class_names == ("x", "y")
+        data = open_dataset(spec, write_classes=True)
+        assert data.open("train").class_names == ("x", "y")
         assert sorted(os.listdir(tmp_path)) == ["a.jpg", "b.jpg", "m.csv"]
     finally:
         os.chmod(tmp_path, mode)

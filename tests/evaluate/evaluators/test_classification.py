@@ -15,7 +15,6 @@ from imgcls.core.errors import ConfigError, DataError
 from imgcls.core.state import TrainState
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.open import create_source
-from imgcls.data.sources.source import check_classes
 from imgcls.evaluate.evaluators import classification
 from imgcls.evaluate.evaluators.classification import Classification
 from imgcls.objectives.create import create_objective
@@ -336,17 +335,12 @@ def test_multi_label(monkeypatch):
 
 def test_other_classes(objective):
     config, mesh = make_config(), make_mesh()
-    with pytest.raises(ConfigError, match="split 'test' has 10 classes, the model 9"):
+    message = r"split 'test': \d+ of 359 examples have classes that are not in the model"
+    with pytest.raises(ConfigError, match=rf"{message} \('9'\)"):
         make_evaluator(config, objective, mesh, DIGITS[:9])
     names = (*DIGITS[:3], "drei", *DIGITS[4:])
-    with pytest.raises(ConfigError, match="split 'test': class 3 is '3', the model's is 'drei'"):
+    with pytest.raises(ConfigError, match=rf"{message} \('3'\)"):
         make_evaluator(config, objective, mesh, names)
-
-
-def test_check_classes():
-    check_classes(("a", "b"), ["a", "b"], "x")
-    with pytest.raises(ConfigError, match="x: class 0 is 'b', the model's is 'a'"):
-        check_classes(("b", "a"), ("a", "b"), "x")
 
 
 def test_objective_without_logits():
