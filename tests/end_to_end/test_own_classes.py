@@ -7,6 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from imgcls.audit.__main__ import main as audit
+from imgcls.convert import main as convert
+from imgcls.main import main as train_here
+from tests.conftest import exit_code
+from tests.reports import Page
+
 COLORS = {"blue": (20, 20, 220), "green": (20, 220, 20), "red": (220, 20, 20)}
 SMALL = (
     "--config.batch_size=16",
@@ -86,3 +92,47 @@ def test_classes_unknown_to_the_model_are_named(trained, command, tmp_path):
     assert done.returncode == 2
     assert "2 of 4 examples have classes that are not in the model ('pink')" in done.stderr
     assert list_files(tmp_path) == files
+
+
+def write_table(folder, name: str, labels: dict[str, str], data) -> str:
+    """Writes a manifest of the images of `data`; returns the source."""
+    rows = ["path,label,split"]
+    for file in sorted(data.glob("*/*/*.png")):
+        split, color, _ = file.relative_to(data).parts
+        rows.append(f"{file},{labels[color]},{split}")
+    (folder / name).write_text("\n".join(rows) + "\n")
+    return f"manifest:{folder / name}"
+
+
+def test_two_tables_in_one_folder(trained, command, tmp_path, capsys):
+    """The wrong separator for one table harms neither another table nor, unnamed, its own."""
+    warm, named = (
+        write_table(tmp_path, name, labels, trained / "data")
+        for name, labels in {
+            "warm.csv": {"red": "warm", "green": "warm;cold", "blue": "cold"},
+            "named.csv": {"red": "r", "green": "g", "blue": "cold"},
+        }.items()
+    )
+    config = f"--config=configs/own.py:data={warm},size=16,width=8,epochs=1"
+    wrong = [config, f"--workdir={tmp_path}/wrong", *SMALL, "--config.total=1 steps"]
+    assert exit_code(lambda: train_here(wrong)) == 0
+    assert (tmp_path / "warm.csv.classes.txt").read_text() == "cold\nwarm\nwarm;cold\n"
+
+    train(command, named, tmp_path / "run", "--config.total=1 epochs")
+    assert (tmp_path / "named.csv.classes.txt").read_text() == "cold\ng\nr\n"
+    done = command("report", f"--workdir={tmp_path}/run")
+    assert done.returncode == 0, done.stderr
+    page = Page(tmp_path / "run" / "report" / "report.html")
+    rows = [row[:2] for row in page.table("class", "examples")]
+    assert rows == [["cold", "6"], ["g", "6"], ["r", "6"]]
+
+    capsys.readouterr()
+    files = list_files(tmp_path)
+    arguments = [f"--data={warm}", "--separator=;", f"--out={tmp_path}/audit"]
+    assert exit_code(lambda: audit(arguments)) == 1
+    assert "only " + str(tmp_path / "warm.csv.classes.txt") in capsys.readouterr().err
+    arguments = [f"--from={named}", f"--to={tmp_path}/records"]
+    assert exit_code(lambda: convert(arguments)) == 0
+    assert (tmp_path / "records" / "classes.txt").read_text() == "cold\ng\nr\n"
+    new = [f for f in list_files(tmp_path) if f not in files]
+    assert all(f.split("/")[0] in ("audit", "records") for f in new)

@@ -45,7 +45,11 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
         raise ConfigError(f"{spec}: no such file or directory; check config.data.source")
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
     files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec)
-    table = Table(spec, os.path.join(folder, "classes.txt"), options.multi_label, options.separator)
+    shared = os.path.join(folder, "classes.txt")
+    table = Table(spec, shared, options.multi_label, options.separator)
+    if not os.path.isdir(path):
+        # Label files in one folder may have different classes.
+        table.classes_file, table.shared_classes_file = f"{path}.classes.txt", shared
     label_files = [LabelFile(path)]
     if os.path.isdir(path) and not label_format.reads_directory:
         label_files = _find_label_files(path, label_format, spec)

@@ -47,16 +47,15 @@ def check_table(
         `multi_label=False`.
     """
     multi_label = _is_multi_label(table)
-    problems, classes_file = table.problems, table.classes_file
-    existing_names = read_classes(classes_file)
+    problems = table.problems
     labels = {label for item in table.items for label in item.labels} | table.classes
     for name in sorted(name for name in table.classes if not is_line(name)):
         problems.add(kinds.MALFORMED, f"the class {name!r} is not a line of text")
         labels.discard(name)
+    classes_file, existing_names = _read_order(table, labels)
     names = tuple(sorted(labels)) if existing_names is None else existing_names
     items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
     items = list(_without_duplicates(items, problems))
-    problems.hints[kinds.UNKNOWN] = f"add it at the end of {classes_file}, or remove that file"
     items = list(_with_known_labels(items, set(names), multi_label, problems))
     items = list(_with_splits(items, problems))
     items = list(_with_undivided_groups(items, problems))
@@ -68,9 +67,31 @@ def check_table(
         log.warning(f"{table.spec}: left out: {problems}")
     if problems.other_files:
         log.warn_once(f"{table.spec}: passed over: {describe_extensions(problems.other_files)}")
+    unused = [name for name in names if name not in labels]
+    if unused:
+        log.warn_once(
+            f"{table.spec}: only {classes_file} has the class {', '.join(map(repr, unused[:5]))}"
+            f"{', ...' if len(unused) > 5 else ''}, no image; remove its line if it is not a class"
+        )
     if write_classes and existing_names is None and names:
         save_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)
+
+
+def _read_order(table: Table, labels: set[str]) -> tuple[str, tuple[str, ...] | None]:
+    """The file with the order of a table's classes, and its names; None if there is no file.
+
+    A shared file without any of the labels belongs to another table.
+    """
+    path, otherwise = table.classes_file, "remove that file"
+    names = read_classes(path)
+    if names is None and table.shared_classes_file:
+        shared = read_classes(table.shared_classes_file)
+        if shared is not None and labels.intersection(shared):
+            otherwise = f"list the classes of this table in {path}"
+            path, names = table.shared_classes_file, shared
+    table.problems.hints[kinds.UNKNOWN] = f"add it at the end of {path}, or {otherwise}"
+    return path, names
 
 
 def _is_multi_label(table: Table) -> bool:

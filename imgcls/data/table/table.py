@@ -51,6 +51,7 @@ class Table:
     Attributes:
       spec: the source as the user wrote it, for messages.
       classes_file: path of the file with the order of the classes.
+      shared_classes_file: path of a file that is read if there is no `classes_file`; '' for none.
       multi_label, separator: see `imgcls.data.sources.source.SourceOptions`.
       items: examples, with paths as in the label file.
       problems: invalid entries found so far.
@@ -66,6 +67,7 @@ class Table:
     items: list[Item] = dataclasses.field(default_factory=list)
     problems: Problems = dataclasses.field(default_factory=Problems)
     classes: set[str] = dataclasses.field(default_factory=set)
+    shared_classes_file: str = ""
     listed: bool = False
     by_name: bool = False
 

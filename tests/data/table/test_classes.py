@@ -24,7 +24,7 @@ def test_classes_file(manifest, tmp_path):
     rows = [(f"{i}.jpg", "bé" if i % 2 else "a") for i in range(20)]
     spec = manifest(rows)
     assert create_source(spec, "train", write_classes=True).class_names == ("a", "bé")
-    classes_file = tmp_path / "classes.txt"
+    classes_file = tmp_path / "m.csv.classes.txt"
     assert classes_file.read_bytes() == "a\nbé\n".encode()
     found = skipped(manifest([*rows, ("c.jpg", "Aa")]))
     assert found.names == {kinds.UNKNOWN: ["'Aa' of c.jpg"]}
@@ -42,8 +42,42 @@ def test_classes_file(manifest, tmp_path):
     with pytest.raises(ConfigError, match=f"{classes_file}: lists the class 'a' twice"):
         create_source(spec, "train")
     assert sorted(os.listdir(tmp_path)) == sorted(
-        ["classes.txt", "m.csv", "c.jpg"] + [r[0] for r in rows]
+        ["m.csv.classes.txt", "m.csv", "c.jpg"] + [r[0] for r in rows]
     )
+
+
+def test_tables_of_a_folder_have_their_own_classes(manifest, tmp_path):
+    """A `classes.txt` of the folder is read where a table has no file of its own."""
+    spec = manifest([("1.jpg", "a"), ("2.jpg", "b")])
+    open_dataset(spec, write_classes=True)
+    (tmp_path / "n.csv").write_text("path,label\n1.jpg,c\n2.jpg,b\n")
+    other = f"manifest:{tmp_path / 'n.csv'}"
+    open_dataset(other, write_classes=True)
+    assert open_dataset(other).open("train").class_names == ("b", "c")
+    assert open_dataset(spec).open("train").class_names == ("a", "b")
+    assert (tmp_path / "n.csv.classes.txt").read_text() == "b\nc\n"
+    assert not (tmp_path / "classes.txt").exists()
+
+    (tmp_path / "n.csv.classes.txt").unlink()
+    (tmp_path / "classes.txt").write_text("c\nb\n")
+    assert open_dataset(other).open("train").class_names == ("c", "b")
+    assert open_dataset(spec).open("train").class_names == ("a", "b")
+    (tmp_path / "classes.txt").write_text("d\nc\n")
+    hint = rf"end of {tmp_path}/classes.txt, or list the classes of this table in {other[9:]}\."
+    with pytest.raises(ConfigError, match=hint):
+        open_dataset(other)
+    (tmp_path / "classes.txt").write_text("x\ny\n")
+    assert open_dataset(other, write_classes=True).open("train").class_names == ("b", "c")
+
+
+def test_a_class_that_only_its_file_has_is_named(manifest, tmp_path, capsys):
+    spec = manifest([("1.jpg", "a+b"), ("2.jpg", "b")])
+    open_dataset(spec, write_classes=True)
+    assert capsys.readouterr().err == ""
+    (tmp_path / "m.csv.classes.txt").write_text("a\na+b\nb\n")
+    assert open_dataset(spec, separator="+").open("train").class_names == ("a", "a+b", "b")
+    line = f"only {tmp_path}/m.csv.classes.txt has the class 'a+b', no image; remove its line if"
+    assert line in capsys.readouterr().err
 
 
 def test_classes_file_of_folders(tmp_path):
