@@ -77,4 +77,5 @@ def get_config(
     c.checkpoint = ConfigDict()
     c.checkpoint.every = "1 epochs"
     c.checkpoint.keep_best = "val/accuracy"
+    c.checkpoint.use = "best"
     return c

@@ -57,4 +57,5 @@ def get_config(
     c.checkpoint = ConfigDict()
     c.checkpoint.every = "20 percent"
     c.checkpoint.keep_best = "val/loss"
+    c.checkpoint.use = "best"
     return c

@@ -16,6 +16,11 @@ WRITE_ERRORS = (
     *(errno.EROFS, errno.EACCES, errno.EPERM),
 )
 
+# Help of a flag that takes a checkpoint, see `imgcls.runs.load.find_checkpoint`.
+CHECKPOINT_HELP = (
+    "a workdir, WORKDIR:best, WORKDIR:newest, WORKDIR:STEP, or a checkpoint's directory"
+)
+
 # Name of the command in its help; None: `python -m imgcls.NAME`.
 _program: str | None = None
 

@@ -128,6 +128,7 @@ def _checkpoint() -> ConfigDict:
     c.every = "1 epochs"
     c.keep_last = 2
     c.keep_best = placeholder(str)  # a metric, for example 'test/accuracy'
+    c.use = "newest"  # checkpoint that `predict`, `evaluate`, ... load of a workdir: newest | best
     c.on_error = "continue"  # if a checkpoint or log can't be written: continue | stop
     return c
 

@@ -25,6 +25,14 @@ def warning(message: str) -> None:
     tqdm.write(f"warning: {message}", file=sys.stderr)
 
 
+def note(message: str) -> None:
+    """Writes a line to standard error, on process 0 only: standard output is for results."""
+    import jax
+
+    if jax.process_index() == 0:
+        tqdm.write(message, file=sys.stderr)
+
+
 @functools.cache
 def warn_once(message: str) -> None:
     """Writes a warning unless it was written before."""

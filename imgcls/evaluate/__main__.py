@@ -134,7 +134,7 @@ def _describe(used: str) -> str:
 def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = cli.create_parser("evaluate", __doc__)
     add = parser.add_argument
-    add("--workdir", required=True, metavar="DIR", help="a workdir, or one of its checkpoints")
+    add("--workdir", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
     add("--calibrate", metavar="SPLIT", help="split to calibrate on; not one to evaluate on")
     add(
         "--bootstrap",

@@ -82,7 +82,7 @@ def compare(
 def main(argv: list[str] | None = None) -> int:
     """Exports a model as set by the flags, and compares the export with it."""
     parser = cli.create_parser("export", __doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a workdir")
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
     parser.add_argument("--to", required=True, metavar="DIR", help="created if missing")
     parser.add_argument("--format", required=True, choices=("safetensors", "stablehlo", "onnx"))
     args = parser.parse_args(argv)

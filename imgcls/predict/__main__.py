@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = cli.create_parser("predict", __doc__)
     add = parser.add_argument
-    add("--checkpoint", required=True, metavar="DIR", help="a workdir, or one checkpoint of it")
+    add("--checkpoint", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
     add("--format", choices=formats.OUTPUT_FORMATS, default="jsonl", help="output format")
     add("--out", metavar="FILE", help="output file (default: standard output); darwin: a folder")
     add("--top_k", type=int, default=TOP_K, help="number of classes whose scores are written")

@@ -65,7 +65,9 @@ class Run:
     evaluation.
 
     Args:
-      path: a workdir (its newest checkpoint is loaded) or the directory of one checkpoint.
+      path: a workdir, `WORKDIR:best`, `WORKDIR:newest`, `WORKDIR:STEP`, or the directory of one
+        checkpoint. A workdir stands for its newest checkpoint, or for its best one if its config
+        has `checkpoint.use='best'`.
 
     Attributes:
       name: name of the workdir and step, such as `digits-840`.

@@ -171,7 +171,7 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     """Returns the flags, and overrides of the config."""
     parser = cli.create_parser("report", __doc__)
     add = parser.add_argument
-    add("--workdir", required=True, metavar="DIR", help="a workdir, or one of its checkpoints")
+    add("--workdir", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
     add("--split", default="test", help="split to evaluate (default: %(default)s)")
     add(
         "--calibrate_on",

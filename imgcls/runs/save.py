@@ -29,8 +29,14 @@ from imgcls.core.storage import (
 )
 from imgcls.data.info import DataInfo
 from imgcls.distributed.agreement import agree
-from imgcls.runs.best import BestMetric
-from imgcls.runs.checksums import newest_undamaged, set_aside, write_checksums
+from imgcls.runs.best import BestMetric, read_metrics
+from imgcls.runs.checksums import (
+    checkpoint_steps,
+    newest_undamaged,
+    set_aside,
+    write_checksums,
+)
+from imgcls.runs.load import USES
 from imgcls.runs.lock import Lock
 from imgcls.runs.record import Record, Stretch
 
@@ -68,9 +74,11 @@ class Checkpointer:
         best: BestMetric | None = None,
     ):
         config_lib.check_choice("checkpoint.on_error", config.checkpoint.on_error, ON_ERROR)
+        config_lib.check_choice("checkpoint.use", config.checkpoint.use, USES)
         folder = as_path(workdir)
         self._folder, self._keep, self._best = folder / "checkpoints", config.checkpoint, best
         self._meta = _describe(config, data_info)
+        self._meta["best"] = dataclasses.asdict(best) if best else None
         self._saving: int | None = None  # step of the checkpoint that is being written
         self._size = self._needed = 0  # bytes of the last checkpoint, on disk and in memory
         self._failed: set[int] = set()  # steps that could not be written
@@ -198,6 +206,22 @@ class Checkpointer:
         self._clean()
         if self._failure:
             raise TrainingError(f"the run's last {self._failure}")
+
+    def describe(self) -> str:
+        """Describes the checkpoints of the workdir: their names for other commands.
+
+        Called on process 0, after `finish`.
+        """
+        workdir, steps = self._folder.parent, checkpoint_steps(self._folder)
+        metrics = {step: read_metrics(self._folder / str(step)) for step in steps}
+        step = None if self._best is None else self._best.choose(metrics)
+        names = [f"{workdir}:newest is step {max(steps)}"] if steps else []
+        if self._best is not None and step is not None:
+            value = (metrics[step] or {})[self._best.name]
+            names.insert(0, f"{workdir}:best is step {step} ({self._best.name} {value:.4f})")
+            if self._keep.use == "best":
+                names.append(f"{workdir} alone is the best")
+        return f"checkpoints: {', '.join(names) or 'none'}"
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written, and releases the workdir."""

@@ -16,7 +16,7 @@ from imgcls.data.sources.source import Source
 from imgcls.models.layers.base import InitializesFromData
 from imgcls.models.weights import load as weights
 from imgcls.objectives.backbone import backbone_variables, place_backbone
-from imgcls.runs.load import find_checkpoint
+from imgcls.runs.load import find_checkpoint, split_choice
 from imgcls.runs.trained import load_trained
 
 # Number of training examples that `init_from_data` gets.
@@ -60,9 +60,14 @@ def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
 
 
 def _read_run(init_from: str) -> dict | None:
-    """Variables of the backbone of another run; None if `init_from` is not a directory."""
-    path = os.path.expanduser(init_from)
-    if not os.path.isdir(path):
+    """Variables of the backbone of the run that `init_from` names; None if it names a file."""
+    project, colon, _ = init_from.partition(":")
+    if colon and project in weights.PROJECTS:
         return None
-    trained = load_trained(find_checkpoint(path))
+    path = os.path.expanduser(init_from)
+    if not os.path.isdir(path) and not split_choice(path)[1]:
+        return None
+    checkpoint = find_checkpoint(path)
+    log.info(f"init_from {init_from}: {checkpoint.path}")
+    trained = load_trained(checkpoint)
     return backbone_variables(trained.objective, trained.params, trained.model_state)

@@ -125,11 +125,13 @@ class Loop:
                     log.info(f"stopped at step {step} of {total}; {AGAIN}")
                     return None
             self._training.checkpointer.finish()
+            described = self._training.checkpointer.describe()
         finally:
             self._close()
         skipped = self._skipped_records
         left_out = f", {skipped} unreadable records were skipped" if skipped else ""
         log.info(f"done: {total} steps, {self._workdir}{left_out}{self._goodput.summary()}")
+        log.info(described)
         return self._results
 
     def _compile(self, batch):
