@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core import log
 from imgcls.core.durations import Durations
+from imgcls.core.errors import ConfigError
 from imgcls.core.plugins import load_plugins
 from imgcls.core.state import TrainState
 from imgcls.data.create import (
@@ -118,6 +119,13 @@ def set_up(
     checkpointer = Checkpointer(workdir, config, info, best)
     programs = Programs(config, info, objective, mesh)
     first, record = _find_start(checkpointer, stretch)
+    if first > durations.total:
+        checkpointer.close()
+        raise ConfigError(
+            f"config.total={config.total!r}: ends at step {durations.total}, but {workdir} is at "
+            f"step {first} already: train longer, or start from it in a new --workdir with "
+            f"config.init_from={workdir}:{first}"
+        )
     if first:
         state = Future()
         state.set_result(checkpointer.restore(shapes, first))

@@ -130,6 +130,21 @@ def test_another_config_in_a_used_workdir(command, tmp_path):
     assert done.returncode == 0 and "continue at step 4 of 6" in done.stdout, done.stderr
 
 
+def test_a_total_below_the_step_of_the_run(main, tmp_path):
+    """One line, whatever the unit; and the run can still be continued."""
+    assert main(*SHORT, f"--workdir={tmp_path}").returncode == 0
+    for total in ("3 steps", "100 examples"):
+        changes = (f"--config.total={total}", "--accept_changes")
+        done = main(*SHORT, *changes, f"--workdir={tmp_path}")
+        assert done.returncode == 2
+        line = the_line(done)
+        assert f"config.total={total!r}: ends at step" in line
+        assert f"but {tmp_path} is at step 4 already: train longer" in line
+        assert f"config.init_from={tmp_path}:4" in line
+    done = main(*SHORT, f"--workdir={tmp_path}")
+    assert done.returncode == 0 and "continue at step 4 of 4" in done.stdout
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """A folder of two classes with one truncated JPEG in the training set."""
