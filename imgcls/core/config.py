@@ -16,6 +16,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from imgcls.core import log
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, did_you_mean
 
@@ -77,9 +78,14 @@ def merge(base: ConfigDict, changes: ConfigDict, where: str = "config") -> Confi
 def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
     """Applies `--config.section.key=value` arguments to `config` in place, and returns it.
 
+    In an open section, `{}` empties a section: `--config.evaluators={}` leaves none, and
+    `--config.model={}` the default model. None removes an evaluator (and `keep_best` with it, which
+    is warned of), or all.
+
     Raises:
       ConfigError: an argument of another form, an unknown key or a value of the wrong type.
     """
+    evaluators = set(config.evaluators)
     for argument in arguments:
         match = re.fullmatch(r"--config\.([\w.]+)=(.*)", argument, re.DOTALL)
         if not match:
@@ -97,10 +103,16 @@ def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
                 )
             section = section[name]
         value = _read_value(section, key, text)
-        if isinstance(value, dict) and isinstance(section.get(key), ConfigDict):
+        if value == {} and isinstance(section.get(key), ConfigDict):
+            _empty(section, key, f"config.{path}")
+        elif isinstance(value, dict) and isinstance(section.get(key), ConfigDict):
             merge(section[key], ConfigDict(value), f"config.{path}")
         else:
             _set(section, key, value, f"config.{path}")
+    best = config.checkpoint.keep_best
+    if best is not None and best.split("/")[0] in evaluators - set(config.evaluators):
+        log.warning(f"config.checkpoint.keep_best={best!r} is off, as its evaluator is")
+        config.checkpoint.keep_best = None
     return config
 
 
@@ -135,8 +147,14 @@ def _set(section: ConfigDict, key: str, value, path: str) -> None:
     if key not in section and path.split(".")[1] not in OPEN_SECTIONS:
         raise ConfigError(f"{path}: unknown key{did_you_mean(key, section.keys())}")
     value = _tuples(value)
+    if value is None and re.fullmatch(r"config\.evaluators(\.[^.]+)?", path):
+        _remove_evaluators(section, key)
+        return
     if isinstance(section.get(key), ConfigDict) and not isinstance(value, ConfigDict):
-        raise ConfigError(f"{path}={value!r}: is a section; set one of its keys")
+        # An option whose value is a dict, such as the class weights of an objective.
+        if value is not None or path.split(".")[1] not in OPEN_SECTIONS or path.count(".") < 2:
+            raise ConfigError(f"{path}={value!r}: is a section; set one of its keys")
+        del section[key]
     expected = section.get_type(key) if key in section else object
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -149,6 +167,26 @@ def _set(section: ConfigDict, key: str, value, path: str) -> None:
         if key not in _optional_keys():
             raise ConfigError(f"{path}: must be of type {expected.__name__}, not None")
     section[key] = value
+
+
+def _remove_evaluators(section: ConfigDict, key: str) -> None:
+    """Removes one evaluator, or all if the key is that of their section."""
+    if key == "evaluators" and isinstance(section.get(key), ConfigDict):
+        section[key] = ConfigDict()
+    elif key in section:
+        del section[key]
+
+
+def _empty(section: ConfigDict, key: str, path: str) -> None:
+    """Empties a section of an open section; an open section itself gets its default.
+
+    Raises:
+      ConfigError: the keys of the section are fixed.
+    """
+    _, name, *inner = path.split(".")
+    if name not in OPEN_SECTIONS:
+        raise ConfigError(f"{path}={{}}: sets no key; leave it out, or set one of its keys")
+    section[key] = ConfigDict() if inner else default_config()[name]
 
 
 def _optional_keys() -> set[str]:

@@ -150,6 +150,7 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
 
 
 def _override(settings: ConfigDict, overrides: list[str]) -> None:
+    settings.checkpoint.keep_best = None
     trained = settings.copy_and_resolve_references()
     config.override(settings, overrides)
     for key in config.changed_keys(trained, settings):
@@ -158,7 +159,6 @@ def _override(settings: ConfigDict, overrides: list[str]) -> None:
                 f"config.{key}: belongs to the checkpoint and can't be changed; override data, "
                 "evaluators or mesh"
             )
-    settings.checkpoint.keep_best = None
 
 
 def _open_validation(settings, objective, mesh, info, split: str) -> Classification:
