@@ -18,6 +18,22 @@ def check_profile(config: ConfigDict) -> None:
     )
 
 
+def warn_if_too_late(config: ConfigDict, first: int, total: int) -> None:
+    """Logs that the steps of `config.log.profile` are not in the run, or not all of them.
+
+    Args:
+      config: config of the run.
+      first, total: step from which the run starts or continues, and its last step.
+    """
+    begin, end = config.log.profile or (0, 0)
+    if end <= total or first == total:
+        return
+    rest = f"only steps {begin} to {total} are" if begin <= total else "nothing is"
+    log.info(
+        f"config.log.profile={config.log.profile!r}: the run ends at step {total}, {rest} profiled"
+    )
+
+
 class Profile:
     """Writes a profile of the steps `config.log.profile` on process 0 to `WORKDIR/profile`.
 

@@ -5,6 +5,7 @@ Processes that are started differently would wait for each other forever.
 
 import hashlib
 import json
+import math
 from importlib import metadata
 
 import numpy as np
@@ -19,6 +20,7 @@ from imgcls.core.source_digest import source_digest
 from imgcls.core.storage import as_path
 from imgcls.data.info import DataInfo
 from imgcls.data.sources.source import Source
+from imgcls.data.transforms import spec
 from imgcls.distributed import sharding
 from imgcls.distributed.processes import check_same
 from imgcls.runs.checksums import checkpoint_steps
@@ -89,6 +91,27 @@ def check_same_data(source: Source, info: DataInfo) -> None:
         "names of examples (digest)": names.hexdigest()[:12],
     }
     check_same("training data", mine)
+
+
+def warn_of_smoothing(config: ConfigDict) -> None:
+    """Logs that labels are smoothed twice: by batch transforms and by the loss, or by two of them.
+
+    The targets (1 - a) y + a / K of one are smoothed again by b of the other: by
+    1 - (1 - a) (1 - b) together.
+    """
+    key = "config.data.batch_transform"
+    smoothing = [
+        (key, eps)
+        for name, args, options in spec.calls(config.data.batch_transform, key)
+        if name == "label_smoothing"
+        for eps in (*args, *options.values())
+    ]
+    if config.objective.get("label_smoothing"):
+        smoothing.append(("config.objective.label_smoothing", config.objective.label_smoothing))
+    if len(smoothing) > 1:
+        together = 1 - math.prod(1 - eps for _, eps in smoothing)
+        parts = ", ".join(f"by {eps:g} in {where}" for where, eps in smoothing)
+        log.info(f"labels are smoothed {len(smoothing)} times: {parts}; together by {together:.3g}")
 
 
 def check_same_run(config: ConfigDict, workdir: str, accept_changes: bool) -> None:

@@ -29,6 +29,7 @@ from imgcls.evaluate.keep_best import find_best_metric
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Objective
 from imgcls.runs.best import BestMetric
+from imgcls.runs.profile import warn_if_too_late
 from imgcls.runs.record import Record, Stretch
 from imgcls.runs.save import Checkpointer
 from imgcls.train import preflight
@@ -98,6 +99,7 @@ def set_up(
     info = describe(config, reader)
     preflight.check_same_data(source, info)
     transforms = create_batch_transforms(config)
+    preflight.warn_of_smoothing(config)
     durations = Durations(config, len(source))
 
     # Model.
@@ -138,6 +140,7 @@ def set_up(
         jitted = jax.jit(create, out_shardings=placement)
         state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
     describe_run(config, shapes, source, mesh, durations.total)
+    warn_if_too_late(config, first, durations.total)
     return Training(
         mesh=mesh,
         reader=reader,

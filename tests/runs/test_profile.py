@@ -8,7 +8,7 @@ import pytest
 from imgcls.core.config import override
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError
-from imgcls.runs.profile import Profile, check_profile
+from imgcls.runs.profile import Profile, check_profile, warn_if_too_late
 
 
 def make_config(steps: str):
@@ -87,3 +87,23 @@ def test_not_a_range_of_steps(steps):
 def test_ranges_of_steps():
     for steps in ("()", "(3, 3)", "(10, 20)"):
         check_profile(make_config(steps))
+
+
+@pytest.mark.parametrize(
+    ("steps", "first", "total", "line"),
+    [
+        ("(30, 50)", 0, 40, "(30, 50): the run ends at step 40, only steps 30 to 40 are profiled"),
+        ("(40, 41)", 0, 40, "(40, 41): the run ends at step 40, only steps 40 to 40 are profiled"),
+        ("(41, 50)", 0, 40, "(41, 50): the run ends at step 40, nothing is profiled"),
+        ("(41, 50)", 20, 40, "(41, 50): the run ends at step 40, nothing is profiled"),
+        ("(30, 40)", 0, 40, ""),
+        ("(3, 5)", 20, 40, ""),
+        ("(41, 50)", 40, 40, ""),
+        ("()", 0, 40, ""),
+    ],
+)
+def test_steps_beyond_the_end_of_the_run(steps, first, total, line, capsys):
+    warn_if_too_late(make_config(steps), first, total)
+    out = capsys.readouterr().out
+    assert out.count("\n") == bool(line) and line in out
+    assert ("config.log.profile" in out) == bool(line)

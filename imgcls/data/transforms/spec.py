@@ -32,6 +32,19 @@ def parse(text: str, registry: Mapping[str, Callable], where: str) -> list:
     return [_build(part.strip(), registry, where) for part in text.split("|")]
 
 
+def calls(text: str, where: str) -> list[tuple[str, list, dict[str, Any]]]:
+    """Names and arguments of the transforms of a recipe, in order.
+
+    Args:
+      text: recipe; blank means no transforms.
+      where: config key of `text`, for messages.
+
+    Raises:
+      ConfigError: invalid syntax.
+    """
+    return [_parse_call(part.strip(), where) for part in text.split("|") if text.strip()]
+
+
 def check_number(name: str, value: Any, low: float, high: float = math.inf) -> None:
     """Raises a ValueError unless `value` is a number in [low, high]."""
     # Comparisons with NaN are false, so NaN is refused as well.
