@@ -36,6 +36,7 @@ from imgcls.train import preflight
 from imgcls.train.compile_cache import Programs, in_background, use_compile_cache
 from imgcls.train.initialize import arrays_from_data, import_weights
 from imgcls.train.optim import create_optimizer
+from imgcls.train.progress import check_progress
 from imgcls.train.step import create_state, make_train_step
 
 
@@ -101,6 +102,7 @@ def set_up(
     transforms = create_batch_transforms(config)
     preflight.warn_of_smoothing(config)
     durations = Durations(config, len(source))
+    check_progress(config, workdir, len(source))
 
     # Model.
     objective = create_objective(config, info)
