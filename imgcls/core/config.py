@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from imgcls.core import log
-from imgcls.core.defaults import default_config
+from imgcls.core.defaults import EARLIER, default_config
 from imgcls.core.errors import ConfigError, did_you_mean
 
 # Sections that also hold options of what they configure, such as those of a model, which checks
@@ -139,8 +139,11 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote; keys that it lacks get their current defaults."""
-    return merge(default_config(), ConfigDict(json.loads(text)))
+    """The config that `to_json` wrote; keys that it lacks get their current defaults.
+
+    If a run without the key did otherwise, they get what it did: see `defaults.EARLIER`.
+    """
+    return merge(default_config(), ConfigDict(EARLIER | json.loads(text)))
 
 
 def _set(section: ConfigDict, key: str, value, path: str) -> None:

@@ -9,6 +9,8 @@ HARMLESS_KEYS = (
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
     *("data.device_resident", "data.max_skipped"),
 )
+# Keys that older configs lack, and what they meant then, where it is not the default.
+EARLIER = {"ema_warmup": False}
 
 
 def default_config() -> ConfigDict:
@@ -24,6 +26,9 @@ def default_config() -> ConfigDict:
     c.batch_size = 128  # examples per step, over all devices and accumulation steps
     c.accumulate = 1  # number of parts of a batch whose gradients are accumulated
     c.ema = 0.0  # decay of averaged parameters, which are evaluated too; 0: no average
+    # Whether its decay after n updates is min(ema, (1 + n) / (10 + n)); unset: True, except that a
+    # run continues as it began.
+    c.ema_warmup = placeholder(bool)
 
     c.init_from = placeholder(str)  # weights to start from: imgcls/models/weights
     c.init_head = "auto"  # head of these weights: auto (use it if it fits) | fresh | zero

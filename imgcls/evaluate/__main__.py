@@ -39,7 +39,7 @@ from imgcls.evaluate.table import table_of
 from imgcls.objectives.create import create_objective
 from imgcls.runs.load import Checkpoint, find_checkpoint
 from imgcls.runs.metrics_log import save_pictures, split_pictures
-from imgcls.runs.trained import load_eval_variables
+from imgcls.runs.trained import load_eval_variables, used_prefix
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     variables = load_eval_variables(checkpoint, objective, info, mesh, settings.mesh.rules)
     _log(f"evaluating {checkpoint.path}")
     # Only the variables that `predict` uses are calibrated and written to files.
-    used = "ema_" if "ema_" in variables else ""
+    used = used_prefix(variables)
     if validation is not None:
         calibrate(validation.outcomes({used: variables[used]})[used], validation.split, checkpoint)
     calibration = load_calibration(checkpoint, info.class_names)

@@ -1,6 +1,6 @@
 """Finds the metric of `config.checkpoint.keep_best` among those of the evaluators."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import get_args
 
 from ml_collections import ConfigDict
@@ -8,12 +8,16 @@ from ml_collections import ConfigDict
 from imgcls.core.errors import ConfigError, did_you_mean
 from imgcls.evaluate.evaluator import Evaluator
 from imgcls.runs.best import BestMetric, Direction
+from imgcls.runs.trained import used_prefix
 
 
 def find_best_metric(
-    config: ConfigDict, evaluators: Mapping[str, Evaluator], prefixes: Iterable[str]
+    config: ConfigDict, evaluators: Mapping[str, Evaluator], prefixes: Collection[str]
 ) -> BestMetric | None:
     """Returns the metric that ranks checkpoints, with its direction; None if there is none.
+
+    Without a prefix, it is that of the variables that are loaded from a checkpoint: 'test/accuracy'
+    is 'test/ema_accuracy' if the run averages its parameters.
 
     Args:
       config: `checkpoint.keep_best` is read.
@@ -46,7 +50,8 @@ def find_best_metric(
             f"{where}: not a metric of which evaluators.{name} states whether higher or lower "
             f"values are better{hint}"
         )
-    return BestMetric(best, valid[metric])
+    used = used_prefix(prefixes) if metric in directions else ""
+    return BestMetric(f"{name}/{used}{metric}", valid[metric])
 
 
 def read_directions(name: str, evaluator: Evaluator) -> Mapping[str, Direction]:

@@ -25,7 +25,7 @@ class Supervised:
 
     Args:
       config: complete config; `config.model` is the model, `config.ema` the decay of the moving
-        average of its variables (0: no average).
+        average of its variables (0: no average), and `config.ema_warmup` its warm-up.
       data_info: `DataInfo` of the training data.
       loss: registered loss of logits and labels: 'softmax' (one class), 'sigmoid' (K binary
         decisions: multi-label, or the binary cross entropy of DeiT III on single labels), 'focal'
@@ -81,6 +81,7 @@ class Supervised:
             )
         self._weights = create_class_weights(class_weights, data_info, self._weights_positives)
         self._logits_task, self._ema = entry.task, config.ema
+        self._warms_up = config.ema_warmup is not False
         self._aux_weight, self._frozen = aux_weight, frozen
         self.model = create_backbone(config, data_info, self.num_outputs)
 
@@ -116,10 +117,19 @@ class Supervised:
 
     def update_target(self, target, params, model_state, step):
         """Updates the moving average of parameters and batch statistics."""
-        del step
         if target is None:
             return None
-        return moving_average(target, {"params": params, **model_state}, self._ema)
+        return moving_average(target, {"params": params, **model_state}, self.decay(step))
+
+    def decay(self, step: jax.Array) -> jax.typing.ArrayLike:
+        """Decay of the moving average after `step` updates, a scalar.
+
+        With warm-up min(ema, (1 + step) / (10 + step)), as in TensorFlow's
+        `ExponentialMovingAverage` with `num_updates`.
+        """
+        if not self._warms_up:
+            return self._ema
+        return jnp.minimum(self._ema, (1 + step) / (10 + step))
 
     def features(self, params, model_state, batch, layer: str = "backbone") -> jax.Array:
         """Float32 features `[B, D]` before the head, in evaluation mode."""

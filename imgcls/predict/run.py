@@ -94,7 +94,9 @@ class Run:
         self._features = functools.cache(self._make_features)
 
     def __repr__(self) -> str:
-        return f"Run({self._path!r}, {self.config.model.name}, {len(self.class_names)} classes)"
+        parts = [repr(self._path), self.config.model.name, f"{len(self.class_names)} classes"]
+        parts += ["averaged parameters"] if self.config.ema else []
+        return f"Run({', '.join(parts)})"
 
     def predict(
         self,

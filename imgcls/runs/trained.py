@@ -1,6 +1,7 @@
 """Loads trained models for inference."""
 
 import dataclasses
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -17,6 +18,17 @@ from imgcls.objectives.backbone import backbone_variables
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Classifies, Objective
 from imgcls.runs.load import Checkpoint
+
+AVERAGED = "ema_"
+
+
+def used_prefix(prefixes: Collection[str]) -> str:
+    """Prefix of the variables that a run stands for: of the averaged ones (EMA) if there are any.
+
+    These are loaded by `predict`, `evaluate`, `report`, `export`, `init_from` and `imgcls.load`,
+    and `checkpoint.keep_best` ranks the checkpoints by their metrics.
+    """
+    return AVERAGED if AVERAGED in prefixes else ""
 
 
 def load_eval_variables(
@@ -69,7 +81,7 @@ def load_trained(checkpoint: Checkpoint) -> Trained:
     mesh = sharding.create_mesh(config)
     objective = create_objective(config, info)
     variables = load_eval_variables(checkpoint, objective, info, mesh)
-    return Trained(config, info, objective, mesh, *variables.get("ema_", variables[""]))
+    return Trained(config, info, objective, mesh, *variables[used_prefix(variables)])
 
 
 def model_variables(trained: Trained) -> dict[str, Any]:

@@ -32,6 +32,8 @@ from imgcls.train.nonfinite import check_guard
 PACKAGES = ("jax", "jaxlib")
 # Keys that may differ between processes, as the results do not depend on them.
 LOCAL_KEYS = ("data.dir", "data.threads", "data.workers", "data.cache_gb", "compile_cache")
+# Share of the initial parameters in their average at the end, above which a run is too short.
+LARGEST_INITIAL_SHARE = 0.01
 # Number of examples whose names are compared.
 SAMPLE = 1000
 
@@ -51,8 +53,38 @@ def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> Mesh:
     check_wandb(config)
     check_guard(config)
     check_profile(config)
+    set_ema_warmup(config, workdir)
     check_same_run(config, workdir, accept_changes)
     return mesh
+
+
+def set_ema_warmup(config: ConfigDict, workdir: str) -> None:
+    """Sets `config.ema_warmup` if it is unset: as in the run that continues, True in a new one."""
+    if config.ema_warmup is None:
+        newest = find_newest(workdir)
+        before = None if newest is None else newest.read_meta()[0].ema_warmup
+        config.ema_warmup = before is not False
+
+
+def warn_of_short_run(config: ConfigDict, total: int) -> None:
+    """Logs that a run is too short for its average of the parameters.
+
+    Args:
+      config: config of the run.
+      total: number of steps.
+    """
+    initial = config.ema**total
+    where = f"config.ema={config.ema}: the run of {total} steps is too short for it"
+    if config.ema_warmup and (last := total / (total + 9)) < config.ema:
+        log.info(
+            f"{where}: the warm-up ends at a decay of {last:.3g}, an average over about the last "
+            f"{1 / (1 - last):.0f} steps"
+        )
+    elif not config.ema_warmup and config.ema and initial > LARGEST_INITIAL_SHARE:
+        log.info(
+            f"{where}: the initial parameters are {100 * initial:.3g} % of the average, which is "
+            "what other commands load: lower it, or set config.ema_warmup=True in a new run"
+        )
 
 
 def check_same_command(config: ConfigDict, workdir: str, accept_changes: bool) -> None:

@@ -143,6 +143,7 @@ def set_up(
         state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
     describe_run(config, shapes, source, mesh, durations.total)
     warn_if_too_late(config, first, durations.total)
+    preflight.warn_of_short_run(config, durations.total)
     return Training(
         mesh=mesh,
         reader=reader,

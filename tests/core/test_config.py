@@ -39,7 +39,7 @@ def test_defaults():
     assert set(config) == {
         *("seed", "total", "batch_size", "accumulate", "ema", "model", "objective", "data"),
         *("optim", "schedule", "mesh", "checkpoint", "guard", "evaluators", "log", "processes"),
-        *("compile_cache", "init_from", "init_head", "plugins"),
+        *("compile_cache", "init_from", "init_head", "plugins", "ema_warmup"),
     }
     assert (config.batch_size, config.data.source, config.optim.name) == (128, "digits", "sgd")
     assert config.data.dir is None and config.data.mean == (0.5, 0.5, 0.5)
@@ -70,10 +70,12 @@ def test_json_round_trip():
 
 def test_json_of_an_older_version_gets_new_defaults():
     old = json.loads(config_lib.to_json(default_config()))
-    del old["ema"], old["checkpoint"]
+    del old["ema"], old["ema_warmup"], old["checkpoint"]
     old["seed"] = 3
     config = config_lib.from_json(json.dumps(old))
     assert (config.seed, config.ema, config.checkpoint.every) == (3, 0.0, "1 epochs")
+    # Where an older version did otherwise than the default, that is what it gets.
+    assert config.ema_warmup is False
 
 
 # ---- Files.

@@ -14,10 +14,12 @@ MULTI = np.random.default_rng(1).integers(0, 2, (8, 4)).astype(np.uint8)
 YES_NO = np.array([0, 1, 1, 0, 1, 0, 0, 1], np.int32)
 
 
-def make_objective(classes: int = 4, *, multi_label: bool = False, ema: float = 0.0, **options):
+def make_objective(
+    classes: int = 4, *, multi_label: bool = False, ema: float = 0.0, warmup=None, **options
+):
     """The supervised objective with a ResNet of one block."""
     config = default_config()
-    config.ema = ema
+    config.ema, config.ema_warmup = ema, warmup
     config.objective.update(options)
     config.model.update({"stem": "cifar", "width": 4, "stage_sizes": (1,)})
     info = DataInfo(tuple(f"class {i}" for i in range(classes)), multi_label, SHAPE)

@@ -270,8 +270,8 @@ def test_init_depends_on_the_seed():
     assert np.any(kernel != other["conv1"]["kernel"])
 
 
-def test_moving_average():
-    objective = make_objective(ema=0.9)
+def test_moving_average_without_warmup():
+    objective = make_objective(ema=0.9, warmup=False)
     params, state = make_variables(objective)
     target = objective.init_target(params, state)
     expected = jax.tree.map(np.float64, {"params": params, **state})

@@ -50,7 +50,7 @@ def test_workdir_and_log_lines(command, tmp_path):
     ].keys()
     evaluated = [line for line in lines if "test/accuracy" in line]
     assert [line["step"] for line in evaluated] == [10, 20, 30, 40]
-    best = max(evaluated, key=lambda line: line["test/accuracy"])
+    best = max(evaluated, key=lambda line: line["test/ema_accuracy"])
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
     assert best["step"] in kept and find_checkpoint(tmp_path).step == 40
 
@@ -77,7 +77,7 @@ def test_best_of_one_evaluator_among_several(command, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [x["step"] for x in lines if "part/f1" in x] == list(range(5, 41, 5))
-    judged = {x["step"]: x["test/accuracy"] for x in lines if "test/accuracy" in x}
+    judged = {x["step"]: x["test/ema_accuracy"] for x in lines if "test/ema_accuracy" in x}
     kept = {int(p.name) for p in (tmp_path / "checkpoints").iterdir()}
     assert sorted(judged) == [10, 20, 30, 40] and 40 in kept and len(kept) <= 2
     assert max(judged[step] for step in kept) == max(judged.values())
