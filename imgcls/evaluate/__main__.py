@@ -172,10 +172,7 @@ def _log_calibration(calibration: Calibration, used: str, evaluators: dict) -> N
     """Logs the calibration, and a warning for each evaluator of the split that it was fitted on."""
     if calibration is PLAIN:
         return
-    parts = [f"temperature {calibration.temperature:.4g}"]
-    if calibration.thresholds is not None:
-        parts.append(f"thresholds for {len(calibration.thresholds)} classes")
-    _log(f"{' and '.join(parts)}, fitted on {calibration.split}: applied to {_describe(used)}")
+    _log(f"{calibration}, fitted on {calibration.split}: applied to {_describe(used)}")
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification) and splits_overlap(
             evaluator.split, calibration.split

@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, checkpoint, args.split, args.calibrate_on)
     if split := results.calibration.split:
-        print(f"calibrated on {split}: temperature {results.calibration.temperature:.4g}")
+        print(f"calibrated on {split}: {results.calibration}")
     groups = gallery.show(results, gallery.choose(results, args.examples))
     page = html.render(
         "report.html",

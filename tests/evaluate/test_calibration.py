@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scipy.stats
 import sklearn.metrics as sk
 
 from imgcls.core.defaults import default_config
@@ -24,7 +25,7 @@ from imgcls.evaluate.calibration import (
 )
 from imgcls.evaluate.metrics import measure
 from imgcls.evaluate.outcomes import Outcomes
-from imgcls.runs.checksums import NEEDED
+from imgcls.runs.checksums import REQUIRED_FILES
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.save import Checkpointer
 from tests.evaluate.cases import make_outcomes, sigmoid, softmax
@@ -59,43 +60,77 @@ def test_recovers_the_temperature_of_drawn_labels(task, factor):
 
 
 def test_temperature_is_the_best_of_a_grid():
-    """By the log loss of scikit-learn, on few examples."""
+    """By the log loss of scikit-learn and the normal density of SciPy, on few examples."""
     rng = np.random.default_rng(3)
     outcomes = make_outcomes(rng.normal(0, 3, (60, 3)), rng.integers(0, 3, 60))
     logits = outcomes.logits.astype(np.float64)
     grid = np.exp(np.linspace(np.log(0.05), np.log(20), 301))
-    losses = [sk.log_loss(outcomes.labels, softmax(logits / t)) for t in grid]
+    losses = [sk.log_loss(outcomes.labels, softmax(logits / t), normalize=False) for t in grid]
+    losses -= scipy.stats.norm.logpdf(np.log(grid), 0, np.log(2))
     assert fit(outcomes).temperature == pytest.approx(grid[np.argmin(losses)], rel=0.011)
 
 
-def test_temperature_by_hand():
-    """Three of four correct at a margin m: the best probability is 3/4, so m / T = log 3."""
-    logits = [[0.0, 5.0]] * 4
-    assert fit(make_outcomes(logits, [1, 1, 0, 1])).temperature == pytest.approx(
-        5 / np.log(3), rel=1e-4
-    )
-    one = np.array(logits)[:, 1:]
-    found = fit(make_outcomes(one, [1, 1, 0, 1], "binary"))
-    assert found.temperature == pytest.approx(5 / np.log(3), rel=1e-4)
-    assert found.thresholds is None
+def slope(temperature: float, margin: float, count: int) -> float:
+    """Derivative by log T if `count` decisions at a margin are correct with probability 3/4."""
+    z = margin / temperature
+    return count * (3 / 4 - sigmoid(z)) * z + np.log(temperature) / np.log(2) ** 2
+
+
+@pytest.mark.parametrize("repeats", [8, 1000])
+def test_temperature_by_hand(repeats):
+    """Three of four correct at a margin m: the best probability is about 3/4, m / T = log 3."""
+    logits = np.array([[0.0, 5.0]] * 4 * repeats)
+    for z, task in ((logits, "softmax"), (logits[:, 1:], "binary")):
+        found = fit(make_outcomes(z, [1, 1, 0, 1] * repeats, task))
+        assert slope(found.temperature, 5, 4 * repeats) == pytest.approx(0, abs=1e-3 * repeats)
+        assert found.temperature == pytest.approx(5 / np.log(3), rel=4 / repeats)
+        assert found.thresholds is None and found.note == ""
 
 
 def test_sigmoid_of_single_labels():
     """K binary decisions: of 8 at a distance of 2 from 0, 6 are correct."""
-    logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]]
-    outcomes = make_outcomes(logits, [0, 0, 1, 1], "sigmoid")
-    assert fit(outcomes).temperature == pytest.approx(2 / np.log(3), rel=1e-4)
+    logits = [[2.0, -2.0], [2.0, -2.0], [2.0, -2.0], [-2.0, 2.0]] * 5000
+    outcomes = make_outcomes(logits, [0, 0, 1, 1] * 5000, "sigmoid")
+    assert slope(fit(outcomes).temperature, 2, 40_000) == pytest.approx(0, abs=1)
     scores = apply(outcomes, fit(outcomes)).scores
-    np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-4)
+    np.testing.assert_allclose(scores[0], [0.75, 0.25], rtol=1e-3)
 
 
-def test_temperature_stays_within_bounds():
-    assert fit(make_outcomes([[0.0, 1.0]], [1])).temperature == pytest.approx(0.05, rel=0.01)
-    assert fit(make_outcomes([[0.0, 1.0]] * 3, [0, 0, 0])).temperature == pytest.approx(
-        20, rel=0.01
-    )
+@pytest.mark.parametrize("task", ["softmax", "sigmoid", "binary", "multi_label"])
+@pytest.mark.parametrize("errors", [0, 1, 4, 5])
+def test_too_few_errors_for_a_temperature(task, errors):
+    """Without errors, the likelihood alone would choose the lowest temperature allowed."""
+    labels = np.arange(100) % 2
+    logits = np.where(labels, 1.0, -1.0)[:, None] * (1 if task == "binary" else [-1, 1])
+    logits[:errors] *= -1
+    hot = np.eye(2, dtype=np.uint8)[labels]
+    if task == "multi_label":
+        # An error is a decision, so that each of these examples has two.
+        logits[:errors, 0] *= -1
+    found = fit(make_outcomes(logits, hot if task == "multi_label" else labels, task))
+    notes = {0: "0 errors, fewer than 5", 1: "1 error, fewer than 5", 4: "4 errors, fewer than 5"}
+    assert found.note == notes.get(errors, "")
+    assert (found.temperature == 1) == (errors < 5)
+    assert str(found).startswith(f"temperature {found.temperature:.4g}")
+
+
+def test_temperature_is_kept_only_if_held_out_examples_gain():
+    """Small splits of a calibrated model: the best temperature of each differs from 1 by chance."""
+    rng = np.random.default_rng(0)
+    kept = 0
+    for _ in range(50):
+        true = rng.normal(0, 2, (30, 2))
+        labels = (rng.uniform(size=30) < softmax(true)[:, 1]).astype(int)
+        found = fit(make_outcomes(true, labels))
+        kept += found.temperature != 1
+        assert bool(found.note) == (found.temperature == 1)
+    assert kept < 25
     # No temperature improves uninformative logits.
-    assert fit(make_outcomes(np.zeros((3, 2)), [0, 1, 1])).temperature == 1.0
+    found = fit(make_outcomes(np.zeros((30, 2)), [0, 1, 1] * 10))
+    assert (found.temperature, found.note) == (
+        1.0,
+        "no other temperature is better on held-out examples",
+    )
 
 
 def test_apply():
@@ -127,42 +162,47 @@ def best_f1(scores, labels) -> float:
 
 @pytest.mark.parametrize("seed", range(8))
 def test_thresholds_against_every_cut(seed):
+    """Of the examples, one positive just above 0.5 and one negative just below."""
     rng = np.random.default_rng(seed)
     # Rounded, so that there are many ties.
-    logits = np.round(rng.normal(0, 2, (50, 4)), seed % 2)
-    labels = (rng.uniform(size=(50, 4)) < sigmoid(logits - 1)).astype(np.uint8)
-    labels[:5] = 1
-    outcomes = make_outcomes(logits, labels, "multi_label")
-    found = fit(outcomes)
-    scores = apply(outcomes, found).scores
-    predictions = decide(scores, found, "multi_label")
+    scores = sigmoid(np.round(rng.normal(0, 2, (50, 4)), seed % 2) + 0.01)
+    labels = rng.uniform(size=(50, 4)) < scores / 2
     for c in range(4):
-        best = best_f1(scores[:, c], labels[:, c])
-        assert sk.f1_score(labels[:, c], predictions[:, c]) == pytest.approx(best, abs=1e-12)
+        threshold = best_threshold(scores[:, c], labels[:, c])
+        with_prior = np.append(scores[:, c], (0.5 + 1e-9, 0.5 - 1e-9))
+        known = np.append(labels[:, c], (True, False))
+        best = best_f1(with_prior, known)
+        assert sk.f1_score(known, with_prior >= threshold) == pytest.approx(best, abs=1e-12)
         # Never equal to a score: rounding on another machine does not change a prediction.
-        assert np.min(np.abs(scores[:, c] - found.thresholds[c])) > 1e-4
+        assert np.min(np.abs(scores[:, c] - threshold)) > 1e-4
 
 
 def test_threshold_by_hand():
     labels = np.array([True] * 5 + [False] * 3)
-    # Separable: the midpoint of the lowest positive and the highest negative.
+    # Separable at 0.5.
     scores = np.array([0.9, 0.8, 0.9, 0.7, 0.9, 0.3, 0.1, 0.2])
     assert best_threshold(scores, labels) == pytest.approx(0.5)
-    # One negative above all: F1 is 10 / 11 at 0.35, and lower elsewhere.
+    # All scores are below 0.5 or equal to it.
+    assert best_threshold(scores / 3, labels) == pytest.approx((0.7 + 0.3) / 6)
+    assert best_threshold(np.where(labels, 0.5, 0.2), labels) == pytest.approx(0.35)
+    assert best_threshold(np.where(labels, 0.8, 0.5), labels) == pytest.approx(0.65)
+    # Separable elsewhere: without the prior 0.7; with it 10 / 11 at 0.7 and 12 / 13 at 0.5.
+    scores = np.array([0.9, 0.8, 0.9, 0.8, 0.9, 0.6, 0.1, 0.2])
+    assert best_threshold(scores, labels) == pytest.approx(0.5)
+    # Two of the negatives above 0.5: 10 / 11 at 0.7, 12 / 14 at 0.5.
+    scores = np.array([0.9, 0.8, 0.9, 0.8, 0.9, 0.6, 0.6, 0.2])
+    assert best_threshold(scores, labels) == pytest.approx(0.7)
+    # One negative above all: F1 is 12 / 14 at 0.35, and lower elsewhere.
     scores = np.array([0.5, 0.6, 0.5, 0.4, 0.6, 0.9, 0.3, 0.2])
     assert best_threshold(scores, labels) == pytest.approx(0.35)
-    # One positive far below: F1 is 10 / 12 with it and the two negatives above it, 8 / 9 without.
-    scores = np.array([0.9, 0.9, 0.9, 0.9, 0.1, 0.3, 0.2, 0.1])
-    assert best_threshold(scores, labels) == pytest.approx(0.6)
-    # All scores are equal, so all are predicted: halfway to 0.
-    assert best_threshold(np.full(8, 0.6), labels) == pytest.approx(0.3)
 
 
 def test_highest_of_equally_good_thresholds():
-    """F1 is 2 / 3 for 5 of 10 positives without false ones, and for all 20 examples."""
-    labels = np.array([True] * 10 + [False] * 10)
-    scores = np.array([0.9] * 5 + [0.2] * 5 + [0.8] * 10)
-    cuts = {cut: sk.f1_score(labels, scores >= cut) for cut in (0.85, 0.5, 0.1)}
+    """F1 is 2 / 3 for 6 of 12 positives without false ones, and for all examples."""
+    labels = np.array([True] * 11 + [False] * 11)
+    scores = np.array([0.9] * 6 + [0.2] * 5 + [0.8] * 11)
+    both = np.append(scores, (0.5 + 1e-9, 0.5 - 1e-9)), np.append(labels, (True, False))
+    cuts = {cut: sk.f1_score(both[1], both[0] >= cut) for cut in (0.85, 0.5, 0.1)}
     assert cuts[0.85] == pytest.approx(2 / 3) and cuts[0.1] == pytest.approx(2 / 3)
     assert cuts[0.5] < 2 / 3
     assert best_threshold(scores, labels) == pytest.approx(0.85)
@@ -171,8 +211,31 @@ def test_highest_of_equally_good_thresholds():
 @pytest.mark.parametrize("positives", [0, 4, 5])
 def test_few_positives_keep_the_default(positives):
     labels = np.arange(20) < positives
-    scores = np.where(labels, 0.9, 0.8)
-    assert best_threshold(scores, labels) == pytest.approx(0.85 if positives == 5 else 0.5)
+    logits = np.where(labels, 3.0, 2.0)[:, None]
+    found = fit(make_outcomes(logits, labels[:, None].astype(np.uint8), "multi_label"))
+    scores = sigmoid(logits / found.temperature)
+    between = (scores[0] + scores[-1]) / 2
+    np.testing.assert_allclose(found.thresholds, between if positives == 5 else 0.5, rtol=1e-6)
+    fitted = "1 of 1 classes" if positives == 5 else "0 of 1 classes (0.5 for the others)"
+    assert str(found).endswith(f" and thresholds for {fitted}")
+
+
+def test_threshold_is_kept_only_if_held_out_examples_gain():
+    """Labels drawn with the scores as probabilities, where 0.5 is good; and shifted ones."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 3, (60, 40))
+    draws = rng.uniform(size=logits.shape)
+    thresholds = [
+        fit(make_outcomes(logits, (draws < sigmoid(logits - d)).astype(np.uint8), "multi_label"))
+        for d in (0, 4)
+    ]
+    kept = [int(np.sum(found.thresholds != 0.5)) for found in thresholds]
+    assert kept[0] < 20 < kept[1]
+    # A class without errors has nothing to gain.
+    perfect = make_outcomes(logits, (logits > 0).astype(np.uint8), "multi_label")
+    found = fit(perfect)
+    assert found.temperature == 1 and found.note == "0 errors, fewer than 5"
+    assert (found.thresholds == 0.5).all()
 
 
 def test_decide():
@@ -257,7 +320,7 @@ def test_restored_and_removed_with_the_checkpoint(tmp_path):
 )
 def test_invalid_file(tmp_path, text):
     folder = tmp_path / "checkpoint"
-    for name in NEEDED:
+    for name in REQUIRED_FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text("{}")
     (folder / "calibration.json").write_text(text)

@@ -261,7 +261,8 @@ def test_multi_label(tmp_path):
     )
     (path,) = run.workdir.glob("checkpoints/*/calibration.json")
     thresholds = np.array([json.loads(path.read_text())["thresholds"][name] for name in STRANGE])
-    assert len({0.5, *thresholds}) == 4 and "thresholds for 3 classes, fitted on val" in err
+    fitted = np.sum(thresholds != 0.5)
+    assert fitted and f"thresholds for {fitted} of 3 classes" in err and ", fitted on val" in err
     assert float(re.search(r"macro_f1 (\S+) -> (\S+);", err)[2]) > metrics["test/macro_f1"] * 0.7
     with open(run.workdir / "report" / "test_predictions.csv", newline="") as file:
         header, *rows = list(csv.reader(file))
