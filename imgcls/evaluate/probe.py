@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
+from imgcls.data.sources.splits import splits_overlap
 from imgcls.evaluate.features import FeatureReader, Features
 from imgcls.runs.best import Direction
 
@@ -25,7 +26,7 @@ class Probe:
       layer, batch_size: see `FeatureReader`.
 
     Raises:
-      ConfigError: both splits are the same, or one can't be used (see `FeatureReader.open`).
+      ConfigError: the splits may share examples, or one can't be used (see `FeatureReader.open`).
     """
 
     directions: Mapping[str, Direction] = {"accuracy": "higher", "top5_accuracy": "higher"}
@@ -41,10 +42,11 @@ class Probe:
         layer: str,
         batch_size: int | None,
     ):
-        if train_split == split:
+        if splits_overlap(train_split, split):
             raise ConfigError(
-                f"split={split!r} is also train_split, so every example would be its own neighbor; "
-                "use two splits, such as 'train' and 'test'"
+                f"split={split!r} overlaps with train_split={train_split!r}, so examples would be "
+                "evaluated on themselves; use two splits, such as 'train' and 'test', or "
+                "'train[:80%]' and 'train[80%:]'"
             )
         self.reader = FeatureReader(config, objective, mesh, data_info, layer, batch_size)
         self.train_source, self.source = self.reader.open(train_split), self.reader.open(split)

@@ -20,10 +20,13 @@ def parse_split(split: str) -> tuple[str, str, str]:
 
 
 def splits_overlap(one: str, other: str) -> bool:
-    """Whether two splits may share examples: `train[:90%]` and `train[90%:]` do not."""
+    """Whether two splits may share examples: `train[:90%]` and `train[90%:]` do not.
+
+    A bound in examples and one in percent are not compared.
+    """
     (name, first, last), (other_name, other_first, other_last) = map(parse_split, (one, other))
-    adjacent = (last and last == other_first) or (first and first == other_last)
-    return name == other_name and not adjacent
+    disjoint = _is_up_to(last, other_first) or _is_up_to(other_last, first)
+    return name == other_name and not disjoint
 
 
 def stratified_slice(
@@ -71,6 +74,13 @@ def _group_labels(labels: np.ndarray, groups: np.ndarray | None) -> tuple[np.nda
     order = np.lexsort((pairs[:, 1], -counts, pairs[:, 0]))
     _, firsts = np.unique(pairs[order, 0], return_index=True)
     return pairs[order[firsts], 1], np.bincount(group_of), group_of
+
+
+def _is_up_to(last: str, first: str) -> bool:
+    """Whether a slice with the bound `last` ends before one with the bound `first` starts."""
+    if not last or not first or last.endswith("%") != first.endswith("%"):
+        return False
+    return int(last.rstrip("%")) <= int(first.rstrip("%"))
 
 
 def _parse_bound(text: str, length: int, default: int) -> int:

@@ -43,6 +43,12 @@ def test_parse_split_refuses(text):
         ("train[:90%]", "train[80%:]", True),
         ("val", "val[10:]", True),
         ("val[:10]", "val[:20]", True),
+        ("train[:1000]", "train[500:]", True),
+        ("train[:500]", "train[900:1000]", False),
+        ("train[:9%]", "train[10%:]", False),
+        ("train[:100]", "train[50%:]", True),
+        ("train[:50%]", "val[:50%]", False),
+        ("train[:]", "train", True),
     ],
 )
 def test_splits_overlap(one, other, expected):
