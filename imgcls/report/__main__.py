@@ -24,12 +24,13 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path, replace_bytes
 from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.sources.subset import Subset
+from imgcls.evaluate.baseline import Baseline
 from imgcls.evaluate.curves import precision_recall, reliability
 from imgcls.evaluate.evaluators.embedding_map import project
 from imgcls.evaluate.features import FeatureReader
 from imgcls.evaluate.metrics import measure
 from imgcls.report import charts, gallery, html, tables
-from imgcls.report.results import Results, count_by_split, read_results
+from imgcls.report.results import Results, compare, count_by_split, read_results
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import Trained, check_classifies, load_trained
 
@@ -52,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     results = read_results(trained, checkpoint, args.split, args.calibrate_on)
     if split := results.calibration.split:
         print(f"calibrated on {split}: {results.calibration}")
+    baseline = compare(results, checkpoint.workdir)
+    if baseline is not None:
+        for name, accuracy in tables.baseline_rows(results, baseline):
+            print(f"accuracy {accuracy:.4f}: {name}")
     groups = gallery.show(results, gallery.choose(results, args.examples))
     page = html.render(
         "report.html",
@@ -65,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         **_data_values(results),
         **_history_values(checkpoint.workdir),
         **_metric_values(results),
+        **_baseline_values(results, baseline),
     )
     with _writing(out):
         # File names are bytes and may not be valid text.
@@ -114,6 +120,18 @@ def _metric_values(results: Results) -> dict:
         "precision_recall": _precision_recall(results),
         "reliability": _reliability(results),
         "embedding": _embedding(results),
+    }
+
+
+def _baseline_values(results: Results, baseline: Baseline | None) -> dict:
+    """Returns what the template shows of the classifiers without a network."""
+    rows = tables.baseline_rows(results, baseline) if baseline else []
+    low, _ = results.summary.intervals.get("accuracy", (None, None))
+    best = max((accuracy for _, accuracy in rows[1:]), default=0.0)
+    return {
+        "baseline": baseline,
+        "baselines": rows,
+        "not_better": bool(rows) and low is not None and low <= best,
     }
 
 

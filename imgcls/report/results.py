@@ -4,6 +4,7 @@ import dataclasses
 import os
 
 import numpy as np
+from etils import epath
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_split
@@ -12,6 +13,7 @@ from imgcls.data.sources.open import find_kind
 from imgcls.data.sources.source import Source
 from imgcls.data.sources.splits import parse_split, splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
+from imgcls.evaluate.baseline import Baseline, read_baseline
 from imgcls.evaluate.calibration import Calibration
 from imgcls.evaluate.metrics import Summary, measure
 from imgcls.evaluate.outcomes import OutcomeReader, Outcomes
@@ -130,6 +132,26 @@ def count_by_split(results: Results) -> dict[str, np.ndarray]:
         one_label = labels.ndim == 1
         counts[split] = np.bincount(labels, minlength=classes) if one_label else labels.sum(0)
     return counts
+
+
+def compare(results: Results, workdir: epath.Path) -> Baseline | None:
+    """What a classifier without a network, trained on the same split, reaches on the evaluated one.
+
+    It is kept in `report/baseline.json` in the workdir.
+
+    Returns:
+      None for multi-label models, if the data has no training split, or if that is evaluated; see
+      also `measure_baseline`.
+    """
+    data = results.trained.config.data
+    if results.multi_label or splits_overlap(data.train_split, results.split):
+        return None
+    try:
+        train = _open(results.trained, data.train_split)
+    except ConfigError:
+        return None
+    file = workdir / "report" / "baseline.json"
+    return read_baseline(file, train, results.source, data.split_seed)
 
 
 def _open(trained: Trained, split: str) -> Source:

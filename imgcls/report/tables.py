@@ -6,6 +6,7 @@ import math
 import numpy as np
 from etils import epath
 
+from imgcls.evaluate.baseline import Baseline
 from imgcls.report.results import Results
 
 # Above this number of classes a list of confused pairs replaces the matrix.
@@ -69,6 +70,16 @@ def metric_rows(results: Results) -> list[dict]:
         }
         for name in order
     ]
+
+
+def baseline_rows(results: Results, baseline: Baseline) -> list[tuple[str, float]]:
+    """Returns `(name, accuracy)` of the model and of the classifiers without a network."""
+    rows = [("this model", results.summary.metrics["accuracy"])]
+    if baseline.svm is not None:
+        name = f"gradient and color histograms with a support vector machine ({baseline.kernel})"
+        rows.append((name, baseline.svm))
+    most = results.class_names[baseline.majority_class]
+    return [*rows, (f"always the most frequent class, {most}", baseline.majority)]
 
 
 def class_rows(results: Results) -> list[dict]:
