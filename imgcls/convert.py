@@ -124,10 +124,13 @@ def _describe(source: Source, index: int, label) -> dict:
 
 
 def _encode(image: bytes | np.ndarray) -> bytes:
-    """Returns encoded images unchanged, and encodes pixels, uint8 `[H, W, C]`, as PNG."""
+    """Returns bytes unchanged, and encodes uint8 `[H, W, C]` as PNG, `[D, H, W, C]` as `.npy`."""
     if isinstance(image, bytes):
         return image
     file = io.BytesIO()
+    if image.ndim == 4:
+        np.save(file, image, allow_pickle=False)
+        return file.getvalue()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(file, format="PNG")
     return file.getvalue()
 

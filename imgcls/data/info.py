@@ -10,7 +10,7 @@ class DataInfo:
     Attributes:
       class_names: names of the K classes, in the order of the labels.
       multi_label: whether labels are multi-hot `[K]`.
-      image_shape: shape of an example, `[H, W, C]`.
+      image_shape: shape of an example, `[H, W, C]`, or `[D, H, W, C]` of a volume.
       num_examples: number of examples in the training split.
       class_counts: number of examples of each class in the training split, `[K]`; () if they are
         not needed, since counting reads every label.

@@ -59,7 +59,7 @@ def compare(
     Args:
       file: path of the export, for the message.
       exported, original: functions that return logits `[b, K]` of uint8 images `[b, *shape]`.
-      shape: (H, W, C).
+      shape: shape of an example, such as (H, W, C).
       tolerance: largest difference allowed, relative to the largest logit.
 
     Raises:
@@ -110,12 +110,12 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _describe(trained: Trained, shape: tuple[int, int, int], file_format: str) -> dict[str, Any]:
+def _describe(trained: Trained, shape: tuple[int, ...], file_format: str) -> dict[str, Any]:
     """Contents of `config.json` that all formats share."""
     data = trained.config.data
     norms = {"mean": list(data.mean), "std": list(data.std)}
     inside = file_format != "safetensors"
-    layout = ["b", *shape] if inside else ["b", shape[-1], *shape[:2]]
+    layout = ["b", *shape] if inside else ["b", shape[-1], *shape[:-1]]
     return {
         "exported_by": "imgcls",
         "format": file_format,

@@ -17,12 +17,11 @@ from imgcls.runs.trained import Trained
 LogitsFunction = Callable[[jax.Array], jax.Array]
 
 
-def image_shape(trained: Trained) -> tuple[int, int, int]:
-    """`(H, W, C)` of images after the evaluation transform."""
+def image_shape(trained: Trained) -> tuple[int, ...]:
+    """`(H, W, C)` of images, or `(D, H, W, C)` of volumes, after the evaluation transform."""
     image = np.zeros((1, *trained.info.image_shape), np.uint8)
     source = ArraySource(image, np.zeros(1, int), trained.info.class_names)
-    height, width, channels = create_reader(trained.config, source, train=False).spec["image"].shape
-    return height, width, channels
+    return create_reader(trained.config, source, train=False).spec["image"].shape
 
 
 def make_logits(trained: Trained, dtype: str | None = None) -> LogitsFunction:

@@ -12,12 +12,12 @@ from imgcls.core.errors import ConfigError, one_line
 from imgcls.export.logits import LogitsFunction
 
 
-def to_onnx(logits: LogitsFunction, shape: tuple[int, int, int]) -> bytes:
+def to_onnx(logits: LogitsFunction, shape: tuple[int, ...]) -> bytes:
     """Converts a function to a serialized ONNX model.
 
     Args:
       logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
-      shape: (H, W, C) of an image; the batch size b is dynamic.
+      shape: shape of an example, such as (H, W, C); the batch size b is dynamic.
 
     Raises:
       ConfigError: the conversion fails.

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from imgcls.core.errors import ConfigError
 from imgcls.export.timm_config import timm_config, timm_transform
 from imgcls.models.inception_v3 import InceptionV3
 from imgcls.models.layers.positions import resample_positions, sincos2d
@@ -18,21 +19,24 @@ from imgcls.runs.trained import (
 )
 
 
-def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes, dict[str, Any]]:
+def to_safetensors(trained: Trained, shape: tuple[int, ...]) -> tuple[bytes, dict[str, Any]]:
     """Exports the parameters.
 
     Args:
       trained: trained model.
-      shape: (H, W, C) of an image in evaluation.
+      shape: shape of an example in evaluation, (H, W, C).
 
     Returns:
       (contents of the file, additional keys of `config.json`).
 
     Raises:
-      ConfigError: timm has no equivalent of an option of the model.
+      ConfigError: a model of volumes, or timm has no equivalent of an option of the model.
     """
     from safetensors.numpy import save
 
+    if len(shape) != 3:
+        raise ConfigError("--format=safetensors: is for models of images: use --format=stablehlo")
+    image_shape = shape[0], shape[1], shape[2]
     model, config = trained.objective.model, trained.config
     layout = layouts(model)[0]
     variables = model_variables(trained)
@@ -42,7 +46,7 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
         paths = list(traverse_util.flatten_dict(variables["params"], sep="/"))
         preprocessing = norms | (transform or {"crop_pct": 1.0, "interpolation": "bicubic"})
         extra = timm_config(
-            config.model.name, model, paths, shape, trained.info.class_names, preprocessing
+            config.model.name, model, paths, image_shape, trained.info.class_names, preprocessing
         )
     else:
         extra = {}
@@ -54,7 +58,7 @@ def to_safetensors(trained: Trained, shape: tuple[int, int, int]) -> tuple[bytes
         )
     named = weights.dump(model, variables, layout)
     if isinstance(model, ViT):
-        named["pos_embed"] = _positions(model, named.get("pos_embed"), shape)
+        named["pos_embed"] = _positions(model, named.get("pos_embed"), image_shape)
     if isinstance(model, InceptionV3):
         # Used only in training, but timm's model returns the auxiliary logits in evaluation too.
         named = {name: a for name, a in named.items() if not name.startswith("AuxLogits.")}

@@ -9,12 +9,12 @@ from imgcls.export.logits import LogitsFunction
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def to_stablehlo(logits: LogitsFunction, shape: tuple[int, int, int]) -> bytes:
+def to_stablehlo(logits: LogitsFunction, shape: tuple[int, ...]) -> bytes:
     """Converts a function to a serialized StableHLO program for `PLATFORMS`.
 
     Args:
       logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
-      shape: (H, W, C) of an image; the batch size b is symbolic.
+      shape: shape of an example, such as (H, W, C); the batch size b is symbolic.
     """
     spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
     return bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(spec).serialize())

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from imgcls import losses
 from imgcls.models.layers.norm import batch_norm_group
 from imgcls.objectives.heads import ConvDecoder
-from imgcls.objectives.pretraining import Pretraining
+from imgcls.objectives.pretraining import Pretraining, check_images
 
 
 class Autoencoder(nn.Module):
@@ -45,6 +45,7 @@ class Reconstruction(Pretraining):
     """
 
     def __init__(self, config: ConfigDict, data_info, width: int, probe: bool):
+        check_images(config, data_info)
         super().__init__(config, data_info, probe)
         group = batch_norm_group(self.model)
         shape = tuple(data_info.image_shape)

@@ -14,7 +14,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.vit import ViT
 from imgcls.objectives.heads import PatchDecoder
 from imgcls.objectives.objective import register_objective
-from imgcls.objectives.pretraining import Pretraining
+from imgcls.objectives.pretraining import Pretraining, check_images
 
 
 class MaskedAutoencoder(nn.Module):
@@ -69,6 +69,7 @@ class MAE(Pretraining):
         normalize: bool = True,
         probe: bool = False,
     ):
+        check_images(config, data_info)
         super().__init__(config, data_info, probe)
         if not isinstance(self.model, ViT):
             raise ConfigError(

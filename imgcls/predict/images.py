@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.volume import as_volume
 from imgcls.data.files import list_folder, read_file
 from imgcls.data.listing import count_extensions, describe_extensions
 
@@ -23,11 +24,14 @@ _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "PA")
 
 
 class ImageInputs:
-    """Unlabeled images as a `Source`; the decoder gets all of them as bytes of an image file.
+    """Unlabeled images or volumes as a `Source`.
+
+    The decoder gets images as the bytes of a file; the arrays of volumes need none.
 
     Args:
       images: one image or several; folders and globs are expanded to files.
       class_names: class names of the model.
+      axes: number of axes of an example before its channels: 2 for images, 3 for volumes.
 
     Raises:
       ConfigError: a folder or glob without images, or an object that is not an image.
@@ -36,12 +40,12 @@ class ImageInputs:
     multi_label = False
     splits = ()
 
-    def __init__(self, images: Images, class_names: tuple[str, ...]):
-        if isinstance(images, np.ndarray) and images.ndim == 4:
+    def __init__(self, images: Images, class_names: tuple[str, ...], axes: int = 2):
+        if isinstance(images, np.ndarray) and images.ndim == axes + 2:
             images = list(images)
         inputs = [images] if isinstance(images, ImageInput) else list(images)
         self._images = [
-            image for number, item in enumerate(inputs) for image in _expand(item, number)
+            image for number, item in enumerate(inputs) for image in _expand(item, number, axes)
         ]
         self.class_names = class_names
         self._lock = threading.Lock()
@@ -119,8 +123,8 @@ def common_folder(paths: Iterable[str]) -> str:
     return os.path.commonpath([folder(path) for path in paths])
 
 
-def _expand(image: ImageInput, number: int) -> list[str | bytes | Image.Image]:
-    """Converts one input: a path to files, an array to a PIL image; others are unchanged."""
+def _expand(image: ImageInput, number: int, axes: int) -> list[ImageInput]:
+    """Converts one input: a path to files, the array of an image to a PIL image."""
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
         # A path that is neither a folder nor a glob is a file, even if it does not exist.
@@ -129,7 +133,7 @@ def _expand(image: ImageInput, number: int) -> list[str | bytes | Image.Image]:
             return [path]
         return list(find_files([path]))
     if isinstance(image, np.ndarray):
-        return [_to_image(image, number)]
+        return [_to_image(image, number) if axes == 2 else _check_volume(image, number)]
     if not isinstance(image, bytes | Image.Image):
         raise ConfigError(
             f"image {number} has the type {type(image).__name__}; pass a path, the bytes of a "
@@ -147,6 +151,13 @@ def _to_image(array: np.ndarray, number: int) -> Image.Image:
             "[H, W, C] with 1, 3 or 4 channels"
         )
     return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
+
+
+def _check_volume(array: np.ndarray, number: int) -> np.ndarray:
+    try:
+        return as_volume(array, f"volume {number}")
+    except DataError as e:
+        raise ConfigError(str(e)) from e
 
 
 def _encode(image: Image.Image) -> bytes:

@@ -61,8 +61,9 @@ class Run:
 
     The methods take `images`: one image or a list of them. An image is the path of a file, a folder
     (searched recursively) or a glob; the bytes of a file; a PIL image; or a uint8 array
-    `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. All are preprocessed as in
-    evaluation.
+    `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. A model of volumes takes `.npy`
+    files and uint8 arrays `[D, H, W]`, `[D, H, W, C]` or `[N, D, H, W, C]`. All are preprocessed as
+    in evaluation.
 
     Args:
       path: a workdir, `WORKDIR:best`, `WORKDIR:newest`, `WORKDIR:STEP`, or the directory of one
@@ -164,7 +165,7 @@ class Run:
             raise ConfigError(f"top_k={top_k}: must be 1 or more")
         minimum = self._minimum(threshold)
         explained = None if isinstance(explain, bool) else self._class_number(explain)
-        inputs = ImageInputs(images, self.class_names)
+        inputs = self._inputs(images)
         batches = self._batches(self._scores(flip), inputs, batch_size, on_error)
 
         def predictions() -> Iterator[Prediction | None]:
@@ -190,7 +191,7 @@ class Run:
         Raises:
           DataError: an image can't be read.
         """
-        inputs = ImageInputs(images, self.class_names)
+        inputs = self._inputs(images)
         batches = self._batches(self._features(), inputs, batch_size, "fail")
         parts = [batch.outputs for batch in batches]
         return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
@@ -213,7 +214,7 @@ class Run:
         """
         check_classifies(self._trained, self._path)
         explained = None if class_name is None else self._class_number(class_name)
-        inputs = ImageInputs(images, self.class_names)
+        inputs = self._inputs(images)
         batches = self._batches(self._scores(False), inputs, batch_size, "fail")
         return [image for batch in batches for image in self._overlays(batch, explained)]
 
@@ -253,6 +254,9 @@ class Run:
         variables = {"": (trained.params, trained.model_state)}
         reader = OutcomeReader(config, trained.objective, trained.mesh)
         return measure(reader.read(variables, examples)[""], self.calibration, bootstrap=bootstrap)
+
+    def _inputs(self, images: Images) -> ImageInputs:
+        return ImageInputs(images, self.class_names, len(self.info.image_shape) - 1)
 
     def _batches(
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str

@@ -9,10 +9,11 @@ import numpy as np
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.image import EncodedImage
+from imgcls.data.decode.volume import decode_volume, is_volume
 from imgcls.data.loading.order import Balanced, example_at
 from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms.transform import EncodedTransform, Transform
+from imgcls.data.transforms.transform import EncodedTransform, Transform, check_rank
 
 # How many other examples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
@@ -119,7 +120,11 @@ class Reader:
         record = self.source[index]
         image = record["image"]
         if isinstance(image, bytes):
-            image = EncodedImage(image, self.source.name(index), channels=self.channels)
+            name = self.source.name(index)
+            if is_volume(image):
+                image = decode_volume(image, name)
+            else:
+                image = EncodedImage(image, name, channels=self.channels)
         return image, np.asarray(record["label"])
 
     def _read_other_views(self, index: int, image, position: int) -> tuple[list, bool]:
@@ -176,5 +181,6 @@ def _apply_transforms(
     if not (transforms and isinstance(transforms[0], EncodedTransform)):
         image = _decode(image)
     for transform in transforms:
+        check_rank(transform, image)
         image = transform(image, rng)
     return image

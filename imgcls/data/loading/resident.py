@@ -22,7 +22,10 @@ from imgcls.data.loading.reader import MAX_REPLACEMENTS, Reader
 from imgcls.distributed import sharding
 
 # Host transforms without randomness, which can be applied once.
-FIXED_TRANSFORMS = ("resize", "center_crop", "eval_crop")
+FIXED_TRANSFORMS = (
+    *("resize", "center_crop", "eval_crop"),
+    *("resize3d", "center_crop3d", "pad3d"),
+)
 
 # Limit of the images in device memory; every device holds all of them.
 MAX_DEVICE_BYTES = 8 << 30

@@ -9,15 +9,18 @@ function to apply.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
+from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry
 
-# `(image, rng) -> image`, both uint8 `[H, W, C]`; all randomness comes from rng.
+# `(image, rng) -> image`, both uint8 `[H, W, C]` (volumes: `[D, H, W, C]`); all randomness comes
+# from rng.
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # `(batch, rng, num_classes) -> batch`, inside jit; images are normalized, `[B, ..., C]`.
 BatchTransform = Callable[[dict[str, jax.Array], jax.Array, int], dict[str, jax.Array]]
@@ -42,3 +45,47 @@ class EncodedTransform:
 
     def __call__(self, image: Any, rng: np.random.Generator) -> np.ndarray:
         return self.fn(image, rng)
+
+
+@dataclasses.dataclass(frozen=True)
+class VolumeTransform:
+    """A transform of volumes; any other transform is one of images.
+
+    Attributes:
+      fn: `(volume, rng) -> volume`, both uint8 `[D, H, W, C]`.
+    """
+
+    fn: Transform
+
+    def __call__(self, volume: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        return self.fn(volume, rng)
+
+
+def register_volume_transform(name: str) -> Callable[[Callable], Callable[..., Transform]]:
+    """Decorator that registers the factory of a transform of volumes `[D, H, W, C]`."""
+
+    def register(factory: Callable[..., Transform]) -> Callable[..., Transform]:
+        @functools.wraps(factory)
+        def create(*args, **kwargs) -> VolumeTransform:
+            return VolumeTransform(factory(*args, **kwargs))
+
+        return register_transform(name)(create)
+
+    return register
+
+
+def check_rank(transform: Transform, image: Any) -> None:
+    """Raises a ConfigError if a transform of images gets a volume, or the reverse."""
+    if isinstance(transform, VolumeTransform) == (len(image.shape) == 4):
+        return
+    fn = getattr(transform, "fn", transform)
+    # The name of the factory, unless a private function of several factories made it.
+    name = getattr(fn, "__qualname__", "_").split(".")[0]
+    which = "one of the transforms" if name.startswith("_") else f"the transform {name}"
+    takes, has, hint = "images [H, W, C]", "volumes [D, H, W, C]", "one whose name ends in 3d"
+    if isinstance(transform, VolumeTransform):
+        takes, has, hint = has, takes, "one for images"
+    raise ConfigError(
+        f"config.data: {which} is for {takes}, and the data has {has}: use {hint}; "
+        "`python -m imgcls.list transforms` lists all"
+    )

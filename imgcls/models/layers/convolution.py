@@ -74,7 +74,7 @@ def _convolve_slices(
     options["dimension_numbers"] = lax.ConvDimensionNumbers(
         (0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)
     )
-    batch, stride = len(x), strides[0]
+    batch, stride = x.shape[0], strides[0]
     x = jnp.pad(x, [(0, 0), padding[0], *[(0, 0)] * 3])
     depth = (x.shape[1] - len(kernel)) // stride + 1
     last = stride * (depth - 1) + 1
@@ -83,7 +83,9 @@ def _convolve_slices(
         slices = [jnp.concatenate(slices, axis=-1)]
         kernel = jnp.concatenate(list(kernel), axis=-2)[None]
     parts = [
-        convolve(x.reshape(-1, *x.shape[2:]), kernel, strides[1:], padding[1:], **options)
+        convolve(
+            x.reshape(batch * depth, *x.shape[2:]), kernel, strides[1:], padding[1:], **options
+        )
         for x, kernel in zip(slices, kernel, strict=True)
     ]
     y = functools.reduce(jnp.add, parts)
