@@ -8,7 +8,7 @@ program that is missing or unreadable is traced as usual, and JAX's cache may st
 Loading a program unpickles it and runs its code with the user's rights. Therefore the cache is used
 only if nobody else can have written to it: its directories and files belong to the user, and
 neither group nor others have write permission. Directories created here are accessible to the user
-only. Nothing else in this package unpickles files (Grain's workers exchange pickles only with their
+only. Nothing else in this package unpickles files (workers exchange pickles only with their
 parent process).
 """
 

@@ -6,24 +6,20 @@ run resumes from its step number, and the global batch is the same array with an
 processes, workers and threads. Every epoch visits each example once, except with balanced classes.
 """
 
-import collections
-import math
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 
 import grain
 import jax
 import numpy as np
-from absl import flags
 
 from imgcls.data.loading.batch_loader import BatchPlan
+from imgcls.data.loading.memory import Memory
+from imgcls.data.loading.workers import Workers
 
 # Examples per work item of a thread: enough to make the overhead of an item negligible.
 CHUNK = 8
-# In bytes. On a CPU, JAX uses arrays with this alignment without a copy.
-_ALIGNMENT = 64
 
 
 class _LocalRows:
@@ -46,30 +42,6 @@ class _LocalRows:
         return self._reader.spec
 
 
-class _Memory:
-    """Allocates arrays in memory that is reused once they are deleted, to save page faults.
-
-    JAX may read from an array later, on a CPU for as long as the `jax.Array` lives; it keeps a
-    reference to the array until then.
-    """
-
-    def __init__(self):
-        self._free: dict[int, collections.deque] = collections.defaultdict(collections.deque)
-
-    def empty(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        """An array of undefined values."""
-        size = math.prod(shape) * dtype.itemsize
-        try:
-            memory = self._free[size].pop()
-        except IndexError:
-            memory = np.empty(size + _ALIGNMENT, np.uint8)
-        # From a memoryview, so that views keep a reference to `array`, not to `memory` alone.
-        start = -memory.ctypes.data % _ALIGNMENT
-        array = np.frombuffer(memory.data[start : start + size], dtype)
-        weakref.finalize(array, self._free[size].append, memory).atexit = False
-        return array.reshape(shape)
-
-
 class _LocalChunks:
     """The same rows in chunks; reading a chunk writes its rows into the arrays of their batch.
 
@@ -80,7 +52,7 @@ class _LocalChunks:
         self._rows, self._batch_rows = rows, batch_rows
         self.per_batch = -(-batch_rows // CHUNK)
         self._batches: dict[int, dict[str, np.ndarray]] = {}
-        self._memory = _Memory()
+        self._memory = Memory()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -124,12 +96,13 @@ class Loader:
     ):
         self.skipped = self.positions = 0
         self._plan = plan
-        # Workers return batches in shared memory. On a CPU, JAX would keep it instead of a copy,
-        # and some of it would not be released before the process ends.
-        self._copies = bool(workers) and jax.default_backend() == "cpu"
+        self._workers = None
         examples = _LocalRows(plan)
         if workers:
-            batches = _read_by_workers(examples, len(plan.local_rows), workers)
+            self._workers = Workers(examples, len(plan.local_rows), workers)
+            # Read by the thread that copies.
+            options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+            batches = grain.MapDataset.source(self._workers).to_iter_dataset(options)
         else:
             threads = (os.cpu_count() or 1) if threads is None else threads
             batches = _read_by_threads(examples, len(plan.local_rows), threads)
@@ -148,26 +121,14 @@ class Loader:
 
     def close(self) -> None:
         """Stops the threads and workers."""
+        if self._workers is not None:
+            self._workers.close()
         if self._iterator is not None:
             self._iterator.close()
 
     def _to_device(self, rows: dict[str, np.ndarray]) -> tuple[dict[str, jax.Array], int]:
         skipped = rows.pop("skipped")
-        if self._copies:
-            rows = {key: np.array(value) for key, value in rows.items()}
         return self._plan.to_global(rows, skipped)
-
-
-def _read_by_workers(examples: _LocalRows, batch_rows: int, workers: int) -> grain.IterDataset:
-    """Local batches read by worker processes."""
-    # Grain reads absl flags in its workers, and our commands do not use absl's parser.
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    # Batched before the work is divided: a worker makes every n-th batch completely, so that the
-    # batches do not depend on the number of workers.
-    options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    batches = grain.MapDataset.source(examples).batch(batch_rows).to_iter_dataset(options)
-    return batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
 
 
 def _read_by_threads(examples: _LocalRows, batch_rows: int, threads: int) -> grain.IterDataset:

@@ -1,5 +1,6 @@
 """Batches of the loader: order, contents, and unreadable records."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -10,7 +11,8 @@ import pytest
 
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.loading.batch_loader import BatchPlan
-from imgcls.data.loading.loader import Loader, _Memory
+from imgcls.data.loading.loader import Loader
+from imgcls.data.loading.memory import Memory
 from imgcls.data.loading.order import example_at
 from imgcls.data.loading.reader import Reader
 from imgcls.data.transforms import spec
@@ -52,8 +54,8 @@ def read(source, steps=None, *, batch_size=8, mesh=None, first=0, train=True, **
     loader = Loader(
         BatchPlan(reader, mesh or make_mesh(), batch_size, first, first + steps), **options
     )
-    batches = [{k: np.asarray(v) for k, v in batch.items()} for batch in loader]
-    loader.close()
+    with contextlib.closing(loader):
+        batches = [{k: np.asarray(v) for k, v in batch.items()} for batch in loader]
     return batches, loader.skipped
 
 
@@ -168,7 +170,7 @@ def test_source_error_in_the_middle_of_an_epoch_is_raised_not_hung():
 
 
 def test_memory_is_reused_only_without_references():
-    memory = _Memory()
+    memory = Memory()
     first = memory.empty((4, 5), np.dtype(np.int32))
     first[:] = 7
     address, part = first.ctypes.data, first[1:, 2]
