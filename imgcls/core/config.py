@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from imgcls.core import log
-from imgcls.core.defaults import EARLIER, default_config
+from imgcls.core.defaults import KEPT_KEYS, default_config
 from imgcls.core.errors import ConfigError, did_you_mean
 
 # Sections that also hold options of what they configure, such as those of a model, which checks
@@ -139,11 +139,13 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """The config that `to_json` wrote; keys that it lacks get their current defaults.
+    """The config that `to_json` wrote; keys that it lacks get their defaults.
 
-    If a run without the key did otherwise, they get what it did: see `defaults.EARLIER`.
+    If a run without the key did otherwise, they get what it did: see `defaults.KEPT_KEYS`.
     """
-    return merge(default_config(), ConfigDict(EARLIER | json.loads(text)))
+    base = default_config()
+    base.update_from_flattened_dict({key: before for key, (before, _) in KEPT_KEYS.items()})
+    return merge(base, ConfigDict(json.loads(text)))
 
 
 def _set(section: ConfigDict, key: str, value, path: str) -> None:

@@ -9,8 +9,9 @@ HARMLESS_KEYS = (
     *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
     *("data.device_resident", "data.max_skipped"),
 )
-# Keys that older configs lack, and what they meant then, where it is not the default.
-EARLIER = {"ema_warmup": False}
+# Keys that are unset by default, because a run keeps the value with which it began:
+# {key: (value of a run whose checkpoint lacks the key, value of a new run)}.
+KEPT_KEYS = {"ema_warmup": (False, True), "optim.always_adapt": (True, False)}
 
 
 def default_config() -> ConfigDict:
@@ -88,6 +89,8 @@ def _optim() -> ConfigDict:
     c.b2 = 0.999
     c.eps = 1e-8
     c.trust_coefficient = 0.001  # lars
+    # lamb: trust ratio also for parameters without weight decay; unset: see KEPT_KEYS.
+    c.always_adapt = placeholder(bool)
     c.weight_decay = 0.0
     c.decay_exclude = r"bias|scale|pos_embed|cls_token|gamma"  # parameters without weight decay
     c.clip_norm = placeholder(float)  # maximum global norm of the gradient

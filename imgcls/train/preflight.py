@@ -53,17 +53,19 @@ def check_start(config: ConfigDict, workdir: str, accept_changes: bool) -> Mesh:
     check_wandb(config)
     check_guard(config)
     check_profile(config)
-    set_ema_warmup(config, workdir)
+    set_kept_keys(config, workdir)
     check_same_run(config, workdir, accept_changes)
     return mesh
 
 
-def set_ema_warmup(config: ConfigDict, workdir: str) -> None:
-    """Sets `config.ema_warmup` if it is unset: as in the run that continues, True in a new one."""
-    if config.ema_warmup is None:
-        newest = find_newest(workdir)
-        before = None if newest is None else newest.read_meta()[0].ema_warmup
-        config.ema_warmup = before is not False
+def set_kept_keys(config: ConfigDict, workdir: str) -> None:
+    """Sets the keys of `defaults.KEPT_KEYS` that are unset: as in the run to continue, if any."""
+    values, newest = config_lib.leaves(config), find_newest(workdir)
+    before = {} if newest is None else config_lib.leaves(newest.read_meta()[0])
+    for key, (_, new) in defaults.KEPT_KEYS.items():
+        if values[key] is None:
+            value = before.get(key)
+            config.update_from_flattened_dict({key: new if value is None else value})
 
 
 def warn_of_short_run(config: ConfigDict, total: int) -> None:

@@ -1,6 +1,8 @@
 """The configuration: defaults, files, overrides, durations, and comparison."""
 
+import functools
 import json
+import operator
 import re
 
 import pytest
@@ -8,8 +10,8 @@ from ml_collections import ConfigDict
 
 from imgcls.core import config as config_lib
 from imgcls.core import defaults
-from imgcls.core.config import load, merge, override
-from imgcls.core.defaults import default_config
+from imgcls.core.config import leaves, load, merge, override
+from imgcls.core.defaults import KEPT_KEYS, default_config
 from imgcls.core.durations import Durations, to_steps
 from imgcls.core.errors import ConfigError
 from tests.conftest import REPO
@@ -76,6 +78,17 @@ def test_json_of_an_older_version_gets_new_defaults():
     assert (config.seed, config.ema, config.checkpoint.every) == (3, 0.0, "1 epochs")
     # Where an older version did otherwise than the default, that is what it gets.
     assert config.ema_warmup is False
+
+
+def test_json_of_an_older_version_keeps_its_meaning():
+    """Where a new run does otherwise than one from before the key existed."""
+    old = default_config()
+    for key in KEPT_KEYS:
+        *sections, name = key.split(".")
+        del functools.reduce(operator.getitem, sections, old)[name]
+    config = config_lib.from_json(config_lib.to_json(old))
+    earlier = {key: before for key, (before, _) in KEPT_KEYS.items()}
+    assert leaves(config) == leaves(default_config()) | earlier
 
 
 # ---- Files.

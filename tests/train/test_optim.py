@@ -161,13 +161,17 @@ def test_adamw(config, clip_norm):
     check(run_ours(config), run_numpy(config, rule))
 
 
-def test_lamb(config):
-    """You et al. 2019, arXiv:1904.00962, algorithm 2."""
-    config.optim.update({"name": "lamb", "learning_rate": 0.01, "weight_decay": 0.1})
+@pytest.mark.parametrize(("decay", "always"), [(0.1, False), (0.1, True), (0.0, False)])
+def test_lamb(config, decay, always):
+    """You et al. 2019, arXiv:1904.00962, algorithm 2; Adam where no weight decay applies."""
+    config.optim.update({"name": "lamb", "learning_rate": 0.01, "weight_decay": decay})
+    config.optim.always_adapt = always
 
     def rule(param, grad, memory, rate, step, decays):
-        direction = adam_direction(config.optim, grad, memory, step) + 0.1 * param * decays
-        return param - rate * np.linalg.norm(param) / np.linalg.norm(direction) * direction
+        direction = adam_direction(config.optim, grad, memory, step) + decay * param * decays
+        if always or decay and decays:
+            direction = direction * np.linalg.norm(param) / np.linalg.norm(direction)
+        return param - rate * direction
 
     check(run_ours(config), run_numpy(config, rule))
 

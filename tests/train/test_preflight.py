@@ -1,12 +1,18 @@
-"""The values that processes compare before they train together."""
+"""What is compared before training: the processes, and the config with the run's."""
 
+import functools
 import json
+import operator
 
+import jax.numpy as jnp
 import pytest
 
-from imgcls.core.config import override
-from imgcls.core.defaults import default_config
+from imgcls.core.config import leaves, override
+from imgcls.core.defaults import KEPT_KEYS, default_config
+from imgcls.core.errors import ConfigError
+from imgcls.core.state import TrainState
 from imgcls.data.info import DataInfo
+from imgcls.runs.save import Checkpointer
 from imgcls.train import preflight
 
 
@@ -82,3 +88,36 @@ def test_different_commands(compared, tmp_path):
     (tmp_path / "checkpoints" / "7").mkdir(parents=True)
     theirs = compared(preflight.check_same_command, config, str(tmp_path), False)
     assert differing(mine, theirs) == {"newest checkpoint"}
+
+
+def save(workdir, config) -> None:
+    """Writes a checkpoint of a run with this config."""
+    checkpointer = Checkpointer(str(workdir), config, DataInfo(("cat", "dog"), False, (8, 8, 3)))
+    checkpointer.save(1, TrainState(jnp.ones((), jnp.int32), {"w": jnp.ones(2)}, {}, ()))
+    checkpointer.close()
+
+
+def test_a_run_keeps_the_keys_with_which_it_began(tmp_path):
+    """The checkpoint of an older version lacks them; those after it have them."""
+    new, old = leaves(default_config()), default_config()
+    earlier, later = ({key: ages[i] for key, ages in KEPT_KEYS.items()} for i in (0, 1))
+    assert all(new[key] is None and earlier[key] != later[key] for key in KEPT_KEYS)
+    for key in KEPT_KEYS:
+        *sections, name = key.split(".")
+        del functools.reduce(operator.getitem, sections, old)[name]
+    save(tmp_path / "old", old)
+    config = default_config()
+    preflight.check_start(config, str(tmp_path / "old"), accept_changes=False)
+    assert leaves(config) == new | earlier
+    save(tmp_path / "old, continued", config)
+    for workdir, expected in (("old, continued", earlier), ("new", later)):
+        config = default_config()
+        preflight.check_start(config, str(tmp_path / workdir), accept_changes=False)
+        assert leaves(config) == new | expected
+
+
+def test_another_value_of_a_kept_key_is_refused(tmp_path):
+    save(tmp_path, override(default_config(), ["--config.optim.always_adapt=True"]))
+    config = override(default_config(), ["--config.optim.always_adapt=False"])
+    with pytest.raises(ConfigError, match="optim.always_adapt was True, is False"):
+        preflight.check_same_run(config, str(tmp_path), accept_changes=False)

@@ -4,8 +4,10 @@ Except in adamw, lamb and lars, the decay is added to the gradient before the mo
 regularization).
 """
 
+import functools
 from typing import TypedDict
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -47,8 +49,31 @@ def adamw(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.Gradie
 
 @register_optimizer("lamb")
 def lamb(c: ConfigDict, schedule: optax.Schedule, params, mask) -> optax.GradientTransformation:
-    """LAMB (You et al. 2019, arXiv:1904.00962)."""
-    return optax.lamb(schedule, **_moments(c), weight_decay=c.weight_decay, mask=mask)
+    """LAMB (You et al. 2019, arXiv:1904.00962).
+
+    As in apex and timm, parameters without weight decay have no trust ratio, unless
+    `optim.always_adapt` is set. These two also clip the gradient's norm by default:
+    `optim.clip_norm=1.0`.
+    """
+    # The chain of `optax.lamb`, whose trust ratios have no mask.
+    return optax.chain(
+        optax.scale_by_adam(**_moments(c)),
+        optax.add_decayed_weights(c.weight_decay, mask),
+        optax.scale_by_trust_ratio() if c.always_adapt else _trust_where_decayed(c, mask),
+        optax.scale_by_learning_rate(schedule),
+    )
+
+
+def _trust_where_decayed(c: ConfigDict, mask) -> optax.GradientTransformation:
+    """`optax.scale_by_trust_ratio`, with the same state, for parameters with weight decay."""
+    trust = optax.scale_by_trust_ratio()
+
+    def update(updates, state, params=None):
+        adapted, state = trust.update(updates, state, params)
+        choose = functools.partial(jax.tree.map, lambda decays, new, old: new if decays else old)
+        return choose(mask, adapted, updates) if c.weight_decay else updates, state
+
+    return optax.GradientTransformation(trust.init, update)
 
 
 @register_optimizer("lars")

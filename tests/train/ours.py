@@ -1,0 +1,50 @@
+"""The cases of `reference.py` in this package."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from imgcls.core.defaults import default_config
+from imgcls.core.durations import Durations
+from imgcls.train.optim import create_optimizer
+from tests.train import reference
+
+
+def lamb(always_adapt: bool) -> reference.Steps:
+    """The optimizer of a config, on given gradients."""
+    config = default_config()
+    config.schedule.name = "constant"
+    config.optim.update({"name": "lamb", "eps": reference.LAMB["eps"]})
+    config.optim.learning_rate = reference.LAMB["rate"]
+    config.optim.weight_decay = reference.LAMB["weight_decay"]
+    config.optim.clip_norm = reference.LAMB["clip_norm"]
+    config.optim.always_adapt = always_adapt
+    params = jax.tree.map(jnp.asarray, reference.lamb_params())
+    optimizer, _ = create_optimizer(config, Durations(config, 1000), params)
+    state, update = optimizer.init(params), jax.jit(optimizer.update)
+    steps = []
+    for step in range(reference.NUM_STEPS):
+        updates, state = update(reference.lamb_grads(step), state, params)
+        params = optax.apply_updates(params, updates)
+        steps.append(jax.tree.map(np.asarray, params))
+    return steps
+
+
+CASES = {"lamb": lambda: lamb(False), "lamb, always adapt": lambda: lamb(True)}
+# Relative and absolute tolerance. In float32, 1 - b2 ** step of the first steps of Adam is accurate
+# to 6e-5, of which an update has half: up to 1e-7 of each update of 3e-3, and they add up.
+TOLERANCES = {"lamb": (2e-6, 5e-7), "lamb, always adapt": (2e-6, 5e-7)}
+
+
+def check(case: str, expected: list[dict]) -> None:
+    """Runs a case and compares every step."""
+    ours = CASES[case]()
+    assert len(ours) == len(expected) == reference.NUM_STEPS
+    rtol, atol = TOLERANCES[case]
+    for step, (arrays, theirs) in enumerate(zip(ours, expected, strict=True), start=1):
+        assert arrays.keys() == theirs.keys()
+        for name, array in arrays.items():
+            np.testing.assert_allclose(
+                np.ravel(array), np.ravel(theirs[name]), rtol, atol, err_msg=f"{name}, step {step}"
+            )

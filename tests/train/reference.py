@@ -1,0 +1,75 @@
+"""Writes `recorded_steps.json`: `python -m tests.train.reference`.
+
+Needs torch for the CPU and timm: requirements-parity.txt.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+
+RECORDED = pathlib.Path(__file__).with_name("recorded_steps.json")
+NUM_STEPS = 20
+# Values of arrays after each step, `[step][name] -> array`.
+Steps = list[dict[str, np.ndarray]]
+
+# As in configs/vit_b16.py, but with timm's eps.
+LAMB = {"rate": 3e-3, "weight_decay": 0.05, "eps": 1e-6, "clip_norm": 1.0}
+
+
+def lamb_params() -> dict[str, np.ndarray]:
+    """A kernel and the two arrays without weight decay of a block: LayerScale and a bias."""
+    rng = np.random.default_rng(0)
+    arrays = {"kernel": rng.normal(0, 0.5, (3, 2)), "gamma": np.full(2, 1e-4), "bias": np.zeros(2)}
+    return {name: array.astype(np.float32) for name, array in arrays.items()}
+
+
+def lamb_grads(step: int) -> dict[str, np.ndarray]:
+    """Gradients with norms from below to above the bound."""
+    rng = np.random.default_rng(100 + step)
+    scale = 0.1 * (1 + step)
+    return {
+        name: (scale * rng.normal(1, 1, array.shape)).astype(np.float32)
+        for name, array in lamb_params().items()
+    }
+
+
+def lamb(always_adapt: bool) -> Steps:
+    """timm's LAMB, which clips by the global norm itself."""
+    import torch
+    from timm.optim import Lamb
+
+    params = {name: torch.tensor(array) for name, array in lamb_params().items()}
+    rest = [params["gamma"], params["bias"]]
+    optimizer = Lamb(
+        [{"params": [params["kernel"]]}, {"params": rest, "weight_decay": 0.0}],
+        lr=LAMB["rate"],
+        eps=LAMB["eps"],
+        weight_decay=LAMB["weight_decay"],
+        max_grad_norm=LAMB["clip_norm"],
+        always_adapt=always_adapt,
+    )
+    steps = []
+    for step in range(NUM_STEPS):
+        for name, grad in lamb_grads(step).items():
+            params[name].grad = torch.tensor(grad)
+        optimizer.step()
+        steps.append({name: array.numpy().copy() for name, array in params.items()})
+    return steps
+
+
+CASES = {"lamb": lambda: lamb(False), "lamb, always adapt": lambda: lamb(True)}
+
+
+def to_json(steps: Steps) -> str:
+    """Each step as a line, with 7 digits."""
+    rounded = [
+        {name: [float(f"{x:.7g}") for x in array.ravel()] for name, array in arrays.items()}
+        for arrays in steps
+    ]
+    return "[\n" + ",\n".join(map(json.dumps, rounded)) + "\n]"
+
+
+if __name__ == "__main__":
+    cases = [f'"{name}": {to_json(run())}' for name, run in CASES.items()]
+    RECORDED.write_text("{\n" + ",\n".join(cases) + "\n}\n")
