@@ -31,7 +31,8 @@ from tests.conftest import REPO, make_mesh
 FILES = sorted((REPO / "configs").glob("*.py"))
 
 # Training examples and classes by source; all others are ImageNet.
-SIZES = {"digits": (1_437, 10), "folder:cifar10": (50_000, 10)}
+VOXELS = "modelnet10:modelnet10.npz"
+SIZES = {"digits": (1_437, 10), "folder:cifar10": (50_000, 10), VOXELS: (3_991, 10)}
 IMAGENET = (1_281_167, 1_000)
 
 # Arguments of recipes that can't do without, by name of the file.
@@ -106,6 +107,8 @@ def picture(config) -> np.ndarray:
     """One as the data has it."""
     side = {"digits": 8, "folder:cifar10": 32}.get(config.data.source, 320)
     shape = (side, side + 8, config.data.channels)
+    if config.data.source == VOXELS:
+        shape = (32, 32, 32, 1)
     return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
 
 
