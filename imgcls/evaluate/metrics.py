@@ -27,7 +27,7 @@ LIGHT = {
         *("auroc", "average_precision", "skipped"),
     ),
     "multi_label": (
-        *("loss", "brier", "examples", "map"),
+        *("loss", "brier", "examples", "map", "map_classes"),
         *(f"{average}_{rate}" for average in ("macro", "micro") for rate in RATES),
         *("exact_match", "ece", "skipped"),
     ),
@@ -89,7 +89,8 @@ def measure(
       with every class correct), `hamming_loss` (share of wrong decisions) and `micro_roc_auc` (over
       all decisions in one list).
     - `map`: mean average precision of the classes with examples. `roc_auc`: mean over the classes
-      that have both positives and negatives, each class against the rest. `auroc` and
+      that have both positives and negatives, each class against the rest. `map_classes` and
+      `roc_auc_classes` are the numbers of these classes, if they are not all K. `auroc` and
       `average_precision`: those of class 1 if the task is 'binary' and both classes have examples.
     - `ece`: expected calibration error over 15 bins of equal width (Guo et al. 2017,
       arXiv:1706.04599, equation 3); for multi-label over all decisions, comparing the probability

@@ -48,9 +48,12 @@ class Ranked:
         outcomes, metrics = self._outcomes, {}
         if light and outcomes.task in ("softmax", "sigmoid"):
             return {}
-        metrics["map"] = _defined_mean(self.average_precisions)
-        if not light:
-            metrics["roc_auc"] = _defined_mean(self.roc_aucs)
+        means = {"map": self.average_precisions} | ({} if light else {"roc_auc": self.roc_aucs})
+        for name, values in means.items():
+            metrics[name] = _defined_mean(values)
+            if None in values:
+                # A count, so that nobody takes it for the mean over all classes.
+                metrics[f"{name}_classes"] = len(values) - values.count(None)
         if outcomes.task == "binary" and self.roc_aucs[1] is not None:
             metrics["auroc"] = self.roc_aucs[1]
             metrics["average_precision"] = self.average_precisions[1]

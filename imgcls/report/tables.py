@@ -42,7 +42,7 @@ MEANINGS = {
     "nll": "negative log-likelihood of the labels",
     "loss": "loss of the training objective, without calibration",
 }
-COUNTS = ("examples", "skipped")
+COUNTS = ("examples", "skipped", "map_classes", "roc_auc_classes")
 # Metrics whose curves over training are shown, for all evaluators.
 CURVES = ("accuracy", "f1", "map")
 
@@ -66,7 +66,7 @@ def metric_rows(results: Results) -> list[dict]:
             "name": name,
             "value": metrics[name],
             "interval": summary.intervals.get(name),
-            "meaning": MEANINGS.get(name, ""),
+            "meaning": MEANINGS.get(name, "") + missing_classes(results, name),
         }
         for name in order
     ]
@@ -80,6 +80,14 @@ def baseline_rows(results: Results, baseline: Baseline) -> list[tuple[str, float
         rows.append((name, baseline.svm))
     most = results.class_names[baseline.majority_class]
     return [*rows, (f"always the most frequent class, {most}", baseline.majority)]
+
+
+def missing_classes(results: Results, name: str) -> str:
+    """Returns how many classes a mean is over: ' (3 of 4; ...)', or '' if all of them."""
+    defined = results.summary.metrics.get(f"{name}_classes")
+    if defined is None:
+        return ""
+    return f" ({defined:.0f} of {len(results.class_names)}; not defined for the others)"
 
 
 def class_rows(results: Results) -> list[dict]:

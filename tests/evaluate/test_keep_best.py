@@ -19,7 +19,7 @@ from tests.evaluate.cases import INFO, Linear, draw_outcomes, draw_variables, ma
 
 LOWER = {"loss", "nll", "brier", "ece", "hamming_loss"}
 # Metrics that say nothing about quality.
-COUNTS = {"examples", "skipped"}
+COUNTS = {"examples", "skipped", "map_classes", "roc_auc_classes"}
 
 
 def find(best, prefixes=("", "ema_"), **sections):

@@ -38,6 +38,9 @@ def single_label_reference(p: Outcomes) -> dict:
         "examples": len(p),
         "map": np.mean([sk.average_precision_score(hot[:, c], scores[:, c]) for c in present]),
         "roc_auc": np.mean([sk.roc_auc_score(hot[:, c], scores[:, c]) for c in present]),
+        # One class has no examples.
+        "map_classes": scores.shape[1] - 1,
+        "roc_auc_classes": scores.shape[1] - 1,
     }
     expected |= {name: expected[f"macro_{name}"] for name in RATES}
     if scores.shape[1] > 5:
@@ -112,6 +115,8 @@ def test_multi_label(thresholds):
     expected = averages(p.labels, predictions) | {
         "map": sk.average_precision_score(p.labels[:, present], scores[:, present]),
         "roc_auc": sk.roc_auc_score(p.labels[:, present], scores[:, present]),
+        "map_classes": 6,
+        "roc_auc_classes": 6,
         "micro_roc_auc": sk.roc_auc_score(p.labels, scores, average="micro"),
         "exact_match": sk.accuracy_score(p.labels, predictions),
         "hamming_loss": sk.hamming_loss(p.labels, predictions),
@@ -130,6 +135,24 @@ def test_multi_label(thresholds):
     assert present.tolist() == [True] * 5 + [False, True]
     assert found.classes[5]["average_precision"] is None and found.classes[5]["recall"] == 0
     assert found.classes[6]["precision"] == 0
+
+
+def test_number_of_classes_of_a_mean():
+    """It is given if a class has no positives, or for the ROC area no negatives."""
+    p = draw_outcomes("multi_label", classes=3)
+    for labels, map_classes, roc_classes in (
+        ([1, 0, 1], 2, 0),
+        ([0, 0, 0], 0, 0),
+        ([1, 1, 1], None, 0),
+    ):
+        all_same = dataclasses.replace(p, labels=np.tile(np.uint8(labels), (len(p), 1)))
+        for light in (True, False):
+            metrics = measure(all_same, light=light, bootstrap=0).metrics
+            assert metrics.get("map_classes") == map_classes
+            assert ("map" in metrics) == (map_classes != 0)
+            assert metrics.get("roc_auc_classes") == (None if light else roc_classes)
+    some = dataclasses.replace(p, labels=np.eye(3, dtype=np.uint8)[np.arange(len(p)) % 3])
+    assert "map_classes" not in measure(some, bootstrap=0).metrics
 
 
 def test_calibration_is_applied_once():
@@ -292,6 +315,7 @@ def test_light_metrics_of_multi_label(rng):
     present = [0, 1, 2, 3, 5]
     expected = {
         "map": sk.average_precision_score(labels[:, present], scores[:, present], average="macro"),
+        "map_classes": 5,
         "exact_match": sk.accuracy_score(labels, predictions),
         "loss": 0.25,
         "brier": 2,
