@@ -49,6 +49,7 @@ def get_config(
     c.data = ConfigDict()
     c.data.source = data
     c.data.train_split = "train"
+    c.data.missing_splits = "replace"
     c.data.train_transform = f"random_resized_crop({size}, scale=(0.35, 1.0))|flip"
     c.data.eval_transform = f"eval_crop({size}, crop_fraction=0.9)"
     c.data.mean, c.data.std = {

@@ -33,6 +33,7 @@ def get_config(
     c.data = ConfigDict()
     c.data.source = data
     c.data.train_split = "train"
+    c.data.missing_splits = "replace"
     c.data.train_transform = f"random_resized_crop({size}, scale=(0.5, 1.0))|flip"
     c.data.eval_transform = f"resize(({size}, {size}))"
     c.data.mean = (0.485, 0.456, 0.406)

@@ -6,7 +6,14 @@ from ml_collections.config_dict import placeholder
 # Keys that may change when a run is resumed, as its numbers do not depend on them.
 HARMLESS_KEYS = (
     *("mesh", "log", "checkpoint", "evaluators", "guard", "processes", "compile_cache"),
-    *("data.dir", "data.threads", "data.workers", "data.prefetch", "data.cache_gb"),
+    *(
+        "data.missing_splits",
+        "data.dir",
+        "data.threads",
+        "data.workers",
+        "data.prefetch",
+        "data.cache_gb",
+    ),
     *("data.device_resident", "data.max_skipped"),
 )
 # Keys that are unset by default, because a run keeps the value with which it began:
@@ -54,6 +61,9 @@ def _data() -> ConfigDict:
     c.source = "digits"  # KIND:PATH, such as folder:/my/images: imgcls/data/sources
     c.dir = placeholder(str)  # directory of TFDS datasets, or of the images named in a file
     c.train_split = "train"
+    # Splits that the config names and the data lacks: fail | replace (val: a part of train; test:
+    # val): imgcls/data/missing_splits.py
+    c.missing_splits = "fail"
     c.split_seed = 0  # seed of the stratified split of a source that has no splits
     c.multi_label = placeholder(bool)  # any number of classes per image; unset: as in the data
     c.separator = "|"  # between the labels of one image in a manifest

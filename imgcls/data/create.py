@@ -15,21 +15,27 @@ from imgcls.data.loading.order import SAMPLINGS, count_classes, create_balanced
 from imgcls.data.loading.reader import Reader
 from imgcls.data.loading.views import PARTNERS, VIEWS, create_partners
 from imgcls.data.sources.cached import CachedSource
-from imgcls.data.sources.open import create_source
-from imgcls.data.sources.source import Source
+from imgcls.data.sources.open import open_dataset, open_examples
+from imgcls.data.sources.source import Dataset, Source
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 
 
-def open_split(config: ConfigDict, split: str, *, write_classes: bool = False) -> Source:
-    """Opens one split of `config.data.source`; for `write_classes` see `SourceOptions`."""
+def open_data(config: ConfigDict, *, write_classes: bool = False) -> Dataset:
+    """Opens the dataset `config.data.source`; for `write_classes` see `SourceOptions`."""
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
     options["write_classes"] = write_classes
+    return open_dataset(c.source, data_dir=c.dir, seed=c.split_seed, **options)
+
+
+def open_split(config: ConfigDict, split: str, data: Dataset | None = None) -> Source:
+    """Opens one split of `config.data.source`, which is `data` if it is open already."""
+    c = config.data
     if c.cache_gb < 0:
         raise ConfigError(f"config.data.cache_gb={c.cache_gb}: must be 0 or more")
-    source = create_source(c.source, split, data_dir=c.dir, seed=c.split_seed, **options)
+    source = open_examples(data or open_data(config), c.source, split)
     return CachedSource(source, c.cache_gb * 1e9) if c.cache_gb else source
 
 

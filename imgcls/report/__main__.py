@@ -56,8 +56,12 @@ def main(argv: list[str] | None = None) -> int:
     with _writing(out):
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, checkpoint, args.split, args.calibrate_on)
+    if args.split is None and results.split != "test":
+        print(f"the data has no test split: {results.split} is reported")
     if split := results.calibration.split:
         print(f"calibrated on {split}: {results.calibration}")
+    else:
+        print(f"not calibrated: no split besides {results.split} was held out from training")
     baseline = compare(results, checkpoint.workdir)
     if baseline is not None:
         for name, accuracy in tables.baseline_rows(results, baseline):
@@ -195,11 +199,11 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     parser = cli.create_parser("report", __doc__)
     add = parser.add_argument
     add("--workdir", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
-    add("--split", default="test", help="split to evaluate (default: %(default)s)")
+    add("--split", help="split to evaluate (default: test, or the validation split without one)")
     add(
         "--calibrate_on",
         metavar="SPLIT",
-        help="split to calibrate on (default: val if the data has it)",
+        help="split to calibrate on (default: the validation split, unless it is evaluated)",
     )
     add("--out", metavar="FILE", help="output file (default: DIR/report/report.html)")
     add(

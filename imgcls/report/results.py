@@ -2,16 +2,18 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 
 import numpy as np
 from etils import epath
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.create import open_split
+from imgcls.data.create import open_data, open_split
+from imgcls.data.missing_splits import holds_examples
 from imgcls.data.sources.mapped import map_classes
 from imgcls.data.sources.open import find_kind
-from imgcls.data.sources.source import Source
-from imgcls.data.sources.splits import parse_split, splits_overlap
+from imgcls.data.sources.source import Dataset, Source
+from imgcls.data.sources.splits import splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
 from imgcls.evaluate.baseline import Baseline, read_baseline
 from imgcls.evaluate.calibration import Calibration
@@ -67,7 +69,7 @@ class Results:
 
 
 def read_results(
-    trained: Trained, checkpoint: Checkpoint, split: str, calibrate_on: str | None
+    trained: Trained, checkpoint: Checkpoint, split: str | None, calibrate_on: str | None
 ) -> Results:
     """Fits a calibration on one split, and reads the predictions of another.
 
@@ -77,18 +79,24 @@ def read_results(
     Args:
       trained: a model that classifies; its `config.data` names the dataset.
       checkpoint: the model's checkpoint.
-      split: the split to evaluate.
-      calibrate_on: the split to calibrate on; None is 'val' if the dataset has it and it is not
-        evaluated.
+      split: the split to evaluate; None is 'test' if the dataset has it, otherwise the first
+        split of the config's evaluators.
+      calibrate_on: the split to calibrate on; None is 'val' or another split of the config's
+        evaluators that shares no examples with the evaluated one or with those trained on.
 
     Raises:
       ConfigError: the data is missing, has classes that are not in the model or no readable
         example, or the two splits share examples.
       DataError: an image can't be read, unless `data.on_error` is 'skip'.
     """
-    sources = {split: _open(trained, split)}
-    if calibrate_on is None and VALIDATION in sources[split].splits:
-        calibrate_on = None if parse_split(split)[0] == VALIDATION else VALIDATION
+    data = _open_data(trained)
+    split = split or next(_available_splits(trained, data, "test"), "test")
+    sources = {split: _open(trained, split, data)}
+    if calibrate_on is None:
+        used = (split, trained.config.data.train_split)
+        available = _available_splits(trained, data, VALIDATION)
+        free = (s for s in available if not any(splits_overlap(s, other) for other in used))
+        calibrate_on = next(free, None)
     if calibrate_on is not None and splits_overlap(calibrate_on, split):
         raise ConfigError(
             f"--calibrate_on={calibrate_on}: overlaps with {split}, which is evaluated; name "
@@ -97,7 +105,7 @@ def read_results(
     if calibrate_on is None:
         calibration = calibration_lib.load_calibration(checkpoint, trained.info.class_names)
     else:
-        sources[calibrate_on] = _open(trained, calibrate_on)
+        sources[calibrate_on] = _open(trained, calibrate_on, data)
         held_out = _predict(trained, sources[calibrate_on])
         calibration = calibration_lib.fit(held_out, calibrate_on)
         calibration_lib.save_calibration(checkpoint, calibration, trained.info.class_names)
@@ -154,18 +162,17 @@ def compare(results: Results, workdir: epath.Path) -> Baseline | None:
     return read_baseline(file, train, results.source, data.split_seed)
 
 
-def _open(trained: Trained, split: str) -> Source:
+def _available_splits(trained: Trained, data: Dataset, preferred: str) -> Iterator[str]:
+    """Yields the preferred split and those of the evaluators, as far as the data has them."""
+    sections = trained.config.evaluators.values()
+    for split in (preferred, *(section.get("split") for section in sections)):
+        if split and holds_examples(data, split):
+            yield split
+
+
+def _open(trained: Trained, split: str, data: Dataset | None = None) -> Source:
     """Opens a split, and checks that its labels are those of the model."""
-    kind, _, path = trained.config.data.source.partition(":")
-    try:
-        source = open_split(trained.config, split)
-    except ConfigError as e:
-        known = find_kind(kind)
-        if known is None or not known.is_files or os.path.exists(os.path.expanduser(path)):
-            raise
-        raise ConfigError(
-            f"{e}; if the data has moved, write --config.data.source={kind}:/new/path"
-        ) from e
+    source = open_split(trained.config, split, data or _open_data(trained))
     source = map_classes(source, trained.info.class_names, f"split {split!r}")
     if source.multi_label != trained.info.multi_label:
         one, many = "one label per example", "any number of labels"
@@ -174,6 +181,20 @@ def _open(trained: Trained, split: str) -> Source:
             f"on {many if trained.info.multi_label else one}: set data.multi_label"
         )
     return source
+
+
+def _open_data(trained: Trained) -> Dataset:
+    """Opens the dataset; an error says how to name another place."""
+    kind, _, path = trained.config.data.source.partition(":")
+    try:
+        return open_data(trained.config)
+    except ConfigError as e:
+        known = find_kind(kind)
+        if known is None or not known.is_files or os.path.exists(os.path.expanduser(path)):
+            raise
+        raise ConfigError(
+            f"{e}; if the data has moved, write --config.data.source={kind}:/new/path"
+        ) from e
 
 
 def _predict(trained: Trained, source: Source) -> Outcomes:

@@ -19,9 +19,11 @@ from imgcls.data.create import (
     create_batch_transforms,
     create_reader,
     describe,
+    open_data,
     open_split,
 )
 from imgcls.data.loading.reader import Reader
+from imgcls.data.missing_splits import replace_missing_splits
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluator import Evaluator
@@ -91,11 +93,13 @@ def set_up(
     """
     # Config.
     load_plugins(config)
+    replace_missing_splits(config)
     mesh = preflight.check_start(config, workdir, accept_changes)
     use_compile_cache(config)
 
     # Data.
-    source = open_split(config, config.data.train_split, write_classes=True)
+    data = open_data(config, write_classes=True)
+    source = open_split(config, config.data.train_split, data)
     reader = create_reader(config, source, train=True)
     info = describe(config, reader)
     preflight.check_same_data(source, info)

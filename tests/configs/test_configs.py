@@ -18,6 +18,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data import create as data_lib
 from imgcls.data.info import DataInfo
 from imgcls.data.loading.views import VIEWS
+from imgcls.data.sources.source import Dataset
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
@@ -214,7 +215,8 @@ def test_evaluators_suit_the_objective(recipe, monkeypatch):
     """Their options are valid, and the objective has what each of them evaluates."""
     config, objective, *_ = build(recipe)
     examples, classes = sizes(config)
-    monkeypatch.setattr(data_lib, "create_source", lambda *_, **__: Examples(classes, 5 * classes))
+    data = Dataset(("train", "val", "test"), lambda split: Examples(classes, 5 * classes))
+    monkeypatch.setattr(data_lib, "open_data", lambda config: data)
     lines = []
     arguments = (config, objective, make_mesh(), describe(config), Durations(config, examples))
     found = create_evaluators(*arguments, log_fn=lines.append)

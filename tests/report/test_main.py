@@ -165,9 +165,9 @@ def test_second_report(strange, tmp_path_factory, capsys):
 def test_every_split_is_opened_once(strange, tmp_path_factory, monkeypatch):
     opened = []
 
-    def open_split(config, split):
+    def open_split(config, split, data=None):
         opened.append(split)
-        return create.open_split(config, split)
+        return create.open_split(config, split, data)
 
     monkeypatch.setattr(results_lib, "open_split", open_split)
     path, _ = strange

@@ -20,7 +20,16 @@ def create_source(spec: str, split: str, **options) -> Source:
     Raises:
       ConfigError: unknown kind, missing data, unknown or empty split.
     """
-    source = open_dataset(spec, **options).open(split)
+    return open_examples(open_dataset(spec, **options), spec, split)
+
+
+def open_examples(data: Dataset, spec: str, split: str) -> Source:
+    """Opens one split of an open dataset.
+
+    Raises:
+      ConfigError: unknown or empty split.
+    """
+    source = data.open(split)
     if not len(source):
         raise ConfigError(f"config.data.source={spec}, split {split!r}: holds no examples")
     return source
