@@ -16,6 +16,7 @@ from imgcls.audit.checks import Audit, run_checks
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
+from imgcls.data.decode.gray import MAX_BITS, MIN_BITS
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.source import Dataset, Source
 
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as e:
         raise ConfigError(f"--out={args.out}: can't be written: {errors.one_line(e)}") from e
+    if args.bits is not None and not MIN_BITS <= args.bits <= MAX_BITS:
+        raise ConfigError(f"--bits={args.bits}: must be {MIN_BITS} to {MAX_BITS}")
     data = _open(args)
     audit = run_checks(
         args.data,
@@ -38,6 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         max_images=args.max_images,
         seed=args.seed,
         problems=data.problems,
+        bits=args.bits,
     )
     replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
     replace_text(out / "audit.html", page.write(audit))
@@ -63,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of sample, folds and permutations (default: 0)")
     add("--split_seed", type=int, default=0, metavar="N", help="same as config.data.split_seed")
     add("--multi_label", choices=("True", "False"), help="same as config.data.multi_label")
+    add("--bits", type=int, metavar="N", help="same as config.data.bits")
     add("--separator", default="|", help="same as config.data.separator")
     return parser
 

@@ -51,6 +51,7 @@ def run_checks(
     max_images: int | None = None,
     seed: int = 0,
     problems: Problems | None = None,
+    bits: int | None = None,
 ) -> Audit:
     """Checks the splits of a dataset.
 
@@ -62,6 +63,7 @@ def run_checks(
       max_images: check only a random sample of this many images.
       seed: seed of the sample, the folds and the permutations.
       problems: entries that the source skipped.
+      bits: bits of gray samples of more than 8 bits, as `config.data.bits`.
 
     Raises:
       ConfigError: no image can be read, or there are fewer than two classes.
@@ -70,7 +72,7 @@ def run_checks(
     if len(first.class_names) < 2 and not first.multi_label:
         only = ", ".join(map(repr, first.class_names))
         raise ConfigError(f"--data={data}: has only one class, {only}; an audit needs two")
-    images = read_images(sources, max_images, seed)
+    images = read_images(sources, max_images, seed, bits)
     problems = Problems() if problems is None else problems
     counts, duplicates = count_classes(images), find_duplicates(images)
     issues = quality.find_issues(images.raw_quality, images.mode)
@@ -84,6 +86,7 @@ def run_checks(
         *findings.of_duplicates(duplicates, images),
         *findings.of_label_errors(errors),
         *findings.of_class_counts(counts, images),
+        *findings.of_bits(images),
         *findings.of_quality(issues, images),
     ]
     found.sort(key=lambda f: f.level)

@@ -8,6 +8,7 @@ from imgcls.audit.duplicates import Duplicates
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import ImageTable
 from imgcls.audit.shortcuts import Shortcut, Shortcuts
+from imgcls.data.decode.gray import DARK_BITS, MIN_BITS
 from imgcls.data.listing import describe_extensions, is_companion
 from imgcls.data.table.problems import Problems
 
@@ -107,6 +108,22 @@ def of_duplicates(found: Duplicates, images: ImageTable) -> list[Finding]:
         text = f"{_count(copies, 'copy', 'copies')} of other images in total ({share:.2%})"
         result.append(Finding("duplicates", level, text, copies))
     return result
+
+
+def of_bits(images: ImageTable) -> list[Finding]:
+    """Reports gray images of 16 bits that use fewer, which look dark."""
+    deep = images.used_bits > 0
+    if images.bits is not None or not deep.any():
+        return []
+    bits = max(int(images.used_bits.max()), MIN_BITS)
+    if bits >= 16:
+        return []
+    text = (
+        f"{_count(int(deep.sum()), 'gray image')} of 16 bits with values of at most {bits} bits, "
+        f"which look dark: set --bits={bits} here, and config.data.bits={bits} for training"
+    )
+    level = "finding" if bits <= DARK_BITS else "note"
+    return [Finding("quality", level, text, int(deep.sum()))]
 
 
 def of_quality(found: dict[str, tuple], images: ImageTable) -> list[Finding]:

@@ -17,6 +17,7 @@ from imgcls.audit import quality
 from imgcls.audit.properties import jpeg_quality, sharpness
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.gray import count_used_bits, is_deep
 from imgcls.data.decode.image import decode_image
 from imgcls.data.sources.source import Source
 
@@ -52,6 +53,8 @@ class ImageTable:
       grays: uint8 `[N, 32, 32]`, resized as in ImageHash's phash.
       values: `{property: float64 [N]}`, NaN if an image lacks the property.
       raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision.
+      used_bits: int `[N]`, bits of the largest sample of a gray image of 16 bits; 0 for others.
+      bits: see `imgcls.data.decode.image.decode_image`.
       format, mode: text `[N]`, Pillow's names of the file format and color mode.
       unreadable: the images that can't be decoded.
     """
@@ -74,7 +77,9 @@ class ImageTable:
     raw_quality: dict[str, np.ndarray]
     format: np.ndarray
     mode: np.ndarray
+    used_bits: np.ndarray
     unreadable: list[Unreadable]
+    bits: int | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -82,7 +87,7 @@ class ImageTable:
     def pixels(self, i: int) -> np.ndarray:
         """Reads image `i` again, for display: uint8 `[H, W, 3]`."""
         source = self.sources[self.split[i]]
-        return _pixels(source[int(self.index[i])]["image"], self.names[i])
+        return _pixels(source[int(self.index[i])]["image"], self.names[i], self.bits)
 
     def targets_of(self, i: int) -> np.ndarray:
         """Returns the labels of image `i` as bool `[K]`."""
@@ -101,13 +106,16 @@ class ImageTable:
         return self.labels[:, None] == np.arange(len(self.class_names))
 
 
-def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -> ImageTable:
+def read_images(
+    sources: dict[str, Source], max_images: int | None, seed: int, bits: int | None = None
+) -> ImageTable:
     """Reads and measures every image once, on all cores.
 
     Args:
       sources: the source of each split, by the name of the split.
       max_images: measure only a random sample of this many images, drawn from all splits.
       seed: seed of the sample.
+      bits: see `imgcls.data.decode.image.decode_image`.
 
     Raises:
       ConfigError: no image can be read.
@@ -122,7 +130,7 @@ def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -
         s, i = place
         name = opened[s].name(i)
         try:
-            return measure(opened[s][i]["image"], name)
+            return measure(opened[s][i]["image"], name, bits)
         except DataError as e:
             return Unreadable(split_names[s], name, one_line(e))
 
@@ -148,27 +156,29 @@ def read_images(sources: dict[str, Source], max_images: int | None, seed: int) -
         groups=[opened[s].group(int(i)) for s, i in zip(split, index, strict=True)],
         metadata=[opened[s].metadata(int(i)) for s, i in zip(split, index, strict=True)],
         unreadable=unreadable,
+        bits=bits,
         **_columns(measured),
     )
 
 
-def measure(image: bytes | np.ndarray, name: str) -> dict:
+def measure(image: bytes | np.ndarray, name: str, bits: int | None = None) -> dict:
     """Measures one image; returns its entry in each array of `ImageTable`.
 
     Args:
       image: an encoded file, or uint8 `[H, W, C]`.
       name: name of the image in messages.
+      bits: see `imgcls.data.decode.image.decode_image`.
 
     Raises:
       DataError: the image can't be decoded.
     """
-    pixels = _pixels(image, name)
+    pixels = _pixels(image, name, bits)
     file = image if isinstance(image, bytes) else None
     shape = np.array(pixels.shape, np.int32).tobytes()
     color = Image.fromarray(pixels)
     gray = color.convert("L")
     height, width = pixels.shape[:2]
-    header = _header(file) if file else {"format": "", "mode": "", "jpeg_quality": np.nan}
+    header = _header(file) if file else _NO_HEADER
     return {
         "file_hash": hashlib.blake2b(file, digest_size=16).digest() if file else b"",
         "pixel_hash": hashlib.blake2b(shape + pixels.tobytes(), digest_size=16).digest(),
@@ -176,6 +186,7 @@ def measure(image: bytes | np.ndarray, name: str) -> dict:
         "grays": np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.LANCZOS)),
         "format": header["format"],
         "mode": header["mode"],
+        "used_bits": header["used_bits"],
         "values": {
             "width": width,
             "height": height,
@@ -188,16 +199,25 @@ def measure(image: bytes | np.ndarray, name: str) -> dict:
     }
 
 
+_NO_HEADER = {"format": "", "mode": "", "jpeg_quality": np.nan, "used_bits": 0}
+
+
 def _header(data: bytes) -> dict:
     with Image.open(io.BytesIO(data)) as image:
         tables = image.quantization if isinstance(image, JpegImageFile) else {}
         value = jpeg_quality(tables[0]) if 0 in tables else np.nan
-        return {"format": image.format, "mode": image.mode, "jpeg_quality": value}
+        used_bits = count_used_bits(image) if is_deep(image) else 0
+        return {
+            "format": image.format,
+            "mode": image.mode,
+            "jpeg_quality": value,
+            "used_bits": used_bits,
+        }
 
 
-def _pixels(image: bytes | np.ndarray, name: str) -> np.ndarray:
+def _pixels(image: bytes | np.ndarray, name: str, bits: int | None) -> np.ndarray:
     if isinstance(image, bytes):
-        return decode_image(image, name)
+        return decode_image(image, name, bits=bits)
     if image.ndim != 3 or image.shape[-1] not in (1, 3):
         raise DataError(f"{name}: shape {image.shape}; the audit takes images [H, W, 1 or 3]")
     return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image

@@ -69,6 +69,8 @@ def _data() -> ConfigDict:
     c.separator = "|"  # between the labels of one image in a manifest
     c.sampling = "uniform"  # of training examples: uniform | balanced (all classes equally often)
     c.channels = 3
+    # Bits that gray values of 16 or 32 bits use, such as 12; unset: as the file declares.
+    c.bits = placeholder(int)
     c.train_transform = ""  # per example, on the host: imgcls/data/transforms/image.py
     c.views = "one"  # images per example: one | two | pairs | triplets: data/loading/views.py
     c.train_transform2 = placeholder(str)  # for the other views; unset: train_transform

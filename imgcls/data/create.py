@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.config import check_choice
 from imgcls.core.errors import ConfigError
+from imgcls.data.decode.gray import MAX_BITS, MIN_BITS
 from imgcls.data.info import DataInfo
 from imgcls.data.loading import resident
 from imgcls.data.loading.batch_loader import BatchLoader, BatchPlan
@@ -45,6 +46,8 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     if c.channels not in (1, 3):
         raise ConfigError(f"config.data.channels={c.channels}: must be 1 (gray) or 3 (RGB)")
+    if c.bits is not None and not MIN_BITS <= c.bits <= MAX_BITS:
+        raise ConfigError(f"config.data.bits={c.bits}: must be {MIN_BITS} to {MAX_BITS}")
     if not 0 <= c.max_skipped <= 1:
         raise ConfigError(f"config.data.max_skipped={c.max_skipped}: must be a fraction in 0..1")
     if config.seed < 0:
@@ -62,13 +65,14 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
         return spec.parse(c[key], TRANSFORMS, f"config.data.{key}")
 
     if not train:
-        return Reader(source, parse("eval_transform"), config.seed, False, c.on_error, c.channels)
+        transforms = parse("eval_transform")
+        return Reader(source, transforms, config.seed, False, c.on_error, c.channels, bits=c.bits)
     transforms = parse("train_transform")
     if c.device_resident:
         resident.check(config)
     other_transforms = transforms if c.train_transform2 is None else parse("train_transform2")
     partners = create_partners(c.views, c.partners, source)
-    views = (c.views, other_transforms, partners)
+    views = (c.views, other_transforms, partners, None, c.bits)
     return Reader(source, transforms, config.seed, True, c.on_error, c.channels, *views)
 
 

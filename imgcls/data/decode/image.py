@@ -11,10 +11,10 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 
 from imgcls.core.errors import DataError
-from imgcls.data.decode import formats
+from imgcls.data.decode import formats, gray
 from imgcls.data.decode.turbojpeg import Decoder, Header, get_decoder
 
 # (top, left, height, width), in pixels.
@@ -50,9 +50,9 @@ class EncodedImage:
       shape: `(H, W, C)` of the upright image.
     """
 
-    def __init__(self, data: bytes, name: str, *, channels: int = 3):
+    def __init__(self, data: bytes, name: str, *, channels: int = 3, bits: int | None = None):
         """See `decode_image`."""
-        self._data, self._name, self._channels = data, name, channels
+        self._data, self._name, self._channels, self._bits = data, name, channels, bits
         # Only complete JPEGs that need no rotation are decoded in part.
         self._header = None
         if data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
@@ -63,7 +63,7 @@ class EncodedImage:
     @functools.cached_property
     def pixels(self) -> np.ndarray:
         """The full image, uint8 `[H, W, C]`; raises the errors of `decode_image`."""
-        return decode_image(self._data, self._name, channels=self._channels)
+        return decode_image(self._data, self._name, channels=self._channels, bits=self._bits)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -134,7 +134,9 @@ def _decoder() -> Decoder | _FullDecoder:
     return get_decoder() or _FULL_DECODER
 
 
-def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
+def decode_image(
+    data: bytes, name: str, *, channels: int = 3, bits: int | None = None
+) -> np.ndarray:
     """Decodes an image file, upright by its Exif orientation.
 
     JPEGs are decoded as by Pillow: both use libjpeg-turbo's accurate integer IDCT and smooth chroma
@@ -146,12 +148,14 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
       data: bytes of the file, in one of `formats.decoded_formats()`.
       name: name of the record, for messages.
       channels: 3 (RGB) or 1 (gray).
+      bits: number of bits that gray samples of more than 8 bits use, see `gray.to_8_bits`.
 
     Returns:
       uint8 `[H, W, channels]`.
 
     Raises:
-      DataError: the data is not an image, truncated, corrupted, or larger than `MAX_PIXELS`.
+      DataError: the data is not an image, truncated, corrupted, or larger than `MAX_PIXELS`; or
+        the range of its samples is not known.
     """
     if not data:
         raise DataError(f"{name}: empty file")
@@ -161,7 +165,7 @@ def decode_image(data: bytes, name: str, *, channels: int = 3) -> np.ndarray:
         pixels = _decode_jpeg(data, name, channels)
         if pixels is not None:
             return pixels
-    return _decode_pillow(data, name, channels)
+    return _decode_pillow(data, name, channels, bits)
 
 
 def _decode_jpeg(data: bytes, name: str, channels: int) -> np.ndarray | None:
@@ -248,14 +252,16 @@ def _undo_orientation(pixels: np.ndarray, orientation: int) -> np.ndarray:
     return np.ascontiguousarray(pixels)
 
 
-def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
+def _decode_pillow(data: bytes, name: str, channels: int, bits: int | None) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=formats.decoded_formats()) as image:
             _check_size(*image.size, name)
             with _one_at_a_time(*image.size):
+                if bits is not None:
+                    _check_color_depth(image, name)
                 image.load()
                 orientation = _read_orientation(image.info.get("exif", b""))
-                pixels = _to_uint8(image, channels)
+                pixels = _to_uint8(image, name, channels, bits)
     except DataError:
         raise
     except Image.UnidentifiedImageError as e:
@@ -269,14 +275,23 @@ def _decode_pillow(data: bytes, name: str, channels: int) -> np.ndarray:
     return _undo_orientation(pixels.reshape(*pixels.shape[:2], channels), orientation)
 
 
-def _to_uint8(image: Image.Image, channels: int) -> np.ndarray:
+def _check_color_depth(image: ImageFile.ImageFile, name: str) -> None:
+    """Raises a DataError for color of 16 bits per sample, of which Pillow reads the upper 8."""
+    if not gray.is_deep(image) and any(";16" in str(tile[3]) for tile in image.tile):
+        raise DataError(
+            f"{name}: is a color image of 16 bits per sample, but config.data.bits is for gray "
+            "images; save it with 8 bits"
+        )
+
+
+def _to_uint8(image: Image.Image, name: str, channels: int, bits: int | None) -> np.ndarray:
     """uint8 `[H, W]` or `[H, W, 3]`; closes the image early to save memory."""
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range; save it with 8 or 16 bits")
     mode = "RGB" if channels == 3 else "L"
-    if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
-        gray = _upper_bits(np.asarray(image))
-        return gray if channels == 1 else np.repeat(gray[..., None], 3, axis=2)
+    if gray.is_deep(image):  # convert() would clip at 255
+        pixels = gray.to_8_bits(image, name, bits)
+        return pixels if channels == 1 else np.repeat(pixels[..., None], 3, axis=2)
     if image.mode in ("P", "PA"):
         # Via RGBA, because converting a palette with transparency to RGB warns.
         image = _convert_and_close(image, "RGBA")
@@ -287,12 +302,6 @@ def _convert_and_close(image: Image.Image, mode: str) -> Image.Image:
     converted = image.convert(mode)
     image.close()
     return converted
-
-
-def _upper_bits(values: np.ndarray) -> np.ndarray:
-    """The upper 8 of 16 bits as uint8, in place where possible to save memory."""
-    shifted = values >> 8
-    return np.clip(shifted, 0, 255, out=shifted).astype(np.uint8)
 
 
 def _check_size(width: int, height: int, name: str) -> None:

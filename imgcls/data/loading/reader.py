@@ -32,6 +32,7 @@ class Reader:
       on_error: 'fail' raises an error at an unreadable record; 'skip' replaces it by the next
         readable record in training, and masks it out in evaluation.
       channels: channels of decoded images, 1 or 3.
+      bits: bits of gray samples of more than 8 bits, see `imgcls.data.decode.image.decode_image`.
       views: a key of `imgcls.data.loading.views.VIEWS`.
       other_transforms: transforms of all views but the first.
       partners: draws the other images of pairs and triplets.
@@ -48,6 +49,7 @@ class Reader:
     other_transforms: Sequence[Transform] = ()
     partners: Partners | None = None
     balanced: Balanced | None = None
+    bits: int | None = None
 
     def example(self, position: int) -> dict[str, np.ndarray]:
         """Reads the example at a global position.
@@ -124,7 +126,7 @@ class Reader:
             if is_volume(image):
                 image = decode_volume(image, name)
             else:
-                image = EncodedImage(image, name, channels=self.channels)
+                image = EncodedImage(image, name, channels=self.channels, bits=self.bits)
         return image, np.asarray(record["label"])
 
     def _read_other_views(self, index: int, image, position: int) -> tuple[list, bool]:
