@@ -120,7 +120,8 @@ class Files:
     def _list_folder(self, folder: str, cache: dict[str, set[str]]) -> set[str]:
         if folder not in cache:
             try:
-                cache[folder] = set(os.listdir(os.path.join(self.root, folder)))
+                with os.scandir(os.path.join(self.root, folder)) as entries:
+                    cache[folder] = {entry.name for entry in entries if not entry.is_dir()}
             except (OSError, ValueError):  # An invalid folder name raises a ValueError.
                 cache[folder] = set()
         return cache[folder]

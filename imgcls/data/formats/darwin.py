@@ -1,7 +1,9 @@
 """Darwin JSON 2.0, as exported by V7: one file per image, or a list in one file.
 
 Format: https://docs.v7labs.com/reference/darwin-json. The labels of an image are its `tag`
-annotations; their attributes, text and properties are kept as metadata.
+annotations; their attributes, text and properties are kept as metadata. If an item has several
+slots, each is an image, `PATH/ITEM/SLOT/FILE` as V7 downloads it, with its own tags; the item is a
+group.
 """
 
 import os
@@ -26,6 +28,7 @@ def read_darwin(path: str, table: Table) -> None:
     Raises:
       ConfigError: `path` is not a Darwin file, or is one of version 1.
     """
+    table.by_name = True
     if os.path.isfile(path):
         _add_file(load_json(path, EXPECTED), path, table)
         return
@@ -55,14 +58,41 @@ def _add_file(content, file: str, table: Table) -> None:
         folder = str(item.get("path") or "").strip("/")
         path = os.path.join(folder, item["name"].lstrip("/"))
         tags = [a for a in entry.get("annotations", []) if _is_tag(a, table)]
-        if all(isinstance(tag.get("name"), str) for tag in tags):
-            details = {
-                key: {t["name"].strip(): t[key] for t in tags if t.get(key)} for key in DETAILS
-            }
-            metadata = {key: by_name for key, by_name in details.items() if by_name}
-            table.add(path, [tag["name"] for tag in tags], metadata=metadata)
-        else:
+        slots = item.get("slots")
+        if not all(isinstance(tag.get("name"), str) for tag in tags):
             table.problems.add(kinds.MALFORMED, f"{path} has a tag without a name")
+        elif isinstance(slots, list) and len(slots) > 1:
+            _add_slots(path, slots, tags, table)
+        else:
+            table.add(path, [tag["name"] for tag in tags], metadata=_details(tags))
+
+
+def _add_slots(item: str, slots: list, tags: list[dict], table: Table) -> None:
+    """Adds the images of an item's slots; a tag without slots belongs to all of them."""
+    for slot in slots:
+        files = slot.get("source_files") if isinstance(slot, dict) else None
+        names = [f.get("file_name") for f in files or () if isinstance(f, dict)]
+        if not isinstance(files, list) or not names or not isinstance(names[0], str):
+            table.problems.add(kinds.MALFORMED, f"{item} has a slot without a file name")
+            continue
+        kind, name = slot.get("type", "image"), str(slot.get("slot_name"))
+        if kind != "image":
+            table.problems.passed_over[f"slot of type {kind}"] += 1
+            continue
+        own = [t for t in tags if not t.get("slot_names") or name in _texts(t["slot_names"])]
+        path = os.path.join(item, name, names[0].lstrip("/"))
+        metadata = {**_details(own), "slot": name}
+        table.add(path, [tag["name"] for tag in own], group=item, metadata=metadata)
+
+
+def _texts(value) -> list[str]:
+    return [str(entry) for entry in value] if isinstance(value, list) else [str(value)]
+
+
+def _details(tags: list[dict]) -> dict:
+    """Other information of tags, by tag."""
+    details = {key: {t["name"].strip(): t[key] for t in tags if t.get(key)} for key in DETAILS}
+    return {key: by_name for key, by_name in details.items() if by_name}
 
 
 def _is_tag(annotation, table: Table) -> bool:

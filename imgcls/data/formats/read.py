@@ -7,6 +7,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.files import Files
 from imgcls.data.formats.format import FORMATS, LabelFormat
 from imgcls.data.sources.source import SourceOptions
+from imgcls.data.table import problems as kinds
 from imgcls.data.table.table import Table, split_of, splits_in
 
 
@@ -50,6 +51,9 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     if not os.path.isdir(path):
         # Label files in one folder may have different classes.
         table.classes_file, table.shared_classes_file = f"{path}.classes.txt", shared
+    table.problems.hints[kinds.MISSING] = (
+        f"looked in {files.root}; config.data.dir names the folder or zip of the images"
+    )
     label_files = [LabelFile(path)]
     if os.path.isdir(path) and not label_format.reads_directory:
         label_files = _find_label_files(path, label_format, spec)

@@ -65,3 +65,50 @@ def test_darwin_folder_with_invalid_files(pictures):
     os.mkdir(root / "empty")
     with pytest.raises(ConfigError, match="has no .json file"):
         open_dataset(f"darwin:{root / 'empty'}")
+
+
+def test_images_in_a_folder_beside_the_annotations(pictures):
+    """Images are found by name; where they are not, the message names the place and the option."""
+    root = pictures("release/images/cats/a.jpg", "release/images/b.jpg")
+    write(root, "release/ann/1.json", darwin("a.jpg", tag("cat"), path="/cats"))
+    write(root, "release/ann/2.json", darwin("b.jpg", tag("dog"), path="/some/where"))
+    expected = {"release/images/cats/a.jpg": ["cat"], "release/images/b.jpg": ["dog"]}
+    assert examples(f"darwin:{root / 'release'}") == expected
+    assert examples(f"darwin:{root / 'release/ann'}", data_dir=str(root)) == expected
+    hint = rf"looked in {root}/release/ann; config.data.dir names the folder or zip of the images"
+    with pytest.raises(ConfigError, match=rf"2 x missing image \(.*\) \[{hint}\]"):
+        open_dataset(f"darwin:{root / 'release/ann'}")
+
+
+def slot(name: str, *files: str, **keys) -> dict:
+    return {"slot_name": name, "source_files": [{"file_name": f} for f in files], **keys}
+
+
+def test_an_item_with_several_slots(pictures):
+    """Each slot is an image with its own tags; a folder is not an image."""
+    root = pictures("images/p/eye/left/l.jpg", "images/p/eye/right/r.jpg", "images/p/one.jpg")
+    item = darwin("eye", tag("ill"), tag("well"), tag("old"), path="/p")
+    for annotation, names in zip(item["annotations"], (["left"], ["right"], []), strict=True):
+        annotation["slot_names"] = names
+    item["item"]["slots"] = [
+        *(slot("left", "l.jpg", type="image"), slot("right", "r.jpg")),
+        slot("film", "f.mp4", type="video"),
+    ]
+    single = darwin("one.jpg", tag("ill"), path="/p")
+    single["item"]["slots"] = [slot("0", "other.jpg")]
+    file = write(root, "all.json", [item, single])
+    expected = {"images/p/eye/left/l.jpg": ["ill", "old"], "images/p/one.jpg": ["ill"]}
+    expected["images/p/eye/right/r.jpg"] = ["old", "well"]
+    assert examples(f"darwin:{file}") == expected
+    data = open_dataset(f"darwin:{file}")
+    assert data.problems.passed_over == {"slot of type video": 1}
+    sources = [data.open(split) for split in data.splits]
+    found = {s.metadata(i).get("slot"): s.group(i) for s in sources for i in range(len(s))}
+    assert found == {"left": "p/eye", "right": "p/eye", None: None}
+    item["item"]["slots"] = [slot("left"), "x"]
+    assert problems(f"darwin:{write(root, 'bad.json', [item, single])}").names == {
+        kinds.MALFORMED: ["p/eye has a slot without a file name"] * 2
+    }
+    folder = darwin("eye", tag("ill"), path="/images/p")
+    found = problems(f"darwin:{write(root, 'bad.json', [folder, single])}")
+    assert found.names == {kinds.MISSING: ["images/p/eye"]}
