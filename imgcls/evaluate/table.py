@@ -2,8 +2,8 @@
 
 import csv
 import io
-import re
 
+from imgcls.data.table.labels import join_labels
 from imgcls.evaluate.calibration import Calibration, apply, decide
 from imgcls.evaluate.outcomes import Outcomes
 
@@ -14,7 +14,7 @@ def table_of(outcomes: Outcomes, calibration: Calibration, separator: str) -> st
     The columns are `id` (see `Source.name`), `label`, `prediction` and `probability` (of the
     prediction). For multi-label, the classes in `label` and `prediction` are joined by the
     separator, and each class has a column `probability NAME`. Separators and backslashes within a
-    class name are escaped by a backslash. Text is quoted and otherwise unchanged; some spreadsheets
+    class name are escaped, see `join_labels`. Text is quoted and otherwise unchanged; spreadsheets
     evaluate text that starts with = + - or @ as a formula unless the column is imported as text.
 
     Args:
@@ -31,12 +31,12 @@ def table_of(outcomes: Outcomes, calibration: Calibration, separator: str) -> st
     if outcomes.task != "multi_label":
         table.writerow([*header, "probability"])
         for name, label, prediction, scores in zip(*columns, strict=True):
-            table.writerow([name, names[label], names[prediction], _round(scores[prediction])])
+            cells = (join_labels([names[number]], separator) for number in (label, prediction))
+            table.writerow([name, *cells, _round(scores[prediction])])
         return out.getvalue()
     table.writerow([*header, *(f"probability {name}" for name in names)])
-    escaped = [re.sub(rf"(\\|{re.escape(separator)})", r"\\\1", name) for name in names]
     for name, *multi_hot, scores in zip(*columns, strict=True):
-        joined = [separator.join(escaped[i] for i in row.nonzero()[0]) for row in multi_hot]
+        joined = [join_labels([names[i] for i in r.nonzero()[0]], separator) for r in multi_hot]
         table.writerow([name, *joined, *map(_round, scores)])
     return out.getvalue()
 

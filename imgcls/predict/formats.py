@@ -12,6 +12,7 @@ from urllib.parse import quote
 from imgcls.core import errors
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_bytes
+from imgcls.data.table.labels import join_labels
 from imgcls.predict.prediction import Prediction
 
 # Values of `--format`.
@@ -34,7 +35,7 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], separator: str) ->
     Args:
       out: output file.
       predictions: predictions of image files.
-      separator: separator of the labels of an image.
+      separator: separator of the labels of an image, see `join_labels`.
     """
     table = csv.writer(out, quoting=csv.QUOTE_NONNUMERIC)
     for number, prediction in enumerate(predictions):
@@ -43,7 +44,7 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], separator: str) ->
             columns = [f"{c}_{n}" for n in range(1, len(pairs) + 1) for c in ("class", "score")]
             table.writerow(["path", "labels", *columns])
         values = [value for pair in pairs for value in pair]
-        table.writerow([prediction.path, separator.join(prediction.labels), *values])
+        table.writerow([prediction.path, join_labels(prediction.labels, separator), *values])
 
 
 def write_labelstudio(

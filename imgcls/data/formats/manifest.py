@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator
 from imgcls.core.errors import ConfigError
 from imgcls.data.formats.format import register_format
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.labels import split_labels
 from imgcls.data.table.table import SPLIT_NAMES, Table, split_of
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
@@ -117,7 +118,7 @@ def _add_row(row: dict, where: str, table: Table) -> None:
         table.listed = True
         labels = [_text(name) for name in label]
     else:
-        labels = _text(label).split(table.separator) if table.separator else [_text(label)]
+        labels = split_labels(_text(label), table.separator)
     if not path:
         table.problems.add(kinds.MALFORMED, f"{where} has no path")
     elif split and not split_of(split):
