@@ -18,7 +18,7 @@ _STANDARD_KEYS = ("id", "file_name", "width", "height")
 
 @register_format("coco", (".json",), prefix="instances_")
 def read_coco(path: str, table: Table) -> None:
-    """Adds a COCO file to a table. Categories without examples are classes as well.
+    """Adds a COCO file to a table. Categories without examples are classes as well, except parents.
 
     Raises:
       ConfigError: the file is not in COCO format.
@@ -34,6 +34,8 @@ def read_coco(path: str, table: Table) -> None:
     # Ids are compared as text, so that ids of invalid types do not raise.
     names = {str(c.get("id")): c["name"].strip() for c in content["categories"]}
     table.classes |= set(names.values())
+    parents = ((str(c.get("supercategory")).strip(), c) for c in content["categories"])
+    table.parents |= {parent for parent, c in parents if parent != c["name"].strip()}
     labels = _read_labels(content, names, table)
     for image in content["images"]:
         number, file = str(image.get("id")), image.get("file_name")

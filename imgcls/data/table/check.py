@@ -48,10 +48,7 @@ def check_table(
     """
     multi_label = _is_multi_label(table)
     problems = table.problems
-    labels = {label for item in table.items for label in item.labels} | table.classes
-    for name in sorted(name for name in table.classes if not is_line(name)):
-        problems.add(kinds.MALFORMED, f"the class {name!r} is not a line of text")
-        labels.discard(name)
+    labels = _collect_labels(table)
     classes_file, existing_names = _read_order(table, labels)
     names = tuple(sorted(labels)) if existing_names is None else existing_names
     items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
@@ -76,6 +73,22 @@ def check_table(
     if write_classes and existing_names is None and names:
         save_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)
+
+
+def _collect_labels(table: Table) -> set[str]:
+    """All classes of a table: those of its examples, and declared ones."""
+    labels = {label for item in table.items for label in item.labels}
+    parents = (table.parents & table.classes) - labels
+    if parents:
+        log.warn_once(
+            f"{table.spec}: not classes, as they only group others and no image has them: "
+            f"{', '.join(map(repr, sorted(parents)))}"
+        )
+    labels |= table.classes - parents
+    for name in sorted(name for name in table.classes if not is_line(name)):
+        table.problems.add(kinds.MALFORMED, f"the class {name!r} is not a line of text")
+        labels.discard(name)
+    return labels
 
 
 def _read_order(table: Table, labels: set[str]) -> tuple[str, tuple[str, ...] | None]:

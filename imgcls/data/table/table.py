@@ -56,6 +56,7 @@ class Table:
       items: examples, with paths as in the label file.
       problems: invalid entries found so far.
       classes: classes declared by the source, in addition to those of the examples.
+      parents: those of `classes` that only group others; they are classes if examples have them.
       listed: whether the source has lists of labels, and so is multi-label by default.
       by_name: whether to search by file name for an image that is not at its path.
     """
@@ -67,6 +68,7 @@ class Table:
     items: list[Item] = dataclasses.field(default_factory=list)
     problems: Problems = dataclasses.field(default_factory=Problems)
     classes: set[str] = dataclasses.field(default_factory=set)
+    parents: set[str] = dataclasses.field(default_factory=set)
     shared_classes_file: str = ""
     listed: bool = False
     by_name: bool = False

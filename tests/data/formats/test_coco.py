@@ -66,3 +66,24 @@ def test_coco_problems(pictures):
         ConfigError, match="c.json: has no list of objects 'categories'; expected COCO"
     ):
         open_dataset(f"coco:{write(root, 'c.json', content)}")
+
+
+def test_categories_that_are_only_parents(pictures, capsys):
+    """They are not classes unless an image has them; other categories without images are."""
+    root = pictures("1.jpg", "2.jpg")
+    names = {0: "animals", 1: "cat", 2: "dog", 3: "cow"}
+    content = coco({1: "1.jpg", 2: "2.jpg"}, [(1, 1), (2, 2)], names)
+    for category in content["categories"]:
+        category["supercategory"] = "animals" if category["id"] else "none"
+    spec = f"coco:{write(root, 'c.json', content)}"
+    assert open_dataset(spec).open("train").class_names == ("cat", "cow", "dog")
+    err = capsys.readouterr().err
+    assert f"{spec}: not classes, as they only group others and no image has them: 'animals'" in err
+    content["annotations"][0]["category_id"] = 0
+    write(root, "c.json", content)
+    assert open_dataset(spec).open("train").class_names == ("animals", "cat", "cow", "dog")
+    # In flat files a category may be its own parent.
+    content["annotations"][0]["category_id"] = 1
+    content["categories"][3]["supercategory"] = "cow"
+    write(root, "c.json", content)
+    assert open_dataset(spec).open("train").class_names == ("cat", "cow", "dog")
