@@ -104,7 +104,6 @@ def set_up(
     info = describe(config, reader)
     preflight.check_same_data(source, info)
     transforms = create_batch_transforms(config)
-    preflight.warn_of_smoothing(config)
     durations = Durations(config, len(source))
     check_progress(config, workdir, len(source))
 
@@ -129,11 +128,7 @@ def set_up(
     first, record = _find_start(checkpointer, stretch)
     if first > durations.total:
         checkpointer.close()
-        raise ConfigError(
-            f"config.total={config.total!r}: ends at step {durations.total}, but {workdir} is at "
-            f"step {first} already: train longer, or start from it in a new --workdir with "
-            f"config.init_from={workdir}:{first}"
-        )
+        raise _passed(config, workdir, first, durations.total)
     if first:
         state = Future()
         state.set_result(checkpointer.restore(shapes, first))
@@ -146,8 +141,7 @@ def set_up(
         jitted = jax.jit(create, out_shardings=placement)
         state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
     describe_run(config, shapes, source, mesh, durations.total)
-    warn_if_too_late(config, first, durations.total)
-    preflight.warn_of_short_run(config, durations.total)
+    warn_of_settings(config, first, durations.total)
     return Training(
         mesh=mesh,
         reader=reader,
@@ -182,6 +176,26 @@ def _find_start(checkpointer: Checkpointer, stretch: Stretch | None) -> tuple[in
     if stretch is not None:
         record.shift = stretch.last - first
     return first, record
+
+
+def _passed(config: ConfigDict, workdir: str, first: int, total: int) -> ConfigError:
+    return ConfigError(
+        f"config.total={config.total!r}: ends at step {total}, but {workdir} is at step {first} "
+        "already: train longer, or start from it in a new --workdir with "
+        f"config.init_from={workdir}:{first}"
+    )
+
+
+def warn_of_settings(config: ConfigDict, first: int, total: int) -> None:
+    """Logs settings that are valid but probably not what the user wants.
+
+    Args:
+      config: config of the run.
+      first, total: step from which the run starts or continues, and its last step.
+    """
+    preflight.warn_of_smoothing(config)
+    preflight.warn_of_short_run(config, total)
+    warn_if_too_late(config, first, total)
 
 
 def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, total: int) -> None:

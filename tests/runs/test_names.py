@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import imgcls
+from imgcls.core.config import load
 from imgcls.core.errors import ConfigError
 from imgcls.evaluate.__main__ import main as evaluate
 from imgcls.export.__main__ import main as export
@@ -195,6 +196,52 @@ def test_every_command_takes_the_best(trained, tmp_path, capsys):
         new = (f"--config.init_from={path}", "--config.total=1 steps", f"--workdir={to / 'run'}")
         assert main([*SMALL, *new]) == 0
         assert f"init_from {path}: {trained}/checkpoints/{step}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "recipe", ["own:data=folder:x", "finetune:init_from=x.npz,data=folder:x", "digits"]
+)
+def test_recipes_for_own_data_use_the_best(recipe):
+    assert load(recipe).checkpoint.use == ("newest" if recipe == "digits" else "best")
+
+
+def test_a_run_on_own_data(tmp_path, capsys):
+    """It stands for its best checkpoint, and every command says so."""
+    for number in range(36):
+        split = ("train", "val", "test")[number // 2 % 3]
+        file = tmp_path / "data" / split / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (number % 2 * 200, number, 0)).save(file)
+    run = tmp_path / "run"
+    command = (
+        f"--config=own:data=folder:{tmp_path / 'data'},size=8,width=4",
+        "--config.total=10 steps",
+        "--config.batch_size=8",
+        "--config.model.stage_sizes=(1,)",
+        "--config.compile_cache=",
+        f"--workdir={run}",
+    )
+    assert main(list(command)) == 0
+    lines = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    losses = {x["step"]: x["val/loss"] for x in lines if "val/loss" in x}
+    best = min(reversed(losses), key=lambda step: losses[step])
+    assert (
+        capsys.readouterr()
+        .out.splitlines()[-1]
+        .endswith(
+            f"checkpoints: {run}:best is step {best} (val/loss {losses[best]:.4f}), "
+            f"{run}:newest is step 10, {run} alone is the best"
+        )
+    )
+    said = f"{run}: the best checkpoint is used, of step {best}; the newest is {run}:newest\n"
+    picture = str(next((tmp_path / "data" / "test" / "a").iterdir()))
+    assert predict([f"--checkpoint={run}", picture]) == 0
+    assert said in capsys.readouterr().err
+    assert evaluate([f"--workdir={run}", "--bootstrap=0"]) == 0
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert json.loads(printed.out)["val/loss"] == pytest.approx(losses[best], rel=1e-6)
+    assert imgcls.load(run).name == f"run-{best}" and capsys.readouterr().err == said
 
 
 def test_the_last_line_of_a_run_names_them(trained, capsys):
