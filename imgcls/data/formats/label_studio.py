@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlparse
 
-from imgcls.core.errors import ConfigError
+from imgcls.core.errors import ConfigError, did_you_mean
 from imgcls.data.decode.formats import extensions
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
@@ -46,19 +46,22 @@ def read_label_studio(path: str, table: Table) -> None:
     chosen by more than half of the annotators.
 
     Raises:
-      ConfigError: the file is not an export, or has several questions without `multi_label=True`.
+      ConfigError: the file is not an export, has several questions without `question` or
+        `multi_label=True`, or lacks the question.
     """
     content = load_json(path, EXPECTED)
     if not isinstance(content, list) or not all(isinstance(task, dict) for task in content):
         raise ConfigError(f"{path}: is not a list of objects; expected {EXPECTED}")
     table.by_name = True
     full = any(isinstance(task.get("data"), dict) for task in content)
-    tasks = list(_read_full(content, table) if full else _read_min(content, path))
+    tasks = list(_read_full(content, table) if full else _read_min(content, path, table))
     questions = sorted({question for task in tasks for vote in task.votes for question in vote})
-    if len(questions) > 1 and not table.multi_label:
+    if table.question is not None:
+        _keep_question(tasks, table.question, questions, path)
+    elif len(questions) > 1 and not table.multi_label:
         raise ConfigError(
-            f"{path}: has choices for {len(questions)} questions ({', '.join(questions)}); keep "
-            "one, or join them with config.data.multi_label=True"
+            f"{path}: has choices for {len(questions)} questions ({', '.join(questions)}); name "
+            "one with config.data.question, or join them with config.data.multi_label=True"
         )
     # The labels chosen by each annotator, for each task.
     votes = [[frozenset().union(*vote.values()) for vote in task.votes] for task in tasks]
@@ -80,6 +83,17 @@ def read_label_studio(path: str, table: Table) -> None:
             table.add(_to_path(image), labels, metadata=metadata)
 
 
+def _keep_question(tasks: list[Task], question: str, questions: list[str], path: str) -> None:
+    """Drops the votes for other questions."""
+    if question not in questions:
+        raise ConfigError(
+            f"{path}: config.data.question={question!r}: has no such choices"
+            f"{did_you_mean(question, questions)}; it has {', '.join(questions) or 'none'}"
+        )
+    for task in tasks:
+        task.votes[:] = [{question: vote.get(question, ())} for vote in task.votes]
+
+
 def _read_full(content: list[dict], table: Table) -> Iterator[Task]:
     for number, task in enumerate(content):
         votes = []
@@ -99,23 +113,25 @@ def _read_full(content: list[dict], table: Table) -> Iterator[Task]:
         yield Task(task.get("id", number), data if isinstance(data, dict) else {}, votes)
 
 
-def _read_min(content: list[dict], path: str) -> Iterator[Task]:
+def _read_min(content: list[dict], path: str, table: Table) -> Iterator[Task]:
     """JSON-MIN: one row per annotation, with the answers beside the data."""
     image_key = next(filter(None, map(_image_key, content)), None)
     other_keys = (*_ROW_KEYS, image_key)
     keys = dict.fromkeys(key for row in content for key in row if key not in other_keys)
     lists = [k for k in keys if any(isinstance(row.get(k), dict) for row in content)]
     answers = [k for k in keys if k in lists or k in _ANSWER_KEYS] or list(keys)
-    if len(answers) != 1 and not set(answers) <= {*lists, *_ANSWER_KEYS}:
+    if table.question in keys:
+        answers = [table.question]
+    elif len(answers) != 1 and not set(answers) <= {*lists, *_ANSWER_KEYS}:
         raise ConfigError(
             f"{path}: can't tell which of {', '.join(keys) or 'no keys'} is the label; name it "
-            "'label', or export as JSON"
+            "with config.data.question"
         )
     tasks: dict[str, Task] = {}
     for number, row in enumerate(content):
         data = {k: v for k, v in row.items() if k not in (*_ROW_KEYS, *answers)}
         task = tasks.setdefault(str(row.get("id", f"row {number}")), Task(row.get("id"), data, []))
-        task.votes.append({k: _choices(row[k]) for k in answers if k in row})
+        task.votes.append({k: _choices_of_row(row[k], table) for k in answers if k in row})
     yield from tasks.values()
 
 
@@ -129,6 +145,17 @@ def _choices(value) -> tuple[str, ...]:
     if not isinstance(value, list):
         value = [] if value is None else [value]
     return tuple(str(name).strip() for name in value)
+
+
+def _choices_of_row(value, table: Table) -> tuple[str, ...]:
+    """The choices in a JSON-MIN row. Regions, which are lists of objects, are counted by type."""
+    regions = _dicts(value)
+    if not regions:
+        return _choices(value)
+    for region in regions:
+        kind = next((key for key in region if key.endswith("labels")), "region")
+        table.problems.passed_over[kind] += 1
+    return ()
 
 
 def _plurality(votes: list[frozenset[str]]) -> tuple[str, ...] | None:

@@ -26,7 +26,7 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
     Args:
       path: a directory or a `.zip`; the folder with the classes (or splits) may be nested, if it
         is the only one on its level.
-      options: all but `data_dir` and `separator` are used.
+      options: `on_error`, `multi_label`, `seed` and `write_classes` are used.
 
     Raises:
       ConfigError: `path` does not exist, has no class folders, or has folders of splits beside

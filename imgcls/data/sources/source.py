@@ -88,6 +88,8 @@ class SourceOptions:
       on_error: 'fail' raises an error that names the invalid entries, 'skip' leaves them out.
       multi_label: whether images may have any number of labels; None infers it from the data.
       separator: separator of the labels of one image in a manifest; '' for none.
+      question: name of the choices that are the labels in a Label Studio export; None if there is
+        one question, or all are joined.
       write_classes: whether to write the order of the classes beside the data, if there is no file
         with it yet. Only training does.
     """
@@ -97,6 +99,7 @@ class SourceOptions:
     on_error: str = "fail"
     multi_label: bool | None = None
     separator: str = "|"
+    question: str | None = None
     write_classes: bool = False
 
 

@@ -56,6 +56,10 @@ def check_table(
     items = list(_with_known_labels(items, set(names), multi_label, problems))
     items = list(_with_splits(items, problems))
     items = list(_with_undivided_groups(items, problems))
+    if problems.passed_over:
+        found = ", ".join(f"{count:,} x {kind}" for kind, count in problems.passed_over.items())
+        problems.hints[kinds.UNLABELED] = f"passed over, as they label no image: {found}"
+        log.warn_once(f"{table.spec}: {problems.hints[kinds.UNLABELED]}")
     if problems and on_error == "fail":
         raise ConfigError(
             f"{table.spec}: {problems}; fix the file or set config.data.on_error=skip"

@@ -89,6 +89,61 @@ def test_label_studio_with_two_questions(pictures):
     assert examples(f"labelstudio:{file}", multi_label=True) == {"a.jpg": ["cat", "good"]}
 
 
+def test_one_question_of_several(pictures):
+    root = pictures("a.jpg", "b.jpg")
+
+    def vote(**choices: str) -> dict:
+        results = [
+            {"type": "choices", "from_name": name, "value": {"choices": [choice]}}
+            for name, choice in choices.items()
+        ]
+        return {"result": results}
+
+    tasks = [task("a.jpg", vote(animal="cat", quality="good")), task("b.jpg", vote(animal="dog"))]
+    spec = f"labelstudio:{write(root, 't.json', tasks)}"
+    with pytest.raises(
+        ConfigError, match=r"questions \(animal, quality\); name one with config.data.q"
+    ):
+        open_dataset(spec)
+    assert examples(spec, question="animal") == {"a.jpg": ["cat"], "b.jpg": ["dog"]}
+    # Without an answer to the question an image has no label.
+    assert problems(spec, question="quality").names == {kinds.UNLABELED: ["b.jpg"]}
+    found = examples(spec, question="quality", multi_label=True)
+    assert found == {"a.jpg": ["good"], "b.jpg": []}
+    message = (
+        "question='anmal': has no such choices; did you mean 'animal'.; it has animal, quality"
+    )
+    with pytest.raises(ConfigError, match=message):
+        open_dataset(spec, question="anmal")
+    rows = [{"id": i, "image": f, "animal": "cat", "note": "x"} for i, f in enumerate(["a.jpg"])]
+    spec = f"labelstudio:{write(root, 'min.json', rows)}"
+    with pytest.raises(
+        ConfigError, match="which of animal, note is the label; name it with config"
+    ):
+        open_dataset(spec)
+    assert examples(spec, question="animal") == {"a.jpg": ["cat"]}
+
+
+def test_boxes_in_place_of_choices(pictures):
+    """They are named by type, in both forms of the export."""
+    root = pictures("a.jpg", "b.jpg")
+    box = {"type": "rectanglelabels", "from_name": "kind", "value": {"rectanglelabels": ["nose"]}}
+    key = {"type": "keypointlabels", "from_name": "kind", "value": {"keypointlabels": ["eye"]}}
+    full = [task("a.jpg", {"result": [box, key]}), task("b.jpg", {"result": [box]})]
+    short = [
+        {"id": 1, "image": "a.jpg", "label": [box["value"], key["value"]]},
+        {"id": 2, "image": "b.jpg", "label": [box["value"]]},
+    ]
+    message = (
+        r"2 x image without a label \(a.jpg, b.jpg\) "
+        r"\[passed over, as they label no image: 2 x rectanglelabels, 1 x keypointlabels\]"
+    )
+    for name, content in (("full.json", full), ("min.json", short)):
+        spec = f"labelstudio:{write(root, name, content)}"
+        with pytest.raises(ConfigError, match=message):
+            open_dataset(spec)
+
+
 def test_json_min(pictures):
     root = pictures("a.jpg", "b.jpg")
 
