@@ -168,14 +168,14 @@ def main(argv: list[str] | None = None) -> int:
         question=args.question,
     )
     for split, about in manifest["splits"].items():
-        print(f"{split}: {about['examples']:,} examples in {len(about['shards'])} shards")
+        log.result(f"{split}: {about['examples']:,} examples in {len(about['shards'])} shards")
     for line in manifest["metadata"]["left_out"]:
-        print(f"left out: {line}")
+        log.result(f"left out: {line}")
     for kind, count in manifest["metadata"]["passed_over"].items():
-        print(f"passed over: {count:,} x {kind}, which says no class")
+        log.result(f"passed over: {count:,} x {kind}, which says no class")
     if others := manifest["metadata"]["other_files"]:
-        print(f"passed over: {describe_extensions(others)}")
-    print(f"read it with --config.data.source=records:{args.to}")
+        log.result(f"passed over: {describe_extensions(others)}")
+    log.result(f"read it with --config.data.source=records:{args.to}")
     return 0
 
 

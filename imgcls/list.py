@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         "--plugins", default="", metavar="FILE_OR_MODULE,...", help="plugins to import first"
     )
     args = parser.parse_args(argv)
+    cli.require_output()
     for plugin in filter(None, args.plugins.split(",")):
         load_plugin(plugin)
     if args.kind is None:

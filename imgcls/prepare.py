@@ -14,7 +14,7 @@ import json
 import pathlib
 import shutil
 
-from imgcls.core import cli, errors
+from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError
 
 NEEDS = "preparing a dataset needs TensorFlow: run `pip install -r requirements-prepare.txt`"
@@ -120,9 +120,9 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("give --name=NAME to build a dataset, or --convert=DIR --to=DIR")
     name = (args.name or done.parts[-2]).split(":")[0]
     root = args.to or args.data_dir
-    print(f"prepared {done}")
+    log.result(f"prepared {done}")
     where = f" --config.data.dir={root}" if root else ""
-    print(f"read it with --config.data.source=tfds:{name}{where}")
+    log.result(f"read it with --config.data.source=tfds:{name}{where}")
     return 0
 
 

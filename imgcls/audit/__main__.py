@@ -13,7 +13,7 @@ import pathlib
 from imgcls.audit import page
 from imgcls.audit.as_json import to_json
 from imgcls.audit.checks import Audit, run_checks
-from imgcls.core import cli, errors
+from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
 from imgcls.data.decode.gray import MAX_BITS, MIN_BITS
@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
     replace_text(out / "audit.html", page.write(audit))
     _print_findings(audit)
-    print(f"page: {out / 'audit.html'}")
+    log.result(f"page: {out / 'audit.html'}")
     return int(any(f.level == "finding" for f in audit.findings))
 
 
@@ -99,9 +99,9 @@ def _print_findings(audit: Audit) -> None:
     for finding in audit.findings:
         # File and class names are untrusted and could contain terminal escape sequences.
         text = "".join(c if c.isprintable() else "?" for c in finding.text)
-        print(f"{finding.level}: {finding.check}: {text}")
+        log.result(f"{finding.level}: {finding.check}: {text}")
     count = sum(f.level == "finding" for f in audit.findings)
-    print(f"{len(audit.images):,} images, {count} {'finding' if count == 1 else 'findings'}")
+    log.result(f"{len(audit.images):,} images, {count} {'finding' if count == 1 else 'findings'}")
 
 
 if __name__ == "__main__":

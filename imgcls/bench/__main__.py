@@ -110,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         "--json", metavar="FILE", help="write the results as JSON; - is the standard output"
     )
     args, overrides = parser.parse_known_args(argv)
+    if args.json in (None, "-"):
+        cli.require_output()
     if args.what not in WHAT:
         raise ConfigError(f"--what={args.what}: unknown; write one of {', '.join(WHAT)}")
     if args.steps < 1:
@@ -122,15 +124,17 @@ def main(argv: list[str] | None = None) -> int:
         arguments = [f"--config={args.config}", *overrides]
         report = measure(settings, args.what, args.steps, arguments)
     text = json.dumps(report, indent=2)
-    print(to_table(report), file=sys.stderr if args.json == "-" else sys.stdout)
     if args.json == "-":
+        print(to_table(report), file=sys.stderr)
         print(text)
-    elif args.json:
+        return 0
+    if args.json:
         try:
             with open(args.json, "w") as file:
                 file.write(text + "\n")
         except OSError as e:
             raise ConfigError(f"--json={args.json}: {errors.one_line(e)}") from e
+    print(to_table(report))
     return 0
 
 

@@ -1,26 +1,19 @@
 """Shared by all commands: the argument parser, and errors as one line and an exit code."""
 
 import argparse
-import contextlib
-import errno
 import os
 import sys
 from collections.abc import Callable
 
 from imgcls.core import log
-from imgcls.core.errors import UserError, one_line
-
-# Errors of writing: the disk is full or broken, or the folder may not be written to.
-WRITE_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
-    *(errno.EROFS, errno.EACCES, errno.EPERM),
-)
+from imgcls.core.errors import WRITE_ERRORS, ConfigError, UserError, one_line
 
 # Help of a flag that takes a checkpoint, see `imgcls.runs.load.find_checkpoint`.
 CHECKPOINT_HELP = (
     "a workdir, WORKDIR:best, WORKDIR:newest, WORKDIR:STEP, or a checkpoint's directory"
 )
 
+_output_is_closed = False
 # Name of the command in its help; None: `python -m imgcls.NAME`.
 _program: str | None = None
 
@@ -30,23 +23,43 @@ def run(main: Callable[[], int | None]) -> None:
 
     A `UserError` is reported as one line, and so is a disk that is full or not writable.
     """
+    _open_closed_streams()
     try:
         code = main()
         sys.stdout.flush()
+        log.check_written()
     except UserError as e:
         log.error(one_line(e))
         code = e.exit_code
     except BrokenPipeError:
-        _discard_output()
+        log.discard(sys.stdout)
         code = 0
     except OSError as e:
         if e.errno not in WRITE_ERRORS:
             raise
         where = f"{e.filename}: " if e.filename else ""
         log.error(f"{where}{e.strerror}")
-        _discard_output()
+        log.discard(sys.stdout)
         code = 1
     sys.exit(code)
+
+
+def require_output() -> None:
+    """Raises a ConfigError if standard output, where the result of a command goes, is closed."""
+    if _output_is_closed:
+        raise ConfigError("standard output is closed, but the result is printed there; add > FILE")
+
+
+def _open_closed_streams() -> None:
+    """Opens the null device for standard streams that are closed (`>&-`).
+
+    Otherwise Python has None for them, and the next file that is opened takes their number.
+    """
+    global _output_is_closed
+    _output_is_closed = sys.stdout is None
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
 
 
 def set_program(name: str) -> None:
@@ -63,12 +76,3 @@ def create_parser(name: str, description: str | None) -> argparse.ArgumentParser
         allow_abbrev=False,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-
-
-def _discard_output() -> None:
-    """Discards buffered output that can't be written; Python would try again when it exits."""
-    try:
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        with contextlib.suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """Errors that a user can fix, reported as one line without a traceback."""
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 # Exit code of a run that was stopped, and that the same command resumes (EX_TEMPFAIL).
@@ -8,6 +9,13 @@ EXIT_AGAIN = 75
 # Exit code of a crash, after which a restart may succeed (EX_SOFTWARE). Python's own code, 1, means
 # that a restart would fail again.
 EXIT_CRASH = 70
+
+# Errors of writing: the disk is full or broken, a file may not grow (`ulimit -f`, a quota), or the
+# directory may not be written to.
+WRITE_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM),
+)
 
 
 class UserError(Exception):

@@ -1,14 +1,24 @@
 """Log lines, warnings, errors and progress bars of the commands.
 
-Lines are written above a progress bar. The result of a command (JSON, a table, the name of a file)
-is printed, not logged.
+Lines are written above a progress bar. If nobody reads them any more, as with `| head`, or the disk
+is full, the command goes on. A result that is not in a file (JSON, a table) is printed, not logged.
 """
 
+import contextlib
+import errno
 import functools
+import os
 import sys
 import time
+from typing import TextIO
 
 from tqdm import tqdm
+
+from imgcls.core.errors import WRITE_ERRORS
+
+# Errors of writing when nobody reads: the reader of a pipe has ended, a terminal was closed.
+UNREAD = (errno.EPIPE, errno.EIO)
+_failures: list[OSError] = []
 
 
 def info(message: str) -> None:
@@ -16,13 +26,17 @@ def info(message: str) -> None:
     import jax  # Imported here so that `imgcls --help` is fast.
 
     if jax.process_index() == 0:
-        tqdm.write(f"[{time.strftime('%H:%M:%S')}] {message}", file=sys.stdout)
-        sys.stdout.flush()
+        _write(f"[{time.strftime('%H:%M:%S')}] {message}", sys.stdout)
+
+
+def result(message: str) -> None:
+    """Writes what a command found or where it wrote its files to standard output."""
+    _write(message, sys.stdout)
 
 
 def warning(message: str) -> None:
     """Writes a warning to standard error, on every process that calls this."""
-    tqdm.write(f"warning: {message}", file=sys.stderr)
+    _write(f"warning: {message}", sys.stderr)
 
 
 def note(message: str) -> None:
@@ -30,7 +44,7 @@ def note(message: str) -> None:
     import jax
 
     if jax.process_index() == 0:
-        tqdm.write(message, file=sys.stderr)
+        _write(message, sys.stderr)
 
 
 @functools.cache
@@ -41,7 +55,37 @@ def warn_once(message: str) -> None:
 
 def error(message: str) -> None:
     """Writes the error that ends a command to standard error."""
-    print(f"error: {message}", file=sys.stderr)
+    _write(f"error: {message}", sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Discards what is written to a stream from now on, and what it has buffered."""
+    # Streams without a file descriptor raise both.
+    with contextlib.suppress(OSError, ValueError):
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), stream.fileno())
+
+
+def _write(line: str, stream: TextIO) -> None:
+    """Writes a line, or discards it and all later ones if nobody reads the stream any more."""
+    try:
+        tqdm.write(line, file=stream)
+        stream.flush()
+    except OSError as e:
+        if e.errno in UNREAD:
+            discard(stream)
+        elif e.errno not in WRITE_ERRORS:
+            raise
+        else:
+            _failures.append(e)
+
+
+def check_written() -> None:
+    """Raises the OSError of the first line that could not be written."""
+    if _failures:
+        first = _failures[0]
+        _failures.clear()
+        raise first
 
 
 def progress(

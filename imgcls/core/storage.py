@@ -13,7 +13,7 @@ import time
 
 from etils import epath
 
-from imgcls.core.errors import ConfigError
+from imgcls.core.errors import WRITE_ERRORS, ConfigError
 
 # Object stores and the packages that open them; TensorFlow opens them too.
 STORES = {"gs": "gcsfs", "s3": "s3fs"}
@@ -135,7 +135,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     text = " ".join(str(error).split())
-    for code in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT, errno.EIO):
+    for code in (*WRITE_ERRORS, errno.ENOENT):
         if os.strerror(code) in text:
             return os.strerror(code)
     return f"{type(error).__name__}: {text[:300]}"

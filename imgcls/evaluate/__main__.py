@@ -45,6 +45,7 @@ from imgcls.runs.trained import load_eval_variables, used_prefix
 def main(argv: list[str] | None = None) -> int:
     """Evaluates the checkpoint that the flags name, and prints its metrics."""
     args, overrides = _parse(argv)
+    cli.require_output()
     checkpoint = find_checkpoint(args.workdir)
     settings, info = checkpoint.read_meta()
     _override(settings, overrides)

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from imgcls.core import cli, errors
+from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError, UserError
 from imgcls.export.logits import LogitsFunction, image_shape, make_logits
 from imgcls.export.onnx import run_onnx, to_onnx
@@ -76,7 +76,7 @@ def compare(
     text = f"logits of up to {largest:.3g} differ from the model's by {difference:.1e} at most"
     if not difference <= tolerance * largest:
         raise UserError(f"{file}: {text}: not the same model; do not use it")
-    print(f"{file}: batches of {BATCHES[0]} and {BATCHES[1]}: {text}")
+    log.result(f"{file}: batches of {BATCHES[0]} and {BATCHES[1]}: {text}")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
         data = (to_onnx if onnx else to_stablehlo)(original, shape)
     description = json.dumps(_describe(trained, shape, args.format) | extra, indent=2) + "\n"
     _write({file: data, file.with_name("config.json"): description.encode()})
-    print(f"{file}: {len(data):,} bytes")
+    log.result(f"{file}: {len(data):,} bytes")
     if args.format != "safetensors":
         exact = onnx or (jax.default_backend() == "cpu" and trained.config.model.dtype == "float32")
         exported = (run_onnx if onnx else run_stablehlo)(file.read_bytes())

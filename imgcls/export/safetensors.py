@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from imgcls.core import log
 from imgcls.core.errors import ConfigError
 from imgcls.export.timm_config import timm_config, timm_transform
 from imgcls.models.inception_v3 import InceptionV3
@@ -50,9 +51,9 @@ def to_safetensors(trained: Trained, shape: tuple[int, ...]) -> tuple[bytes, dic
         )
     else:
         extra = {}
-        print(f"timm has no {config.model.name}: using the names of {layout.project}")
+        log.result(f"timm has no {config.model.name}: using the names of {layout.project}")
     if layout.project == "timm" and transform is None:
-        print(
+        log.result(
             f"timm has no equivalent of eval_transform={config.data.eval_transform!r}: preprocess "
             "images as described by `preprocessing` in config.json"
         )

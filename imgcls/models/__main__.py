@@ -46,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.create_parser("models", __doc__)
     parser.add_argument("pattern", nargs="?", default="*", help="such as 'resnet*'")
     pattern = parser.parse_args(argv).pattern
+    cli.require_output()
     names = list_models(pattern)
     if not names:
         raise ConfigError(f"no model matches {pattern!r}: `python -m imgcls.models` lists all")

@@ -80,6 +80,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         raise ConfigError("--top_k and --batch_size must be 1 or more")
     if args.format == "darwin" and args.out is None:
         raise ConfigError("--format=darwin: writes one file per image; add a folder, --out=DIR")
+    if args.out is None:
+        cli.require_output()
     return args
 
 

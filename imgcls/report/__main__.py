@@ -18,7 +18,7 @@ import jax
 import numpy as np
 from etils import epath
 
-from imgcls.core import cli, errors
+from imgcls.core import cli, errors, log
 from imgcls.core import config as config_lib
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path, replace_bytes
@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
     results = read_results(trained, checkpoint, args.split, args.calibrate_on)
     if args.split is None and results.split != "test":
-        print(f"the data has no test split: {results.split} is reported")
+        log.result(f"the data has no test split: {results.split} is reported")
     if split := results.calibration.split:
-        print(f"calibrated on {split}: {results.calibration}")
+        log.result(f"calibrated on {split}: {results.calibration}")
     else:
-        print(f"not calibrated: no split besides {results.split} was held out from training")
+        log.result(f"not calibrated: no split besides {results.split} was held out from training")
     baseline = compare(results, checkpoint.workdir)
     if baseline is not None:
         for name, accuracy in tables.baseline_rows(results, baseline):
-            print(f"accuracy {accuracy:.4f}: {name}")
+            log.result(f"accuracy {accuracy:.4f}: {name}")
     groups = gallery.show(results, gallery.choose(results, args.examples))
     page = html.render(
         "report.html",
@@ -84,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     with _writing(out):
         # File names are bytes and may not be valid text.
         replace_bytes(out, page.encode(errors="replace"))
-    print(out)
+    log.result(str(out))
     return 0
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import REPO
 
-PROGRAM = "from imgcls.core import cli\ndef main():\n    {}\ncli.run(main)"
+PROGRAM = "import sys\nfrom imgcls.core import cli\ndef main():\n    {}\ncli.run(main)"
 
 
 def run(body: str, out=subprocess.PIPE):
@@ -43,3 +43,13 @@ def test_output_to_a_full_disk(count):
 def test_other_os_errors_have_a_traceback():
     done = run("open('/no/such/file')")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_log_that_may_not_grow_does_not_stop_the_work(tmp_path):
+    """As with `ulimit -f`, a quota or a full disk; the error comes at the end, in one line."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))"
+    work = "from imgcls.core import log; [log.result('x' * 15) for _ in range(4)]"
+    with open(tmp_path / "log", "w") as out:
+        done = run(f"{limit}; {work}; print('worked', file=sys.stderr)", out)
+    assert (tmp_path / "log").read_text() == "x" * 15 + "\n" + "x" * 4
+    assert (done.returncode, done.stderr) == (1, "worked\nerror: File too large\n")
