@@ -10,11 +10,13 @@ from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from imgcls.core.config import check_choice
 from imgcls.core.state import TrainState
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.norm import VARIANCES, BatchNormMode, batch_norm_mode
 from imgcls.train.nonfinite import keep_if_finite
 
 
@@ -61,18 +63,24 @@ def make_train_step(
       objective: objective with its model.
       optimizer, schedule: results of `create_optimizer`.
       transforms: batch transforms, see `imgcls.data.transforms.batch`.
-      config: config; `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std` and
+      config: config; `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std`, `batch_norm` and
         `model.virtual_batch_size` are read.
       mesh: device mesh.
       state_sharding: state with a NamedSharding for each array.
     """
+    variance = config.batch_norm.variance or VARIANCES[0]
+    check_choice("batch_norm.variance", variance, VARIANCES)
+    mode = BatchNormMode(one_pass=variance == "one_pass")
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
         batch_rng, loss_rng = jax.random.split(rng)
         batch = normalize_batch(batch, config)
         batch = batch_transforms.apply(batch, batch_rng, transforms, objective.num_outputs)
-        grads, model_state, metrics = _gradients(objective, state, batch, loss_rng, config, mesh)
+        with batch_norm_mode(mode):
+            grads, model_state, metrics = _gradients(
+                objective, state, batch, loss_rng, config, mesh
+            )
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         target = objective.update_target(state.target, params, model_state, state.step)

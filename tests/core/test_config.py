@@ -41,7 +41,7 @@ def test_defaults():
     assert set(config) == {
         *("seed", "total", "batch_size", "accumulate", "ema", "model", "objective", "data"),
         *("optim", "schedule", "mesh", "checkpoint", "guard", "evaluators", "log", "processes"),
-        *("compile_cache", "init_from", "init_head", "plugins", "ema_warmup"),
+        *("compile_cache", "init_from", "init_head", "plugins", "ema_warmup", "batch_norm"),
     }
     assert (config.batch_size, config.data.source, config.optim.name) == (128, "digits", "sgd")
     assert config.data.dir is None and config.data.mean == (0.5, 0.5, 0.5)

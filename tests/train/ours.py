@@ -7,6 +7,7 @@ import optax
 
 from imgcls.core.defaults import default_config
 from imgcls.core.durations import Durations
+from imgcls.models.layers.norm import BatchNorm
 from imgcls.train.optim import create_optimizer
 from tests.train import reference
 
@@ -31,10 +32,40 @@ def lamb(always_adapt: bool) -> reference.Steps:
     return steps
 
 
-CASES = {"lamb": lambda: lamb(False), "lamb, always adapt": lambda: lamb(True)}
+def batch_norm() -> reference.Steps:
+    """BatchNorm over the full batch, with gradients by JAX."""
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), reference.norm_input(0)[0], train=False)
+    params, stats = variables["params"], variables["batch_stats"]
+
+    def loss(params, x, stats, targets):
+        variables = {"params": params, "batch_stats": stats}
+        y, new = layer.apply(variables, x, train=True, mutable=["batch_stats"])
+        return jnp.mean(jnp.square(y - targets)), new["batch_stats"]
+
+    gradients = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    steps = []
+    for step in range(reference.NUM_STEPS):
+        x, targets = reference.norm_input(step)
+        (change, of_x), stats = gradients(params, x, stats, targets)
+        params = jax.tree.map(lambda p, g: p - 0.1 * g, params, change)
+        values = {**params, **stats, "gradient of x": of_x}
+        steps.append(jax.tree.map(np.asarray, values))
+    return steps
+
+
+CASES = {
+    "lamb": lambda: lamb(False),
+    "lamb, always adapt": lambda: lamb(True),
+    "batch_norm": batch_norm,
+}
 # Relative and absolute tolerance. In float32, 1 - b2 ** step of the first steps of Adam is accurate
 # to 6e-5, of which an update has half: up to 1e-7 of each update of 3e-3, and they add up.
-TOLERANCES = {"lamb": (2e-6, 5e-7), "lamb, always adapt": (2e-6, 5e-7)}
+TOLERANCES = {
+    "lamb": (2e-6, 5e-7),
+    "lamb, always adapt": (2e-6, 5e-7),
+    "batch_norm": (1e-6, 1e-5),
+}
 
 
 def check(case: str, expected: list[dict]) -> None:

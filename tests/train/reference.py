@@ -58,7 +58,45 @@ def lamb(always_adapt: bool) -> Steps:
     return steps
 
 
-CASES = {"lamb": lambda: lamb(False), "lamb, always adapt": lambda: lamb(True)}
+def norm_input(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """(x, targets) of a step, `[6, 2, 3]`: channels with mean 100, 10, 1, deviation 0.01, 0.01, 1."""
+    rng = np.random.default_rng(200 + step)
+    x = rng.normal((100, 10, 1), (0.01, 0.01, 1), (6, 2, 3))
+    return x.astype(np.float32), rng.normal(0.5, 1, (6, 2, 3)).astype(np.float32)
+
+
+def batch_norm() -> Steps:
+    """torch's BatchNorm, trained by SGD on the squared distance to targets.
+
+    In float64: in float32 it multiplies by 1 / deviation before it subtracts the mean, and loses
+    three digits here.
+    """
+    import torch
+
+    layer = torch.nn.BatchNorm1d(3).double()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=0.1)
+    steps = []
+    for step in range(NUM_STEPS):
+        # torch has the channels second.
+        x, targets = (torch.tensor(a.transpose(0, 2, 1)).double() for a in norm_input(step))
+        x.requires_grad_()
+        optimizer.zero_grad()
+        (layer(x) - targets).square().mean().backward()
+        optimizer.step()
+        values = {"scale": layer.weight, "bias": layer.bias, "mean": layer.running_mean}
+        # torch averages unbiased variances, of 12 values here.
+        old = 0.9 ** (step + 1)
+        values["var"] = old + (layer.running_var - old) * 11 / 12
+        values["gradient of x"] = x.grad.permute(0, 2, 1)
+        steps.append({name: value.detach().numpy().copy() for name, value in values.items()})
+    return steps
+
+
+CASES = {
+    "lamb": lambda: lamb(False),
+    "lamb, always adapt": lambda: lamb(True),
+    "batch_norm": batch_norm,
+}
 
 
 def to_json(steps: Steps) -> str:

@@ -1,6 +1,10 @@
 """Normalization layers."""
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+import dataclasses
+import math
+from collections.abc import Callable, Iterator
 from typing import Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -9,6 +13,9 @@ import jax.numpy as jnp
 from einops import rearrange
 
 from imgcls.core.errors import ConfigError
+
+# Values of `config.batch_norm.variance`.
+VARIANCES = ("shifted", "one_pass")
 
 
 @runtime_checkable
@@ -25,6 +32,31 @@ class UsesBatchNorm(Protocol):
 def batch_norm_group(model: nn.Module) -> int | None:
     """Virtual batch size of a model's BatchNorm; None: the full batch, or no BatchNorm."""
     return model.virtual_batch_size if isinstance(model, UsesBatchNorm) else None
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchNormMode:
+    """How BatchNorm layers compute; see `batch_norm_mode`.
+
+    Attributes:
+      one_pass: whether the variance is E[x^2] - E[x]^2 of x itself, as in version 0.1, which loses
+        the digits of deviations that are small beside the mean.
+    """
+
+    one_pass: bool = False
+
+
+_MODE = contextvars.ContextVar("batch_norm_mode", default=BatchNormMode())
+
+
+@contextlib.contextmanager
+def batch_norm_mode(mode: BatchNormMode) -> Iterator[None]:
+    """Sets how all BatchNorm layers that are traced inside compute, those of plugins too."""
+    token = _MODE.set(mode)
+    try:
+        yield
+    finally:
+        _MODE.reset(token)
 
 
 class BatchNorm(nn.Module):
@@ -58,7 +90,8 @@ class BatchNorm(nn.Module):
         """Normalizes x `[B, ..., C]` per channel.
 
         Raises:
-          ConfigError: in training, B is not a multiple of `virtual_batch_size`.
+          ConfigError: in training, B is not a multiple of `virtual_batch_size`, or a group has
+            only one value per channel.
         """
         channels = x.shape[-1]
         scale = self.param("scale", self.scale_init, (channels,), jnp.float32)
@@ -70,11 +103,18 @@ class BatchNorm(nn.Module):
             return (x.astype(jnp.float32) * a + b).astype(self.dtype)
 
         groups = self._split(x).astype(jnp.float32)
-        # One pass over the activations: XLA fuses both sums into one reduction.
         axes = tuple(range(1, groups.ndim - 1))
+        shift = None
+        if not _MODE.get().one_pass:
+            # Relative to one of their values, the mean is not large beside the deviations, whose
+            # digits the difference of the variance would lose (Chan, Golub & LeVeque 1983).
+            shift = jax.lax.stop_gradient(groups[(slice(None), *(0,) * len(axes))])
+            groups -= jnp.expand_dims(shift, axes)
+        # One pass over the activations: XLA fuses both sums into one reduction.
         mean = jnp.mean(groups, axes)
         var = jnp.maximum(jnp.mean(jnp.square(groups), axes) - jnp.square(mean), 0.0)
-        for running, group in ((running_mean, mean), (running_var, var)):
+        center = mean if shift is None else mean + shift
+        for running, group in ((running_mean, center), (running_var, var)):
             average = jnp.mean(group, axis=0)
             running.value = self.momentum * running.value + (1.0 - self.momentum) * average
         a, b = (jnp.expand_dims(value, axes) for value in self._affine(mean, var, scale, bias))

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.models.layers.norm import BatchNorm
+from imgcls.models.layers.norm import BatchNorm, BatchNormMode, batch_norm_mode
 from imgcls.models.layers.residual import DropPath, LayerScale, drop_path_rates
 
 
@@ -47,10 +47,33 @@ def test_batch_norm_by_groups(shape, v):
     state = variables(5)
     y, updated = BatchNorm(v).apply(state, x, train=True, mutable=["batch_stats"])
     expected, mean, var = reference_batch_norm(x, v or 8, state)
-    # The one-pass variance loses digits for close values far from zero.
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=2e-4)
     np.testing.assert_allclose(updated["batch_stats"]["mean"], mean, rtol=1e-5)
     np.testing.assert_allclose(updated["batch_stats"]["var"], var, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("mean", "deviation"), [(10, 0.01), (100, 0.01), (1e4, 0.1)])
+@pytest.mark.parametrize("v", [4, None])
+def test_batch_norm_of_close_values_far_from_zero(mean, deviation, v):
+    x = np.random.default_rng(1).normal(mean, deviation, (8, 4, 3, 5)).astype(np.float32)
+    state, apply = variables(5), jax.jit(BatchNorm(v).apply, static_argnames=("train", "mutable"))
+    y, updated = apply(state, x, train=True, mutable=("batch_stats",))
+    expected, mean, var = reference_batch_norm(x, v or 8, state)
+    np.testing.assert_allclose(y, expected, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(updated["batch_stats"]["mean"], mean, rtol=1e-6)
+    np.testing.assert_allclose(updated["batch_stats"]["var"], var, rtol=1e-5)
+
+
+def test_batch_norm_in_one_pass():
+    """Runs that version 0.1 began keep its form: exact beside a small mean alone."""
+    state, exact = variables(5), {}
+    for mean, deviation in ((1, 1), (100, 0.01)):
+        x = np.random.default_rng(1).normal(mean, deviation, (8, 4, 3, 5)).astype(np.float32)
+        with batch_norm_mode(BatchNormMode(one_pass=True)):
+            y, _ = BatchNorm(4).apply(state, x, train=True, mutable=["batch_stats"])
+        error = np.abs(y - reference_batch_norm(x, 4, state)[0]).max()
+        exact[mean] = error < 1e-5
+    assert exact == {1: True, 100: False}
 
 
 def test_batch_norm_of_one_group_equals_flax():
