@@ -59,7 +59,7 @@ def lamb(always_adapt: bool) -> Steps:
 
 
 def norm_input(step: int) -> tuple[np.ndarray, np.ndarray]:
-    """(x, targets) of a step, `[6, 2, 3]`: channels with mean 100, 10, 1, deviation 0.01, 0.01, 1."""
+    """(x, targets) of a step, `[6, 2, 3]`; two channels have large means and small deviations."""
     rng = np.random.default_rng(200 + step)
     x = rng.normal((100, 10, 1), (0.01, 0.01, 1), (6, 2, 3))
     return x.astype(np.float32), rng.normal(0.5, 1, (6, 2, 3)).astype(np.float32)

@@ -46,7 +46,8 @@ class BatchNormMode:
     one_pass: bool = False
 
 
-_MODE = contextvars.ContextVar("batch_norm_mode", default=BatchNormMode())
+_DEFAULT = BatchNormMode()
+_MODE = contextvars.ContextVar("batch_norm_mode", default=_DEFAULT)
 
 
 @contextlib.contextmanager
@@ -127,6 +128,11 @@ class BatchNorm(nn.Module):
             raise ConfigError(
                 f"BatchNorm: batch of {x.shape[0]} does not divide into groups of "
                 f"virtual_batch_size={size}: make the batch size a multiple of it"
+            )
+        if math.prod(x.shape[1:-1]) * size == 1:
+            raise ConfigError(
+                f"BatchNorm {'/'.join(self.path)}: each group has one value per channel, which is "
+                "normalized to 0: set model.virtual_batch_size to 2 or more, or use larger images"
             )
         return rearrange(x, "(groups example) ... -> groups example ...", example=size)
 

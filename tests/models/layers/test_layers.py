@@ -1,5 +1,7 @@
 """BatchNorm, DropPath and LayerScale against NumPy."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -135,6 +137,21 @@ def test_batch_norm_in_bfloat16_has_float32_statistics():
 def test_batch_norm_rejects_an_indivisible_batch():
     with pytest.raises(ConfigError, match="batch of 6 .* virtual_batch_size=4"):
         BatchNorm(4).apply(variables(3), jnp.zeros((6, 3)), train=True, mutable=["batch_stats"])
+
+
+@pytest.mark.parametrize(("shape", "v"), [((4, 3), 1), ((1, 3), None), ((4, 1, 1, 3), 1)])
+def test_batch_norm_rejects_groups_of_one_value(shape, v):
+    apply = functools.partial(BatchNorm(v).apply, variables(3), jnp.ones(shape))
+    with pytest.raises(ConfigError, match="each group has one value per channel"):
+        apply(train=True, mutable=["batch_stats"])
+    assert apply(train=False).shape == shape
+
+
+@pytest.mark.parametrize(("shape", "v"), [((4, 3), 2), ((4, 1, 2, 3), 1)])
+def test_batch_norm_of_groups_of_two_values(shape, v):
+    x = np.random.default_rng(6).normal(size=shape).astype(np.float32)
+    y, _ = BatchNorm(v).apply(variables(3), x, train=True, mutable=["batch_stats"])
+    np.testing.assert_allclose(y, reference_batch_norm(x, v, variables(3))[0], atol=1e-5)
 
 
 def test_drop_path_drops_examples_and_keeps_the_mean():
