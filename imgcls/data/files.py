@@ -1,5 +1,6 @@
 """Image files in a directory or a zip: listing and reading."""
 
+import functools
 import os
 import re
 import stat
@@ -10,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.formats import START
 from imgcls.data.listing import Listing, list_files
+from imgcls.data.table.names import normalize
 
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
@@ -61,16 +63,25 @@ class Files:
         parents = {f for path in self._members for f in _parents(path)}
         return list_files(self._members, parents | self._folders, self._read_start)
 
-    def existing(self, paths: Iterable[str]) -> set[str]:
-        """Returns the paths that exist; each folder is listed once, no file is opened."""
-        if self._members is not None:
-            return {p for p in paths if p in self._members}
+    def existing(self, paths: Iterable[str]) -> dict[str, str]:
+        """Returns `{path: path as it is stored}` of the paths that exist, in any Unicode form.
+
+        Each folder is listed once, no file is opened.
+        """
+        stored: dict[str, str] = {}
         folders: dict[str, set[str]] = {}
-        return {
-            p
-            for p in paths
-            if os.path.basename(p) in self._list_folder(os.path.dirname(p), folders)
-        }
+        others = []
+        for path in paths:
+            names = self._members
+            if names is None:
+                names = self._list_folder(os.path.dirname(path), folders)
+            if (path if self._members is not None else os.path.basename(path)) in names:
+                stored[path] = path
+            elif not path.isascii():
+                others.append(path)
+        if others:
+            stored |= self._find_normalized(others, folders)
+        return stored
 
     def read(self, path: str) -> bytes:
         """Returns the bytes of a file.
@@ -117,6 +128,36 @@ class Files:
         except Exception:  # A broken zip raises errors of many types.
             return b""
 
+    def _find_normalized(self, paths: list[str], folders: dict[str, set[str]]) -> dict[str, str]:
+        """`{path: path as it is stored}` of paths that are spelled in another Unicode form."""
+        if self._members is not None:
+            members = _by_form(self._members)
+            return {p: members[normalize(p)] for p in paths if normalize(p) in members}
+
+        @functools.cache
+        def find_folder(path: str) -> str | None:
+            parent, name = os.path.split(path)
+            if not name or os.path.isdir(os.path.join(self.root, path)):
+                return path
+            found = find_folder(parent)
+            if found is None or not os.path.isdir(os.path.join(self.root, found)):
+                return None
+            same = _by_form(os.listdir(os.path.join(self.root, found))).get(normalize(name))
+            return None if same is None else os.path.join(found, same)
+
+        @functools.cache
+        def files_in(folder: str) -> dict[str, str]:
+            return _by_form(self._list_folder(folder, folders))
+
+        stored = {}
+        for path in paths:
+            folder, name = find_folder(os.path.dirname(path)), os.path.basename(path)
+            if folder is not None and (
+                same := _same_name(name, self._list_folder(folder, folders))
+            ):
+                stored[path] = os.path.join(folder, same)
+        return stored
+
     def _list_folder(self, folder: str, cache: dict[str, set[str]]) -> set[str]:
         if folder not in cache:
             try:
@@ -131,6 +172,11 @@ class Files:
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state, _local=_ThreadLocal())
+
+
+def _by_form(names: Iterable[str]) -> dict[str, str]:
+    """`{name in one Unicode form: name}`."""
+    return {normalize(name): name for name in sorted(names)}
 
 
 def read_file(path: str) -> bytes:

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, open_split
 from imgcls.data.sources.mapped import map_classes
+from imgcls.data.table.names import normalize
 from imgcls.distributed import sharding
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
@@ -333,6 +334,10 @@ class Run:
         return minimum
 
     def _class_number(self, name: str) -> int:
+        if name not in self.class_names:
+            # One that is spelled in another Unicode form.
+            same = [n for n in self.class_names if normalize(n) == normalize(name)]
+            name = same[0] if len(same) == 1 else name
         if name not in self.class_names:
             names = ", ".join(self.class_names[:10]) + (", ..." * (len(self.class_names) > 10))
             raise ConfigError(f"{name!r} is not a class of {self._path}; choose one of {names}")

@@ -9,6 +9,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.names import normalize
 from imgcls.data.table.table import Table
 
 EXPECTED = "COCO: an object with the lists images, annotations and categories"
@@ -32,7 +33,7 @@ def read_coco(path: str, table: Table) -> None:
         raise ConfigError(f"{path}: a category has no name; expected {EXPECTED}")
     table.by_name = True
     # Ids are compared as text, so that ids of invalid types do not raise.
-    names = {str(c.get("id")): c["name"].strip() for c in content["categories"]}
+    names = {str(c.get("id")): normalize(c["name"].strip()) for c in content["categories"]}
     table.classes |= set(names.values())
     parents = ((str(c.get("supercategory")).strip(), c) for c in content["categories"])
     table.parents |= {parent for parent, c in parents if parent != c["name"].strip()}

@@ -14,6 +14,7 @@ from imgcls.data.decode.formats import extensions
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.names import normalize
 from imgcls.data.table.table import Table
 
 EXPECTED = "a list of tasks, as exported by Label Studio in JSON or JSON-MIN"
@@ -144,7 +145,7 @@ def _choices(value) -> tuple[str, ...]:
     value = value.get("choices") if isinstance(value, dict) else value
     if not isinstance(value, list):
         value = [] if value is None else [value]
-    return tuple(str(name).strip() for name in value)
+    return tuple(normalize(str(name).strip()) for name in value)
 
 
 def _choices_of_row(value, table: Table) -> tuple[str, ...]:

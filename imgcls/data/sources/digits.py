@@ -17,7 +17,8 @@ _BOUNDS = {"train": ("", "80%"), "test": ("80%", "")}
 @register_source("digits", path="")
 def open_digits(path: str, options: SourceOptions) -> Dataset:
     """Opens scikit-learn's 1,797 handwritten digits."""
-    return Dataset(DigitsSource.splits, functools.partial(DigitsSource, seed=options.seed))
+    open_split = functools.partial(DigitsSource, seed=options.seed)
+    return Dataset(DigitsSource.splits, open_split, labels_in_memory=True)
 
 
 class DigitsSource:

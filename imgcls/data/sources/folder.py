@@ -13,6 +13,7 @@ from imgcls.data.listing import (
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import open_table
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.names import normalize
 from imgcls.data.table.table import SPLIT_NAMES, Table, split_of, splits_in
 
 EXPECTED = "PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
@@ -86,8 +87,9 @@ def _add_empty_folders(
         parts = folder.split("/")
         if len(parts) <= depth or parts[:depth] != root:
             continue
+        name = normalize(parts[-1].strip())
         in_split = not splits or parts[depth] in splits
-        of_class = in_split and len(parts) == depth + 1 + bool(splits) and parts[-1] not in classes
+        of_class = in_split and len(parts) == depth + 1 + bool(splits) and name not in classes
         of_split = not in_split and len(parts) == depth + 1 and split_of(parts[depth])
         if not of_class and not of_split:
             continue

@@ -1,14 +1,13 @@
 """A source with the classes of a model, matched by name."""
 
 import dataclasses
-import functools
-import unicodedata
 from typing import Any
 
 import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
+from imgcls.data.table.names import normalize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +78,13 @@ def map_classes(source: Source, class_names: tuple[str, ...], where: str) -> Sou
     if names == expected:
         return source
     # The exact name comes first: older checkpoints may have a name in two Unicode forms.
-    index = {_normalize(name): i for i, name in enumerate(expected)}
+    index = {normalize(name): i for i, name in enumerate(expected)}
     index |= {name: i for i, name in enumerate(expected)}
-    numbers = tuple(index.get(name, index.get(_normalize(name), -1)) for name in names)
+    numbers = tuple(index.get(name, index.get(normalize(name), -1)) for name in names)
     unknown = np.flatnonzero(np.array(numbers, int) < 0)
     if len(unknown):
         _check_unused(source, unknown, expected, where)
     return MappedSource(source, expected, numbers)
-
-
-_normalize = functools.partial(unicodedata.normalize, "NFC")
 
 
 def _check_unused(

@@ -20,6 +20,7 @@ from imgcls.data.formats.json_file import load_json
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.table_source import split_table
 from imgcls.data.table.check import CheckedTable
+from imgcls.data.table.names import normalize
 from imgcls.data.table.problems import Problems
 from imgcls.data.table.table import Item
 
@@ -101,7 +102,7 @@ def _check_file_name(name: str) -> str:
 def _check_names(value) -> tuple[str, ...]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError("expected a list of names")
-    return tuple(value)
+    return tuple(map(normalize, value))
 
 
 def _read_items(path: str, split: str) -> Iterator[Item]:

@@ -70,11 +70,14 @@ class Dataset:
       splits: names of the splits.
       open: opens a split, or a slice of one such as `train[:10%]`.
       problems: entries that are left out.
+      labels_in_memory: whether the labels of a split are known when it is open, so that no record
+        is read for them.
     """
 
     splits: tuple[str, ...]
     open: Callable[[str], Source]
     problems: Problems = dataclasses.field(default_factory=Problems)
+    labels_in_memory: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

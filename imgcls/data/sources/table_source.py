@@ -121,7 +121,7 @@ def split_table(
         split_items = table._replace(items=[items[i] for i in indices])
         return TableSource(split_items, images, splits)
 
-    return Dataset(splits, open_split, table.problems)
+    return Dataset(splits, open_split, table.problems, labels_in_memory=True)
 
 
 def _strata(items: list[Item]) -> np.ndarray:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.table.names import normalize
 
 
 def read_classes(path: str) -> tuple[str, ...] | None:
@@ -20,7 +21,7 @@ def read_classes(path: str) -> tuple[str, ...] | None:
         return None
     try:
         with open(path, encoding="utf-8-sig") as file:
-            names = [line.strip() for line in file if line.strip()]
+            names = [normalize(line.strip()) for line in file if line.strip()]
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path}: can't be read ({e}); write one class per line in UTF-8") from e
     duplicates = [name for name, count in collections.Counter(names).items() if count > 1]

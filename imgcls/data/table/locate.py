@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from imgcls.data.files import Files
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.names import normalize
 from imgcls.data.table.problems import Problems
 
 # Prefix that Label Studio adds to the name of an uploaded file.
@@ -27,7 +28,8 @@ def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iter
     paths_by_name: dict[str, list[str]] | None = None
     for item, path in zip(items, paths, strict=True):
         if path in existing:
-            yield item if item.path == path else item._replace(path=path)
+            stored = existing[path]
+            yield item if item.path == stored else item._replace(path=stored)
             continue
         candidates = []
         if by_name:
@@ -44,17 +46,18 @@ def _group_by_name(paths: Iterable[str]) -> dict[str, list[str]]:
     """`{file name: paths}`."""
     grouped = collections.defaultdict(list)
     for path in paths:
-        grouped[path.rsplit("/", 1)[-1]].append(path)
+        grouped[normalize(path.rsplit("/", 1)[-1])].append(path)
     return grouped
 
 
 def _closest(path: str, paths_by_name: dict[str, list[str]]) -> list[str]:
     """The files with the path's name that share the most of its last folders."""
+    path = normalize(path)
     name = path.rsplit("/", 1)[-1]
     candidates = paths_by_name.get(name) or paths_by_name.get(_UPLOAD_PREFIX.sub("", name), [])
 
     def count_shared(candidate: str) -> int:
-        pairs = zip(path.split("/")[-2::-1], candidate.split("/")[-2::-1], strict=False)
+        pairs = zip(path.split("/")[-2::-1], normalize(candidate).split("/")[-2::-1], strict=False)
         folders = 0
         for a, b in pairs:
             if a != b:

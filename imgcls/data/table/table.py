@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from imgcls.data.table import problems as kinds
+from imgcls.data.table.names import normalize
 from imgcls.data.table.problems import Problems
 
 # Names of splits, in any case: of folders, of label files and in the column `split` of a manifest.
@@ -87,6 +88,7 @@ class Table:
         if not is_line(" ".join(names)):
             self.problems.add(kinds.MALFORMED, f"{path} has a label that is not a line of text")
             return
+        group = None if group is None else normalize(group)
         self.items.append(Item(path, names, split, group, metadata or {}))
 
 
@@ -106,7 +108,7 @@ def splits_in(name: str) -> set[str]:
 
 @functools.lru_cache(maxsize=4096)
 def _clean(labels: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(filter(None, map(str.strip, labels))))
+    return tuple(dict.fromkeys(normalize(name) for name in map(str.strip, labels) if name))
 
 
 def is_line(text: str) -> bool:
