@@ -10,6 +10,7 @@ from imgcls.audit.reading import ImageTable
 from imgcls.audit.shortcuts import Shortcut, Shortcuts
 from imgcls.data.decode.gray import DARK_BITS, MIN_BITS
 from imgcls.data.listing import describe_extensions, is_companion
+from imgcls.data.table.names import describe_alike, find_alike
 from imgcls.data.table.problems import Problems
 
 # Copies within a split and a class are a note up to this share of the images.
@@ -65,12 +66,15 @@ def of_reading(images: ImageTable, problems: Problems) -> list[Finding]:
 
 
 def of_class_counts(found: ClassCounts, images: ImageTable) -> list[Finding]:
-    """Reports classes that are missing, tiny, or far smaller than others."""
+    """Reports classes that are missing, alike, tiny, or far smaller than others."""
     names, result = images.class_names, []
     if found.absent:
         where = _some([f"{names[c]!r} in {images.splits[s]}" for c, s in found.absent])
         text = f"class missing in a split: {where}"
         result.append(Finding("balance", "finding", text, len(found.absent)))
+    if alike := find_alike(names):
+        text = f"class names alike: {describe_alike(alike)}"
+        result.append(Finding("balance", "finding", text, len(alike)))
     if found.few:
         where = _some([f"{names[c]!r} ({found.counts[:, c].sum()})" for c in found.few])
         text = f"fewer than {class_counts.FEW} images of a class: {where}"

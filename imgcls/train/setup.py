@@ -24,6 +24,7 @@ from imgcls.data.create import (
 )
 from imgcls.data.loading.reader import Reader
 from imgcls.data.missing_splits import replace_missing_splits
+from imgcls.data.summary import log_dataset
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.evaluate.evaluator import Evaluator
@@ -103,6 +104,7 @@ def set_up(
     reader = create_reader(config, source, train=True)
     info = describe(config, reader)
     preflight.check_same_data(source, info)
+    log_dataset(data, source, config.data.train_split)
     transforms = create_batch_transforms(config)
     durations = Durations(config, len(source))
     check_progress(config, workdir, len(source))
