@@ -152,10 +152,8 @@ class Files:
         stored = {}
         for path in paths:
             folder, name = find_folder(os.path.dirname(path)), os.path.basename(path)
-            if folder is not None and (
-                same := _same_name(name, self._list_folder(folder, folders))
-            ):
-                stored[path] = os.path.join(folder, same)
+            if folder is not None and normalize(name) in files_in(folder):
+                stored[path] = os.path.join(folder, files_in(folder)[normalize(name)])
         return stored
 
     def _list_folder(self, folder: str, cache: dict[str, set[str]]) -> set[str]:
