@@ -18,6 +18,8 @@ MAX_BYTES = 2**28
 # The usual compression methods; the others decompress without a bound on memory.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_LINK = 4096
+# Longest chain of links, as on Linux.
+_MAX_LINKS = 40
 
 
 class _ThreadLocal(threading.local):
@@ -30,14 +32,15 @@ class Files:
     """The files under `root`, by their relative path. Thread-safe and picklable.
 
     Paths are written with `/`. In a directory, absolute paths and `..` may point outside of `root`;
-    in a zip they never do.
+    in a zip they never do. Links are followed, in a zip only those to files.
 
     Args:
       root: a directory or a `.zip`.
       spec: the root as the user wrote it, for messages.
 
     Raises:
-      ConfigError: `root` does not exist, or the zip has a member that points outside of it.
+      ConfigError: `root` does not exist, or the zip has a member that points outside of it or a
+        link to a folder.
     """
 
     def __init__(self, root: str, spec: str):
@@ -45,10 +48,12 @@ class Files:
         self._local = _ThreadLocal()
         self._members: frozenset[str] | None = None
         self._folders: set[str] = set()
+        self._links: dict[str, str] = {}
         if zipfile.is_zipfile(self.root):
-            names = _list_zip(self.root, spec)
+            names, self._links = _list_zip(self.root, spec)
             self._members = frozenset(name for name in names if not name.endswith("/"))
             self._folders = {name.strip("/") for name in names if name.endswith("/")}
+            self._check_links(spec)
         elif not os.path.isdir(self.root):
             raise ConfigError(f"{spec}: no such directory or zip; check the path")
 
@@ -93,7 +98,7 @@ class Files:
             return read_file(self.name(path))
         try:
             archive = self._zip()
-            return _read_member(archive, archive.getinfo(path), MAX_BYTES)
+            return _read_member(archive, archive.getinfo(self._follow(path)), MAX_BYTES)
         except Exception as e:  # A broken zip raises errors of many types.
             raise DataError(f"{self.name(path)}: can't be read: {one_line(e)}") from e
 
@@ -118,11 +123,40 @@ class Files:
             self._local.zip = zipfile.ZipFile(self.root)
         return self._local.zip
 
+    def _check_links(self, spec: str) -> None:
+        """Raises a ConfigError if a link of the zip leads to a folder."""
+        if not self._links:
+            return
+        assert self._members is not None
+        folders = self._folders | {f for path in self._members for f in _parents(path)}
+        for link, target in self._links.items():
+            if target in folders:
+                raise ConfigError(
+                    f"{spec}: {link!r} is a link to the folder {target!r}; zip the folder again so "
+                    "that links are replaced by their files: `zip -r` without -y"
+                )
+
+    def _follow(self, path: str) -> str:
+        """Returns the member of the zip that a link leads to; a path that is not a link as it is.
+
+        Raises:
+          ValueError: the links lead to no member.
+        """
+        member = path
+        for _ in range(_MAX_LINKS):
+            if member not in self._links:
+                break
+            member = self._links[member]
+        assert self._members is not None
+        if path in self._links and (member in self._links or member not in self._members):
+            raise ValueError(f"a link to {self._links[path]!r}, which is not a file of the zip")
+        return member
+
     def _read_start(self, path: str) -> bytes:
         """The first bytes of a member of the zip; b'' if it can't be read."""
         try:
             archive = self._zip()
-            member = archive.getinfo(path)
+            member = archive.getinfo(self._follow(path))
             with archive.open(member) as file:
                 return file.read(START) if member.compress_type in _ZIP_METHODS else b""
         except Exception:  # A broken zip raises errors of many types.
@@ -258,27 +292,36 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) 
         return file.read(member.file_size)
 
 
-def _list_zip(path: str, spec: str) -> list[str]:
-    """The names of a zip's members; those of folders end in `/`."""
+def _list_zip(path: str, spec: str) -> tuple[list[str], dict[str, str]]:
+    """The names of a zip's members, where those of folders end in `/`, and the targets of links."""
     try:
         with zipfile.ZipFile(path) as archive:
+            links = {}
             for member in archive.infolist():
-                _check_member(archive, member, spec)
-            return archive.namelist()
+                target = _link_target(archive, member)
+                _check_member(member, target, spec)
+                if target is not None:
+                    links[member.filename] = target
+            return archive.namelist(), links
     except ConfigError:
         raise
     except Exception as e:  # A broken zip raises errors of many types.
         raise ConfigError(f"{spec}: can't read the zip ({one_line(e)}); zip it again") from e
 
 
-def _check_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, spec: str) -> None:
-    targets = [member.filename]
-    if stat.S_ISLNK(member.external_attr >> 16):
-        link = _read_member(archive, member, _MAX_LINK).decode(errors="replace")
-        folder = os.path.dirname(member.filename)
-        # A link's target is relative to its folder: `a/../b` stays inside.
-        targets.append(link if _is_absolute(link) else os.path.normpath(f"{folder}/./{link}"))
-    if any(_is_absolute(path) or ".." in re.split(r"[/\\]", path) for path in targets):
+def _link_target(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
+    """Where a link leads, relative to the root; None for other members."""
+    if not stat.S_ISLNK(member.external_attr >> 16):
+        return None
+    link = _read_member(archive, member, _MAX_LINK).decode(errors="replace")
+    # A link's target is relative to its folder: `a/../b` stays inside.
+    folder = os.path.dirname(member.filename)
+    return link if _is_absolute(link) else os.path.normpath(os.path.join(folder, link))
+
+
+def _check_member(member: zipfile.ZipInfo, target: str | None, spec: str) -> None:
+    paths = [member.filename] if target is None else [member.filename, target]
+    if any(_is_absolute(path) or ".." in re.split(r"[/\\]", path) for path in paths):
         raise ConfigError(f"{spec}: refused, its member {member.filename!r} points outside of it")
     if "\\" in member.filename:
         raise ConfigError(
