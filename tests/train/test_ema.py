@@ -161,10 +161,13 @@ def test_a_run_from_before_the_warmup_continues_in_the_same_bits(tmp_path, capsy
 
 
 def test_a_new_run_warms_up_and_continues_so(tmp_path):
-    run = [*SMALL, "--config.total=2 steps", "--config.ema=0.9", f"--workdir={tmp_path}"]
+    every = ("--config.total=4 steps", "--config.checkpoint.every=2 steps")
+    run = [*SMALL, *every, "--config.ema=0.9", f"--workdir={tmp_path}"]
     assert main(run) == 0
     assert json.loads((tmp_path / "config.json").read_text())["ema_warmup"] is True
-    assert main(run) == 0
+    theirs = final_state((tmp_path / "checkpoints" / "4").rename(tmp_path / "expected"))
     assert main([*run, "--config.ema_warmup=True"]) == 0
+    ours = final_state(tmp_path)
+    assert {k: v.tobytes() for k, v in ours.items()} == {k: v.tobytes() for k, v in theirs.items()}
     with pytest.raises(ConfigError, match="ema_warmup was True, is False"):
         main([*run, "--config.ema_warmup=False"])
