@@ -145,6 +145,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--on_error", choices=("fail", "skip"), default="fail", help="as config.data.on_error")
     add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
     add("--separator", default="|", help="as config.data.separator")
+    add("--label_columns", metavar="NAMES", help="as config.data.label_columns: cat,dog")
     add("--question", metavar="NAME", help="as config.data.question")
     add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
     add(
@@ -166,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
         multi_label=args.multi_label and args.multi_label == "True",
         separator=args.separator,
         question=args.question,
+        label_columns=tuple(args.label_columns.split(",")) if args.label_columns else (),
     )
     for split, about in manifest["splits"].items():
         log.result(f"{split}: {about['examples']:,} examples in {len(about['shards'])} shards")

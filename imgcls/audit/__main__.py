@@ -67,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="seed of sample, folds and permutations (default: 0)")
     add("--split_seed", type=int, default=0, metavar="N", help="same as config.data.split_seed")
     add("--multi_label", choices=("True", "False"), help="same as config.data.multi_label")
+    add("--label_columns", metavar="NAMES", help="same as config.data.label_columns: cat,dog")
     add("--question", metavar="NAME", help="same as config.data.question")
     add("--bits", type=int, metavar="N", help="same as config.data.bits")
     add("--separator", default="|", help="same as config.data.separator")
@@ -83,6 +84,7 @@ def _open(args: argparse.Namespace) -> Dataset:
         multi_label=None if args.multi_label is None else args.multi_label == "True",
         separator=args.separator,
         question=args.question,
+        label_columns=tuple(args.label_columns.split(",")) if args.label_columns else (),
     )
 
 

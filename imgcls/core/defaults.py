@@ -80,6 +80,7 @@ def _data() -> ConfigDict:
     c.split_seed = 0  # seed of the stratified split of a source that has no splits
     c.multi_label = placeholder(bool)  # any number of classes per image; unset: as in the data
     c.separator = "|"  # between the labels of one image in a manifest
+    c.label_columns = ()  # manifest: columns of 0 and 1, one for each class; (): as recognized
     c.question = placeholder(str)  # Label Studio: name of the choices that are the labels
     c.sampling = "uniform"  # of training examples: uniform | balanced (all classes equally often)
     c.channels = 3

@@ -27,7 +27,8 @@ def open_data(config: ConfigDict, *, write_classes: bool = False) -> Dataset:
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
-    options |= dict(question=c.question, write_classes=write_classes)
+    options |= dict(question=c.question, label_columns=tuple(c.label_columns))
+    options |= dict(write_classes=write_classes)
     return open_dataset(c.source, data_dir=c.dir, seed=c.split_seed, **options)
 
 

@@ -121,7 +121,7 @@ def _read_min(content: list[dict], path: str, table: Table) -> Iterator[Task]:
     keys = dict.fromkeys(key for row in content for key in row if key not in other_keys)
     lists = [k for k in keys if any(isinstance(row.get(k), dict) for row in content)]
     answers = [k for k in keys if k in lists or k in _ANSWER_KEYS] or list(keys)
-    if table.question in keys:
+    if table.question is not None and table.question in keys:
         answers = [table.question]
     elif len(answers) != 1 and not set(answers) <= {*lists, *_ANSWER_KEYS}:
         raise ConfigError(

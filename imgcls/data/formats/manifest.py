@@ -5,15 +5,18 @@
     both/2.jpg,cat|dog,val,south
 
 Columns are recognized by the names below, in any order and case; other columns are kept as
-metadata. In JSON lines each object is a row, and labels may be a list.
+metadata. In JSON lines each object is a row, and labels may be a list. In place of a label there
+may be a column of 0 and 1 for each class: `imgcls/data/formats/one_hot.py`.
 """
 
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.formats import one_hot
 from imgcls.data.formats.format import register_format
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.labels import split_labels
@@ -21,6 +24,22 @@ from imgcls.data.table.table import SPLIT_NAMES, Table, split_of
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")
+
+
+class _Manifest(NamedTuple):
+    """A manifest as read from its file.
+
+    Attributes:
+      where: place of the header, for messages.
+      header: names of the columns.
+      roles: the same with `path`, `label`, `split` and `group` in place of the columns' own names.
+      rows: line number and cells of each row, by role or column name; or what is wrong with it.
+    """
+
+    where: str
+    header: list[str]
+    roles: list[str]
+    rows: one_hot.Rows
 
 
 @register_format("manifest", (".csv", ".tsv", ".jsonl"))
@@ -34,14 +53,24 @@ def read_manifest(path: str, table: Table) -> None:
         raise ConfigError(f"{table.spec}: a manifest ends in .csv, .tsv or .jsonl")
     read_rows = _read_json_lines if path.lower().endswith(".jsonl") else _read_csv
     try:
-        for line, row in read_rows(path, table):
-            _add_row(row, f"{os.path.basename(path)} line {line}", table)
+        manifest = read_rows(path, table)
     except UnicodeDecodeError as e:
         raise ConfigError(f"{path}: is not UTF-8 ({e.reason}); save it as UTF-8") from e
+    rows, name = manifest.rows, os.path.basename(path)
+    if table.label_columns or "label" not in manifest.roles:
+        others = [column for column in manifest.roles if column not in ("path", "split", "group")]
+        columns = one_hot.find_columns(rows, others, table)
+        if not columns:
+            raise _missing("label", LABELS, manifest.where, manifest.header)
+        rows = one_hot.read_labels(rows, columns, table)
+    for line, row in rows:
+        if isinstance(row, str):
+            table.problems.add(kinds.MALFORMED, f"{name} line {line} {row}")
+        else:
+            _add_row(row, f"{name} line {line}", table)
 
 
-def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    """Yields line number and cells, by role (`path`, `label`, `split`, `group`) or column name."""
+def _read_csv(path: str, table: Table) -> _Manifest:
     with open(path, encoding="utf-8-sig", newline="") as file:
         first = file.readline()
         file.seek(0)
@@ -51,23 +80,25 @@ def _read_csv(path: str, table: Table) -> Iterator[tuple[int, dict]]:
         reader = csv.reader(file, delimiter=delimiter, strict=True)
         try:
             header = [cell.strip() for cell in next(reader, [])]
-            roles = _roles(header)
-            _check_roles(roles, f"{path}: line 1", header)
+            roles = _roles(header, table)
+            manifest = _Manifest(f"{path}: line 1", header, roles, [])
+            if "path" not in roles:
+                raise _missing("path", PATHS, manifest.where, header)
             for row in reader:
                 if len(row) == len(header):
-                    yield reader.line_num, dict(zip(roles, row, strict=True))
+                    manifest.rows.append((reader.line_num, dict(zip(roles, row, strict=True))))
                 elif row:
-                    line = f"{os.path.basename(path)} line {reader.line_num}"
-                    cells = f"{len(row)} cells, not {len(header)}"
-                    table.problems.add(kinds.MALFORMED, f"{line} has {cells}")
+                    fault = f"has {len(row)} cells, not {len(header)}"
+                    manifest.rows.append((reader.line_num, fault))
         except csv.Error as e:
             where = f"{path}: line {reader.line_num}"
             raise ConfigError(f"{where}: {e}; expected cells separated by {delimiter!r}") from e
+    return manifest
 
 
-def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
-    """Yields line number and values, by role or key as in `_read_csv`."""
+def _read_json_lines(path: str, table: Table) -> _Manifest:
     roles: dict[str, str] = {}
+    rows: one_hot.Rows = []
     with open(path, encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
@@ -80,31 +111,37 @@ def _read_json_lines(path: str, table: Table) -> Iterator[tuple[int, dict]]:
                     "per line"
                 ) from e
             if not isinstance(row, dict):
-                where = f"{os.path.basename(path)} line {number}"
-                table.problems.add(kinds.MALFORMED, f"{where} is not a JSON object")
+                rows.append((number, "is not a JSON object"))
                 continue
             if not roles.keys() >= row.keys():
                 keys = list(dict.fromkeys([*roles, *row]))
-                roles = dict(zip(keys, _roles(keys), strict=True))
-            yield number, {roles[key]: value for key, value in row.items()}
-    _check_roles(roles.values(), path, roles)
+                roles = dict(zip(keys, _roles(keys, table), strict=True))
+            rows.append((number, {roles[key]: value for key, value in row.items()}))
+    if "path" not in roles.values():
+        raise _missing("path", PATHS, path, roles)
+    return _Manifest(path, list(roles), list(roles.values()), rows)
 
 
-def _roles(header: list[str]) -> list[str]:
-    """The header, with `path`, `label`, `split` and `group` in place of the columns' own names."""
-    lower = [name.lower() for name in header]
+def _roles(header: list[str], table: Table) -> list[str]:
+    """The header, with `path`, `label`, `split` and `group` in place of the columns' own names.
+
+    If there are declared label columns, no other column is the label.
+    """
+    declared = table.label_columns
+    lower = ["" if name in declared else name.lower() for name in header]
     names = {"path": PATHS, "label": LABELS, "split": ("split",), "group": ("group",)}
+    if declared:
+        del names["label"]
     roles = {_first_index(columns, lower): role for role, columns in names.items()}
     return [roles.get(i, header[i]) for i in range(len(header))]
 
 
-def _check_roles(roles: Iterable[str], where: str, header: Iterable[str]) -> None:
-    for role, columns in (("path", PATHS), ("label", LABELS)):
-        if role not in roles:
-            raise ConfigError(
-                f"{where}: no column for the {role}; it has {', '.join(header) or 'none'}, "
-                f"expected one of {', '.join(columns)}"
-            )
+def _missing(role: str, columns: Iterable[str], where: str, header: Iterable[str]) -> ConfigError:
+    otherwise = ", or a column of 0 and 1 for each class" if role == "label" else ""
+    return ConfigError(
+        f"{where}: no column for the {role}; it has {', '.join(header) or 'none'}, expected one of "
+        f"{', '.join(columns)}{otherwise}"
+    )
 
 
 def _first_index(names: tuple[str, ...], header: list[str]) -> int | None:
@@ -117,6 +154,8 @@ def _add_row(row: dict, where: str, table: Table) -> None:
     if isinstance(label, list):
         table.listed = True
         labels = [_text(name) for name in label]
+    elif isinstance(label, tuple):  # one-hot columns
+        labels = list(label)
     else:
         labels = split_labels(_text(label), table.separator)
     if not path:

@@ -32,7 +32,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
       name: name of a label format.
       path: a label file, or a directory with one for each split (`train.csv`,
         `instances_val2017.json`, `test/labels.csv`).
-      options: `data_dir`, `multi_label`, `separator` and `question` are used.
+      options: all but `seed`, `on_error` and `write_classes` are used.
 
     Returns:
       The table of examples, and the files of the images.
@@ -48,6 +48,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec)
     shared = os.path.join(folder, "classes.txt")
     table = Table(spec, shared, options.multi_label, options.separator, options.question)
+    table.label_columns = options.label_columns
     if not os.path.isdir(path):
         # Label files in one folder may have different classes.
         table.classes_file, table.shared_classes_file = f"{path}.classes.txt", shared

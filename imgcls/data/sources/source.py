@@ -91,6 +91,8 @@ class SourceOptions:
       on_error: 'fail' raises an error that names the invalid entries, 'skip' leaves them out.
       multi_label: whether images may have any number of labels; None infers it from the data.
       separator: separator of the labels of one image in a manifest; '' for none.
+      label_columns: columns of 0 and 1 of a manifest, one for each class; () recognizes them if
+        there is no column with the label.
       question: name of the choices that are the labels in a Label Studio export; None if there is
         one question, or all are joined.
       write_classes: whether to write the order of the classes beside the data, if there is no file
@@ -103,6 +105,7 @@ class SourceOptions:
     multi_label: bool | None = None
     separator: str = "|"
     question: str | None = None
+    label_columns: tuple[str, ...] = ()
     write_classes: bool = False
 
 

@@ -52,7 +52,7 @@ def check_table(
     classes_file, existing_names = _read_order(table, labels)
     names = tuple(sorted(labels)) if existing_names is None else existing_names
     items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
-    items = list(_without_duplicates(items, problems))
+    items = list(_without_duplicates(items, problems, table.multi_label is True))
     items = list(_with_known_labels(items, set(names), multi_label, problems))
     items = list(_with_splits(items, problems))
     items = list(_with_undivided_groups(items, problems))
@@ -121,14 +121,23 @@ def _is_multi_label(table: Table) -> bool:
     return table.listed or several is not None if table.multi_label is None else table.multi_label
 
 
-def _without_duplicates(items: list[Item], problems: Problems) -> Iterable[Item]:
-    """Yields one item per image, or none if its items differ."""
+def _without_duplicates(items: list[Item], problems: Problems, merge: bool) -> Iterable[Item]:
+    """Yields one item per image, or none if its items differ; `merge` joins their labels."""
     by_path = collections.defaultdict(list)
     for item in items:
         by_path[item.path].append(item)
     for path, duplicates in by_path.items():
-        if len({(frozenset(i.labels), i.split, i.group) for i in duplicates}) > 1:
+        labels = {frozenset(i.labels) for i in duplicates}
+        if len({(i.split, i.group) for i in duplicates}) > 1:
             problems.add(kinds.CONFLICT, path)
+            continue
+        if len(labels) > 1:
+            if merge:
+                joined = dict.fromkeys(label for i in duplicates for label in i.labels)
+                yield duplicates[0]._replace(labels=tuple(joined))
+            else:
+                problems.add(kinds.CONFLICT, path)
+                problems.hints[kinds.CONFLICT] = "config.data.multi_label=True joins the labels"
             continue
         if len(duplicates) > 1:
             problems.add(kinds.DUPLICATE, path)

@@ -53,7 +53,8 @@ class Table:
       spec: the source as the user wrote it, for messages.
       classes_file: path of the file with the order of the classes.
       shared_classes_file: path of a file that is read if there is no `classes_file`; '' for none.
-      multi_label, separator, question: see `imgcls.data.sources.source.SourceOptions`.
+      multi_label, separator, question, label_columns: see
+        `imgcls.data.sources.source.SourceOptions`.
       items: examples, with paths as in the label file.
       problems: invalid entries found so far.
       classes: classes declared by the source, in addition to those of the examples.
@@ -67,6 +68,7 @@ class Table:
     multi_label: bool | None = None
     separator: str = "|"
     question: str | None = None
+    label_columns: tuple[str, ...] = ()
     items: list[Item] = dataclasses.field(default_factory=list)
     problems: Problems = dataclasses.field(default_factory=Problems)
     classes: set[str] = dataclasses.field(default_factory=set)
