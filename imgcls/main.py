@@ -2,13 +2,17 @@
 
 `--config.section.key=value` overrides a key of the config. The same command again resumes a run
 that was interrupted.
+
+The keys are listed in imgcls/core/defaults.py and the recipes in docs/recipes.md. A recipe's file,
+such as configs/own.py, lists its arguments: `--config=FILE:ARG=VALUE,...`.
 """
 
+import argparse
 import traceback
 
 import imgcls
 from imgcls.core import cli, config
-from imgcls.core.errors import EXIT_AGAIN, EXIT_CRASH, UserError
+from imgcls.core.errors import EXIT_AGAIN, EXIT_CRASH, ConfigError, UserError
 from imgcls.distributed import processes
 from imgcls.distributed.cluster import find_place
 from imgcls.train.loop import train
@@ -28,7 +32,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
     parser.add_argument("--num_processes", type=int, metavar="N", help="number of processes")
     parser.add_argument("--process_id", type=int, metavar="I", help="index of this one, from 0")
+    parser.add_argument("--data", help=argparse.SUPPRESS)
     args, overrides = parser.parse_known_args(argv)
+    if args.data is not None:
+        raise ConfigError(
+            f"--data={args.data}: write --config=configs/own.py:data={args.data}, or "
+            f"--config.data.source={args.data} for any recipe"
+        )
     settings = config.override(config.load(args.config), overrides)
     place = find_place(args.coordinator, args.num_processes, args.process_id)
     clock = StartClock(imgcls.BEGAN)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 
 from imgcls.core import log
-from imgcls.core.errors import WRITE_ERRORS, ConfigError, UserError, one_line
+from imgcls.core.errors import WRITE_ERRORS, ConfigError, UserError, did_you_mean, one_line
 
 # Help of a flag that takes a checkpoint, see `imgcls.runs.load.find_checkpoint`.
 CHECKPOINT_HELP = (
@@ -68,9 +68,34 @@ def set_program(name: str) -> None:
     _program = name
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers an unknown flag with the nearest one, in one line.
+
+    `parse_known_args` is for commands with overrides, which it returns: `--config.KEY=VALUE`.
+    """
+
+    def parse_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        self._refuse(unknown, "--help lists the flags")
+        return namespace
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        wrong = [word for word in unknown if not word.startswith("--config.")]
+        self._refuse(wrong, "overrides are --config.KEY=VALUE")
+        return namespace, unknown
+
+    def _refuse(self, words: list[str], hint: str) -> None:
+        if words:
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            flag = words[0].partition("=")[0]
+            near = did_you_mean(flag, flags) if flag.startswith("-") else ""
+            raise ConfigError(f"{words[0]}: not understood{near}; {hint}")
+
+
 def create_parser(name: str, description: str | None) -> argparse.ArgumentParser:
     """Returns the parser of `python -m imgcls.NAME`; its help keeps the description's lines."""
-    return argparse.ArgumentParser(
+    return _Parser(
         prog=_program or f"python -m imgcls.{name}",
         description=description,
         allow_abbrev=False,

@@ -12,7 +12,7 @@ import math
 import pathlib
 import re
 import runpy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ml_collections import ConfigDict
 
@@ -44,13 +44,8 @@ def load(path: str) -> ConfigDict:
     if "get_config" not in module:
         raise ConfigError(f"--config={path}: {file} defines no get_config()")
     get_config = module["get_config"]
-    keywords = dict(_split_argument(a, path) for a in arguments.split(",") if a)
-    for name in keywords:
-        valid = list(inspect.signature(get_config).parameters)
-        if name not in valid:
-            raise ConfigError(
-                f"--config={path}: unknown argument {name!r}{did_you_mean(name, valid)}"
-            )
+    keywords = _read_arguments(arguments, path)
+    _check_arguments(keywords, get_config, path)
     try:
         config = get_config(**keywords)
     except Exception as e:
@@ -225,14 +220,48 @@ def leaves(config: ConfigDict, prefix: str = "") -> dict:
     return values
 
 
-def _split_argument(argument: str, path: str) -> tuple[str, object]:
-    name, equals, text = argument.partition("=")
-    if not equals:
-        raise ConfigError(f"--config={path}: arguments are written name=value, not {argument!r}")
-    try:
-        return name, ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return name, text
+# A value ends before the next `,name=`, so that it may hold commas; or it is in quotes.
+_ARGUMENT = re.compile(r"""(\w+)=('[^']*'(?=,|$)|"[^"]*"(?=,|$)|.*?(?=,\w+=|,?$)),?""", re.DOTALL)
+
+
+def _read_arguments(text: str, path: str) -> dict[str, object]:
+    """Reads `name=value,name=value`; values are Python literals where possible, else text."""
+    found: dict[str, object] = {}
+    while text:
+        match = _ARGUMENT.match(text)
+        if match is None:
+            word = text.split(",")[0]
+            raise ConfigError(f"--config={path}: arguments are written name=value, not {word!r}")
+        name, value = match.groups()
+        try:
+            found[name] = ast.literal_eval(value)
+        except (ValueError, SyntaxError):
+            found[name] = value
+        text = text[match.end() :]
+    return found
+
+
+def _check_arguments(keywords: dict[str, object], get_config: Callable, path: str) -> None:
+    """Raises an error at an unknown argument, a missing one, or text in place of a number."""
+    parameters = inspect.signature(get_config).parameters
+    for name, value in keywords.items():
+        if name not in parameters:
+            raise ConfigError(
+                f"--config={path}: unknown argument {name!r}{did_you_mean(name, parameters)}"
+            )
+        expected = parameters[name].annotation
+        if expected in (int, float) and isinstance(value, str):
+            raise ConfigError(
+                f"--config={path}: {name}={value!r}: must be of type {expected.__name__}"
+            )
+    for name, parameter in parameters.items():
+        if name not in keywords and parameter.default is parameter.empty:
+            about = re.search(rf"^\s*{name}: (.*?)\.?$", get_config.__doc__ or "", re.MULTILINE)
+            file = path.partition(":")[0]
+            raise ConfigError(
+                f"--config={path}: needs the argument {name}{f' ({about[1]})' if about else ''}; "
+                f"write --config={file}:{name}=VALUE"
+            )
 
 
 def recipes() -> dict[str, pathlib.Path]:

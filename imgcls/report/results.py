@@ -11,7 +11,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.create import open_data, open_split
 from imgcls.data.missing_splits import holds_examples
 from imgcls.data.sources.mapped import map_classes
-from imgcls.data.sources.open import find_kind
+from imgcls.data.sources.open import complete_spec, find_kind
 from imgcls.data.sources.source import Dataset, Source
 from imgcls.data.sources.splits import splits_overlap
 from imgcls.evaluate import calibration as calibration_lib
@@ -185,7 +185,7 @@ def _open(trained: Trained, split: str, data: Dataset | None = None) -> Source:
 
 def _open_data(trained: Trained) -> Dataset:
     """Opens the dataset; an error says how to name another place."""
-    kind, _, path = trained.config.data.source.partition(":")
+    kind, _, path = complete_spec(trained.config.data.source).partition(":")
     try:
         return open_data(trained.config)
     except ConfigError as e:

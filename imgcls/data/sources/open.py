@@ -1,6 +1,9 @@
 """Opens the dataset of `config.data.source`."""
 
 import functools
+import glob
+import os
+import zipfile
 
 from imgcls.core.errors import ConfigError, did_you_mean
 from imgcls.data.formats.format import FORMATS
@@ -45,14 +48,37 @@ def open_dataset(spec: str, **options) -> Dataset:
     Raises:
       ConfigError: unknown kind, missing data, or invalid entries with `on_error='fail'`.
     """
-    name, _, path = spec.partition(":")
+    name, _, path = complete_spec(spec).partition(":")
     kind = find_kind(name)
+    if kind is None and os.path.isabs(os.path.expanduser(spec)):
+        found = os.path.exists(os.path.expanduser(spec))
+        raise ConfigError(
+            f"config.data.source={spec!r}: "
+            + ("write its format, such as coco:PATH" if found else "no such file or directory")
+        )
     if kind is None or bool(path) != bool(kind.path):
         known = list_kinds()
         valid = ", ".join(f"{n}:{k.path}" if k.path else n for n, k in known.items())
         hint = did_you_mean(name, known) if kind is None else ""
         raise ConfigError(f"config.data.source={spec!r}: unknown{hint}; write one of {valid}")
     return kind.open(path, SourceOptions(**options))
+
+
+def complete_spec(spec: str) -> str:
+    """Adds the kind to a path without one, where it is plain; returns any other spec unchanged.
+
+    A directory or zip is `folder:`, or `records:` with record files; a table is `manifest:`.
+    """
+    path, kind = os.path.expanduser(spec), find_kind(spec.partition(":")[0])
+    if kind and (":" in spec or not kind.path) or not os.path.exists(path):
+        return spec
+    if os.path.isdir(path):
+        has_records = glob.glob(os.path.join(glob.escape(path), "*.array_record"))
+        return f"records:{spec}" if has_records else f"folder:{spec}"
+    if zipfile.is_zipfile(path):
+        return f"folder:{spec}"
+    is_table = path.lower().endswith(FORMATS["manifest"].suffixes)
+    return f"manifest:{spec}" if is_table else spec
 
 
 def list_kinds() -> dict[str, SourceKind]:
