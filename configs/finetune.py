@@ -9,6 +9,8 @@ ten times slower than the new head. Target: your own; there is no published numb
 
 from ml_collections import ConfigDict
 
+from imgcls.train import preprocessing
+
 
 def get_config(
     init_from: str,
@@ -29,14 +31,14 @@ def get_config(
       epochs: length.
       train: "all", with the backbone at a tenth of the head's rate, or "head" alone, with the
         backbone frozen.
-      normalize: "imagenet" or "half" (to -1..1), as the weights were trained with; "auto" takes
-        "half" for vit_* (augreg) and Inception V1 and V3 (torchvision), "imagenet" for all else.
+      normalize: "imagenet" or "half" (to -1..1), as the weights were trained with; "auto" reads
+        mean, std, crop and interpolation of evaluation from the weights' own config.json (beside
+        the file or on the hub) or run, and without one goes by names: "half" for vit_* (augreg)
+        and Inception V1 and V3 (torchvision), "imagenet" for DeiT and all else.
     """
     if train not in ("all", "head"):
         raise ValueError(f"train={train!r}: write 'all' or 'head'")
-    if normalize == "auto":
-        half = model.startswith(("vit_", "inception_v1", "inception_v3"))
-        normalize = "half" if half else "imagenet"
+    recorded = preprocessing.recorded_preprocessing(init_from) if normalize == "auto" else None
 
     c = ConfigDict()
     c.total = f"{epochs} epochs"
@@ -51,11 +53,14 @@ def get_config(
     c.data.train_split = "train"
     c.data.missing_splits = "replace"
     c.data.train_transform = f"random_resized_crop({size}, scale=(0.35, 1.0))|flip"
-    c.data.eval_transform = f"eval_crop({size}, crop_fraction=0.9)"
-    c.data.mean, c.data.std = {
-        "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        "half": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    }[normalize]
+    if recorded is not None:
+        c.data.mean, c.data.std = recorded.mean, recorded.std
+        c.data.eval_transform = recorded.eval_transform(size)
+    else:
+        known = {"imagenet": preprocessing.IMAGENET, "half": preprocessing.HALF}
+        known["auto"] = preprocessing.normalization_by_name(init_from, model)
+        c.data.mean, c.data.std = known[normalize]
+        c.data.eval_transform = f"eval_crop({size}, crop_fraction=0.9)"
 
     c.optim = ConfigDict()
     c.optim.name = "adamw"

@@ -14,13 +14,16 @@ from imgcls.data.create import (
 )
 from imgcls.data.sources.source import Source
 from imgcls.models.layers.base import InitializesFromData
+from imgcls.models.vgg import VGG
 from imgcls.models.weights import load as weights
 from imgcls.objectives.backbone import backbone_variables, place_backbone
-from imgcls.runs.load import find_checkpoint, split_choice
 from imgcls.runs.trained import load_trained
+from imgcls.train.preprocessing import find_run, log_preprocessing
 
 # Number of training examples that `init_from_data` gets.
 NUM_EXAMPLES = 5000
+# Smallest images from which on timm's VGGs compute other logits: maps of 8x8.
+VGG_SIDE = 256
 
 
 def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | None:
@@ -48,26 +51,38 @@ def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | No
     return place_backbone(objective, objective.model.init_from_data(normalized))
 
 
-def import_weights(config: ConfigDict, objective, shapes: TrainState) -> dict:
+def import_weights(config: ConfigDict, objective, shapes: TrainState, source: Source) -> dict:
     """Initial values from `config.init_from`, as for `arrays_from_data`; logs which were used."""
     variables = backbone_variables(objective, shapes.params, shapes.model_state)
     trained = _read_run(config.init_from)
+    log_preprocessing(config)
     arrays, report = weights.load(
         config.init_from, objective.model, variables, config.init_head, trained
     )
     log.info(str(report))
+    _warn_of_larger_images(config, report, objective.model, source)
     return place_backbone(objective, arrays)
 
 
 def _read_run(init_from: str) -> dict | None:
     """Variables of the backbone of the run that `init_from` names; None if it names a file."""
-    project, colon, _ = init_from.partition(":")
-    if colon and project in weights.PROJECTS:
+    checkpoint = find_run(init_from)
+    if checkpoint is None:
         return None
-    path = os.path.expanduser(init_from)
-    if not os.path.isdir(path) and not split_choice(path)[1]:
-        return None
-    checkpoint = find_checkpoint(path)
     log.info(f"init_from {init_from}: {checkpoint.path}")
     trained = load_trained(checkpoint)
     return backbone_variables(trained.objective, trained.params, trained.model_state)
+
+
+def _warn_of_larger_images(config: ConfigDict, report: weights.Report, model, source) -> None:
+    """Warns if timm computes other logits with the same weights, which only its VGGs do."""
+    if report.project != "timm" or not isinstance(model, VGG):
+        return
+    readers = (create_reader(config, source, train=train) for train in (True, False))
+    side = max(max(reader.spec["image"].shape[:2]) for reader in readers)
+    if side >= VGG_SIDE:
+        log.warning(
+            f"init_from {report.init_from}: at {VGG_SIDE} pixels and more (here {side}), timm's "
+            "VGGs apply their first dense layer at every position; here, as in torchvision, maps "
+            "are averaged to 7x7 before, so the logits differ from timm's"
+        )

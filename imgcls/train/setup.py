@@ -137,7 +137,7 @@ def set_up(
         log.info(f"continue at step {first} of {durations.total} from {workdir}")
     else:
         if config.init_from:
-            given = import_weights(config, objective, shapes)
+            given = import_weights(config, objective, shapes, source)
         else:
             given = arrays_from_data(config, objective, source)
         jitted = jax.jit(create, out_shardings=placement)

@@ -15,6 +15,16 @@ from tests.models.weights.cases import CASES
 from tests.models.weights.test_recorded import write_state_dict
 
 NAME = "resnet18.small_test"
+PRETRAINED = {
+    "architecture": "resnet18",
+    "pretrained_cfg": {
+        "mean": [0.4, 0.45, 0.5],
+        "std": [0.2, 0.25, 0.3],
+        "crop_pct": 0.95,
+        "crop_mode": "center",
+        "interpolation": "bilinear",
+    },
+}
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +51,7 @@ def hub(tmp_path_factory):
     (repo / "refs" / "main").write_text("0123")
     (repo / "snapshots" / "0123").mkdir(parents=True)
     write_state_dict(CASES["resnet18"], repo / "snapshots" / "0123" / "model.safetensors")
+    (repo / "snapshots" / "0123" / "config.json").write_text(json.dumps(PRETRAINED))
     return home
 
 
@@ -65,6 +76,11 @@ def test_seven_classes(train, command, pictures, hub, tmp_path):
     assert done.returncode == 0, done.stderr
     assert f"init_from timm:{NAME}: " in done.stdout
     assert "left out: head (5 classes); new: head (7 classes)" in done.stdout
+    # Mean, std, crop and interpolation are those of the weights.
+    data = find_checkpoint(tmp_path).read_meta()[0].data
+    assert (data.mean, data.std) == ((0.4, 0.45, 0.5), (0.2, 0.25, 0.3))
+    assert data.eval_transform == "eval_crop(48, crop_fraction=0.95, interpolation='bilinear')"
+    assert f"init_from timm:{NAME}: preprocessing as in {hub}" in done.stdout
     lines = [json.loads(x) for x in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
     assert np.mean(losses[-5:]) < np.mean(losses[:5]) - 0.2

@@ -95,7 +95,8 @@ def test_weights_of_another_run(workdir, capsys):
     spec = {"image": jax.ShapeDtypeStruct((2, 8, 8, 1), jnp.uint8)}
     params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
     shapes = TrainState(None, params, model_state, None)
-    initial = import_weights(config, objective, shapes)
+    source = create_source("digits", "train[:7]")
+    initial = import_weights(config, objective, shapes, source)
     assert "left out: head (10 classes); new: head (4 classes)\n" in capsys.readouterr().out
     assert "head" not in initial["params"]
     trained = load_trained(find_checkpoint(workdir))

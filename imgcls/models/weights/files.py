@@ -1,9 +1,11 @@
 """Reads files of weights without unpickling objects, so that untrusted files can't run code."""
 
 import importlib.util
+import json
 import os
 import pickle
 import zipfile
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +65,35 @@ def download(name: str) -> str:
             f"init_from: can't download timm:{name} from huggingface.co: {one_line(e)}; without a "
             "connection write the path of a file: timm:/path/model.safetensors"
         ) from e
+
+
+def find_config(path: str, on_hub: bool) -> str | None:
+    """Returns the path of the `config.json` beside a file of weights, or None.
+
+    Args:
+      path: path of the weights.
+      on_hub: whether `path` is a timm model's name if there is no such file.
+    """
+    if on_hub and not os.path.exists(path):
+        from huggingface_hub import hf_hub_download, logging
+
+        logging.set_verbosity_error()
+        try:
+            return hf_hub_download(f"timm/{path}", "config.json")
+        except Exception:
+            # Without it, or without a connection, which matters when the weights are downloaded.
+            return None
+    file = os.path.join(os.path.dirname(path), "config.json")
+    return file if os.path.isfile(path) and os.path.isfile(file) else None
+
+
+def read_json(path: str) -> Any:
+    """Reads a JSON file; raises a ConfigError if it is not valid."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as e:
+        raise ConfigError(f"init_from: {path} can't be read: {one_line(e)}") from e
 
 
 def _safetensors(path: str) -> dict:

@@ -42,6 +42,7 @@ class Report:
 
     Attributes:
       init_from: value of `config.init_from`.
+      project: project whose names the file has; '' for a run.
       taken: number of arrays loaded.
       adapted: arrays converted to another shape.
       left_out: arrays that were not used.
@@ -49,6 +50,7 @@ class Report:
     """
 
     init_from: str
+    project: str = ""
     taken: int = 0
     adapted: list[str] = dataclasses.field(default_factory=list)
     left_out: list[str] = dataclasses.field(default_factory=list)
@@ -95,7 +97,7 @@ def load(
     if trained is not None:
         loaded = _flatten(trained)
     else:
-        project, path = _split(init_from)
+        project, path = split(init_from)
         choices = layouts(model, project)
         if not choices:
             raise ConfigError(f"init_from: {project} has no {type(model).__name__}")
@@ -127,7 +129,8 @@ def dump(model: nn.Module, variables: dict, layout: Layout) -> dict[str, np.ndar
     return named
 
 
-def _split(init_from: str) -> tuple[str | None, str]:
+def split(init_from: str) -> tuple[str | None, str]:
+    """Splits `init_from` into the project (None if it has none) and the path or name."""
     project, colon, where = init_from.partition(":")
     if not colon or os.sep in project:
         return None, os.path.expanduser(init_from)
@@ -154,6 +157,7 @@ def _read_file(
     known = [sum(n in theirs for many in table.values() for n in many) for table in names]
     best = int(np.argmax(known))
     layout, table = choices[best], names[best]
+    report.project = layout.project
     if not known[best]:
         raise ConfigError(
             f"init_from: {path} has no weights of a {type(model).__name__}: its names are "
