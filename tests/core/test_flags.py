@@ -10,14 +10,14 @@ from imgcls.main import main
 WRONG = [
     ("predict.__main__", ["--checkpoint=x", "--topk=3", "a.png"], "--topk=3: .*'--top_k'"),
     ("predict.__main__", ["--checkpoint=x", "--thresold", "3", "a"], "--thresold: .*'--threshold'"),
-    ("audit.__main__", ["--data=x", "--ot=y"], "--ot=y: .*'--out'..; --help lists the flags"),
+    ("audit.__main__", ["--data=x", "--ot=y"], "--ot=y: .*'--out'.; --help lists the flags"),
     ("convert", ["--from=x", "--to=y", "--shard=3"], "--shard=3: .*'--shards'"),
     (
         "report.__main__",
         ["--workdir=x", "--exampels=3"],
-        "'--examples'..; overrides are --config.KEY",
+        "'--examples'.; overrides are --config.KEY",
     ),
-    ("evaluate.__main__", ["--workdir=x", "--bootstraps=3"], "'--bootstrap'..; overrides are"),
+    ("evaluate.__main__", ["--workdir=x", "--bootstraps=3"], "'--bootstrap'.; overrides are"),
     ("main", ["--config=digits", "--workdir=x", "--accept_change"], "'--accept_changes'"),
     (
         "main",

@@ -21,7 +21,6 @@ from imgcls.data.sources.open import create_source
         "http://x",
         "coco",
         "manifest:",
-        "/tmp",
     ],
 )
 def test_unknown_source(spec):
