@@ -121,8 +121,8 @@ def _optim() -> ConfigDict:
     c.weight_decay = 0.0
     c.decay_exclude = r"bias|scale|pos_embed|cls_token|gamma"  # parameters without weight decay
     c.clip_norm = placeholder(float)  # maximum global norm of the gradient
-    # Factors of the learning rate by parameter, ((regex, factor), ...): 0 freezes;
-    # (regex, factor, duration) freezes after the duration.
+    # Factors of the learning rate by parameter, ((regex, factor), ...): 0 freezes, and saves the
+    # backward pass; (regex, factor, duration) freezes after the duration.
     c.multipliers = ()
     c.muon = ConfigDict()
     c.muon.momentum = 0.95

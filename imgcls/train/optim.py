@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry, Signature
+from imgcls.train.frozen import find_entry
 from imgcls.train.lookahead import lookahead
 from imgcls.train.param_paths import map_paths, matches
 from imgcls.train.schedule import create_schedule
@@ -74,18 +75,19 @@ def _multiply(multipliers: tuple, params, durations: Durations) -> optax.Gradien
                 f"there are {', '.join(names[:3])}, ..."
             )
 
-    def entry_of(name: str) -> tuple:
-        return next((entry for entry in multipliers if matches(entry[0], name)), (name, 1.0))
-
-    factors = map_paths(params, lambda name: float(entry_of(name)[1]))
-    chain = [optax.stateless(lambda updates, _: jax.tree.map(jnp.multiply, updates, factors))]
+    factors = map_paths(params, lambda name: float(find_entry(multipliers, name)[1]))
+    chain = [optax.stateless(lambda updates, _: jax.tree.map(_scale, updates, factors))]
     where = "optim.multipliers"
     ends = {d: durations.to_steps(d, where) for _, _, *rest in multipliers for d in rest}
     for duration, end in ends.items():
-        frozen = map_paths(params, lambda name, d=duration: d in entry_of(name)[2:])
+        frozen = map_paths(params, lambda name, d=duration: d in find_entry(multipliers, name)[2:])
         freeze = optax.scale_by_schedule(lambda step, end=end: jnp.float32(jnp.less(step, end)))
         chain.append(optax.masked(freeze, frozen))
     return optax.chain(*chain) if ends else chain[0]
+
+
+def _scale(update: jax.Array, factor: float) -> jax.Array:
+    return jnp.multiply(update, factor) if factor else jnp.zeros_like(update)
 
 
 def _is_multiplier(entry) -> bool:

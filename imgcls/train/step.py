@@ -17,6 +17,7 @@ from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.norm import VARIANCES, BatchNormMode, batch_norm_mode
+from imgcls.train.frozen import add_zeros, is_frozen, merge, split
 from imgcls.train.nonfinite import keep_if_finite
 
 
@@ -63,8 +64,8 @@ def make_train_step(
       objective: objective with its model.
       optimizer, schedule: results of `create_optimizer`.
       transforms: batch transforms, see `imgcls.data.transforms.batch`.
-      config: config; `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std`, `batch_norm` and
-        `model.virtual_batch_size` are read.
+      config: config; `seed`, `accumulate`, `guard.skip`, `data.mean`, `data.std`, `batch_norm`,
+        `optim.multipliers` and `model.virtual_batch_size` are read.
       mesh: device mesh.
       state_sharding: state with a NamedSharding for each array.
     """
@@ -81,6 +82,7 @@ def make_train_step(
             grads, model_state, metrics = _gradients(
                 objective, state, batch, loss_rng, config, mesh
             )
+        grads = add_zeros(grads, state.params)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         target = objective.update_target(state.target, params, model_state, state.step)
@@ -105,15 +107,21 @@ def make_train_step(
 def _gradients(objective, state: TrainState, batch: dict, rng, config: ConfigDict, mesh: Mesh):
     """Gradients, model state and metrics, averaged over the `config.accumulate` parts of a batch.
 
+    Frozen parameters have None in place of a gradient.
+
     All parts start from the same model state. BatchNorm's update is linear in the statistics, so
     the average of the parts' states is the state after one pass over the full batch.
     """
 
+    frozen = is_frozen(config.optim.multipliers, state.params)
+    trained, rest = split(state.params, frozen)
+
     def part_gradients(part, rng):
-        def loss(params):
+        def loss(trained):
+            params = merge(trained, rest)
             return objective.loss(params, state.model_state, state.target, part, rng, state.step)
 
-        (_, (model_state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(state.params)
+        (_, (model_state, metrics)), grads = jax.value_and_grad(loss, has_aux=True)(trained)
         return grads, model_state, metrics
 
     count = config.accumulate

@@ -1,5 +1,6 @@
 """The cases of `reference.py` in this package."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +8,14 @@ import optax
 
 from imgcls.core.defaults import default_config
 from imgcls.core.durations import Durations
+from imgcls.core.state import TrainState
+from imgcls.data.info import DataInfo
+from imgcls.distributed import sharding
+from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.norm import BatchNorm
+from imgcls.objectives.supervised import Supervised
 from imgcls.train.optim import create_optimizer
+from imgcls.train.step import make_train_step
 from tests.train import reference
 
 
@@ -54,7 +61,44 @@ def batch_norm() -> reference.Steps:
     return steps
 
 
+class Hidden(ImageModel):
+    """A hidden layer and a head."""
+
+    @nn.compact
+    def __call__(self, x, *, train=False, features=False):
+        x = nn.relu(nn.Dense(5, name="hidden")(x.reshape(len(x), -1)))
+        return nn.Dense(self.num_classes, name="head")(x)
+
+
+def clipped() -> reference.Steps:
+    """The training step with a frozen layer."""
+    config = default_config()
+    config.batch_size, config.data.mean, config.data.std = 8, (0.5,), (0.25,)
+    config.schedule.name = "constant"
+    config.optim.update({"learning_rate": 0.2, "nesterov": False})
+    config.optim.clip_norm = reference.CLIP_NORM
+    config.optim.multipliers = (("hidden", 0.0),)
+    info = DataInfo(("a", "b", "c"), False, (2, 2, 1))
+    objective = Supervised(config, info)
+    objective.model = Hidden(3)
+    params = jax.tree.map(jnp.asarray, reference.clipped_params())
+    optimizer, schedule = create_optimizer(config, Durations(config, 1000), params)
+    mesh = sharding.create_mesh(config)
+    state = TrainState(jnp.zeros((), jnp.int32), params, {}, optimizer.init(params))
+    placement = sharding.partition(state, mesh)
+    step_fn = make_train_step(objective, optimizer, schedule, [], config, mesh, placement)
+    steps = []
+    for step in range(reference.NUM_STEPS):
+        image, label = reference.clipped_images(step)
+        batch = {"image": image, "label": label, "mask": np.ones(8, np.float32)}
+        state, metrics = step_fn(state, sharding.to_global(mesh, batch, 8))
+        values = {**state.params["head"], "norm": metrics["grad_norm"]}
+        steps.append(jax.tree.map(np.asarray, values))
+    return steps
+
+
 CASES = {
+    "clipped head": clipped,
     "lamb": lambda: lamb(False),
     "lamb, always adapt": lambda: lamb(True),
     "batch_norm": batch_norm,
@@ -62,6 +106,7 @@ CASES = {
 # Relative and absolute tolerance. In float32, 1 - b2 ** step of the first steps of Adam is accurate
 # to 6e-5, of which an update has half: up to 1e-7 of each update of 3e-3, and they add up.
 TOLERANCES = {
+    "clipped head": (1e-5, 1e-5),
     "lamb": (2e-6, 5e-7),
     "lamb, always adapt": (2e-6, 5e-7),
     "batch_norm": (1e-6, 1e-5),

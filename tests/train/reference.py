@@ -13,6 +13,7 @@ NUM_STEPS = 20
 # Values of arrays after each step, `[step][name] -> array`.
 Steps = list[dict[str, np.ndarray]]
 
+CLIP_NORM = 0.5
 # As in configs/vit_b16.py, but with timm's eps.
 LAMB = {"rate": 3e-3, "weight_decay": 0.05, "eps": 1e-6, "clip_norm": 1.0}
 
@@ -92,7 +93,54 @@ def batch_norm() -> Steps:
     return steps
 
 
+def clipped_images(step: int) -> tuple[np.ndarray, np.ndarray]:
+    """(images uint8 `[8, 2, 2, 1]`, labels `[8]` of 3 classes) of a step."""
+    rng = np.random.default_rng(300 + step)
+    return rng.integers(0, 256, (8, 2, 2, 1), np.uint8), rng.integers(0, 3, 8).astype(np.int32)
+
+
+def clipped_params() -> dict[str, dict[str, np.ndarray]]:
+    """A frozen layer, whose gradient is far larger than the head's, and a head."""
+    rng = np.random.default_rng(1)
+    shapes = {"hidden": ((4, 5), (5,)), "head": ((5, 3), (3,))}
+    scales = {"hidden": 0.1, "head": 5.0}
+    return {
+        layer: {
+            key: (scales[layer] * rng.normal(size=shape)).astype(np.float32)
+            for key, shape in zip(("kernel", "bias"), shapes[layer], strict=True)
+        }
+        for layer in shapes
+    }
+
+
+def clipped() -> Steps:
+    """torch's clip_grad_norm_ over the parameters of a head on a frozen layer."""
+    import torch
+
+    params = {
+        layer: {key: torch.tensor(array) for key, array in arrays.items()}
+        for layer, arrays in clipped_params().items()
+    }
+    hidden, head = params["hidden"], params["head"]
+    for array in head.values():
+        array.requires_grad_()
+    optimizer = torch.optim.SGD(head.values(), lr=0.2, momentum=0.9)
+    steps = []
+    for step in range(NUM_STEPS):
+        images, labels = clipped_images(step)
+        x = (torch.tensor(images).reshape(8, 4).float() / 255 - 0.5) / 0.25
+        logits = torch.relu(x @ hidden["kernel"] + hidden["bias"]) @ head["kernel"] + head["bias"]
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(logits, torch.tensor(labels).long()).backward()
+        norm = torch.nn.utils.clip_grad_norm_(head.values(), CLIP_NORM)
+        optimizer.step()
+        values = {**head, "norm": norm}
+        steps.append({name: value.detach().numpy().copy() for name, value in values.items()})
+    return steps
+
+
 CASES = {
+    "clipped head": clipped,
     "lamb": lambda: lamb(False),
     "lamb, always adapt": lambda: lamb(True),
     "batch_norm": batch_norm,
