@@ -12,7 +12,7 @@ from einops import rearrange
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
-from imgcls.models.layers.pooling import avg_pool, max_pool
+from imgcls.models.layers.pooling import avg_pool, halve, max_pool
 from imgcls.models.layers.residual import DropPath, drop_path_rates
 from imgcls.models.registry import register_model
 
@@ -53,7 +53,7 @@ class ResNeStBlock(nn.Module):
         branch = DropPath(self.drop_path)(branch, train=train)
 
         if self.stride > 1:
-            x = _halve(x)
+            x = halve(x)
         if x.shape != branch.shape:
             x = conv(4 * self.width, 1, dtype=self.dtype, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
@@ -105,18 +105,6 @@ class ResNeSt(ImageModel, kw_only=True):
             norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"stem_bn{index}")
             x = nn.relu(norm(x, train=train))
         return max_pool(x, 3, 2, padding=1)
-
-
-def _halve(x: jax.Array) -> jax.Array:
-    """Mean over 2x2 pixels, without padding pixels at odd edges."""
-    pads = [(0, size % 2) for size in x.shape[1:3]]
-    return nn.avg_pool(
-        x,
-        (2, 2),
-        strides=(2, 2),
-        padding=pads,  # pyright: ignore[reportArgumentType] (flax declares str alone)
-        count_include_pad=False,
-    )
 
 
 for _name, _size, _stage_sizes, _stem_width, _top1 in (

@@ -1,8 +1,11 @@
-"""ResNet v1.5 and the variants that change its block: SE-ResNet and ResNeXt.
+"""ResNet v1.5 and its variants: SE-ResNet, ResNeXt, Wide ResNet and ResNet-D.
 
 - ResNet: He et al. 2015, arXiv:1512.03385, table 1, with the stride on the 3x3 convolution.
 - SE-ResNet: Hu et al. 2017, arXiv:1709.01507, table 1: a gate on the channels of the branch.
 - ResNeXt: Xie et al. 2016, arXiv:1611.05431, table 1: a wider 3x3 convolution in groups.
+- Wide ResNet: Zagoruyko & Komodakis 2016, arXiv:1605.07146, table 8: a wider 3x3 convolution.
+- ResNet-D: He et al. 2018, arXiv:1812.01187, figure 2: three 3x3 convolutions as the stem, and
+  average pooling in shortcuts.
 """
 
 import functools
@@ -15,12 +18,13 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import SqueezeExcite, conv
 from imgcls.models.layers.norm import BatchNorm
-from imgcls.models.layers.pooling import max_pool
+from imgcls.models.layers.pooling import halve, max_pool
 from imgcls.models.layers.residual import DropPath, drop_path_rates
 from imgcls.models.registry import register_model
 
 # Side of the kernel, stride, and whether a max-pool follows.
 _STEMS = {"imagenet": (7, 2, True), "stride2": (3, 2, False), "cifar": (3, 1, False)}
+_SHORTCUTS = ("conv", "avg", "pad")
 
 
 class ResNetBlock(nn.Module):
@@ -76,7 +80,10 @@ class ResNetBlock(nn.Module):
             x = x[:, *(slice(None, None, self.stride),) * (x.ndim - 2)]
             x = jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, branch.shape[-1] - x.shape[-1])])
         elif x.shape != branch.shape:
-            x = convolution(branch.shape[-1], 1, self.stride, name="downsample_conv")(x)
+            stride = self.stride
+            if self.shortcut == "avg" and stride > 1:
+                x, stride = halve(x), 1
+            x = convolution(branch.shape[-1], 1, stride, name="downsample_conv")(x)
             x = norm(name="downsample_bn")(x, train=train)
         return nn.relu(x + branch)
 
@@ -102,10 +109,12 @@ class ResNet(ImageModel, kw_only=True):
       groups: groups of the 3x3 convolutions in bottlenecks (cardinality in ResNeXt).
       group_width: channels per group in the first stage for a `width` of 64.
       se: whether blocks have squeeze-and-excitation.
-      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution), "stride2" (3x3
-        stride 2: half the resolution) or "cifar" (3x3 stride 1, for images of about 32 pixels).
+      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution), "deep" (three
+        3x3 convolutions in place of the 7x7), "stride2" (3x3 stride 2: half the resolution) or
+        "cifar" (3x3 stride 1, for images of about 32 pixels).
       shortcut: shortcut of blocks that change the shape: "conv" (1x1 convolution and BatchNorm) or
-        "pad" (subsampling, and zeros as new channels): B and A in He et al. 2015, section 3.3.
+        "pad" (subsampling, and zeros as new channels): B and A in He et al. 2015, section 3.3; or
+        "avg" (as "conv", with 2x2 average pooling in place of the stride).
       width: channels of the stem and the first stage, from which those of the other stages follow.
       virtual_batch_size: see `BatchNorm`.
       zero_init_residual: whether blocks are initialized as the identity (Goyal et al. 2017,
@@ -133,8 +142,9 @@ class ResNet(ImageModel, kw_only=True):
           ConfigError: unknown stem or shortcut, or the batch does not divide by
             `virtual_batch_size`.
         """
-        if self.shortcut not in ("conv", "pad"):
-            raise ConfigError(f"ResNet shortcut is {self.shortcut!r}: write 'conv' or 'pad'")
+        if self.shortcut not in _SHORTCUTS:
+            valid = ", ".join(map(repr, _SHORTCUTS))
+            raise ConfigError(f"ResNet shortcut is {self.shortcut!r}: write one of {valid}")
         x = self._stem(self.check_input(x), train)
         rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
         for stage, size in enumerate(self.stage_sizes):
@@ -156,8 +166,10 @@ class ResNet(ImageModel, kw_only=True):
         return self.classify_map(x, train, features)
 
     def _stem(self, x: jax.Array, train: bool) -> jax.Array:
+        if self.stem == "deep":
+            return self._deep_stem(x, train)
         if self.stem not in _STEMS:
-            valid = ", ".join(map(repr, _STEMS))
+            valid = ", ".join(map(repr, [*_STEMS, "deep"]))
             raise ConfigError(f"ResNet stem is {self.stem!r}: write one of {valid}")
         kernel, stride, pools = _STEMS[self.stem]
         axes = x.ndim - 2
@@ -166,9 +178,20 @@ class ResNet(ImageModel, kw_only=True):
         x = nn.relu(x)
         return max_pool(x, 3, 2, padding=1) if pools else x
 
+    def _deep_stem(self, x: jax.Array, train: bool) -> jax.Array:
+        axes = x.ndim - 2
+        for index, stride in enumerate((2, 1, 1), start=1):
+            width = self.width if index == 3 else self.width // 2
+            name = f"stem_conv{index}"
+            x = conv(width, 3, stride, axes=axes, dtype=self.dtype, name=name)(x)
+            norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"stem_bn{index}")
+            x = nn.relu(norm(x, train=train))
+        return max_pool(x, 3, 2, padding=1)
+
 
 _TORCHVISION = "torchvision, IMAGENET1K_V1"
 _SE = "Hu et al. 2017, table 2"
+_D = "He et al. 2018, table 5"
 DEPTHS = {
     10: dict(bottleneck=False, stage_sizes=(1, 1, 1, 1)),
     18: dict(bottleneck=False, stage_sizes=(2, 2, 2, 2)),
@@ -188,5 +211,8 @@ for _name, _depth, _variant, _top1, _source in (
     ("seresnet152", 152, dict(se=True), 78.43, _SE),
     ("resnext50_32x4d", 50, dict(groups=32, group_width=4), 77.62, _TORCHVISION),
     ("resnext101_32x8d", 101, dict(groups=32, group_width=8), 79.31, _TORCHVISION),
+    ("wide_resnet50_2", 50, dict(group_width=128), 78.47, _TORCHVISION),
+    ("wide_resnet101_2", 101, dict(group_width=128), 78.85, _TORCHVISION),
+    ("resnet50d", 50, dict(stem="deep", shortcut="avg"), 77.16, _D),
 ):
     register_model(_name, top1=_top1, source=_source, **DEPTHS[_depth], **_variant)(ResNet)

@@ -13,7 +13,7 @@ def test_list_models():
     names = list_models()
     assert names == sorted(names)
     assert {"resnet50", "vit_ti16", "vit_s16", "vit_b16", "vit_l16", "vit_h14"} <= set(names)
-    assert list_models("resnet*5*") == ["resnet152", "resnet3d_50", "resnet50"]
+    assert list_models("resnet*5*") == ["resnet152", "resnet3d_50", "resnet50", "resnet50d"]
 
 
 def test_models_have_common_options():

@@ -178,7 +178,7 @@ def test_bottleneck_against_numpy():
 
 def test_unknown_stem():
     with pytest.raises(
-        ConfigError, match="stem is 'tiny': write one of 'imagenet', 'stride2', 'cifar'"
+        ConfigError, match="stem is 'tiny': write one of 'imagenet', 'stride2', 'cifar', 'deep'"
     ):
         shapes(create_model("resnet18", 10, stem="tiny"))
 

@@ -126,5 +126,5 @@ def test_images_and_volumes_have_their_own_models(name, shape, message):
 
 
 def test_unknown_shortcut():
-    with pytest.raises(ConfigError, match="shortcut is 'A': write 'conv' or 'pad'"):
+    with pytest.raises(ConfigError, match="shortcut is 'A': write one of 'conv', 'avg', 'pad'"):
         shapes(create_model("resnet3d_10", 2, in_channels=1, shortcut="A"))

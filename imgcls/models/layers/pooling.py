@@ -22,6 +22,13 @@ def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.A
     return nn.avg_pool(x, (side,) * axes, strides=(stride,) * axes, padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
+def halve(x: jax.Array) -> jax.Array:
+    """Mean over 2x2 pixels of `[B, ..., C]`, without padding pixels at odd edges."""
+    sides = (2,) * (x.ndim - 2)
+    pads = [(0, size % 2) for size in x.shape[1:-1]]
+    return nn.avg_pool(x, sides, strides=sides, padding=pads, count_include_pad=False)  # pyright: ignore[reportArgumentType] (flax declares str alone)
+
+
 def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
     """Average pooling of x `[B, ..., C]` of any size to `side` along each axis.
 

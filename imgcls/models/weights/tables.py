@@ -68,19 +68,25 @@ _RESNET = (
     (r"downsample_bn", "downsample.1"),
     (r"^head\.", "fc."),
 )
-_RESNEST = (
+_DEEP_STEM = (
     (r"^stem_conv1\.", "conv1.0."),
     (r"^stem_bn1\.", "conv1.1."),
     (r"^stem_conv2\.", "conv1.3."),
     (r"^stem_bn2\.", "conv1.4."),
     (r"^stem_conv3\.", "conv1.6."),
     (r"^stem_bn3\.", "bn1."),
+)
+_AVG_SHORTCUT = (
     # downsample.0 is the average pooling.
     (r"downsample_conv", "downsample.1"),
     (r"downsample_bn", "downsample.2"),
-    *_RESNET,
 )
+_RESNEST = (*_DEEP_STEM, *_AVG_SHORTCUT, *_RESNET)
 _INCEPTION_V3 = ((r"^head\.", "fc."),)
+
+
+def _resnet_timm(model: nn.Module) -> Rules:
+    return (*_DEEP_STEM, *(_AVG_SHORTCUT if model.shortcut == "avg" else ()), *_RESNET)
 
 
 def _vgg_features(model: nn.Module) -> Rules:
@@ -107,7 +113,7 @@ def _vgg_torchvision(model: nn.Module) -> Rules:
 
 
 TIMM = {
-    "ResNet": Layout("timm", _RESNET),
+    "ResNet": Layout("timm", _resnet_timm),
     "ResNeSt": Layout("timm", _RESNEST),
     "RegNet": Layout("timm", ((r"^s(\d)_b(\d+)\.", r"s\1.b\2."), (r"^head\.", "head.fc."))),
     "VGG": Layout("timm", _vgg_timm),

@@ -134,6 +134,16 @@ CASES = {
     "resnet50": Case("timm", "resnet50", _ONE, timm("resnet50", layers=(1, 1, 1, 1)), 75),
     "seresnet": Case("timm", "seresnet50", _ONE, timm("seresnet50", layers=(1, 1, 1, 1))),
     "resnext": Case("timm", "resnext50_32x4d", _ONE, timm("resnext50_32x4d", layers=(1, 1, 1, 1))),
+    "wide_resnet": Case(
+        "timm", "wide_resnet50_2", _ONE, timm("wide_resnet50_2", layers=(1, 1, 1, 1))
+    ),
+    "resnet50d": Case(
+        "timm",
+        "resnet50d",
+        {**_ONE, "width": 16},
+        timm("resnet50d", layers=(1, 1, 1, 1), stem_width=8, channels=(16, 32, 64, 128)),
+        75,
+    ),
     "resnest": Case("timm", "resnest50d", _ONE, timm("resnest50d", layers=(1, 1, 1, 1)), 75),
     "regnetx": Case("timm", "regnetx_200mf", {}, timm("regnetx_002")),
     "regnety": Case("timm", "regnety_200mf", {}, timm("regnety_002")),
