@@ -126,6 +126,7 @@ def seeds() -> dict[str, list[bytes]]:
     found["webp"].append(_save(picture, "WEBP", save_all=True, append_images=[picture.rotate(9)]))
     kinds = (None, "tiff_lzw", "tiff_deflate", "jpeg", "packbits")
     found["tiff"] = [_save(picture, "TIFF", compression=kind) for kind in kinds]
+    found["tiff"] += [_save(picture.convert("L").convert(mode), "TIFF") for mode in ("I", "I;16")]
     found["tiff"].append(_save(picture.convert("1"), "TIFF", compression="group4"))
     found["other"] = [_save(picture, "BMP"), _save(picture, "PPM"), _save(frames[0], "BMP")]
     return found
@@ -146,26 +147,27 @@ def read_picture(data: bytes, rng: np.random.Generator) -> str:
         "simplejpeg": decode._FULL_DECODER,
     }
     channels, seed = (1, 3)[rng.integers(2)], int(rng.integers(1 << 30))
+    options = {"channels": channels, "bits": (None, 8, 12)[rng.integers(3)]}
     verdicts = {}
     for name, library in libraries.items():
         with mock.patch.object(decode, "_decoder", lambda library=library: library):
-            verdicts[name] = _read_ways(data, channels, np.random.default_rng(seed))
+            verdicts[name] = _read_ways(data, options, np.random.default_rng(seed))
     assert len(set(verdicts.values())) == 1, verdicts
     return verdicts.popitem()[1]
 
 
-def _read_ways(data: bytes, channels: int, rng: np.random.Generator) -> str:
+def _read_ways(data: bytes, options: dict, rng: np.random.Generator) -> str:
     """The verdict on the whole picture.
 
     What can be read whole can be read in part, to the same pixels. Of a JPEG that is broken, but
     not cut off, a part may be read too.
     """
-    whole = _read(data, channels, lambda image: image.pixels)
-    shape = _read(data, channels, lambda image: image.shape)
+    whole = _read(data, options, lambda image: image.pixels)
+    shape = _read(data, options, lambda image: image.shape)
     top, left, height, width = box = _draw_box(shape or (1, 1), rng)
-    part = _read(data, channels, lambda image: image.crop(box))
+    part = _read(data, options, lambda image: image.crop(box))
     sides = [-(-side // 16) * 8 for side in (shape or (1, 1))[:2]]
-    half = _read(data, channels, lambda image: image.crop((0, 0, *sides), 1))
+    half = _read(data, options, lambda image: image.crop((0, 0, *sides), 1))
     if whole is not None:
         assert shape == whole.shape
         assert np.array_equal(part, whole[top : top + height, left : left + width]), box
@@ -175,13 +177,13 @@ def _read_ways(data: bytes, channels: int, rng: np.random.Generator) -> str:
     return "refused" if whole is None else "read"
 
 
-def _read(data: bytes, channels: int, take):
+def _read(data: bytes, options: dict, take):
     """What is taken of a picture; None where it is refused."""
     from imgcls.core.errors import DataError
     from imgcls.data.decode import image as decode
 
     try:
-        taken = take(decode.EncodedImage(data, "case", channels=channels))
+        taken = take(decode.EncodedImage(data, "case", **options))
     except DataError as e:
         assert "\n" not in str(e)
         return None
@@ -201,11 +203,16 @@ def _draw_box(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, in
 
 LABELS = {
     "manifest.csv": "image,label,split,group\na.jpg,cat,train,g\nb.jpg,dog,val,h\n",
+    "manifest.tsv": "image\tcat\tdog\tsplit\na.jpg\t1\t0\ttrain\nb.jpg\t0\t1\tval\n",
     "manifest.jsonl": '{"image": "a.jpg", "labels": ["cat"], "x": 1}\n',
     "darwin.json": json.dumps(
         [{"version": "2.0", "item": {"name": "a.jpg", "path": "/"}, "annotations": [
             {"id": "1", "name": "cat", "tag": {}, "attributes": ["x"], "text": {"text": "t"}},
-            {"id": "2", "name": "box", "bounding_box": {"x": 1}}]}]
+            {"id": "2", "name": "box", "bounding_box": {"x": 1}}]},
+         {"item": {"name": "i", "path": "/", "slots": [
+            {"slot_name": "0", "type": "image", "source_files": [{"file_name": "a.jpg"}]},
+            {"slot_name": "1", "source_files": [{"file_name": "b.jpg"}]}]},
+          "annotations": [{"name": "cat", "tag": {}, "slot_names": ["0"]}]}]
     ),
     "labelstudio.json": json.dumps(
         [{"id": 1, "data": {"image": "/data/local-files/?d=a.jpg", "n": 1}, "annotations": [
@@ -215,12 +222,14 @@ LABELS = {
     ),
     "labelstudio.JSON": json.dumps(
         [{"id": 1, "image": "http://h/a.jpg", "choice": "cat", "annotator": 1},
-         {"id": 2, "image": "b.jpg", "choice": {"choices": ["cat", "dog"]}}]
+         {"id": 2, "image": "b.jpg", "choice": {"choices": ["cat", "dog"]}},
+         {"id": 3, "image": "b.jpg", "choice": [{"x": 1, "rectanglelabels": ["cat"]}]}]
     ),
     "coco.json": json.dumps(
         {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "d": 1}],
          "annotations": [{"id": 1, "image_id": 1, "category_id": 7}],
-         "categories": [{"id": 7, "name": "cat"}]}
+         "categories": [{"id": 7, "name": "cat", "supercategory": "pet"},
+                        {"id": 8, "name": "pet"}]}
     ),
 }  # fmt: skip
 
@@ -231,16 +240,20 @@ def read_labels(folder: pathlib.Path, rng: np.random.Generator) -> None:
     (folder / name).write_bytes(damage_text(LABELS[name], rng))
     for picture in ("a.jpg", "b.jpg"):
         (folder / picture).write_bytes(b"picture")
-    multi_label = (None, False, True)[rng.integers(3)]
-    read_all(f"{name.split('.')[0]}:{folder / name}", multi_label)
+    options = {
+        "multi_label": (None, False, True)[rng.integers(3)],
+        "question": (None, "k", "choice")[rng.integers(3)],
+        "label_columns": ((), (), ("cat", "dog"))[rng.integers(3)],
+    }
+    read_all(f"{name.split('.')[0]}:{folder / name}", **options)
 
 
-def read_all(spec: str, multi_label: bool | None = None) -> None:
+def read_all(spec: str, **options) -> None:
     """Opens all splits of a source, and everything of each example."""
     from imgcls.core.errors import UserError
     from imgcls.data.sources.open import open_dataset
 
-    data = open_dataset(spec, on_error="skip", multi_label=multi_label)
+    data = open_dataset(spec, on_error="skip", write_classes=True, **options)
     for split in data.splits:
         source = data.open(split)
         source.labels()
