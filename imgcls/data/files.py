@@ -194,7 +194,7 @@ class Files:
         if folder not in cache:
             try:
                 with os.scandir(os.path.join(self.root, folder)) as entries:
-                    cache[folder] = {entry.name for entry in entries if not entry.is_dir()}
+                    cache[folder] = {entry.name for entry in entries if not _is_folder(entry)}
             except (OSError, ValueError):  # An invalid folder name raises a ValueError.
                 cache[folder] = set()
         return cache[folder]
@@ -209,6 +209,14 @@ class Files:
 def _by_form(names: Iterable[str]) -> dict[str, str]:
     """`{name in one Unicode form: name}`."""
     return {normalize(name): name for name in sorted(names)}
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    """Whether an entry is a folder; a link to itself, for example, is not."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def read_file(path: str) -> bytes:

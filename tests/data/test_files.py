@@ -10,6 +10,7 @@ from PIL import Image
 
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.image import EncodedImage
+from imgcls.data.files import Files
 from imgcls.data.sources.open import open_dataset
 
 
@@ -86,3 +87,12 @@ def test_the_audit_follows_a_link_in_a_zip(command, tmp_path):
     done = command("audit", f"--data={data}", f"--out={tmp_path / 'audit'}")
     assert "not an image" not in done.stdout + done.stderr
     assert "3 images" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_link_to_itself_hides_no_other_image(tmp_path):
+    for name in ("cat/1.jpg", "dog/2.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "cat" / "loop.jpg").symlink_to(tmp_path / "cat" / "loop.jpg")
+    files = Files(str(tmp_path), "x")
+    assert files.existing(["cat/1.jpg", "cat", "cat/2.jpg"]) == {"cat/1.jpg": "cat/1.jpg"}

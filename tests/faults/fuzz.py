@@ -138,7 +138,7 @@ def _save(image: Image.Image, format: str, **options) -> bytes:
     return file.getvalue()
 
 
-def read_picture(data: bytes, rng: np.random.Generator) -> str:
+def read_picture(data: bytes, rng: np.random.Generator, bits: int | None = None) -> str:
     """By each library, whole and in part; all must agree on whether the whole can be read."""
     from imgcls.data.decode import image as decode
 
@@ -147,7 +147,7 @@ def read_picture(data: bytes, rng: np.random.Generator) -> str:
         "simplejpeg": decode._FULL_DECODER,
     }
     channels, seed = (1, 3)[rng.integers(2)], int(rng.integers(1 << 30))
-    options = {"channels": channels, "bits": (None, 8, 12)[rng.integers(3)]}
+    options = {"channels": channels, "bits": bits}
     verdicts = {}
     for name, library in libraries.items():
         with mock.patch.object(decode, "_decoder", lambda library=library: library):
@@ -329,7 +329,8 @@ def run_case(kind: str, number: int, files: dict[str, list[bytes]]) -> str:
     try:
         if kind in PICTURES:
             data = damage(files[kind][rng.integers(len(files[kind]))], rng)
-            return read_picture(mend_png(data) if kind == "png" else data, rng)
+            bits = (None, 8, 12)[rng.integers(3)]
+            return read_picture(mend_png(data) if kind == "png" else data, rng, bits)
         else:
             with tempfile.TemporaryDirectory() as folder:
                 READERS[kind](pathlib.Path(folder), rng)
