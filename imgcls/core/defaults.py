@@ -21,6 +21,7 @@ HARMLESS_KEYS = (
 KEPT_KEYS = {
     "ema_warmup": (False, True),
     "batch_norm.variance": ("one_pass", "shifted"),
+    "batch_norm.frozen": ("train", "evaluate"),
     "optim.always_adapt": (True, False),
 }
 
@@ -66,6 +67,9 @@ def _batch_norm() -> ConfigDict:
     c = ConfigDict()
     # shifted | one_pass: as in version 0.1, inexact beside a large mean; unset: see KEPT_KEYS.
     c.variance = placeholder(str)
+    # Layers that optim.multipliers freeze: evaluate (the running statistics are used, and stay) |
+    # train (those of the batch are used, and the running ones move); unset: see KEPT_KEYS.
+    c.frozen = placeholder(str)
     return c
 
 

@@ -16,8 +16,13 @@ from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms.batch import normalize_batch
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import ImageModel
-from imgcls.models.layers.norm import VARIANCES, BatchNormMode, batch_norm_mode
-from imgcls.train.frozen import add_zeros, is_frozen, merge, split
+from imgcls.models.layers.norm import (
+    FROZEN_MODES,
+    VARIANCES,
+    BatchNormMode,
+    batch_norm_mode,
+)
+from imgcls.train.frozen import add_zeros, frozen_layers, is_frozen, merge, split
 from imgcls.train.nonfinite import keep_if_finite
 
 
@@ -69,9 +74,7 @@ def make_train_step(
       mesh: device mesh.
       state_sharding: state with a NamedSharding for each array.
     """
-    variance = config.batch_norm.variance or VARIANCES[0]
-    check_choice("batch_norm.variance", variance, VARIANCES)
-    mode = BatchNormMode(one_pass=variance == "one_pass")
+    mode = _batch_norm_mode(config, state_sharding.params)
 
     def train_step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
         rng = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -102,6 +105,15 @@ def make_train_step(
         donate_argnums=0,
         compiler_options=options.get(mesh.devices.flat[0].platform),
     )
+
+
+def _batch_norm_mode(config: ConfigDict, params) -> BatchNormMode:
+    variance = config.batch_norm.variance or VARIANCES[0]
+    frozen = config.batch_norm.frozen or FROZEN_MODES[0]
+    check_choice("batch_norm.variance", variance, VARIANCES)
+    check_choice("batch_norm.frozen", frozen, FROZEN_MODES)
+    layers = frozen_layers(config.optim.multipliers, params)
+    return BatchNormMode(variance == "one_pass", layers if frozen == "evaluate" else frozenset())
 
 
 def _gradients(objective, state: TrainState, batch: dict, rng, config: ConfigDict, mesh: Mesh):

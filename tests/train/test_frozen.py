@@ -6,7 +6,9 @@ import jax
 import numpy as np
 import pytest
 
+from imgcls.core.errors import ConfigError
 from imgcls.distributed import sharding
+from imgcls.distributed.sharding import path_name
 from tests.train.test_step import make_batch, make_config, start
 
 # Everything but the head.
@@ -66,3 +68,39 @@ def test_states_of_the_optimizer_keep_their_shapes():
     assert shapes(**{"optim.multipliers": BACKBONE}) == shapes(
         **{"optim.multipliers": "(('head', 0.5),)"}
     )
+
+
+def moved_statistics(before, after) -> set[str]:
+    """Layers whose running statistics changed."""
+    pairs = zip(
+        jax.tree_util.tree_leaves_with_path(before.model_state["batch_stats"]),
+        jax.tree.leaves(after.model_state["batch_stats"]),
+        strict=True,
+    )
+    return {path_name(path[:-1]) for (path, old), new in pairs if np.any(old != new)}
+
+
+def test_statistics_of_frozen_layers_stay():
+    """Those of other layers, also of one whose bias alone is frozen, move."""
+    frozen = "(('^conv1|^bn1|layer1|layer2_0/bn1/bias', 0.0),)"
+    before, after, *_ = step_once(**{"optim.multipliers": frozen})
+    layers = moved_statistics(before, after)
+    assert layers == {f"layer2_0/{name}" for name in ("bn1", "bn2", "downsample_bn")}
+    before, after, *_ = step_once(**{"optim.multipliers": frozen, "batch_norm.frozen": "train"})
+    assert moved_statistics(before, after) == layers | {"bn1", "layer1_0/bn1", "layer1_0/bn2"}
+
+
+def test_a_frozen_backbone_computes_as_in_evaluation():
+    """The loss is that of the objective that freezes its model."""
+    changes = {"optim.multipliers": BACKBONE}
+    _, _, metrics, _ = step_once(**changes)
+    _, _, expected, _ = step_once(**changes, **{"objective.frozen": True})
+    assert metrics["loss"] == expected["loss"]
+    _, _, trained, _ = step_once(**changes, **{"batch_norm.frozen": "train"})
+    assert abs(trained["loss"] - expected["loss"]) > 1e-4
+
+
+@pytest.mark.parametrize("key", ["variance", "frozen"])
+def test_unknown_modes_of_batch_norm(key):
+    with pytest.raises(ConfigError, match=f"config.batch_norm.{key}='no': unknown"):
+        step_once(**{f"batch_norm.{key}": "no"})

@@ -14,8 +14,9 @@ from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 
-# Values of `config.batch_norm.variance`.
+# Values of `config.batch_norm.variance` and `config.batch_norm.frozen`; the first are the defaults.
 VARIANCES = ("shifted", "one_pass")
+FROZEN_MODES = ("evaluate", "train")
 
 
 @runtime_checkable
@@ -41,9 +42,11 @@ class BatchNormMode:
     Attributes:
       one_pass: whether the variance is E[x^2] - E[x]^2 of x itself, as in version 0.1, which loses
         the digits of deviations that are small beside the mean.
+      frozen: paths of layers, such as 'layer1_0/bn1', that compute as in evaluation.
     """
 
     one_pass: bool = False
+    frozen: frozenset[str] = frozenset()
 
 
 _DEFAULT = BatchNormMode()
@@ -69,8 +72,8 @@ class BatchNorm(nn.Module):
     sharded, and devices exchange no statistics.
 
     The running mean and (biased) variance are updated once per step with the average over the
-    groups: new = momentum * old + (1 - momentum) * average. They are used if `train` is false, and
-    during initialization.
+    groups: new = momentum * old + (1 - momentum) * average. They are used if `train` is false, in
+    layers that `batch_norm_mode` freezes, and during initialization.
 
     Attributes:
       virtual_batch_size: examples per group; None: the full batch is one group.
@@ -99,7 +102,8 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
-        if not train or self.is_initializing():
+        frozen = "/".join(self.path) in _MODE.get().frozen
+        if not train or frozen or self.is_initializing():
             a, b = self._affine(running_mean.value, running_var.value, scale, bias)
             return (x.astype(jnp.float32) * a + b).astype(self.dtype)
 
