@@ -23,6 +23,7 @@ from flax import traverse_util
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.layers.positions import resample_positions
+from imgcls.models.registry import MODELS, model_entry
 from imgcls.models.weights import arrays, files
 from imgcls.models.weights.tables import (
     AUXILIARY,
@@ -179,7 +180,8 @@ def _read_file(
             try:
                 loaded[ours] = arrays.from_theirs(ours, wanted[ours], layout, parts)
             except ValueError:
-                raise ConfigError(_misfit(path, many[0], parts[0].shape, ours, wanted)) from None
+                misfit = _misfit(path, many[0], parts[0].shape, ours, wanted)
+                raise ConfigError(misfit + _torchvision_hint(report, model)) from None
     return loaded
 
 
@@ -227,7 +229,8 @@ def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> n
         return adapt_channels(array, shape[2])
     if path == "pos_embed" and array.ndim == 3 and array.shape[-1] == shape[-1]:
         return _fit_positions(array, shape, model, report)
-    raise ConfigError(_misfit(report.init_from, path, array.shape, path, {path: shape}))
+    misfit = _misfit(report.init_from, path, array.shape, path, {path: shape})
+    raise ConfigError(misfit + _torchvision_hint(report, model))
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
@@ -276,3 +279,15 @@ def _misfit(source: str, name: str, shape: tuple, ours: str, wanted: dict) -> st
         f"init_from: {source}: {name} of shape {list(shape)} does not fit {ours} of shape "
         f"{list(wanted[ours])}: the weights are of another model or have other options"
     )
+
+
+def _torchvision_hint(report: Report, model) -> str:
+    """Names the variant `NAME_tv` of a model NAME whose widths differ from torchvision's."""
+    if report.init_from.startswith("torchvision:"):
+        for name in [name for name in MODELS if f"{name}_tv" in MODELS]:
+            entry = model_entry(name)
+            if isinstance(model, entry.module) and all(
+                getattr(model, option) == value for option, value in entry.defaults.items()
+            ):
+                return f"; torchvision's {name} is model.name={name}_tv"
+    return ""

@@ -246,6 +246,19 @@ def test_weights_that_do_not_fit_are_named(vit, how, words, tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["regnety_800mf", "regnetx_400mf"])
+def test_torchvision_weights_name_the_variant_of_their_widths(name, tmp_path):
+    theirs, ours = create_model(f"{name}_tv", 3), create_model(name, 3)
+    file = tmp_path / "regnet.safetensors"
+    save_file(
+        weights.dump(theirs, random_variables(theirs), layout_of(theirs, "torchvision")), file
+    )
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), np.float32)
+    shapes = jax.eval_shape(lambda x: ours.init(jax.random.key(0), x), image)
+    with pytest.raises(ConfigError, match=f"torchvision's {name} is model.name={name}_tv$"):
+        weights.load(f"torchvision:{file}", ours, shapes)
+
+
 class Malicious:
     """Creates a file when it is unpickled."""
 
