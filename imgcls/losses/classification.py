@@ -80,7 +80,8 @@ def sigmoid_focal_loss(
 
     -alpha_t (1 - p_t)^gamma log(p_t): Lin et al. 2017 (arXiv:1708.02002), equation 5. Easy
     decisions count less. The loss of a soft label y is y times the positive loss plus 1 - y times
-    the negative loss.
+    the negative loss: the expected loss of mixed labels. torchvision's instead has one p_t, which
+    it mixes; the two agree for hard labels.
 
     Args:
       logits, labels, pos_weight: see `sigmoid_binary_cross_entropy`.

@@ -248,3 +248,42 @@ def test_negatives_below_the_clip_have_no_gradient():
     value, gradient = both(logits)
     assert value > 0
     np.testing.assert_array_equal(np.asarray(gradient) != 0, [[False, False], [True, False]])
+
+
+@pytest.mark.parametrize("gamma", [0.1, 0.5, 0.9, 2.0])
+@pytest.mark.parametrize("logit", [0.3, 80.0, 150.0, 1e4])
+def test_focal_gradient_is_finite_and_right_at_any_logit(gamma, logit):
+    """Right and wrong decisions; with soft labels it is the mixture of both."""
+    x = jnp.asarray([logit, -logit])
+
+    def gradients(label):
+        loss = lambda x: sigmoid_focal_loss(x[:, None], jnp.full((2, 1), label), None, gamma)  # noqa: E731
+        return np.asarray(jax.jit(jax.grad(lambda x: loss(x).sum()))(x))
+
+    x64 = np.asarray([logit, -logit], np.float64)
+    p, not_p = np.exp(-np.logaddexp(0, -x64)), np.exp(-np.logaddexp(0, x64))
+    # d/dx of (1 - p)^gamma * -log p, with p' = p (1 - p).
+    positive = not_p**gamma * (-gamma * p * np.logaddexp(0, -x64) - not_p)
+    negative = p**gamma * (gamma * not_p * np.logaddexp(0, x64) + p)
+    np.testing.assert_allclose(gradients(1.0), positive, rtol=2e-5, atol=1e-12)
+    np.testing.assert_allclose(gradients(0.0), negative, rtol=2e-5, atol=1e-12)
+    mixed = 0.3 * positive + 0.7 * negative
+    np.testing.assert_allclose(gradients(0.3), mixed, rtol=2e-5, atol=1e-7)
+
+
+def torchvision_focal(x, y, alpha, gamma):
+    """torchvision.ops.sigmoid_focal_loss: one p_t, also of soft labels."""
+    p = 1 / (1 + np.exp(-x))
+    cost = y * np.logaddexp(0, -x) + (1 - y) * np.logaddexp(0, x)
+    p_t = p * y + (1 - p) * (1 - y)
+    return (alpha * y + (1 - alpha) * (1 - y)) * cost * (1 - p_t) ** gamma
+
+
+def test_focal_equals_torchvision_for_hard_labels_alone():
+    x, y = np.array([[-2.0], [0.5], [3.0], [1.0]]), np.array([[1.0], [0.0], [1.0], [0.3]])
+    ours = np.asarray(sigmoid_focal_loss(jnp.asarray(x), jnp.asarray(y)))
+    theirs = torchvision_focal(x, y, 0.25, 2.0)[:, 0]
+    np.testing.assert_allclose(ours[:3], theirs[:3], rtol=1e-5)
+    one, zero = (torchvision_focal(x[3], label, 0.25, 2.0)[0] for label in (1.0, 0.0))
+    np.testing.assert_allclose(ours[3], 0.3 * one + 0.7 * zero, rtol=1e-5)
+    assert abs(ours[3] / theirs[3] - 1) > 0.05
