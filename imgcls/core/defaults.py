@@ -56,6 +56,7 @@ def default_config() -> ConfigDict:
     c.checkpoint = _checkpoint()
     c.guard = _guard()
     c.evaluators = ConfigDict()  # name -> {type, split, every, ...}: imgcls/evaluate/evaluators
+    c.auto = _auto()
     c.log = _log()
     c.processes = _processes()
     c.compile_cache = "~/.cache/imgcls/xla"  # directory of compiled programs; '': no cache
@@ -177,6 +178,15 @@ def _guard() -> ConfigDict:
     c = ConfigDict()
     c.skip = 0  # consecutive updates that may be skipped; after one more, training stops ...
     c.rollback = False  # ... or, once, returns to the last good checkpoint, with other data
+    return c
+
+
+def _auto() -> ConfigDict:
+    """What is chosen before training where a key is 'auto': imgcls/train/auto.py."""
+    c = ConfigDict()
+    c.minutes = placeholder(float)  # time for the run; unset: nothing is chosen
+    c.size = placeholder(int)  # side of the images; unset: by the images' own sizes
+    c.tflops = placeholder(float)  # TFLOP/s of training steps; unset: measured
     return c
 
 

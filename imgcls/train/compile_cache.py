@@ -37,7 +37,7 @@ from imgcls.core.plugins import plugins_digest
 from imgcls.core.source_digest import source_digest
 
 # Sections of the config on which no compiled program depends.
-IGNORED_SECTIONS = ("log", "checkpoint", "evaluators", "compile_cache")
+IGNORED_SECTIONS = ("auto", "log", "checkpoint", "evaluators", "compile_cache")
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 # Settings of JAX on which no compiled program depends.
 IGNORED_FLAGS = ("jax_compilation_cache_dir", "jax_log_compiles", "jax_explain_cache_misses")

@@ -16,8 +16,9 @@ from imgcls.runs.best import BestMetric
 from imgcls.runs.goodput import Goodput
 from imgcls.runs.metrics_log import Writer
 from imgcls.runs.profile import Profile
+from imgcls.train.auto import choose, save_choice
 from imgcls.train.nonfinite import PendingMetrics, Rollback
-from imgcls.train.setup import Training, set_up
+from imgcls.train.setup import Training, describe_run, set_up
 from imgcls.train.start_clock import StartClock
 
 
@@ -43,8 +44,12 @@ def train(
     """
     clock, stretch = clock or StartClock(), None
     goodput = Goodput(workdir, clock.began)
+    choice = choose(config, workdir, clock.began)
     while True:
         training = set_up(config, workdir, accept_changes, stretch)
+        if choice is not None:
+            save_choice(workdir, choice)
+        describe_run(config, training)
         clock.lap("set-up")
         try:
             return Loop(config, workdir, training, clock, goodput).run()

@@ -142,8 +142,6 @@ def set_up(
             given = arrays_from_data(config, objective, source)
         jitted = jax.jit(create, out_shardings=placement)
         state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
-    describe_run(config, shapes, source, mesh, durations.total)
-    warn_of_settings(config, first, durations.total)
     return Training(
         mesh=mesh,
         reader=reader,
@@ -200,12 +198,14 @@ def warn_of_settings(config: ConfigDict, first: int, total: int) -> None:
     warn_if_too_late(config, first, total)
 
 
-def describe_run(config: ConfigDict, shapes: TrainState, source, mesh: Mesh, total: int) -> None:
-    """Logs the model, the data and the devices in one line."""
-    count = sum(x.size for x in jax.tree.leaves(shapes.params))
-    axes = " x ".join(f"{axis} {size}" for axis, size in mesh.shape.items())
+def describe_run(config: ConfigDict, training: Training) -> None:
+    """Logs the model, the data and the devices in one line, and warns of settings."""
+    count = sum(x.size for x in jax.tree.leaves(training.shapes.params))
+    axes = " x ".join(f"{axis} {size}" for axis, size in training.mesh.shape.items())
+    examples = len(training.reader.source)
     log.info(
-        f"{config.model.name} ({count:,} parameters) on {len(source):,} examples of "
-        f"{config.data.source}, {total} steps of {config.batch_size}; "
+        f"{config.model.name} ({count:,} parameters) on {examples:,} examples of "
+        f"{config.data.source}, {training.total} steps of {config.batch_size}; "
         f"{jax.device_count()} {jax.devices()[0].device_kind} devices ({axes})"
     )
+    warn_of_settings(config, training.first, training.total)

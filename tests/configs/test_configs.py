@@ -39,7 +39,7 @@ IMAGENET = (1_281_167, 1_000)
 # Arguments of recipes that can't do without, by name of the file.
 REQUIRED = {
     "finetune.py": "init_from=weights,data=folder:pictures",
-    "own.py": "data=folder:pictures",
+    "own.py": "data=folder:pictures,size=64,epochs=20",
 }
 
 # Arguments that choose another model.

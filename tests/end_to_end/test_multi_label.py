@@ -85,7 +85,7 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
 def test_unknown_class_is_named_with_its_neighbour(stripes, command, tmp_path):
     done = command(
         "main",
-        f"--config=configs/own.py:data=manifest:{stripes}/labels.csv,size=16,width=8",
+        f"--config=configs/own.py:data=manifest:{stripes}/labels.csv,size=16,width=8,epochs=1",
         f"--workdir={tmp_path / 'run'}",
         "--config.objective.class_weights={'light blu': 3.0}",
     )
@@ -100,7 +100,7 @@ def test_mosaics_of_real_pictures(shared_data, command, tmp_path):
     labels = write_mosaics(shared_data / "cifar10_jpg.zip", tmp_path / "data")
     done = command(
         "main",
-        f"--config=configs/own.py:data=manifest:{labels}",
+        f"--config=configs/own.py:data=manifest:{labels},size=64,epochs=20",
         f"--workdir={tmp_path / 'run'}",
         timeout=3600,
     )

@@ -1,0 +1,176 @@
+"""The rules by which `imgcls.train.auto` chooses: size, width, length, augmentation, sampling."""
+
+import dataclasses
+import functools
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.core.flops import count_flops
+from imgcls.data.decode.image import EncodedImage
+from imgcls.data.sources.source import Source
+from imgcls.models.create import create_model
+
+# Number of images whose sizes are read.
+SAMPLE = 256
+# Images with sides up to this are small: a crop loses what they show, and ResNets get a stem that
+# keeps their resolution.
+SMALL = 48
+# Sides of the input and widths of a ResNet, from cheap to expensive.
+SMALL_WIDTHS = (16, 32, 64)
+LARGE = ((64, 32), (128, 32), (128, 64), (224, 64))
+# With fewer images a wider model than this does not help.
+FEW_IMAGES, FEW_WIDTH = 500, 32
+# Epochs after which augmentation may be strong.
+STRONG = 50
+# Ratio of the largest to the smallest class from which classes are drawn equally often.
+IMBALANCE = 3.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A size of the input and options of the model.
+
+    Attributes:
+      size: side of the input in pixels.
+      model: keys of `config.model` with their values.
+      flops: of a training step, per image.
+    """
+
+    size: int
+    model: tuple[tuple[str, object], ...]
+    flops: float
+
+
+def read_side(source: Source) -> int:
+    """The median of the shorter sides of a sample of the images, in pixels.
+
+    Raises:
+      ConfigError: none of them can be read.
+    """
+    indices = np.linspace(0, len(source) - 1, min(SAMPLE, len(source))).astype(int)
+
+    def read(index: int) -> int | None:
+        image = source[index]["image"]
+        try:
+            shape = EncodedImage(image, "").shape if isinstance(image, bytes) else image.shape
+        except DataError:
+            return None
+        return min(shape[-3:-1])
+
+    with ThreadPoolExecutor() as pool:
+        sides = [side for side in pool.map(read, map(int, indices)) if side is not None]
+    if not sides:
+        raise ConfigError(f"none of {len(indices)} images of the training split can be read")
+    return int(np.median(sides))
+
+
+def choose_sizes(side: int) -> tuple[int, ...]:
+    """Sides of the input that images with this shorter side are worth."""
+    if side <= SMALL:
+        return (16,) if side <= 16 else (32,)
+    return tuple(sorted({size for size, _ in LARGE if size <= max(1.5 * side, 64)}))
+
+
+def list_candidates(
+    config: ConfigDict, source: Source, sizes: tuple[int, ...]
+) -> tuple[Candidate, ...]:
+    """The candidates from cheap to expensive.
+
+    Args:
+      config: config of the run; a ResNet gets `width` and `stem` if `config.model` lacks them.
+      source: training split.
+      sizes: sides of the input.
+    """
+    found = []
+    for size in sizes:
+        widths = SMALL_WIDTHS if size <= SMALL else [w for s, w in LARGE if s == size] or [32]
+        if len(source) < FEW_IMAGES:
+            widths = [min(width, FEW_WIDTH) for width in widths]
+        for width in dict.fromkeys(widths):
+            options: dict[str, object] = {}
+            if config.model.name.startswith("resnet"):
+                stem = "cifar" if size <= SMALL else "imagenet"
+                options = {"stem": stem, "width": width}
+                options = {k: v for k, v in options.items() if k not in config.model}
+            flops = _training_flops(config, len(source.class_names), size, options)
+            found.append(Candidate(size, tuple(options.items()), flops))
+    return tuple(sorted(dict.fromkeys(found), key=lambda c: c.flops))
+
+
+def wanted_epochs(images: int) -> float:
+    """Epochs that a model should get before a more expensive one is considered."""
+    return float(np.clip(100 * (1500 / images) ** 0.5, 10, 100))
+
+
+def most_epochs(images: int) -> int:
+    """Epochs after which more do not help."""
+    return int(max(300, 60_000 / images))
+
+
+def select(candidates: tuple[Candidate, ...], budget: float, seen: float) -> Candidate:
+    """The most expensive candidate that the budget allows; the cheapest one if none is.
+
+    Args:
+      candidates: from cheap to expensive.
+      budget: FLOPs that the time allows.
+      seen: number of images that it should see in training, counted with repetitions.
+    """
+    allowed = [c for c in candidates if seen * c.flops <= budget]
+    return allowed[-1] if allowed else candidates[0]
+
+
+def choose_steps(budget: float, flops: float, batch_size: int, images: int) -> int:
+    """Number of training steps: what the budget allows, from one epoch to `most_epochs`."""
+    steps = int(budget / flops / batch_size)
+    epoch = -(-images // batch_size)
+    return int(np.clip(steps, epoch, most_epochs(images) * images // batch_size))
+
+
+def augmentation(size: int, side: int, epochs: float, mirrored: bool) -> dict[str, str]:
+    """The transforms, by key of the config.
+
+    Args:
+      size: side of the input in pixels.
+      side: shorter side of the images themselves.
+      epochs: how often each image is seen.
+      mirrored: whether mirrored images have the same labels.
+    """
+    strong = epochs >= STRONG
+    square = f"resize(({size}, {size}))"
+    if side <= SMALL:
+        train = [square, f"pad_crop({size}, padding={size // 8})"]
+    else:
+        train = [f"random_resized_crop({size}, scale=({0.35 if strong else 0.5}, 1.0))"]
+    train += ["flip"] * mirrored + ["trivial_augment()"] * strong
+    return {
+        "data.train_transform": "|".join(train),
+        "data.eval_transform": square,
+        "data.batch_transform": "cutmix(1.0, p=0.5)" if strong else "",
+    }
+
+
+def choose_sampling(counts: np.ndarray) -> str:
+    """The sampling of training examples for the number of images of each class, `[K]`."""
+    present = counts[counts > 0]
+    return "balanced" if present.max() >= IMBALANCE * present.min() else "uniform"
+
+
+@functools.lru_cache
+def _forward_flops(name: str, options: tuple, classes: int, channels: int, size: int) -> int:
+    model = create_model(name, classes, in_channels=channels, **dict(options))
+    image = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), image)
+    return count_flops(jax.make_jaxpr(model.apply)(variables, image).jaxpr)
+
+
+def _training_flops(config: ConfigDict, classes: int, size: int, options: dict) -> float:
+    """Of an image: the backward pass takes twice the FLOPs of the forward pass."""
+    model = {**config.model.to_dict(), **options}
+    name = model.pop("name")
+    parts = (tuple(sorted(model.items())), classes, config.data.channels, size)
+    return 3.0 * _forward_flops(name, *parts)

@@ -1,0 +1,132 @@
+"""Settings that are chosen from the data: `config.auto`, and the recipe that uses it."""
+
+import json
+import re
+import time
+
+import pytest
+from PIL import Image
+
+from imgcls.core.config import leaves, load, override
+from imgcls.core.errors import ConfigError
+from imgcls.data.sources.digits import DigitsSource
+from imgcls.train.auto import CHOSEN, choose, save_choice
+from tests.conftest import REPO
+
+OWN = str(REPO / "configs" / "own.py")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """Class folders of PNG files of 8x8 pixels: 120 digits to train on, 60 to test."""
+    root = tmp_path_factory.mktemp("digits")
+    for split in ("train[:120]", "test[:60]"):
+        source = DigitsSource(split, 0)
+        for i in range(len(source)):
+            example = source[i]
+            folder = root / split.split("[")[0] / str(example["label"])
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(example["image"][..., 0]).save(folder / f"{i}.png")
+    return root
+
+
+def read(digits, arguments: str = "", *overrides: str):
+    return override(load(f"{OWN}:data=folder:{digits}{arguments}"), overrides)
+
+
+def chosen(config) -> dict:
+    values = leaves(config)
+    return {key: values.get(key) for key in (*CHOSEN, "model.width", "model.stem")}
+
+
+def test_given_speed(digits, tmp_path, capfd):
+    config = read(digits, ",minutes=1", "--config.auto.tflops=0.003")
+    choose(config, str(tmp_path), time.monotonic())
+    # 60 s without 30 of start, 5 of end and 6 % of reserve; ResNet-18 of width 16 on 16 pixels has
+    # a 64th of 0.56 GFLOPs (multiply-adds), forward and backward.
+    steps = 23 * 0.003e12 / (6 * 0.56e9 / 16 / 4) / 64
+    assert config.total.endswith(" steps")
+    assert int(config.total.split()[0]) == pytest.approx(steps, rel=0.03)
+    assert chosen(config) == {
+        "total": config.total,
+        # A mirrored digit is another figure.
+        "data.train_transform": "resize((16, 16))|pad_crop(16, padding=2)",
+        "data.eval_transform": "resize((16, 16))",
+        "data.batch_transform": "",
+        "data.sampling": "uniform",
+        "model.width": 16,
+        "model.stem": "cifar",
+    }
+    lines = capfd.readouterr().out.splitlines()
+    reasons = [line.split("chosen: ")[1] for line in lines if "chosen: " in line]
+    assert reasons[0].startswith("size 16: ") and "median of 8 pixels" in reasons[0]
+    assert re.match(r"stem cifar, width 16, [\d.]+ epochs of 108 images: a step of 64", reasons[1])
+    assert re.match(r"light augmentation: .* not mirrored, as gradients", reasons[2])
+    assert reasons[3].startswith("uniform sampling: the classes have ")
+
+
+def test_a_choice_is_kept_in_the_workdir(digits, tmp_path):
+    def choose_again(*overrides: str) -> str:
+        config = read(digits, ",minutes=1", "--config.auto.tflops=0.003", *overrides)
+        if choice := choose(config, str(tmp_path), time.monotonic()):
+            save_choice(str(tmp_path), choice)
+        return config.total
+
+    first = choose_again()
+    file = tmp_path / "chosen.json"
+    saved = json.loads(file.read_text())
+    assert saved["values"]["total"] == first
+    file.write_text(json.dumps(saved | {"values": saved["values"] | {"total": "7 steps"}}))
+    assert choose_again("--config.data.threads=1") == "7 steps"
+    # What was asked has changed, and no step is done: it is chosen again.
+    assert choose_again("--config.auto.minutes=2.0") not in (first, "7 steps")
+    file.write_text("{")
+    assert choose_again() == first
+
+
+def test_what_the_config_sets_stays(digits, tmp_path):
+    arguments = ",width=24,epochs=3,size=32"
+    config = read(digits, arguments[: arguments.index(",size")], "--config.auto.tflops=1.0")
+    override(config, ["--config.auto.size=32", "--config.data.batch_transform=cutout(4)"])
+    override(config, ["--config.data.sampling=balanced", "--config.model.stem=imagenet"])
+    choose(config, str(tmp_path), time.monotonic())
+    assert chosen(config) == {
+        "total": "3 epochs",
+        "data.train_transform": "resize((32, 32))|pad_crop(32, padding=4)",
+        "data.eval_transform": "resize((32, 32))",
+        "data.batch_transform": "cutout(4)",
+        "data.sampling": "balanced",
+        "model.width": 24,
+        "model.stem": "imagenet",
+    }
+    given = read(digits, arguments)
+    assert given.auto.minutes is None
+    before = given.to_json()
+    choose(given, str(tmp_path / "given"), time.monotonic())
+    assert given.to_json() == before and not (tmp_path / "given").exists()
+
+
+def test_size_and_epochs_alone_are_the_recipe_of_before(digits):
+    config = read(digits, ",size=48,epochs=7")
+    assert config.model.to_dict() == {"name": "resnet18", "dtype": "float32", "width": 32}
+    assert config.total == "7 epochs" and config.batch_size == 64
+    assert config.data.train_transform == "random_resized_crop(48, scale=(0.5, 1.0))|flip"
+    assert config.data.eval_transform == "resize((48, 48))"
+    assert config.data.batch_transform == "" and config.data.sampling == "uniform"
+
+
+def test_measured_speed(digits, tmp_path):
+    config = read(digits, ",minutes=1,width=4", "--config.model.stage_sizes=(1,)")
+    # As if it had begun in an hour, so that some time is left on a slow machine.
+    choose(config, str(tmp_path), time.monotonic() + 3600)
+    # From one epoch of 108 images to the most that help.
+    assert 2 <= int(config.total.split()[0]) <= 60_000 // 64
+    assert not [key for key, value in chosen(config).items() if value == "auto"]
+    assert not list(tmp_path.iterdir())  # Nothing is written before the run is set up.
+
+
+@pytest.mark.parametrize("key", ["minutes", "tflops", "size"])
+def test_wrong_settings(digits, tmp_path, key):
+    config = read(digits, "", f"--config.auto.{key}=0")
+    with pytest.raises(ConfigError, match=f"config.auto.{key}=0.*above 0"):
+        choose(config, str(tmp_path), time.monotonic())
