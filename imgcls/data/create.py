@@ -114,7 +114,8 @@ def describe(config: ConfigDict, reader: Reader) -> DataInfo:
     Raises:
       ConfigError: the length of `data.mean` or `data.std` is not the number of channels.
     """
-    source, shape = reader.source, reader.spec["image"].shape
+    source, image = reader.source, reader.spec["image"]
+    shape = image.shape
     for key in ("mean", "std"):
         value = config.data[key]
         if len(value) not in (1, shape[-1]):
@@ -125,7 +126,8 @@ def describe(config: ConfigDict, reader: Reader) -> DataInfo:
     names = tuple(source.class_names)
     auto = config.objective.get("class_weights") == "auto"
     counts = count_classes(source.labels(), len(names)) if auto else ()
-    return DataInfo(names, source.multi_label, shape, len(source), counts)
+    size, dtype = len(source), image.dtype.name
+    return DataInfo(names, source.multi_label, shape, size, counts, dtype)
 
 
 def create_batch_transforms(config: ConfigDict) -> list:

@@ -9,12 +9,14 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.decode.formats import START
+from imgcls.data.decode.formats import START, VOLUME_EXTENSIONS
 from imgcls.data.listing import Listing, list_files
 from imgcls.data.table.names import normalize
 
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
+# Largest file of a volume: as many bytes as its voxels may take, and a header.
+MAX_VOLUME_BYTES = 2**30 + 2**26
 # The usual compression methods; the others decompress without a bound on memory.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_LINK = 4096
@@ -92,13 +94,14 @@ class Files:
         """Returns the bytes of a file.
 
         Raises:
-          DataError: the file does not exist, can't be read or is larger than `MAX_BYTES`.
+          DataError: the file does not exist, can't be read or is larger than `MAX_BYTES`, or
+            `MAX_VOLUME_BYTES` of a volume.
         """
         if self._members is None:
             return read_file(self.name(path))
         try:
             archive = self._zip()
-            return _read_member(archive, archive.getinfo(self._follow(path)), MAX_BYTES)
+            return _read_member(archive, archive.getinfo(self._follow(path)), _limit(path))
         except Exception as e:  # A broken zip raises errors of many types.
             raise DataError(f"{self.name(path)}: can't be read: {one_line(e)}") from e
 
@@ -219,24 +222,29 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return False
 
 
+def _limit(path: str) -> int:
+    return MAX_VOLUME_BYTES if path.lower().endswith(VOLUME_EXTENSIONS) else MAX_BYTES
+
+
 def read_file(path: str) -> bytes:
-    """Returns the bytes of an image file.
+    """Returns the bytes of a file of an image or volume.
 
     Raises:
       DataError: `path` does not exist, can't be read, is not a regular file or is larger than
-        `MAX_BYTES`.
+        `MAX_BYTES`, or `MAX_VOLUME_BYTES` of a volume.
     """
+    limit = _limit(path)
     try:
         # O_NONBLOCK: opening a pipe would otherwise wait for a writer.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise DataError(f"{path}: can't be read: not a regular file")
-            if status.st_size > MAX_BYTES:
+            if status.st_size > limit:
                 raise DataError(
-                    f"{path}: {status.st_size:,} bytes are more than the {MAX_BYTES:,} allowed"
+                    f"{path}: {status.st_size:,} bytes are more than the {limit:,} allowed"
                 )
-            return file.read(MAX_BYTES)
+            return file.read(limit)
     except (OSError, ValueError) as e:
         raise DataError(f"{path}: can't be read: {one_line(e)}") from e
 

@@ -14,6 +14,7 @@ class DataInfo:
       num_examples: number of examples in the training split.
       class_counts: number of examples of each class in the training split, `[K]`; () if they are
         not needed, since counting reads every label.
+      image_dtype: dtype of an example: uint8, or float16 or float32 of volumes.
     """
 
     class_names: tuple[str, ...]
@@ -21,3 +22,4 @@ class DataInfo:
     image_shape: tuple[int, ...]
     num_examples: int = 0
     class_counts: tuple[int, ...] = ()
+    image_dtype: str = "uint8"

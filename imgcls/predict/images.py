@@ -155,7 +155,7 @@ def _to_image(array: np.ndarray, number: int) -> Image.Image:
 
 def _check_volume(array: np.ndarray, number: int) -> np.ndarray:
     try:
-        return as_volume(array, f"volume {number}")
+        return as_volume(array, f"volume {number}").voxels
     except DataError as e:
         raise ConfigError(str(e)) from e
 

@@ -62,9 +62,9 @@ class Run:
 
     The methods take `images`: one image or a list of them. An image is the path of a file, a folder
     (searched recursively) or a glob; the bytes of a file; a PIL image; or a uint8 array
-    `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. A model of volumes takes `.npy`
-    files and uint8 arrays `[D, H, W]`, `[D, H, W, C]` or `[N, D, H, W, C]`. All are preprocessed as
-    in evaluation.
+    `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. A model of volumes takes
+    their files (docs/volumes.md) and arrays `[D, H, W]`, `[D, H, W, C]` or `[N, D, H, W, C]` of
+    numbers. All are preprocessed as in evaluation.
 
     Args:
       path: a workdir, `WORKDIR:best`, `WORKDIR:newest`, `WORKDIR:STEP`, or the directory of one

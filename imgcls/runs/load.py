@@ -60,9 +60,10 @@ class Checkpoint:
         """Reads the config and the description of the data; imports the config's plugins."""
         meta = self.read_description()
         names, shape = tuple(meta["class_names"]), tuple(meta["image_shape"])
-        # Older checkpoints lack these two.
+        # Older checkpoints lack these three.
         examples, counts = meta.get("num_examples", 0), tuple(meta.get("class_counts", ()))
-        info = DataInfo(names, meta["multi_label"], shape, examples, counts)
+        dtype = meta.get("image_dtype", "uint8")
+        info = DataInfo(names, meta["multi_label"], shape, examples, counts, dtype)
         config = config_lib.from_json(json.dumps(meta["config"]))
         load_plugins(config)
         return config, info

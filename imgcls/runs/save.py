@@ -357,6 +357,7 @@ def _describe(config: ConfigDict, info: DataInfo) -> dict:
         "class_names": list(info.class_names),
         "multi_label": info.multi_label,
         "image_shape": list(info.image_shape),
+        "image_dtype": info.image_dtype,
         "num_examples": info.num_examples,
         "class_counts": list(info.class_counts),
         "model": config.model.name,

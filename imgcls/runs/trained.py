@@ -42,7 +42,7 @@ def load_eval_variables(
       info: description of the data, from the checkpoint.
       mesh, rules: placement of the arrays, which may differ from that in training.
     """
-    spec = {"image": jax.ShapeDtypeStruct((1, *info.image_shape), jnp.uint8)}
+    spec = {"image": jax.ShapeDtypeStruct((1, *info.image_shape), info.image_dtype)}
     params, model_state = jax.eval_shape(lambda: objective.init(jax.random.key(0), spec))
     fields = {"params": params, "model_state": model_state}
     fields["target"] = jax.eval_shape(objective.init_target, params, model_state)

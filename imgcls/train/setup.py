@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Future
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -111,7 +110,8 @@ def set_up(
 
     # Model.
     objective = create_objective(config, info)
-    batch_spec = {"image": jax.ShapeDtypeStruct((config.batch_size, *info.image_shape), jnp.uint8)}
+    shape = (config.batch_size, *info.image_shape)
+    batch_spec = {"image": jax.ShapeDtypeStruct(shape, info.image_dtype)}
     params, _ = jax.eval_shape(lambda: objective.init(jax.random.key(0), batch_spec))
     optimizer, schedule = create_optimizer(config, durations, params)
     evaluators = create_evaluators(config, objective, mesh, info, durations)

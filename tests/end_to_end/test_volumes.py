@@ -116,7 +116,7 @@ def test_evaluate_and_predict(command, source, trained, tmp_path):
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert line["labels"] == predictions[0].labels
-    with pytest.raises(ConfigError, match=r"volume 0: is a float64 array \[8, 8, 8\]"):
+    with pytest.raises(ConfigError, match="image 0 has values of type float32"):
         run.predict(np.zeros((8, 8, 8)))
 
 

@@ -1,4 +1,4 @@
-"""The formats of image files that are decoded, by extension and by the first bytes."""
+"""The formats of files that are decoded, by extension and by the first bytes."""
 
 import functools
 import importlib.util
@@ -19,6 +19,10 @@ _EXTENSIONS = {
     "HEIF": (".heic", ".heif", ".hif"),
 }
 HEIF_EXTENSIONS = _EXTENSIONS["HEIF"]
+# Formats of volumes, which `decode/volume.py` tells by their first bytes.
+VOLUME_EXTENSIONS = (
+    *(".nii", ".nii.gz", ".mrc", ".mrc.gz", ".map", ".map.gz", ".ccp4", ".ccp4.gz"),
+)
 INSTALL_HEIF = "run `pip install -r requirements-heif.txt`"
 # Number of bytes from which `find_format` tells the format.
 START = 12
@@ -41,7 +45,8 @@ def decoded_formats() -> tuple[str, ...]:
 @functools.cache
 def extensions() -> tuple[str, ...]:
     """Extensions of the formats that are decoded, in lower case."""
-    return tuple(e for name in decoded_formats() for e in _EXTENSIONS[name])
+    images = tuple(e for name in decoded_formats() for e in _EXTENSIONS[name])
+    return images + VOLUME_EXTENSIONS
 
 
 def find_format(start: bytes) -> str | None:

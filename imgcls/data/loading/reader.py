@@ -10,10 +10,17 @@ from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.image import EncodedImage
 from imgcls.data.decode.volume import decode_volume, is_volume
+from imgcls.data.decode.voxels import Volume
 from imgcls.data.loading.order import Balanced, example_at
 from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms.transform import EncodedTransform, Transform, check_rank
+from imgcls.data.transforms.transform import (
+    EncodedTransform,
+    SpacingTransform,
+    Transform,
+    ValueTransform,
+    check_rank,
+)
 
 # How many other examples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
@@ -55,8 +62,9 @@ class Reader:
         """Reads the example at a global position.
 
         Returns:
-          `image` uint8 `[..., C]` (and `image2` ... with several views), `label` int32 or uint8
-          `[K]` and `index` int32 of the first image (its index in the source, -1 for padding),
+          `image` `[..., C]`, uint8 unless a transform of values sets another dtype (and `image2`
+          ... with several views), `label` int32 or uint8 `[K]` and `index` int32 of the first
+          image (its index in the source, -1 for padding),
           `mask` float32, `skipped` int32 (number of unreadable records at this position).
 
         Raises:
@@ -117,16 +125,18 @@ class Reader:
                 )
         return example
 
-    def _open(self, index: int) -> tuple[np.ndarray | EncodedImage, np.ndarray]:
+    def _open(self, index: int) -> tuple[np.ndarray | EncodedImage | Volume, np.ndarray]:
         """Image and label of a record."""
         record = self.source[index]
         image = record["image"]
         if isinstance(image, bytes):
             name = self.source.name(index)
-            if is_volume(image):
+            if is_volume(image, name):
                 image = decode_volume(image, name)
             else:
                 image = EncodedImage(image, name, channels=self.channels, bits=self.bits)
+        elif image.ndim == 4:
+            image = Volume(image)
         return image, np.asarray(record["label"])
 
     def _read_other_views(self, index: int, image, position: int) -> tuple[list, bool]:
@@ -154,7 +164,11 @@ class Reader:
             # The first view does not depend on the number of views.
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
             transforms = self.transforms if number == 1 else self.other_transforms
-            image = _apply_transforms(image, transforms, np.random.default_rng(key))
+            rng = np.random.default_rng(key)
+            if isinstance(image, Volume):
+                image = _transform_volume(image, transforms, rng, self.source.name(index))
+            else:
+                image = _apply_transforms(image, transforms, rng)
             images["image" if number == 1 else f"image{number}"] = image
         return {
             **images,
@@ -172,8 +186,43 @@ def _int32(value: int) -> np.ndarray:
     return np.array(value, np.int32)
 
 
-def _decode(image: np.ndarray | EncodedImage) -> np.ndarray:
+def _decode(image: np.ndarray | EncodedImage | Volume) -> np.ndarray | Volume:
     return image.pixels if isinstance(image, EncodedImage) else image
+
+
+def _transform_volume(
+    volume: Volume, transforms: Sequence[Transform], rng: np.random.Generator, name: str
+) -> np.ndarray:
+    """Applies transforms in turn to a volume of any dtype.
+
+    Raises:
+      ConfigError: no transform brings the values to 0 to 255, or one comes too late.
+      DataError: the file has no spacing, and a transform needs it.
+    """
+    voxels, spacing = volume
+    fits = voxels.dtype == np.uint8
+    for transform in transforms:
+        check_rank(transform, voxels)
+        if isinstance(transform, SpacingTransform):
+            if spacing is None and volume.spacing is not None:
+                raise ConfigError(
+                    "config.data: resample is after a transform that moves voxels; write it before"
+                )
+            if spacing is None:
+                raise DataError(f"{name}: states no spacing of its voxels, which resample needs")
+            voxels, spacing = transform.fn(voxels, spacing)
+            continue
+        voxels = transform(voxels, rng)
+        fits = fits or isinstance(transform, ValueTransform)
+        if not isinstance(transform, ValueTransform):
+            spacing = None
+    if not fits:
+        raise ConfigError(
+            f"config.data: {name} has values of type {voxels.dtype} from {voxels.min():g} to "
+            f"{voxels.max():g}: add window(center, width), percentiles(1, 99), z_score or sigma(3) "
+            "to both transforms, which maps them to 0 to 255"
+        )
+    return voxels
 
 
 def _apply_transforms(

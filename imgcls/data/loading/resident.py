@@ -24,7 +24,8 @@ from imgcls.distributed import sharding
 # Host transforms without randomness, which can be applied once.
 FIXED_TRANSFORMS = (
     *("resize", "center_crop", "eval_crop"),
-    *("resize3d", "center_crop3d", "pad3d"),
+    *("resize3d", "center_crop3d", "pad3d", "resample"),
+    *("window", "percentiles", "z_score", "sigma"),
 )
 
 # Limit of the images in device memory; every device holds all of them.

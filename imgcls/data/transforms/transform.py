@@ -19,8 +19,8 @@ import numpy as np
 from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry
 
-# `(image, rng) -> image`, both uint8 `[H, W, C]` (volumes: `[D, H, W, C]`); all randomness comes
-# from rng.
+# `(image, rng) -> image`, both uint8 `[H, W, C]`, or volumes `[D, H, W, C]` of the same dtype; all
+# randomness comes from rng.
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # `(batch, rng, num_classes) -> batch`, inside jit; images are normalized, `[B, ..., C]`.
 BatchTransform = Callable[[dict[str, jax.Array], jax.Array, int], dict[str, jax.Array]]
@@ -52,7 +52,7 @@ class VolumeTransform:
     """A transform of volumes; any other transform is one of images.
 
     Attributes:
-      fn: `(volume, rng) -> volume`, both uint8 `[D, H, W, C]`.
+      fn: `(volume, rng) -> volume`, both `[D, H, W, C]` and of the same dtype.
     """
 
     fn: Transform
@@ -61,13 +61,31 @@ class VolumeTransform:
         return self.fn(volume, rng)
 
 
-def register_volume_transform(name: str) -> Callable[[Callable], Callable[..., Transform]]:
+@dataclasses.dataclass(frozen=True)
+class ValueTransform(VolumeTransform):
+    """A transform of volumes that maps values of any range to 0 to 255, also as float."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SpacingTransform(VolumeTransform):
+    """A transform of volumes that depends on their spacing, and returns them with another one.
+
+    Attributes:
+      fn: `(volume, spacing) -> (volume, spacing)`.
+    """
+
+    fn: Callable[[np.ndarray, Any], Any]
+
+
+def register_volume_transform(
+    name: str, kind: type[VolumeTransform] = VolumeTransform
+) -> Callable[[Callable], Callable[..., Transform]]:
     """Decorator that registers the factory of a transform of volumes `[D, H, W, C]`."""
 
     def register(factory: Callable[..., Transform]) -> Callable[..., Transform]:
         @functools.wraps(factory)
         def create(*args, **kwargs) -> VolumeTransform:
-            return VolumeTransform(factory(*args, **kwargs))
+            return kind(factory(*args, **kwargs))
 
         return register_transform(name)(create)
 

@@ -1,7 +1,8 @@
-"""Transforms of one volume on the host: `fn(volume, rng) -> volume`, both uint8 `[D, H, W, C]`.
+"""Transforms of one volume on the host: `fn(volume, rng) -> volume`, both `[D, H, W, C]`.
 
 All randomness comes from `rng`, and no transform modifies its input. Axes are 0, 1, 2 for D, H, W.
-Flips and rotations of the cube move voxels and are exact; others interpolate with `scipy.ndimage`.
+Flips and rotations of the cube move voxels and are exact; others interpolate with `scipy.ndimage`,
+and round if the volume has integers. The dtype is kept.
 
 A flip mirrors a volume. Where handedness matters, as for molecules and for organs on one side of
 the body, the result is an example that does not exist. Rotations are safe.
@@ -9,12 +10,12 @@ the body, the result is an example that does not exist. Rotations are safe.
 
 import functools
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
 
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.resampling import by_channel, cast, resize
 from imgcls.data.transforms.transform import Transform, register_volume_transform
 
 Size3D = int | tuple[int, int, int]
@@ -45,17 +46,7 @@ def resize3d(size: Size3D, order: int = 1, antialias: bool = True) -> Transform:
         if shape == sides:
             return volume
         factors = np.divide(shape, sides)
-        sigmas = np.maximum(0, (factors - 1) / 2) if antialias and order else np.zeros(3)
-
-        def resize(channel):
-            if sigmas.any():
-                channel = ndimage.gaussian_filter(channel, sigmas, mode="nearest")
-            offset = (factors - 1) / 2
-            return ndimage.affine_transform(
-                channel, factors, offset, sides, order=order, mode="nearest"
-            )
-
-        return _by_channel(volume, resize)
+        return resize(volume, sides, factors, (factors - 1) / 2, order, antialias)
 
     return transform
 
@@ -253,7 +244,7 @@ def noise3d(std: float | tuple[float, float] = (0.0, 10.0), p: float = 1.0) -> T
         if rng.random() >= p:
             return volume
         noise = rng.standard_normal(volume.shape, np.float32) * np.float32(rng.uniform(low, high))
-        return _to_uint8(volume + noise)
+        return cast(volume + noise, volume.dtype)
 
     return transform
 
@@ -296,17 +287,7 @@ def _affine(
     move = functools.partial(
         ndimage.affine_transform, matrix=inverse, offset=offset, order=order, mode=mode
     )
-    return _by_channel(volume, move)
-
-
-def _by_channel(volume: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Applies a function of float32 `[D, H, W]` to each channel, and rounds to uint8."""
-    channels = [function(channel.astype(np.float32)) for channel in np.moveaxis(volume, -1, 0)]
-    return _to_uint8(np.stack(channels, axis=-1))
-
-
-def _to_uint8(values: np.ndarray) -> np.ndarray:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return by_channel(volume, move)
 
 
 def _crop(volume: np.ndarray, first: list[int], sides: tuple[int, ...]) -> np.ndarray:

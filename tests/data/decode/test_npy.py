@@ -87,15 +87,15 @@ def test_a_stream_that_ends_early():
 def test_volumes():
     voxels = np.random.default_rng(0).integers(0, 256, (4, 5, 6), np.uint8)
     data = save(voxels)
-    assert is_volume(data) and not is_volume(b"\xff\xd8\xff")
-    np.testing.assert_array_equal(decode_volume(data, "x"), voxels[..., None])
+    assert is_volume(data, "x") and not is_volume(b"\xff\xd8\xff", "x")
+    np.testing.assert_array_equal(decode_volume(data, "x").voxels, voxels[..., None])
     colors = np.repeat(voxels[..., None], 2, -1)
-    np.testing.assert_array_equal(decode_volume(save(colors), "x"), colors)
+    np.testing.assert_array_equal(decode_volume(save(colors), "x").voxels, colors)
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4)), np.zeros((0, 4, 4), np.uint8)]
+    "array", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4, 17)), np.zeros((0, 4, 4), np.uint8)]
 )
 def test_other_arrays_are_not_volumes(array):
-    with pytest.raises(DataError, match=r"x: is a .* array .*; volumes are uint8 \[D, H, W\]"):
+    with pytest.raises(DataError, match=r"x: is a .* array .*; volumes are numbers \[D, H, W\]"):
         decode_volume(save(array), "x")

@@ -1,0 +1,77 @@
+"""Interpolation of volumes by `scipy.ndimage`, one channel at a time."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from scipy import ndimage
+
+from imgcls.core.errors import DataError
+from imgcls.data.decode.voxels import MAX_VOXELS
+
+
+def resample(
+    volume: np.ndarray, old: Sequence[float], new: Sequence[float], order: int
+) -> np.ndarray:
+    """Interpolates `[D, H, W, C]` from one spacing to another; the center stays in its place.
+
+    Axes that become coarser are smoothed first, see `resize`.
+
+    Raises:
+      DataError: the result has more than `MAX_VOXELS` voxels.
+    """
+    if tuple(old) == tuple(new):
+        return volume
+    factors = np.divide(new, old)
+    sides = tuple(int(side) for side in np.maximum(1, np.rint(volume.shape[:3] / factors)))
+    if sides[0] * sides[1] * sides[2] * volume.shape[3] > MAX_VOXELS:
+        raise DataError(
+            f"resample: a volume {list(volume.shape)} with the spacing {list(old)} has the shape "
+            f"{list(sides)} with {list(new)}, more than the {MAX_VOXELS:,} voxels allowed"
+        )
+    offset = (np.array(volume.shape[:3]) - 1) / 2 - factors * (np.array(sides) - 1) / 2
+    return resize(volume, sides, factors, offset, order)
+
+
+def resize(
+    volume: np.ndarray,
+    sides: tuple[int, ...],
+    factors: np.ndarray,
+    offset: np.ndarray,
+    order: int,
+    smooth: bool = True,
+) -> np.ndarray:
+    """Interpolates `[D, H, W, C]` on a grid.
+
+    Args:
+      volume: voxels.
+      sides: new D, H and W.
+      factors: distance of the new voxels in units of the old, per axis.
+      offset: position of the first new voxel.
+      order: order of the spline, 0 to 3.
+      smooth: whether axes with a factor above 1 are smoothed first, by a Gaussian with a standard
+        deviation of (factor - 1) / 2 voxels, as in scikit-image; not for order 0.
+    """
+    sigmas = np.maximum(0, (factors - 1) / 2) if smooth and order else np.zeros(3)
+
+    def interpolate(channel):
+        if sigmas.any():
+            channel = ndimage.gaussian_filter(channel, sigmas, mode="nearest")
+        return ndimage.affine_transform(
+            channel, factors, offset, sides, order=order, mode="nearest"
+        )
+
+    return by_channel(volume, interpolate)
+
+
+def by_channel(volume: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """Applies a function of float32 `[D, H, W]` to each channel, and keeps the dtype."""
+    channels = [function(channel.astype(np.float32)) for channel in np.moveaxis(volume, -1, 0)]
+    return cast(np.stack(channels, axis=-1), volume.dtype)
+
+
+def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Converts float32 to a dtype; integers are rounded and clipped."""
+    if dtype.kind == "f":
+        return values.astype(dtype, copy=False)
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)

@@ -1,0 +1,58 @@
+"""Volumes that only differ in how they are written."""
+
+import itertools
+import pathlib
+
+import numpy as np
+
+# Different sides and spacings, so that a swapped axis shows. Spacing along D, H, W in mm.
+SHAPE, SPACING = (5, 6, 7), (2.5, 0.75, 1.25)
+# Every orientation: the axes of the patient in the order of storage, each in either direction.
+ORIENTATIONS = [
+    tuple(pair[flip] for pair, flip in zip(axes, flips, strict=True))
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for flips in itertools.product((0, 1), repeat=3)
+]
+
+
+def draw(dtype=np.int16, seed: int = 0) -> np.ndarray:
+    """Voxels `[D, H, W]` from -1000 to 3000, or uint8."""
+    low, high = (0, 256) if dtype == np.uint8 else (-1000, 3000)
+    return np.random.default_rng(seed).integers(low, high, SHAPE).astype(dtype)
+
+
+def write_nifti(
+    path: pathlib.Path, voxels: np.ndarray, orientation=("R", "A", "S"), spacing=SPACING
+) -> pathlib.Path:
+    """Writes `[D, H, W]` or `[D, H, W, C]`, stored in an orientation."""
+    import nibabel
+    from nibabel import orientations
+
+    stored = np.moveaxis(voxels, (0, 1, 2), (2, 1, 0))
+    affine = np.diag([*spacing[::-1], 1.0])
+    affine[:3, 3] = (-30, 12, 7)
+    move = orientations.ornt_transform(
+        orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(orientation)
+    )
+    affine = affine @ orientations.inv_ornt_aff(move, stored.shape[:3])
+    stored = orientations.apply_orientation(stored, move)
+    nibabel.save(nibabel.Nifti1Image(stored, affine), path)
+    return path
+
+
+def write_mrc(
+    path: pathlib.Path, voxels: np.ndarray, axes=(1, 2, 3), spacing=SPACING, compression=None
+) -> pathlib.Path:
+    """Writes `[D, H, W]`; `axes` are those of columns, rows and sections: 1, 2, 3 for x, y, z."""
+    import mrcfile
+
+    stored = voxels.transpose([3 - axis for axis in axes[::-1]])
+    with mrcfile.new(path, compression=compression) as file:
+        file.set_data(np.ascontiguousarray(stored))
+        file.set_volume()
+        file.header.mapc, file.header.mapr, file.header.maps = axes
+        intervals = dict(zip("zyx", voxels.shape, strict=True))
+        for (axis, count), side in zip(intervals.items(), spacing, strict=True):
+            file.header[f"m{axis}"] = count
+            file.header.cella[axis] = count * side
+    return path
