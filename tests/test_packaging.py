@@ -96,9 +96,19 @@ def test_version_is_the_same_everywhere():
 def test_workflow_runs_the_checks_on_the_pinned_versions():
     workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
     job = workflow["jobs"]["ci"]
-    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12"]
+    assert job["strategy"]["matrix"]["python"] == ["3.11", "3.12", "3.13"]
     assert "bash .ci/run" in [step.get("run") for step in job["steps"]]
-    subprocess.run(["bash", "-n", REPO / ".ci" / "run"], check=True)
+    for script in ("run", "lowest"):
+        subprocess.run(["bash", "-n", REPO / ".ci" / script], check=True)
+    assert "bash .ci/lowest" in (REPO / ".ci" / "run").read_text()
+
+
+def test_classifiers_are_the_tested_versions():
+    workflow = yaml.safe_load((REPO / ".github" / "workflows" / "ci.yml").read_text())
+    project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
+    named = [name.rpartition(" ")[2] for name in project["classifiers"] if "Python :: 3." in name]
+    assert named == workflow["jobs"]["ci"]["strategy"]["matrix"]["python"]
+    assert project["requires-python"] == f">={named[0]}"
 
 
 def test_hooks_are_tools_of_the_dev_requirements():
