@@ -70,7 +70,7 @@ def to_safetensors(trained: Trained, shape: tuple[int, ...]) -> tuple[bytes, dic
 def _positions(model: ViT, learned: np.ndarray | None, shape: tuple[int, int, int]) -> np.ndarray:
     """Position embeddings `[1, N, D]` for images of this shape `(H, W, C)`."""
     rows, columns = (side // model.patch_size for side in shape[:2])
-    prefix = model.prefix_tokens
+    prefix = model.prefix_positions
     if learned is None:
         table = np.pad(sincos2d(rows, columns, model.width), ((prefix, 0), (0, 0)))
         return table[None]

@@ -30,6 +30,7 @@ _NEUTRAL = (
     *("num_classes", "in_channels", "dtype", "remat", "drop_rate", "drop_path"),
     *("uniform_drop_path", "virtual_batch_size", "zero_init_residual", "aux"),
 )
+_VIT_SIZE = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
 
 
 @functools.singledispatch
@@ -45,8 +46,8 @@ def _(model: ResNet | ResNeSt) -> tuple[str, ...]:
 
 @timm_options.register
 def _(model: ViT) -> tuple[str, ...]:
-    size = ("patch_size", "width", "depth", "num_heads", "mlp_dim")
-    return (*size, "pool", "distilled", "pos_embed", "layer_scale")
+    tokens = ("pool", "class_token", "fc_norm", "distilled", "registers", "embed_prefix")
+    return (*_VIT_SIZE, *tokens, "pos_embed", "layer_scale")
 
 
 @functools.singledispatch
@@ -77,7 +78,13 @@ def _(model: ViT, name: str, image_shape: tuple[int, int, int]) -> dict:
         "mlp_ratio": ratio,
     }
     if model.pool == "gap":
-        args |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
+        args |= {"class_token": model.has_class_token, "global_pool": "avg"}
+    if model.pool == "gap" or model.fc_norm:
+        args["fc_norm"] = model.fc_norm
+    if model.registers:
+        args["reg_tokens"] = model.registers
+    if not model.embed_prefix:
+        args["no_embed_class"] = True
     if model.layer_scale is not None:
         args["init_values"] = model.layer_scale
     return args
@@ -207,7 +214,10 @@ def _architecture(name: str, model: ImageModel) -> str:
         raise ConfigError(f"timm has no {name}: use --format=stablehlo")
     if not isinstance(model, ViT):
         return architecture
+    # A default of the name that differs may not be an argument, such as no LayerScale.
+    defaults = {k: v for k, v in model_entry(name).defaults.items() if k in timm_options(model)}
+    changed = any(getattr(model, k) != v for k, v in defaults.items() if k not in _VIT_SIZE)
     distilled = "distilled" in name
-    if name in list_models() and distilled == model.distilled:
+    if name in list_models() and distilled == model.distilled and not changed:
         return architecture
     return "deit_base_distilled_patch16_224" if model.distilled else "vit_base_patch16_224"

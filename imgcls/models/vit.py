@@ -1,15 +1,11 @@
 """Vision Transformer (Dosovitskiy et al. 2020, arXiv:2010.11929), pre-norm, with exact GELU.
 
-Kernels are shaped for tensor parallelism: `attn/qkv` `[D, 3, heads, head_dim]`, `attn/proj`
-`[heads, head_dim, D]`, `mlp/fc1` `[D, M]`, `mlp/fc2` `[M, D]`.
-
 The distilled variant of DeiT (Touvron et al. 2020, arXiv:2012.12877, section 4) has a second token
 and a second head; its logits are the mean of both heads.
 
 Initialization follows big_vision: Xavier uniform kernels, small MLP biases, a head of zeros.
 """
 
-import functools
 from typing import ClassVar
 
 import flax.linen as nn
@@ -19,130 +15,16 @@ import numpy as np
 from einops import rearrange
 
 from imgcls.core.errors import ConfigError
-from imgcls.models.layers.attention import attend
-from imgcls.models.layers.base import EXPLAIN, ImageModel, is_explained
-from imgcls.models.layers.operations import (
-    PRODUCTS_BY_EIGEN,
-    LayerNorm,
-    dot_general,
-    gelu,
-    is_fast,
-)
+from imgcls.models.layers.base import ImageModel, is_explained
+from imgcls.models.layers.operations import PRODUCTS_BY_EIGEN, LayerNorm
 from imgcls.models.layers.positions import resample_positions, sincos2d
-from imgcls.models.layers.residual import DropPath, LayerScale, drop_path_rates
+from imgcls.models.layers.residual import drop_path_rates
+from imgcls.models.layers.transformer import Block
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
-
-_xavier = nn.initializers.xavier_uniform()
-# Query, key and value share a kernel with three times the outputs, but each is initialized as its
-# own square matrix: doubling the variance corrects the larger fan.
-_xavier_qkv = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017, arXiv:1706.03762); the softmax is float32.
-
-    Attributes:
-      num_heads: number of heads; must divide D.
-      implementation: see `imgcls.models.layers.attention.attend`.
-      dtype: of the computation.
-    """
-
-    num_heads: int
-    implementation: str
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x `[B, N, D]` -> `[B, N, D]`."""
-        width = x.shape[-1]
-        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype, dot_general=dot_general)
-        heads = (self.num_heads, width // self.num_heads)
-        qkv = dense((3, *heads), kernel_init=_xavier_qkv, name="qkv")(x)
-        if is_explained(self):
-            self.put_variable(EXPLAIN, "attention", attention_weights(qkv[:, :, 0], qkv[:, :, 1]))
-        x = attend(qkv, train=train, implementation=self.implementation)
-        return dense(width, axis=(-2, -1), kernel_init=_xavier, name="proj")(x)
 
 
 def _mean(first: jax.Array, *others: jax.Array) -> jax.Array:
     return sum(others, start=first) / (1 + len(others))
-
-
-def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
-    """Attention weights, float32 `[B, heads, N, N]`, of query and key `[B, N, heads, head_dim]`."""
-    query, key = (x.astype(jnp.float32) for x in (query, key))
-    scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) * query.shape[-1] ** -0.5
-    return jax.nn.softmax(scores, axis=-1)
-
-
-class Mlp(nn.Module):
-    """Two dense layers with an exact GELU between them.
-
-    Attributes:
-      hidden: width between the layers.
-      drop_rate: dropout rate after the GELU.
-      dtype: of the computation.
-    """
-
-    hidden: int
-    drop_rate: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x `[B, N, D]` -> `[B, N, D]`."""
-        width = x.shape[-1]
-        dense = functools.partial(
-            nn.Dense,
-            kernel_init=_xavier,
-            bias_init=nn.initializers.normal(1e-6),
-            dtype=self.dtype,
-            dot_general=dot_general,
-        )
-        x = dense(self.hidden, name="fc1")(x)
-        x = gelu(x) if train and is_fast(x) else nn.gelu(x, approximate=False)
-        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
-        return dense(width, name="fc2")(x)
-
-
-class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)).
-
-    Attributes:
-      num_heads: attention heads.
-      mlp_dim: hidden width of the MLP.
-      drop_rate: dropout rate of both branches.
-      drop_path: stochastic depth rate of both branches.
-      layer_scale: initial value of LayerScale on both branches; None: no LayerScale.
-      dtype: dtype of the computation.
-      attention: see `imgcls.models.layers.attention.attend`.
-    """
-
-    num_heads: int
-    mlp_dim: int
-    drop_rate: float
-    drop_path: float
-    layer_scale: float | None
-    dtype: jnp.dtype
-    attention: str = "auto"
-
-    @nn.compact
-    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """x `[B, N, D]` -> `[B, N, D]`. `train` is positional for `nn.remat`."""
-        branch = LayerNorm(dtype=self.dtype, name="norm1")(x, train=train)
-        branch = Attention(self.num_heads, self.attention, self.dtype, name="attn")(
-            branch, train=train
-        )
-        x = x + self._regularize(branch, "ls1", train)
-        branch = LayerNorm(dtype=self.dtype, name="norm2")(x, train=train)
-        branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
-        return x + self._regularize(branch, "ls2", train)
-
-    def _regularize(self, branch: jax.Array, scale_name: str, train: bool) -> jax.Array:
-        branch = nn.Dropout(self.drop_rate, deterministic=not train)(branch)
-        if self.layer_scale is not None:
-            branch = LayerScale(self.layer_scale, self.dtype, name=scale_name)(branch)
-        return DropPath(self.drop_path)(branch, train=train)
 
 
 class ViT(ImageModel, kw_only=True):
@@ -155,11 +37,16 @@ class ViT(ImageModel, kw_only=True):
       depth: number of blocks.
       num_heads: attention heads.
       mlp_dim: hidden width of the MLPs.
-      pool: "cls": the features are the class token after the last norm; "gap": there is no class
-        token, and the features are the mean of the patch tokens after the last norm, as in
-        big_vision (timm normalizes the mean).
+      pool: "cls": the features are the class token; "gap": they are the mean of the patch tokens.
+      class_token: whether there is a class token; None: only if `pool` needs it.
+      fc_norm: whether the last norm is after pooling, as in timm, instead of before it, as in
+        big_vision.
       distilled: whether to add a distillation token and its head `head_dist`.
+      registers: number of tokens after the class token that only the blocks use (Darcet et al.
+        2023, arXiv:2309.16588, section 2.2).
       pos_embed: "learned", resampled for images of another size, or "sincos2d", which is fixed.
+      embed_prefix: whether learned position embeddings have entries for the tokens before the
+        patches; without (DeiT III), they are added to the patches alone.
       drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
       uniform_drop_path: whether all blocks have the rate `drop_path` (CaiT, DeiT III).
       layer_scale: initial value of LayerScale (1e-4 in DeiT III); None: no LayerScale.
@@ -177,8 +64,12 @@ class ViT(ImageModel, kw_only=True):
     num_heads: int
     mlp_dim: int
     pool: str = "cls"
+    class_token: bool | None = None
+    fc_norm: bool = False
     distilled: bool = False
+    registers: int = 0
     pos_embed: str = "learned"
+    embed_prefix: bool = True
     drop_path: float = 0.0
     uniform_drop_path: bool = False
     layer_scale: float | None = None
@@ -186,9 +77,19 @@ class ViT(ImageModel, kw_only=True):
     scan: bool = False
 
     @property
+    def has_class_token(self) -> bool:
+        """Whether the first token is a class token."""
+        return self.pool == "cls" if self.class_token is None else self.class_token
+
+    @property
     def prefix_tokens(self) -> int:
         """Number of tokens before the patch tokens."""
-        return (self.pool == "cls") + self.distilled
+        return self.has_class_token + self.distilled + self.registers
+
+    @property
+    def prefix_positions(self) -> int:
+        """Number of position embeddings before those of the patches."""
+        return self.prefix_tokens if self.embed_prefix else 0
 
     @nn.compact
     def __call__(
@@ -205,7 +106,7 @@ class ViT(ImageModel, kw_only=True):
 
         With `keep`, int `[B, n]`, only the patches with these indices (in row order) are encoded,
         and all tokens are returned, float32 `[B, prefix_tokens + n, width]` (He et al. 2021, MAE,
-        arXiv:2111.06377, section 3).
+        arXiv:2111.06377, section 3); with `fc_norm` they are not normalized.
 
         Raises:
           ConfigError: an option is invalid, or the patch size does not divide the image size.
@@ -218,10 +119,12 @@ class ViT(ImageModel, kw_only=True):
             x = jnp.concatenate([prefix, patches], axis=1)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         x = self._encode(x, train)
-        x = LayerNorm(dtype=self.dtype, name="norm")(x, train=train).astype(jnp.float32)
+        if not self.fc_norm:
+            x = LayerNorm(dtype=self.dtype, name="norm")(x, train=train)
+        x = x.astype(jnp.float32)
         if keep is not None:
             return x
-        heads = {"head": x[:, 0] if self.pool == "cls" else jnp.mean(x, axis=1)}
+        heads = {"head": self._pool(x, train)}
         if self.distilled:
             heads["head_dist"] = x[:, 1]
         if features:
@@ -232,6 +135,11 @@ class ViT(ImageModel, kw_only=True):
             for name, token in heads.items()
         ]
         return _mean(*logits)
+
+    def _pool(self, x: jax.Array, train: bool) -> jax.Array:
+        """Tokens `[B, N, D]` -> features `[B, D]`; float32."""
+        x = x[:, 0] if self.pool == "cls" else jnp.mean(x[:, self.prefix_tokens :], axis=1)
+        return LayerNorm(name="fc_norm")(x, train=train) if self.fc_norm else x
 
     def _encode(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies all blocks to tokens `[B, N, D]`, in a loop or by `jax.lax.scan`."""
@@ -269,8 +177,17 @@ class ViT(ImageModel, kw_only=True):
             if (value := getattr(self, option)) not in allowed:
                 choices = " or ".join(map(repr, allowed))
                 raise ConfigError(f"ViT {option} is {value!r}: write {choices}")
+        if self.pool == "cls" and not self.has_class_token:
+            raise ConfigError("ViT: pool='cls' needs a class token: write class_token=True")
+        if self.registers < 0:
+            raise ConfigError(f"ViT registers is {self.registers}: write a number of 0 or more")
         if self.distilled and self.pool != "cls":
             raise ConfigError("ViT: the distilled variant needs a class token: write pool='cls'")
+        if self.distilled and (self.registers or self.fc_norm):
+            raise ConfigError(
+                "ViT: the distilled variant has no registers and no fc_norm: write registers=0 "
+                "and fc_norm=False"
+            )
         if self.width % self.num_heads:
             raise ConfigError(
                 f"ViT: width {self.width} does not divide into {self.num_heads} heads: "
@@ -294,20 +211,30 @@ class ViT(ImageModel, kw_only=True):
         prefix = self._prefix_tokens()
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1).astype(self.dtype)
-            x = jnp.concatenate([jnp.broadcast_to(tokens, (batch, *tokens.shape[1:])), x], axis=1)
+            prefix = [jnp.broadcast_to(tokens, (batch, *tokens.shape[1:]))]
+        if prefix and self.embed_prefix:
+            x = jnp.concatenate([*prefix, x], axis=1)
         if self.pos_embed == "learned":
-            positions = self._learned_positions(rows, columns, len(prefix))
+            positions = self._learned_positions(rows, columns)
         else:
             # Prefix tokens have no position: their embedding is zero (MoCo v3).
-            positions = np.pad(sincos2d(rows, columns, self.width), ((len(prefix), 0), (0, 0)))
-        return x + jnp.asarray(positions, self.dtype)
+            pads = ((self.prefix_positions, 0), (0, 0))
+            positions = np.pad(sincos2d(rows, columns, self.width), pads)
+        x = x + jnp.asarray(positions, self.dtype)
+        return jnp.concatenate([*prefix, x], axis=1) if prefix and not self.embed_prefix else x
 
     def _prefix_tokens(self) -> list[jax.Array]:
-        names = (["cls_token"] if self.pool == "cls" else []) + ["dist_token"] * self.distilled
-        shape = (1, 1, self.width)
-        return [self.param(name, nn.initializers.zeros, shape, jnp.float32) for name in names]
+        names = ["cls_token"] * self.has_class_token + ["dist_token"] * self.distilled
+        zeros, shape = nn.initializers.zeros, (1, 1, self.width)
+        tokens = [self.param(name, zeros, shape, jnp.float32) for name in names]
+        if self.registers:
+            # Not zeros: equal registers would stay equal.
+            normal, shape = nn.initializers.normal(1e-6), (1, self.registers, self.width)
+            tokens.append(self.param("reg_token", normal, shape, jnp.float32))
+        return tokens
 
-    def _learned_positions(self, rows: int, columns: int, prefix: int) -> jax.Array:
+    def _learned_positions(self, rows: int, columns: int) -> jax.Array:
+        prefix = self.prefix_positions
         shape = (1, prefix + rows * columns, self.width)
         if self.has_variable("params", "pos_embed"):
             learned = self.get_variable("params", "pos_embed")
@@ -353,5 +280,30 @@ for _size, _top1 in (("ti", 74.5), ("s", 81.2), ("b", 83.4)):
         source=_DEIT,
         patch_size=16,
         distilled=True,
+        **_SIZES[_size],
+    )(ViT)
+for _size, _top1, _top1_registers in (("s", 81.1, 80.9), ("b", 84.5, 84.6), ("l", 86.3, 86.7)):
+    for _name, _value, _options in (
+        (f"vit_{_size}14_dinov2", _top1, {}),
+        (f"vit_{_size}14_reg4_dinov2", _top1_registers, dict(registers=4, embed_prefix=False)),
+    ):
+        register_model(
+            _name,
+            input_size=518,
+            top1=_value,
+            source="facebookresearch/dinov2, README: a linear layer on frozen features",
+            patch_size=14,
+            layer_scale=1e-5,
+            **_options,
+            **_SIZES[_size],
+        )(ViT)
+for _size, _patch, _top1 in (("s", 16, 81.4), ("b", 16, 83.8), ("l", 16, 84.9), ("h", 14, 85.2)):
+    register_model(
+        f"deit3_{_size}{_patch}",
+        top1=_top1,
+        source="facebookresearch/deit, README_revenge.md, ImageNet-1k",
+        patch_size=_patch,
+        embed_prefix=False,
+        layer_scale=1e-6,
         **_SIZES[_size],
     )(ViT)

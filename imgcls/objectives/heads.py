@@ -9,7 +9,7 @@ from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
 from imgcls.models.layers.operations import LayerNorm
 from imgcls.models.layers.positions import sincos2d
-from imgcls.models.vit import Block
+from imgcls.models.layers.transformer import Block
 
 
 class Projector(nn.Module):

@@ -123,7 +123,8 @@ class MAE(Pretraining):
         masked = (restore >= self._visible).astype(jnp.float32)
         loss = losses.masked_patch_mse(decoded, patches, masked, self._normalize)
         # As in `ViT`: the class token or the mean.
-        features = tokens[:, 0] if self.model.pool == "cls" else jnp.mean(tokens, axis=1)
+        patches = tokens[:, self.model.prefix_tokens :]
+        features = tokens[:, 0] if self.model.pool == "cls" else jnp.mean(patches, axis=1)
         return jnp.mean(loss), features, state, {}
 
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:

@@ -126,7 +126,9 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     _, state = model.apply(variables, x, features=True, mutable=[EXPLAIN])
     layers = [state[EXPLAIN][f"block{i}"]["attn"]["attention"] for i in range(model.depth)]
     tokens = layers[0].shape[-1]
-    start = jnp.eye(tokens)[0] if model.pool == "cls" else jnp.full(tokens, 1 / tokens)
+    patches = tokens - model.prefix_tokens
+    mean = jnp.pad(jnp.full(patches, 1 / patches), (model.prefix_tokens, 0))
+    start = jnp.eye(tokens)[0] if model.pool == "cls" else mean
     row = jnp.broadcast_to(start, (len(x), tokens))
     # From the last layer to the first, a product of a row and a matrix instead of two matrices.
     for attention in reversed(layers):

@@ -110,6 +110,13 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
         ("vit_s32", (64, 96), dict(depth=2, pos_embed="sincos2d")),
         ("deit_ti16_distilled", (64, 64), dict(depth=2)),
         ("vit_ti8", (32, 32), dict(depth=1, distilled=True, pos_embed="sincos2d")),
+        ("resnet50d", (64, 64), dict(stage_sizes=(1, 1, 1, 1))),
+        ("deit3_s16", (64, 64), dict(depth=2, layer_scale=None)),
+        ("vit_s14_dinov2", (56, 56), dict(depth=2)),
+        ("vit_s14_reg4_dinov2", (56, 56), dict(depth=2)),
+        ("vit_ti8", (32, 32), dict(depth=2, pool="gap", class_token=True, registers=2)),
+        ("vit_ti8", (32, 32), dict(depth=2, pool="gap", fc_norm=True, embed_prefix=False)),
+        ("vit_ti8", (32, 32), dict(depth=2, fc_norm=True, pos_embed="sincos2d")),
     ],
 )
 def test_timm_of_every_family(tmp_path, name, size, options):

@@ -10,7 +10,7 @@ import pytest
 from imgcls.core.errors import ConfigError
 from imgcls.models.create import create_model
 from imgcls.models.layers.positions import resample_positions, sincos2d
-from imgcls.models.vit import Block
+from imgcls.models.layers.transformer import Block
 
 KEY = jax.random.key(0)
 

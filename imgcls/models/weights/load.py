@@ -12,6 +12,7 @@
 """
 
 import dataclasses
+import math
 import os
 import re
 from typing import Any
@@ -35,6 +36,12 @@ from imgcls.models.weights.tables import (
 
 PROJECTS = ("timm", "torchvision", "augreg", "cadene")
 HEADS = ("auto", "fresh", "zero")
+# Parts of names in the files, and options of a ViT that has them.
+_OPTIONS = {
+    "reg_token": "; set model.registers to the number of its tokens",
+    "fc_norm.": "; set model.fc_norm=True",
+    ".ls1.": "; set model.layer_scale=1e-5",
+}
 
 
 @dataclasses.dataclass
@@ -169,9 +176,10 @@ def _read_file(
     optional = [n for n in unknown if re.search(AUXILIARY, n) or n in ("cls_token", "cls")]
     report.left_out += [re.split(r"[./]", name)[0] for name in optional]
     if rest := [name for name in unknown if name not in optional]:
+        hint = next((hint for n in rest for part, hint in _OPTIONS.items() if part in n), "")
         raise ConfigError(
             f"init_from: {path}: a {type(model).__name__} with these options does not have "
-            f"{', '.join(rest[:4])}{' and others' if len(rest) > 4 else ''}"
+            f"{', '.join(rest[:4])}{' and others' if len(rest) > 4 else ''}{hint}"
         )
     loaded = {}
     for ours, many in table.items():
@@ -252,9 +260,16 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
     """Resamples position embeddings `[1, N, D]`, and removes that of an unused class token."""
-    prefix = model.prefix_tokens
+    prefix = model.prefix_positions
     tokens = array.shape[1]
-    if not prefix and int((tokens - 1) ** 0.5) ** 2 == tokens - 1:
+    for embedded in (0, 1, model.prefix_tokens):
+        if model.has_class_token and embedded != prefix and _is_square(tokens - embedded):
+            raise ConfigError(
+                f"init_from {report.init_from}: pos_embed of {tokens} tokens has "
+                f"{embedded or 'no'} entries before those of the patches: set "
+                f"model.embed_prefix={embedded > 0}"
+            )
+    if not prefix and _is_square(tokens - 1):
         array = array[:, 1:]
         report.adapted.append("pos_embed (without the class token's)")
     if array.shape != shape:
@@ -268,6 +283,10 @@ def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np
         report.adapted.append(f"pos_embed ({before}x{before} -> {side}x{side})")
         array = np.asarray(resample_positions(jax.numpy.asarray(array), (side, side), prefix))
     return array
+
+
+def _is_square(number: int) -> bool:
+    return number > 0 and math.isqrt(number) ** 2 == number
 
 
 def _without_axis(shape: tuple, axis: int) -> tuple:

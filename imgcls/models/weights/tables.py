@@ -256,6 +256,10 @@ def timm_name(name: str) -> str | None:
     """timm's name of a model; None if timm does not have it."""
     if match := re.fullmatch(r"vit_(ti|s|b|l|h)(\d+)", name):
         return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}_224"
+    if match := re.fullmatch(r"vit_(s|b|l)(\d+)(_reg4)?_dinov2", name):
+        return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}{match[3] or ''}_dinov2"
+    if match := re.fullmatch(r"deit3_(s|b|l|h)(\d+)", name):
+        return f"deit3_{_VIT_SIZES[match[1]]}_patch{match[2]}_224"
     if match := re.fullmatch(r"deit_(ti|s|b)(\d+)_distilled", name):
         return f"deit_{_VIT_SIZES[match[1]]}_distilled_patch{match[2]}_224"
     if match := re.fullmatch(r"regnet([xy])_(\d+)(?:_(\d))?(mf|gf)(_tv)?", name):

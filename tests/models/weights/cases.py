@@ -24,6 +24,7 @@ class Case:
       torch: function that imports the other project and creates its model.
       size: side of the images in pixels.
       train: whether logits in training mode are compared too.
+      trained_size: side of the images that the weights of a ViT are for.
     """
 
     project: str
@@ -32,6 +33,7 @@ class Case:
     torch: Callable[[], Any]
     size: int = 64
     train: bool = True
+    trained_size: int | None = None
 
 
 CLASSES = 5
@@ -120,6 +122,14 @@ def import_torchvision():
 _ONE = {"stage_sizes": (1, 1, 1, 1)}
 _VGG = {"widths": (8, 8, 16, 24, 24), "hidden": 32}
 _VIT = {"depth": 2}
+_TINY = {"depth": 2, "width": 32, "num_heads": 2, "mlp_dim": 128}
+
+
+def tiny_vit(name: str, **options) -> Callable:
+    """A ViT of timm with the options `_TINY`."""
+    return timm(name, depth=2, embed_dim=32, num_heads=2, **options)
+
+
 CASES = {
     "alexnet": Case("torchvision", "alexnet", {}, torchvision("alexnet"), 100),
     "vgg": Case("torchvision", "vgg11", _VGG, small_vgg(False)),
@@ -171,6 +181,51 @@ CASES = {
         "deit_ti16_distilled",
         _VIT,
         timm("deit_tiny_distilled_patch16_224", depth=2, img_size=64),
+        train=False,
+    ),
+    "deit3": Case(
+        "timm",
+        "deit3_s16",
+        _TINY,
+        tiny_vit("deit3_small_patch16_224", img_size=64),
+        96,
+        train=False,
+        trained_size=64,
+    ),
+    "dinov2": Case(
+        "timm",
+        "vit_s14_dinov2",
+        _TINY,
+        tiny_vit("vit_small_patch14_dinov2", img_size=98),
+        56,
+        train=False,
+        trained_size=98,
+    ),
+    "dinov2_registers": Case(
+        "timm",
+        "vit_s14_reg4_dinov2",
+        _TINY,
+        tiny_vit("vit_small_patch14_reg4_dinov2", img_size=56),
+        70,
+        train=False,
+        trained_size=56,
+    ),
+    "vit_average": Case(
+        "timm",
+        "vit_ti16",
+        {**_TINY, "pool": "gap", "class_token": True, "fc_norm": True},
+        tiny_vit("vit_tiny_patch16_224", img_size=64, global_pool="avg"),
+        train=False,
+    ),
+    "vit_registers_average": Case(
+        "timm",
+        "vit_s16",
+        {
+            **_TINY,
+            **{"pool": "gap", "fc_norm": True, "registers": 4, "embed_prefix": False},
+            "layer_scale": 1e-5,
+        },
+        tiny_vit("vit_medium_patch16_reg4_gap_256", img_size=64),
         train=False,
     ),
 }

@@ -31,6 +31,8 @@ def logits(model, arrays: dict[str, np.ndarray], images: np.ndarray, train: bool
     import torch
 
     model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
+    if hasattr(model, "set_input_size"):
+        model.set_input_size(images.shape[1:3])
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

@@ -43,7 +43,7 @@ WHOLE = {
             *("resnet18", "resnet50", "seresnet50", "resnext50_32x4d", "resnest50d"),
             *("resnet50d", "wide_resnet50_2"),
             *("resnest101e", "regnetx_400mf", "regnety_800mf", "regnety_800mf_tv"),
-            *("vit_ti16", "vit_b32", "deit_ti16_distilled"),
+            *("vit_ti16", "vit_b32", "deit_ti16_distilled", "deit3_s16"),
         )
     },
     "regnetx_400mf_tv": ("torchvision", torchvision("regnet_x_400mf")),

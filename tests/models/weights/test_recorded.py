@@ -17,18 +17,18 @@ from tests.models.weights.reference import RECORDED
 EXPECTED = json.loads(RECORDED.read_text())
 
 
-def our_model(case: Case):
-    """(model without dropout, shapes of its variables)."""
+def our_model(case: Case, size: int):
+    """(model without dropout, shapes of its variables for images of that size)."""
     options = dict(case.options)
     if case.model.startswith("inception_v1"):
         options["aux_drop_rate"] = 0.0
     model = create_model(case.model, CLASSES, drop_rate=0.0, **options)
-    return model, jax.eval_shape(model.init, jax.random.key(0), random_images(case.size)[:1])
+    return model, jax.eval_shape(model.init, jax.random.key(0), random_images(size)[:1])
 
 
 def write_state_dict(case: Case, path) -> None:
     """Writes the weights of a case as a file of the other project."""
-    model, shapes = our_model(case)
+    model, shapes = our_model(case, case.trained_size or case.size)
     (layout,) = layouts(model, case.project)
     named = {}
     for key, array in jax.tree_util.tree_leaves_with_path(shapes):
@@ -42,9 +42,10 @@ def write_state_dict(case: Case, path) -> None:
 
 def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
     """`[logits, auxiliary logits...]` of the model with the weights of a file."""
-    model, shapes = our_model(case)
+    model, shapes = our_model(case, case.size)
     variables, report = weights_lib.load(f"{case.project}:{path}", model, shapes)
-    assert not (report.adapted or report.new or report.left_out)
+    assert not (report.new or report.left_out)
+    assert len(report.adapted) == (case.trained_size is not None)
 
     @jax.jit
     def apply(variables, x):

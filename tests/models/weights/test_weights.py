@@ -186,6 +186,32 @@ def test_class_token_is_left_out_for_average_pooling(vit):
     np.testing.assert_array_equal(loaded["params"]["pos_embed"], expected)
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "words"),
+    [
+        (
+            "deit3_s16",
+            "vit_s16",
+            "of 4 tokens has no entries before .*embed_prefix=False",
+        ),
+        ("vit_s16", "deit3_s16", "of 5 tokens has 1 entries before .*embed_prefix=True"),
+        ("vit_s14_reg4_dinov2", "vit_s14_dinov2", "does not have reg_token; set model.registers"),
+        ("deit3_s16", "vit_s16 without LayerScale", "blocks.0.ls1.gamma.* set model.layer_scale"),
+    ],
+)
+def test_weights_of_another_kind_of_vit_name_the_option(source, target, words, tmp_path):
+    options = dict(VIT, layer_scale=None if "without" in target else 1e-5)
+    size = 28 if "14" in source else 32
+    theirs = create_model(source, 3, **dict(VIT, layer_scale=1e-5))
+    file = tmp_path / "model.safetensors"
+    named = weights.dump(theirs, random_variables(theirs, size), layout_of(theirs, "timm"))
+    save_file(named, file)
+    model = create_model(target.split()[0], 3, **options)
+    with pytest.raises(ConfigError, match=words) as error:
+        weights.load(f"timm:{file}", model, random_variables(model, size))
+    assert "\n" not in str(error.value)
+
+
 def test_auxiliary_classifiers(tmp_path):
     full, bare = create_model("inception_v1", 3), create_model("inception_v1", 3, aux=False)
     variables = random_variables(full)
@@ -203,6 +229,9 @@ def test_auxiliary_classifiers(tmp_path):
 def test_timm_names():
     assert timm_name("vit_ti16") == "vit_tiny_patch16_224"
     assert timm_name("deit_s16_distilled") == "deit_small_distilled_patch16_224"
+    assert timm_name("deit3_h14") == "deit3_huge_patch14_224"
+    assert timm_name("vit_l14_dinov2") == "vit_large_patch14_dinov2"
+    assert timm_name("vit_b14_reg4_dinov2") == "vit_base_patch14_reg4_dinov2"
     assert timm_name("regnety_400mf") == "regnety_004"
     assert timm_name("regnety_1_6gf") == "regnety_016"
     assert timm_name("regnetx_8gf") == "regnetx_080"
