@@ -9,6 +9,7 @@
 """
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -200,7 +201,7 @@ DEPTHS = {
     101: dict(bottleneck=True, stage_sizes=(3, 4, 23, 3)),
     152: dict(bottleneck=True, stage_sizes=(3, 8, 36, 3)),
 }
-for _name, _depth, _variant, _top1, _source in (
+_MODELS: tuple[tuple[str, int, dict[str, Any], float, str], ...] = (
     ("resnet18", 18, {}, 69.76, _TORCHVISION),
     ("resnet34", 34, {}, 73.31, _TORCHVISION),
     ("resnet50", 50, {}, 76.13, _TORCHVISION),
@@ -214,5 +215,6 @@ for _name, _depth, _variant, _top1, _source in (
     ("wide_resnet50_2", 50, dict(group_width=128), 78.47, _TORCHVISION),
     ("wide_resnet101_2", 101, dict(group_width=128), 78.85, _TORCHVISION),
     ("resnet50d", 50, dict(stem="deep", shortcut="avg"), 77.16, _D),
-):
+)
+for _name, _depth, _variant, _top1, _source in _MODELS:
     register_model(_name, top1=_top1, source=_source, **DEPTHS[_depth], **_variant)(ResNet)

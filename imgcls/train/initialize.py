@@ -26,6 +26,25 @@ NUM_EXAMPLES = 5000
 VGG_SIDE = 256
 
 
+def initial_arrays(
+    config: ConfigDict, objective, shapes: TrainState, source: Source
+) -> dict | None:
+    """Initial values from `config.init_from` or else from the training data; None if all are drawn.
+
+    Args:
+      config: config of the run.
+      objective: objective with its model.
+      shapes: shapes of the state.
+      source: training split.
+
+    Returns:
+      `{"params": ..., **collections}` with a part of the variables of the objective.
+    """
+    if config.init_from:
+        return import_weights(config, objective, shapes, source)
+    return arrays_from_data(config, objective, source)
+
+
 def arrays_from_data(config: ConfigDict, objective, source: Source) -> dict | None:
     """Initial values that the model's `init_from_data` computes; None if it has no such method.
 

@@ -36,7 +36,7 @@ from imgcls.runs.record import Record, Stretch
 from imgcls.runs.save import Checkpointer
 from imgcls.train import preflight
 from imgcls.train.compile_cache import Programs, in_background, use_compile_cache
-from imgcls.train.initialize import arrays_from_data, import_weights
+from imgcls.train.initialize import initial_arrays
 from imgcls.train.optim import create_optimizer
 from imgcls.train.progress import check_progress
 from imgcls.train.step import create_state, make_train_step
@@ -136,10 +136,7 @@ def set_up(
         state.set_result(checkpointer.restore(shapes, first))
         log.info(f"continue at step {first} of {durations.total} from {workdir}")
     else:
-        if config.init_from:
-            given = import_weights(config, objective, shapes, source)
-        else:
-            given = arrays_from_data(config, objective, source)
+        given = initial_arrays(config, objective, shapes, source)
         jitted = jax.jit(create, out_shardings=placement)
         state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
     return Training(
