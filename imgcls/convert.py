@@ -3,8 +3,9 @@
     python -m imgcls.convert --from=manifest:/my/labels.csv --to=/data/mine
     python -m imgcls.main --config=configs/own.py:data=records:/data/mine --workdir=/runs/mine
 
-All splits are converted. Encoded images are copied byte for byte, and names, groups and metadata
-are kept. The format is described in `imgcls/data/sources/records.py`.
+All splits are converted. Encoded images are copied byte for byte; of files of volumes only voxels
+and spacing are kept, because their headers may name patients. Names, groups and metadata of the
+examples are kept. The format is described in `imgcls/data/sources/records.py`.
 """
 
 import io
@@ -19,6 +20,7 @@ from PIL import Image
 
 from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.decode.volume import encode_volume, is_volume
 from imgcls.data.listing import describe_extensions
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.records import MANIFEST, VERSION
@@ -104,7 +106,7 @@ def _write_split(
                         raise
                     skipped.append(errors.one_line(e))
                     continue
-                writer.write(_encode(example["image"]))
+                writer.write(_encode(example["image"], source.name(index)))
                 table.write(json.dumps(_describe(source, index, example["label"])) + "\n")
                 examples += 1
             writer.close()
@@ -123,10 +125,13 @@ def _describe(source: Source, index: int, label) -> dict:
     return row
 
 
-def _encode(image: bytes | np.ndarray) -> bytes:
-    """Returns bytes unchanged, and encodes uint8 `[H, W, C]` as PNG, `[D, H, W, C]` as `.npy`."""
+def _encode(image: bytes | np.ndarray, name: str) -> bytes:
+    """Encodes uint8 `[H, W, C]` as PNG, `[D, H, W, C]` as `.npy`, and files of volumes as `.npz`.
+
+    The bytes of other files are returned unchanged.
+    """
     if isinstance(image, bytes):
-        return image
+        return encode_volume(image, name) if is_volume(image, name) else image
     file = io.BytesIO()
     if image.ndim == 4:
         np.save(file, image, allow_pickle=False)

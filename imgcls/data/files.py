@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.decode.formats import START, VOLUME_EXTENSIONS
+from imgcls.data.decode.formats import ARRAY_EXTENSIONS, START, VOLUME_EXTENSIONS
 from imgcls.data.listing import Listing, list_files
 from imgcls.data.table.names import normalize
 
@@ -223,7 +223,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _limit(path: str) -> int:
-    return MAX_VOLUME_BYTES if path.lower().endswith(VOLUME_EXTENSIONS) else MAX_BYTES
+    volume = path.lower().endswith(VOLUME_EXTENSIONS + ARRAY_EXTENSIONS)
+    return MAX_VOLUME_BYTES if volume else MAX_BYTES
 
 
 def read_file(path: str) -> bytes:

@@ -24,7 +24,7 @@ class Listing(NamedTuple):
     """The files and folders under a root without hidden ones, as sorted relative paths.
 
     Attributes:
-      images: image files.
+      images: files of images and volumes.
       others: other files, which are passed over.
       folders: folders, also those without files.
     """
@@ -48,6 +48,9 @@ def list_files(
     images, others = [], []
     for path in sorted(path for path in paths if not is_hidden(path)):
         (images if _is_image(path, read_start) else others).append(path)
+    if not images:
+        images = [path for path in others if path.lower().endswith(formats.ARRAY_EXTENSIONS)]
+        others = [path for path in others if not path.lower().endswith(formats.ARRAY_EXTENSIONS)]
     return Listing(images, others, sorted(f for f in folders if f and not is_hidden(f)))
 
 

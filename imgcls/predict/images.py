@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.decode.volume import as_volume
+from imgcls.data.decode.npz import as_volume
 from imgcls.data.files import list_folder, read_file
 from imgcls.data.listing import count_extensions, describe_extensions
 

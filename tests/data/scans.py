@@ -56,3 +56,42 @@ def write_mrc(
             file.header[f"m{axis}"] = count
             file.header.cella[axis] = count * side
     return path
+
+
+def write_nrrd(
+    path: pathlib.Path,
+    voxels: np.ndarray,
+    orientation=("R", "A", "S"),
+    spacing=SPACING,
+    encoding="raw",
+) -> pathlib.Path:
+    """Writes `[D, H, W]` in the space LPS, stored in an orientation."""
+    import nrrd
+    from nibabel import orientations
+
+    stored = voxels.T
+    affine = np.diag([*spacing[::-1], 1.0])
+    move = orientations.ornt_transform(
+        orientations.axcodes2ornt("RAS"), orientations.axcodes2ornt(orientation)
+    )
+    affine = np.diag([-1, -1, 1, 1]) @ affine @ orientations.inv_ornt_aff(move, stored.shape)
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": affine[:3, :3].T,
+        "encoding": encoding,
+    }
+    stored = orientations.apply_orientation(stored, move)
+    nrrd.write(str(path), np.asfortranarray(stored), header)
+    return path
+
+
+def write_tiff(path: pathlib.Path, voxels: np.ndarray, spacing=SPACING) -> pathlib.Path:
+    """Writes `[D, H, W]` as pages, described as by ImageJ."""
+    from PIL import Image, TiffImagePlugin
+
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[270] = f"ImageJ=1.54f\nimages={len(voxels)}\nslices={len(voxels)}\nspacing={spacing[0]}\n"
+    tags[282], tags[283] = 1 / spacing[2], 1 / spacing[1]
+    first, *others = [Image.fromarray(page) for page in voxels]
+    first.save(path, save_all=True, append_images=others, tiffinfo=tags)
+    return path

@@ -7,7 +7,7 @@ import pytest
 
 import imgcls
 from imgcls.core.errors import ConfigError
-from tests.data.scans import ORIENTATIONS, write_mrc, write_nifti
+from tests.data.scans import ORIENTATIONS, write_mrc, write_nifti, write_nrrd, write_tiff
 
 ARGUMENTS = (
     "--config=configs/digits.py",
@@ -68,6 +68,8 @@ def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
         write_mrc(tmp_path / "c.mrc", voxels, (3, 1, 2), spacing),
         write_mrc(tmp_path / "d.map", voxels, (2, 3, 1), spacing, compression="gzip"),
     ]
+    paths.append(write_nrrd(tmp_path / "e.nrrd", voxels, ("A", "I", "R"), spacing, "gzip"))
+    paths.append(write_tiff(tmp_path / "f.tif", voxels.astype(np.float32), spacing))
     assert trained.info.image_shape == (8, 8, 8, 1) and trained.info.image_dtype == "uint8"
     predictions = trained.predict([str(path) for path in paths])
     assert len({tuple(p.probabilities) for p in predictions}) == 1
@@ -78,9 +80,12 @@ def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["path"] for line in lines] == [str(path) for path in paths]
     assert len({json.dumps(line["predictions"]) for line in lines}) == 1
-    np.save(tmp_path / "e.npy", voxels)
-    done = command("predict", workdir, str(tmp_path / "e.npy"))
-    assert done.returncode != 0 and "e.npy: states no spacing of its voxels" in done.stderr
+    np.savez(tmp_path / "g.npz", voxels=voxels, spacing=spacing)
+    (prediction,) = trained.predict(str(tmp_path / "g.npz"))
+    np.testing.assert_array_equal(prediction.probabilities, predictions[0].probabilities)
+    np.save(tmp_path / "h.npy", voxels)
+    done = command("predict", workdir, str(tmp_path / "h.npy"))
+    assert done.returncode != 0 and "h.npy: states no spacing of its voxels" in done.stderr
 
 
 def test_float16_reaches_the_model(command, scans, trained, tmp_path):

@@ -21,8 +21,10 @@ _EXTENSIONS = {
 HEIF_EXTENSIONS = _EXTENSIONS["HEIF"]
 # Formats of volumes, which `decode/volume.py` tells by their first bytes.
 VOLUME_EXTENSIONS = (
-    *(".nii", ".nii.gz", ".mrc", ".mrc.gz", ".map", ".map.gz", ".ccp4", ".ccp4.gz"),
+    *(".nii", ".nii.gz", ".mrc", ".mrc.gz", ".map", ".map.gz", ".ccp4", ".ccp4.gz", ".nrrd"),
 )
+# Arrays are volumes where a folder has nothing else: beside images they hold features and the like.
+ARRAY_EXTENSIONS = (".npy", ".npz")
 INSTALL_HEIF = "run `pip install -r requirements-heif.txt`"
 # Number of bytes from which `find_format` tells the format.
 START = 12

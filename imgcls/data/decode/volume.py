@@ -1,26 +1,39 @@
 """Volume files -> voxels `[D, H, W, C]` with their spacing.
 
-A format is recognized by its first bytes: NIfTI, MRC and `.npy`.
+A format is recognized by its first bytes: NIfTI, MRC, NRRD, `.npy`, `.npz` and stacks of TIFF.
 """
 
 import io
-
-import numpy as np
 
 from imgcls.core.errors import DataError
 from imgcls.data.decode.mrc import is_mrc, read_mrc
 from imgcls.data.decode.nifti import is_nifti, read_nifti
 from imgcls.data.decode.npy import read_npy
-from imgcls.data.decode.voxels import START, Stream, Volume, check_channels, count_voxels, to_values
+from imgcls.data.decode.npz import as_volume, read_npz, write_npz
+from imgcls.data.decode.nrrd import MAGIC as _NRRD
+from imgcls.data.decode.nrrd import read_nrrd
+from imgcls.data.decode.tiff import MAGICS as _TIFF
+from imgcls.data.decode.tiff import read_tiff
+from imgcls.data.decode.voxels import START, Stream, Volume
 
 _NPY = b"\x93NUMPY"
 _GZIP = b"\x1f\x8b"
+_ZIP = b"PK\3\4"
 
 
-def is_volume(data: bytes, name: str) -> bool:
-    """Whether a file is a volume, by its first bytes or else by the extension of its name."""
+def is_volume(data: bytes, name: str, stacks: bool = False) -> bool:
+    """Whether a file is a volume, by its first bytes or else by the extension of its name.
+
+    Args:
+      data: bytes of the file.
+      name: name of the record.
+      stacks: whether a TIFF is a stack of slices; otherwise it is an image.
+    """
     start = data[:START]
-    return start.startswith((_NPY, _GZIP)) or is_nifti(start) or is_mrc(start, name)
+    if start.startswith(_TIFF):
+        return stacks
+    known = start.startswith((_NPY, _GZIP, _ZIP, _NRRD))
+    return known or is_nifti(start) or is_mrc(start, name)
 
 
 def decode_volume(data: bytes, name: str) -> Volume:
@@ -36,26 +49,20 @@ def decode_volume(data: bytes, name: str) -> Volume:
     """
     if data.startswith(_NPY):
         return as_volume(read_npy(io.BytesIO(data), len(data), name), name)
+    if data.startswith(_ZIP):
+        return read_npz(data, name)
+    if data.startswith(_TIFF):
+        return read_tiff(data, name)
+    if data.startswith(_NRRD):
+        return read_nrrd(data, name)
     stream = Stream(data, name)
     if is_nifti(stream.start):
         return read_nifti(stream)
     if is_mrc(stream.start, name):
         return read_mrc(stream)
-    raise DataError(f"{name}: not a volume in one of NIfTI, MRC, .npy")
+    raise DataError(f"{name}: not a volume in one of NIfTI, MRC, NRRD, TIFF, .npy, .npz")
 
 
-def as_volume(array: np.ndarray, name: str) -> Volume:
-    """Checks an array `[D, H, W]` or `[D, H, W, C]`, and adds the axis of channels.
-
-    Raises:
-      DataError: another shape or dtype.
-    """
-    if array.dtype.kind not in "buif" or array.ndim not in (3, 4) or not array.size:
-        raise DataError(
-            f"{name}: is a {array.dtype} array {list(array.shape)}; volumes are numbers [D, H, W] "
-            "or [D, H, W, C]"
-        )
-    count_voxels(array.shape, name)
-    voxels = array[..., None] if array.ndim == 3 else array
-    check_channels(voxels.shape[-1], name)
-    return Volume(to_values(voxels))
+def encode_volume(data: bytes, name: str) -> bytes:
+    """Encodes a volume as `.npz`: its voxels and spacing, and no field that may name a person."""
+    return data if data.startswith(_NPY) else write_npz(decode_volume(data, name))

@@ -19,6 +19,7 @@ from imgcls.data.transforms.transform import (
     SpacingTransform,
     Transform,
     ValueTransform,
+    VolumeTransform,
     check_rank,
 )
 
@@ -101,6 +102,11 @@ class Reader:
         example = self._transform_views(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
+    @functools.cached_property
+    def _takes_volumes(self) -> bool:
+        """Whether the transforms are those of volumes, so that a TIFF is a stack of slices."""
+        return any(isinstance(transform, VolumeTransform) for transform in self.transforms)
+
     def index_at(self, position: int, skipped: int) -> int:
         """Returns the record at a position, after `skipped` ones were unreadable there."""
         if not self.shuffle:
@@ -131,7 +137,7 @@ class Reader:
         image = record["image"]
         if isinstance(image, bytes):
             name = self.source.name(index)
-            if is_volume(image, name):
+            if is_volume(image, name, self._takes_volumes):
                 image = decode_volume(image, name)
             else:
                 image = EncodedImage(image, name, channels=self.channels, bits=self.bits)
