@@ -4,10 +4,10 @@ import contextlib
 import functools
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import jax
 from jax._src import distributed
-from jaxlib import _jax  # pyright: ignore[reportAttributeAccessIssue]  # Compiled, no stubs.
 
 from imgcls.core.errors import EXIT_AGAIN, ConfigError, one_line
 from imgcls.distributed.cluster import Place
@@ -75,10 +75,12 @@ def _lost_coordinator_aborts() -> Iterator[None]:
     Without a callback, JAX exits with code 1 when the coordinator is lost. With one, it aborts, as
     it can't pass the callback's argument to Python, and an abort can be handled.
     """
-    name = "get_distributed_runtime_client"
-    original = getattr(_jax, name)
-    setattr(_jax, name, functools.partial(original, missed_heartbeat_callback=lambda *_: None))
+    module: Any = distributed._jax  # pyright: ignore[reportPrivateImportUsage]
+    original = module.get_distributed_runtime_client
+    module.get_distributed_runtime_client = functools.partial(
+        original, missed_heartbeat_callback=lambda *_: None
+    )
     try:
         yield
     finally:
-        setattr(_jax, name, original)
+        module.get_distributed_runtime_client = original
