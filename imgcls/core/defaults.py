@@ -88,7 +88,7 @@ def _data() -> ConfigDict:
     c.label_columns = ()  # manifest: columns of 0 and 1, one for each class; (): as recognized
     c.question = placeholder(str)  # Label Studio: name of the choices that are the labels
     c.sampling = "uniform"  # of training examples: uniform | balanced (all classes equally often)
-    c.channels = 3
+    c.channels = 3  # 1 (gray), 3 (RGB), 4 (RGBA), or the bands of TIFF or .npy files
     # Bits that gray values of 16 or 32 bits use, such as 12; unset: as the file declares.
     c.bits = placeholder(int)
     c.train_transform = ""  # per example, on the host: imgcls/data/transforms/image.py

@@ -21,6 +21,9 @@ from imgcls.data.sources.source import Dataset, Source
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
 
+# OpenCV takes no more.
+MAX_CHANNELS = 512
+
 
 def open_data(config: ConfigDict, *, write_classes: bool = False) -> Dataset:
     """Opens the dataset `config.data.source`; for `write_classes` see `SourceOptions`."""
@@ -45,8 +48,11 @@ def create_reader(config: ConfigDict, source: Source, *, train: bool) -> Reader:
     """Builds the reader of a source: the config's host transforms, in training or eval order."""
     c = config.data
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
-    if c.channels not in (1, 3):
-        raise ConfigError(f"config.data.channels={c.channels}: must be 1 (gray) or 3 (RGB)")
+    if not 1 <= c.channels <= MAX_CHANNELS:
+        raise ConfigError(
+            f"config.data.channels={c.channels}: must be 1 (gray), 3 (RGB), 4 (RGBA), or the "
+            f"number of bands of TIFF or .npy files, up to {MAX_CHANNELS}"
+        )
     if c.bits is not None and not MIN_BITS <= c.bits <= MAX_BITS:
         raise ConfigError(f"config.data.bits={c.bits}: must be {MIN_BITS} to {MAX_BITS}")
     if not 0 <= c.max_skipped <= 1:

@@ -142,13 +142,14 @@ def _expand(image: ImageInput, number: int, axes: int) -> list[ImageInput]:
     return [image]
 
 
-def _to_image(array: np.ndarray, number: int) -> Image.Image:
+def _to_image(array: np.ndarray, number: int) -> Image.Image | np.ndarray:
     shape = array.shape
+    if array.dtype == np.uint8 and len(shape) == 3 and shape[-1] not in (1, 3, 4) and array.size:
+        return array  # bands
     fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
     if array.dtype != np.uint8 or not fits or not array.size:
         raise ConfigError(
-            f"image {number} is a {array.dtype} array {list(shape)}; pass uint8 [H, W] or "
-            "[H, W, C] with 1, 3 or 4 channels"
+            f"image {number} is a {array.dtype} array {list(shape)}; pass uint8 [H, W] or [H, W, C]"
         )
     return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
 

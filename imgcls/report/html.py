@@ -29,12 +29,14 @@ def image_uri(image: np.ndarray, size: int, quality: int = 85) -> str:
     """Returns the data URI of an image, for `<img src>`.
 
     Args:
-      image: uint8 `[H, W, 3]`, `[H, W, 1]` or `[H, W]`.
+      image: uint8 `[H, W]` or `[H, W, C]`; of more than 3 channels the first 3 are shown, of 2 the
+        first.
       size: longest side in pixels; larger images are shrunk, smaller ones are not enlarged.
       quality: JPEG quality, 1 to 100.
     """
-    gray = image.ndim == 3 and image.shape[-1] == 1
-    thumbnail = Image.fromarray(image.squeeze(-1) if gray else image)
+    if image.ndim == 3:
+        image = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
     thumbnail.thumbnail((size, size), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     if max(thumbnail.size) <= SMALL:

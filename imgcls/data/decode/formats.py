@@ -18,6 +18,8 @@ _EXTENSIONS = {
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heif", ".hif"),
 }
+# Arrays of images or volumes.
+_ARRAYS = (".npy",)
 HEIF_EXTENSIONS = _EXTENSIONS["HEIF"]
 # Formats of volumes, which `decode/volume.py` tells by their first bytes.
 VOLUME_EXTENSIONS = (
@@ -48,7 +50,7 @@ def decoded_formats() -> tuple[str, ...]:
 def extensions() -> tuple[str, ...]:
     """Extensions of the formats that are decoded, in lower case."""
     images = tuple(e for name in decoded_formats() for e in _EXTENSIONS[name])
-    return images + VOLUME_EXTENSIONS
+    return images + VOLUME_EXTENSIONS + _ARRAYS
 
 
 def find_format(start: bytes) -> str | None:

@@ -15,6 +15,7 @@ from PIL import Image, ImageFile
 
 from imgcls.core.errors import DataError
 from imgcls.data.decode import formats, gray
+from imgcls.data.decode.bands import count_bands, decode_bands, is_npy_image
 from imgcls.data.decode.turbojpeg import Decoder, Header, get_decoder
 
 # (top, left, height, width), in pixels.
@@ -55,7 +56,8 @@ class EncodedImage:
         self._data, self._name, self._channels, self._bits = data, name, channels, bits
         # Only complete JPEGs that need no rotation are decoded in part.
         self._header = None
-        if data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
+        is_color = channels in (1, 3)
+        if is_color and data.startswith(b"\xff\xd8") and _END_OF_IMAGE in data[-_TAIL:]:
             segments = _read_segments(data)
             if _read_orientation(segments.exif) == 1 and _can_crop(data, segments):
                 self._header = _decoder().read_header(data)
@@ -101,7 +103,17 @@ def crop_pixels(pixels: np.ndarray, box: Box, halvings: int = 0) -> np.ndarray:
     if not halvings:
         return part
     size = (width >> halvings, height >> halvings)
-    return cv2.resize(part, size, interpolation=cv2.INTER_AREA).reshape(*size[::-1], -1)
+    return resize_pixels(part, size, cv2.INTER_AREA)
+
+
+def resize_pixels(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    """Resizes `[H, W, C]` to (width, height) with OpenCV, which takes only 4 channels at once."""
+    # OpenCV drops the axis of a single channel.
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    parts = [pixels[..., first : first + 4] for first in range(0, pixels.shape[-1], 4)]
+    parts = [cv2.resize(part, size, interpolation=interpolation) for part in parts]
+    parts = [part.reshape(*size[::-1], -1) for part in parts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
 class _FullDecoder:
@@ -147,7 +159,8 @@ def decode_image(
     Args:
       data: bytes of the file, in one of `formats.decoded_formats()`.
       name: name of the record, for messages.
-      channels: 3 (RGB) or 1 (gray).
+      channels: 3 (RGB), 1 (gray), 4 (RGBA), or the number of bands of TIFF or `.npy` files, see
+        `bands.decode_bands`.
       bits: number of bits that gray samples of more than 8 bits use, see `gray.to_8_bits`.
 
     Returns:
@@ -159,6 +172,8 @@ def decode_image(
     """
     if not data:
         raise DataError(f"{name}: empty file")
+    if channels not in (1, 3) or is_npy_image(data, name, channels):
+        return decode_bands(data, name, channels, bits, MAX_PIXELS)
     if data.startswith(b"\xff\xd8"):
         if len(_SCAN.findall(data)) > MAX_SCANS:
             raise DataError(f"{name}: JPEG with more than {MAX_SCANS} scans")
@@ -267,6 +282,12 @@ def _decode_pillow(data: bytes, name: str, channels: int, bits: int | None) -> n
     except Image.UnidentifiedImageError as e:
         if formats.find_format(data[: formats.START]) == "HEIF":
             raise DataError(f"{name}: is a HEIC image; {formats.INSTALL_HEIF}") from e
+        bands = count_bands(data)
+        if bands > 4:
+            raise DataError(
+                f"{name}: is a TIFF of {bands} bands; set config.data.channels={bands}, and mean "
+                "and std of each"
+            ) from e
         known = ", ".join(formats.decoded_formats())
         raise DataError(f"{name}: not an image in one of {known}") from e
     except Exception as e:  # Corrupted files raise errors of many types, such as struct.error.

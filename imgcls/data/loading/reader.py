@@ -8,6 +8,7 @@ import numpy as np
 
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.decode.bands import is_npy_image
 from imgcls.data.decode.image import EncodedImage
 from imgcls.data.decode.volume import decode_volume, is_volume
 from imgcls.data.decode.voxels import Volume
@@ -39,7 +40,7 @@ class Reader:
         the end are padding with mask 0.
       on_error: 'fail' raises an error at an unreadable record; 'skip' replaces it by the next
         readable record in training, and masks it out in evaluation.
-      channels: channels of decoded images, 1 or 3.
+      channels: number of channels of decoded images.
       bits: bits of gray samples of more than 8 bits, see `imgcls.data.decode.image.decode_image`.
       views: a key of `imgcls.data.loading.views.VIEWS`.
       other_transforms: transforms of all views but the first.
@@ -137,7 +138,8 @@ class Reader:
         image = record["image"]
         if isinstance(image, bytes):
             name = self.source.name(index)
-            if is_volume(image, name, self._takes_volumes):
+            is_image = is_npy_image(image, name, self.channels)
+            if is_volume(image, name, self._takes_volumes) and not is_image:
                 image = decode_volume(image, name)
             else:
                 image = EncodedImage(image, name, channels=self.channels, bits=self.bits)

@@ -1,8 +1,8 @@
 """Transforms of one image on the host: `fn(image, rng) -> image`, both uint8 `[H, W, C]`.
 
-C is 1 or 3. All randomness comes from `rng`, and no transform modifies its input. Training crops
-resize with OpenCV, which is fast; evaluation transforms resize with Pillow, like the reference
-libraries.
+Transforms of color take C of 1 or 3, others any. All randomness comes from `rng`, and no transform
+modifies its input. Training crops resize with OpenCV, which is fast; evaluation transforms resize
+with Pillow, like the reference libraries.
 """
 
 import functools
@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from imgcls.data.decode.image import Box, EncodedImage, crop_pixels
+from imgcls.data.decode.image import Box, EncodedImage, crop_pixels, resize_pixels
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.pixels import to_array, to_pil
+from imgcls.data.transforms.pixels import by_band, check_color, to_array, to_pil
 from imgcls.data.transforms.transform import EncodedTransform, Transform, register_transform
 
 # The loader's threads already use all cores; OpenCV's own threads would compete with them.
@@ -100,7 +100,7 @@ def _resize_box(image, box: Box, size: tuple[int, int], name: str) -> np.ndarray
     pixels = crop((top, left, rows, columns), halvings)
     if smooth and shrink > _ALIASING * 2**halvings:
         pixels = cv2.GaussianBlur(pixels, (3, 3), 0)
-    return cv2.resize(pixels, (width, height), interpolation=_CV2[name])
+    return resize_pixels(pixels, (width, height), _CV2[name])
 
 
 def _sample_box(height, width, scale, ratio, rng) -> Box:
@@ -136,7 +136,8 @@ def resize(size: Size, interpolation: str = "bicubic") -> Transform:
         )
         if (new_height, new_width) == (height, width):
             return image
-        return to_array(to_pil(image).resize((new_width, new_height), _PILLOW[interpolation]))
+        shape = (new_width, new_height)
+        return by_band(image, lambda pil: pil.resize(shape, _PILLOW[interpolation]))
 
     return transform
 
@@ -204,8 +205,9 @@ def _resize_center(image: EncodedImage, shorter: int, size: int, resampling) -> 
         starts.append((low - start, high - start))
     (top, height), (left, width) = box
     (upper, lower), (first, last) = starts
-    pixels = to_pil(np.ascontiguousarray(image.crop((top, left, height, width))))
-    return to_array(pixels.resize((size, size), resampling, box=(first, upper, last, lower)))
+    pixels = np.ascontiguousarray(image.crop((top, left, height, width)))
+    inside = (first, upper, last, lower)
+    return by_band(pixels, lambda pil: pil.resize((size, size), resampling, box=inside))
 
 
 @register_transform("resize_random_crop")
@@ -305,6 +307,7 @@ def _shift_hue(image: np.ndarray, shift: float) -> np.ndarray:
     """
     if image.shape[-1] == 1:
         return image
+    check_color(image)
     hsv = cv2.cvtColor(image, cv2.COLOR_RGB2HSV_FULL)
     hsv[..., 0] += np.uint8(round(shift * 256) % 256)
     return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB_FULL)
