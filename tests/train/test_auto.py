@@ -4,12 +4,15 @@ import json
 import re
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from imgcls.core.config import leaves, load, override
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.digits import DigitsSource
+from imgcls.evaluate.__main__ import main as evaluate
+from imgcls.main import main
 from imgcls.train.auto import CHOSEN, choose, save_choice
 from tests.conftest import REPO
 
@@ -130,3 +133,32 @@ def test_wrong_settings(digits, tmp_path, key):
     config = read(digits, "", f"--config.auto.{key}=0")
     with pytest.raises(ConfigError, match=f"config.auto.{key}=0.*above 0"):
         choose(config, str(tmp_path), time.monotonic())
+
+
+def test_run_continues_with_its_choice(digits, tmp_path, capsys):
+    """Without the file of the choice too; evaluation uses the same."""
+    arguments = [
+        f"--config={OWN}:data=folder:{digits},minutes=1,width=4",
+        "--config.model.stage_sizes=(1,)",
+        "--config.compile_cache=",
+        f"--workdir={tmp_path}",
+    ]
+    speed = "--config.auto.tflops=0.000002"
+    assert main([*arguments, speed, "--config.checkpoint.every=1 steps"]) == 0
+    assert capsys.readouterr().out.count("chosen: ") == 4
+    config = json.loads((tmp_path / "config.json").read_text())
+    chosen_file = json.loads((tmp_path / "chosen.json").read_text())
+    assert config["total"] == chosen_file["values"]["total"] == "2 steps"
+    assert config["data"]["eval_transform"] == "resize((16, 16))"
+
+    (tmp_path / "chosen.json").unlink()
+    assert main([*arguments, speed]) == 0
+    output = capsys.readouterr().out
+    assert "chosen: " not in output and "continue at step 2 of 2" in output
+    with pytest.raises(ConfigError, match="auto.tflops was 2e-06, is 0.4") as error:
+        main([*arguments, "--config.auto.tflops=0.4"])
+    assert "total" not in str(error.value)
+    capsys.readouterr()
+    assert evaluate([f"--workdir={tmp_path}", "--bootstrap=0"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["test/examples"] == 60 and np.isfinite(metrics["test/loss"])
