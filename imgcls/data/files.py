@@ -9,14 +9,15 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError, DataError, one_line
-from imgcls.data.decode.formats import ARRAY_EXTENSIONS, START, VOLUME_EXTENSIONS
-from imgcls.data.listing import Listing, list_files
+from imgcls.data.decode.dicom import is_dicom
+from imgcls.data.decode.formats import ARRAY_EXTENSIONS, DICOM_EXTENSIONS, START, VOLUME_EXTENSIONS
+from imgcls.data.decode.voxels import MAX_VOLUME_BYTES
+from imgcls.data.listing import Listing, is_hidden, list_files
+from imgcls.data.series import group_series, read_packed
 from imgcls.data.table.names import normalize
 
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
-# Largest file of a volume: as many bytes as its voxels may take, and a header.
-MAX_VOLUME_BYTES = 2**30 + 2**26
 # The usual compression methods; the others decompress without a bound on memory.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _MAX_LINK = 4096
@@ -50,6 +51,7 @@ class Files:
         self._local = _ThreadLocal()
         self._members: frozenset[str] | None = None
         self._folders: set[str] = set()
+        self._series: dict[str, dict[str, tuple[str, ...]]] = {}
         self._links: dict[str, str] = {}
         if zipfile.is_zipfile(self.root):
             names, self._links = _list_zip(self.root, spec)
@@ -91,14 +93,25 @@ class Files:
         return stored
 
     def read(self, path: str) -> bytes:
-        """Returns the bytes of a file.
+        """Returns the bytes of a file; of DICOM, those of its series in the folder, packed.
 
         Raises:
           DataError: the file does not exist, can't be read or is larger than `MAX_BYTES`, or
             `MAX_VOLUME_BYTES` of a volume.
         """
         if self._members is None:
-            return read_file(self.name(path))
+            return read_example(self.name(path))
+        data = self._read_alone(path)
+        if not is_dicom(data):
+            return data
+        folder = os.path.dirname(path)
+        if folder not in self._series:
+            siblings = [p for p in self._members if os.path.dirname(p) == folder]
+            self._series[folder] = group_series(siblings, self._read_start)
+        return read_packed(self._series[folder].get(path, (path,)), self._read_alone)
+
+    def _read_alone(self, path: str) -> bytes:
+        """The bytes of a member of the zip."""
         try:
             archive = self._zip()
             return _read_member(archive, archive.getinfo(self._follow(path)), _limit(path))
@@ -223,8 +236,34 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _limit(path: str) -> int:
-    volume = path.lower().endswith(VOLUME_EXTENSIONS + ARRAY_EXTENSIONS)
+    volume = path.lower().endswith(VOLUME_EXTENSIONS + ARRAY_EXTENSIONS + DICOM_EXTENSIONS)
     return MAX_VOLUME_BYTES if volume else MAX_BYTES
+
+
+def read_example(path: str) -> bytes:
+    """Returns the bytes of a file; of DICOM, those of its series in the folder, packed.
+
+    Raises:
+      DataError: see `read_file`, or the series is too large.
+    """
+    data = read_file(path)
+    if not is_dicom(data):
+        return data
+    folder, name = os.path.split(path)
+    try:
+        changed = os.stat(folder or ".").st_mtime_ns
+    except OSError as e:
+        raise DataError(f"{path}: can't be read: {one_line(e)}") from e
+    files = _series_in(folder, changed).get(name, (name,))
+    return read_packed(files, lambda file: read_file(os.path.join(folder, file)))
+
+
+@functools.lru_cache(1024)
+def _series_in(folder: str, changed: int) -> dict[str, tuple[str, ...]]:
+    """The series of a folder, by file name; `changed` is when its files were last added."""
+    del changed
+    names = [name for name in os.listdir(folder or ".") if not is_hidden(name)]
+    return group_series(names, lambda name: _read_start(os.path.join(folder, name)))
 
 
 def read_file(path: str) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from imgcls.data.decode import formats
+from imgcls.data.decode.dicom import is_dicom
+from imgcls.data.series import group_series
 
 # Files and folders that operating systems and network drives make, in lower case.
 _SYSTEM_NAMES = {
@@ -49,9 +51,23 @@ def list_files(
     for path in sorted(path for path in paths if not is_hidden(path)):
         (images if _is_image(path, read_start) else others).append(path)
     if not images:
-        images = [path for path in others if path.lower().endswith(formats.ARRAY_EXTENSIONS)]
-        others = [path for path in others if not path.lower().endswith(formats.ARRAY_EXTENSIONS)]
+        images, others = _find_volumes(others, read_start)
     return Listing(images, others, sorted(f for f in folders if f and not is_hidden(f)))
+
+
+def _find_volumes(
+    paths: list[str], read_start: Callable[[str], bytes]
+) -> tuple[list[str], list[str]]:
+    """DICOM series, named by their first file, and arrays; and the other files.
+
+    Where there are images, these are exports of them, features and the like.
+    """
+    dicom = [p for p in paths if not is_companion(p) and is_dicom(read_start(p))]
+    series = group_series(dicom, read_start)
+    arrays = {path for path in paths if path.lower().endswith(formats.ARRAY_EXTENSIONS)}
+    first = {path for path, files in series.items() if path == files[0]}
+    volumes = [path for path in paths if path in first or path in arrays]
+    return volumes, [path for path in paths if path not in arrays and path not in series]
 
 
 def is_hidden(path: str) -> bool:

@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.npz import as_volume
-from imgcls.data.files import list_folder, read_file
+from imgcls.data.files import list_folder, read_example
 from imgcls.data.listing import count_extensions, describe_extensions
 
 ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
@@ -57,7 +57,7 @@ class ImageInputs:
         image, name = self._images[index], self.name(index)
         try:
             if isinstance(image, str):
-                image = read_file(image)
+                image = read_example(image)
             elif isinstance(image, Image.Image):
                 with self._lock:  # Pillow reads lazily, and the list may repeat an image.
                     image.load()

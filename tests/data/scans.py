@@ -95,3 +95,44 @@ def write_tiff(path: pathlib.Path, voxels: np.ndarray, spacing=SPACING) -> pathl
     first, *others = [Image.fromarray(page) for page in voxels]
     first.save(path, save_all=True, append_images=others, tiffinfo=tags)
     return path
+
+
+def write_dicom(
+    folder: pathlib.Path, voxels: np.ndarray, spacing=SPACING, series="1.2.3", **changes
+) -> list[pathlib.Path]:
+    """Writes int16 `[D, H, W]` as an axial series of CT, one file per slice, all names shuffled.
+
+    Instance numbers are reversed. Rows run from anterior to posterior and columns from right to
+    left, as scanners write them: in DICOM's axes (left, posterior, superior) both grow.
+    """
+    from pydicom.dataset import Dataset, FileMetaDataset
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    folder.mkdir(parents=True, exist_ok=True)
+    order = np.random.default_rng(len(voxels)).permutation(len(voxels))
+    paths = []
+    for number, page in enumerate(voxels):
+        dataset, meta = Dataset(), FileMetaDataset()
+        meta.MediaStorageSOPClassUID = dataset.SOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID = f"{series}.{number + 1}"
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        dataset.file_meta = meta
+        dataset.PatientName, dataset.PatientID = "Doe^Jane", "J-4711"
+        dataset.SeriesInstanceUID, dataset.InstanceNumber = series, len(voxels) - number
+        dataset.ImagePositionPatient = [-30, -12, 7 + number * spacing[0]]
+        dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        dataset.PixelSpacing = [spacing[1], spacing[2]]
+        dataset.Rows, dataset.Columns = page.shape
+        dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+        dataset.BitsAllocated = dataset.BitsStored = 16
+        dataset.HighBit, dataset.PixelRepresentation = 15, 0
+        dataset.RescaleSlope, dataset.RescaleIntercept = 1, -1024
+        # Columns from right to left, rows from anterior to posterior.
+        stored = (page[::-1, ::-1].astype(np.int32) + 1024).astype(np.uint16)
+        dataset.PixelData = stored.tobytes()
+        for key, value in changes.items():
+            setattr(dataset, key, value(number) if callable(value) else value)
+        path = folder / f"{series}_IM{order[number]:04d}"
+        dataset.save_as(path, enforce_file_format=True)
+        paths.append(path)
+    return paths

@@ -7,7 +7,14 @@ import pytest
 
 import imgcls
 from imgcls.core.errors import ConfigError
-from tests.data.scans import ORIENTATIONS, write_mrc, write_nifti, write_nrrd, write_tiff
+from tests.data.scans import (
+    ORIENTATIONS,
+    write_dicom,
+    write_mrc,
+    write_nifti,
+    write_nrrd,
+    write_tiff,
+)
 
 ARGUMENTS = (
     "--config=configs/digits.py",
@@ -80,6 +87,9 @@ def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["path"] for line in lines] == [str(path) for path in paths]
     assert len({json.dumps(line["predictions"]) for line in lines}) == 1
+    write_dicom(tmp_path / "dicom", voxels, spacing)
+    (prediction,) = trained.predict(str(tmp_path / "dicom"))
+    np.testing.assert_array_equal(prediction.probabilities, predictions[0].probabilities)
     np.savez(tmp_path / "g.npz", voxels=voxels, spacing=spacing)
     (prediction,) = trained.predict(str(tmp_path / "g.npz"))
     np.testing.assert_array_equal(prediction.probabilities, predictions[0].probabilities)

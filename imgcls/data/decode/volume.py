@@ -1,11 +1,12 @@
 """Volume files -> voxels `[D, H, W, C]` with their spacing.
 
-A format is recognized by its first bytes: NIfTI, MRC, NRRD, `.npy`, `.npz` and stacks of TIFF.
+A format is recognized by its first bytes: NIfTI, MRC, NRRD, DICOM, `.npy`, `.npz`, stacks of TIFF.
 """
 
 import io
 
 from imgcls.core.errors import DataError
+from imgcls.data.decode.dicom import is_dicom, is_series, read_dicom
 from imgcls.data.decode.mrc import is_mrc, read_mrc
 from imgcls.data.decode.nifti import is_nifti, read_nifti
 from imgcls.data.decode.npy import read_npy
@@ -33,7 +34,7 @@ def is_volume(data: bytes, name: str, stacks: bool = False) -> bool:
     if start.startswith(_TIFF):
         return stacks
     known = start.startswith((_NPY, _GZIP, _ZIP, _NRRD))
-    return known or is_nifti(start) or is_mrc(start, name)
+    return known or is_dicom(start) or is_nifti(start) or is_mrc(start, name)
 
 
 def decode_volume(data: bytes, name: str) -> Volume:
@@ -49,6 +50,8 @@ def decode_volume(data: bytes, name: str) -> Volume:
     """
     if data.startswith(_NPY):
         return as_volume(read_npy(io.BytesIO(data), len(data), name), name)
+    if is_dicom(data) or is_series(data):
+        return read_dicom(data, name)
     if data.startswith(_ZIP):
         return read_npz(data, name)
     if data.startswith(_TIFF):
@@ -60,7 +63,7 @@ def decode_volume(data: bytes, name: str) -> Volume:
         return read_nifti(stream)
     if is_mrc(stream.start, name):
         return read_mrc(stream)
-    raise DataError(f"{name}: not a volume in one of NIfTI, MRC, NRRD, TIFF, .npy, .npz")
+    raise DataError(f"{name}: not a volume in one of NIfTI, MRC, NRRD, DICOM, TIFF, .npy, .npz")
 
 
 def encode_volume(data: bytes, name: str) -> bytes:

@@ -17,6 +17,8 @@ Spacing = tuple[float, float, float]
 # Largest volume, with all channels: 1 GiB as float32. A larger one is refused before it is read.
 MAX_VOXELS = 2**28
 MAX_CHANNELS = 16
+# Largest file of a volume: as many bytes as its voxels may take, and a header.
+MAX_VOLUME_BYTES = 2**30 + 2**26
 INSTALL = "run `pip install -r requirements-volumes.txt`"
 # Bytes of a stream that are read ahead; no binary header is longer.
 START = 1024
