@@ -19,7 +19,7 @@ from imgcls.models.layers.base import ImageModel, is_explained
 from imgcls.models.layers.operations import PRODUCTS_BY_EIGEN, LayerNorm
 from imgcls.models.layers.positions import resample_positions, sincos2d
 from imgcls.models.layers.residual import drop_path_rates
-from imgcls.models.layers.transformer import Block
+from imgcls.models.layers.transformer import ACTIVATIONS, Block
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
 
 
@@ -41,6 +41,10 @@ class ViT(ImageModel, kw_only=True):
       class_token: whether there is a class token; None: only if `pool` needs it.
       fc_norm: whether the last norm is after pooling, as in timm, instead of before it, as in
         big_vision.
+      pre_norm: whether the tokens are normalized before the first block, and patches have no bias
+        (CLIP: Radford et al. 2021, arXiv:2103.00020, section 2.4).
+      norm_epsilon: epsilon of all norms.
+      activation: of the MLPs: "gelu" or "quick_gelu", see `ACTIVATIONS`.
       distilled: whether to add a distillation token and its head `head_dist`.
       registers: number of tokens after the class token that only the blocks use (Darcet et al.
         2023, arXiv:2309.16588, section 2.2).
@@ -66,6 +70,9 @@ class ViT(ImageModel, kw_only=True):
     pool: str = "cls"
     class_token: bool | None = None
     fc_norm: bool = False
+    pre_norm: bool = False
+    norm_epsilon: float = 1e-6
+    activation: str = "gelu"
     distilled: bool = False
     registers: int = 0
     pos_embed: str = "learned"
@@ -118,9 +125,11 @@ class ViT(ImageModel, kw_only=True):
             patches = jnp.take_along_axis(x, self.prefix_tokens + keep[:, :, None], axis=1)
             x = jnp.concatenate([prefix, patches], axis=1)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        if self.pre_norm:
+            x = LayerNorm(self.norm_epsilon, self.dtype, name="norm_pre")(x, train=train)
         x = self._encode(x, train)
         if not self.fc_norm:
-            x = LayerNorm(dtype=self.dtype, name="norm")(x, train=train)
+            x = LayerNorm(self.norm_epsilon, self.dtype, name="norm")(x, train=train)
         x = x.astype(jnp.float32)
         if keep is not None:
             return x
@@ -139,7 +148,9 @@ class ViT(ImageModel, kw_only=True):
     def _pool(self, x: jax.Array, train: bool) -> jax.Array:
         """Tokens `[B, N, D]` -> features `[B, D]`; float32."""
         x = x[:, 0] if self.pool == "cls" else jnp.mean(x[:, self.prefix_tokens :], axis=1)
-        return LayerNorm(name="fc_norm")(x, train=train) if self.fc_norm else x
+        if self.fc_norm:
+            x = LayerNorm(self.norm_epsilon, name="fc_norm")(x, train=train)
+        return x
 
     def _encode(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies all blocks to tokens `[B, N, D]`, in a loop or by `jax.lax.scan`."""
@@ -150,6 +161,7 @@ class ViT(ImageModel, kw_only=True):
         def block(rate, **placement):
             sizes = (self.num_heads, self.mlp_dim, self.drop_rate)
             options = (self.layer_scale, self.dtype, self.attention)
+            options += (self.activation, self.norm_epsilon)
             return self.block(Block)(*sizes, rate, *options, **placement)
 
         if self.scan and not self.is_initializing() and not is_explained(self):
@@ -173,7 +185,11 @@ class ViT(ImageModel, kw_only=True):
         return jax.lax.scan(step, x, (stacked, jnp.asarray(rates, jnp.float32), rngs))[0]
 
     def _check(self, x: jax.Array) -> None:
-        for option, allowed in (("pool", ("cls", "gap")), ("pos_embed", ("learned", "sincos2d"))):
+        for option, allowed in (
+            ("pool", ("cls", "gap")),
+            ("pos_embed", ("learned", "sincos2d")),
+            ("activation", ACTIVATIONS),
+        ):
             if (value := getattr(self, option)) not in allowed:
                 choices = " or ".join(map(repr, allowed))
                 raise ConfigError(f"ViT {option} is {value!r}: write {choices}")
@@ -204,7 +220,13 @@ class ViT(ImageModel, kw_only=True):
         """Images `[B, H, W, C]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
         patch = (self.patch_size, self.patch_size)
         x = nn.Conv(
-            self.width, patch, strides=patch, padding="VALID", dtype=self.dtype, name="patch_embed"
+            self.width,
+            patch,
+            strides=patch,
+            padding="VALID",
+            use_bias=not self.pre_norm,
+            dtype=self.dtype,
+            name="patch_embed",
         )(x)
         batch, rows, columns, _ = x.shape
         x = rearrange(x, "b h w d -> b (h w) d")
@@ -305,5 +327,26 @@ for _size, _patch, _top1 in (("s", 16, 81.4), ("b", 16, 83.8), ("l", 16, 84.9), 
         patch_size=_patch,
         embed_prefix=False,
         layer_scale=1e-6,
+        **_SIZES[_size],
+    )(ViT)
+_OPENCLIP = "mlfoundations/open_clip, README: LAION-2B, zero-shot"
+_OPENAI = "mlfoundations/open_clip, README: OpenAI's weights, zero-shot"
+for _name, _size, _patch, _activation, _top1, _source in (
+    ("vit_b32_clip", "b", 32, "gelu", 66.6, _OPENCLIP),
+    ("vit_b16_clip", "b", 16, "gelu", 70.2, _OPENCLIP),
+    ("vit_l14_clip", "l", 14, "gelu", 75.3, _OPENCLIP),
+    ("vit_h14_clip", "h", 14, "gelu", 78.0, _OPENCLIP),
+    ("vit_b32_clip_quickgelu", "b", 32, "quick_gelu", 63.2, _OPENAI),
+    ("vit_b16_clip_quickgelu", "b", 16, "quick_gelu", 68.3, _OPENAI),
+    ("vit_l14_clip_quickgelu", "l", 14, "quick_gelu", 75.5, _OPENAI),
+):
+    register_model(
+        _name,
+        top1=_top1,
+        source=_source,
+        patch_size=_patch,
+        pre_norm=True,
+        norm_epsilon=1e-5,
+        activation=_activation,
         **_SIZES[_size],
     )(ViT)

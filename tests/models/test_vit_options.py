@@ -22,6 +22,8 @@ from tests.models.test_vit import random_images, random_variables, shapes, tiny
         ("vit_b14_dinov2", 87_348_712),
         ("vit_s14_reg4_dinov2", 22_442_344),
         ("vit_b14_reg4_dinov2", 87_351_016),
+        ("vit_b32_clip", 88_225_000),
+        ("vit_b16_clip", 86_568_424),
         ("deit3_s16", 22_059_496),
         ("deit3_b16", 86_585_320),
     ],
@@ -35,6 +37,8 @@ def test_options_change_the_parameters():
     plain = set(shapes(tiny(), 8)["params"])
     assert set(shapes(tiny(pool="gap", class_token=True), 8)["params"]) == plain
     assert set(shapes(tiny(fc_norm=True), 8)["params"]) == plain - {"norm"} | {"fc_norm"}
+    params = shapes(tiny(pre_norm=True), 8)["params"]
+    assert set(params) == plain | {"norm_pre"} and "bias" not in params["patch_embed"]
     params = shapes(tiny(registers=3), 8)["params"]
     assert set(params) == plain | {"reg_token"}
     assert params["reg_token"].shape == (1, 3, 8) and params["pos_embed"].shape == (1, 8, 8)
@@ -107,6 +111,7 @@ def test_tokens_of_visible_patches_include_all_prefix_tokens():
     ("options", "message"),
     [
         (dict(class_token=False), "pool='cls' needs a class token: write class_token=True"),
+        (dict(activation="relu"), "activation is 'relu': write 'gelu' or 'quick_gelu'"),
         (dict(registers=-1), "registers is -1: write a number of 0 or more"),
         (dict(distilled=True, registers=4), "write registers=0"),
         (dict(distilled=True, fc_norm=True), "fc_norm=False"),

@@ -15,6 +15,10 @@ from imgcls.models.layers.base import EXPLAIN, is_explained
 from imgcls.models.layers.operations import LayerNorm, dot_general, gelu, is_fast
 from imgcls.models.layers.residual import DropPath, LayerScale
 
+# The exact GELU, and its approximation in OpenAI's CLIP (Hendrycks & Gimpel 2016, arXiv:1606.08415,
+# section 2).
+ACTIVATIONS = ("gelu", "quick_gelu")
+
 _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel with three times the outputs, but each is initialized as its
 # own square matrix: doubling the variance corrects the larger fan.
@@ -55,17 +59,19 @@ def attention_weights(query: jax.Array, key: jax.Array) -> jax.Array:
 
 
 class Mlp(nn.Module):
-    """Two dense layers with an exact GELU between them.
+    """Two dense layers with a GELU between them.
 
     Attributes:
       hidden: width between the layers.
       drop_rate: dropout rate after the GELU.
       dtype: of the computation.
+      activation: see `ACTIVATIONS`.
     """
 
     hidden: int
     drop_rate: float
     dtype: jnp.dtype
+    activation: str = "gelu"
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
@@ -79,7 +85,10 @@ class Mlp(nn.Module):
             dot_general=dot_general,
         )
         x = dense(self.hidden, name="fc1")(x)
-        x = gelu(x) if train and is_fast(x) else nn.gelu(x, approximate=False)
+        if self.activation == "quick_gelu":
+            x = x * nn.sigmoid(1.702 * x)
+        else:
+            x = gelu(x) if train and is_fast(x) else nn.gelu(x, approximate=False)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         return dense(width, name="fc2")(x)
 
@@ -95,6 +104,8 @@ class Block(nn.Module):
       layer_scale: initial value of LayerScale on both branches; None: no LayerScale.
       dtype: dtype of the computation.
       attention: see `imgcls.models.layers.attention.attend`.
+      activation: see `ACTIVATIONS`.
+      epsilon: of both norms.
     """
 
     num_heads: int
@@ -104,17 +115,20 @@ class Block(nn.Module):
     layer_scale: float | None
     dtype: jnp.dtype
     attention: str = "auto"
+    activation: str = "gelu"
+    epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, N, D]` -> `[B, N, D]`. `train` is positional for `nn.remat`."""
-        branch = LayerNorm(dtype=self.dtype, name="norm1")(x, train=train)
+        branch = LayerNorm(self.epsilon, self.dtype, name="norm1")(x, train=train)
         branch = Attention(self.num_heads, self.attention, self.dtype, name="attn")(
             branch, train=train
         )
         x = x + self._regularize(branch, "ls1", train)
-        branch = LayerNorm(dtype=self.dtype, name="norm2")(x, train=train)
-        branch = Mlp(self.mlp_dim, self.drop_rate, self.dtype, name="mlp")(branch, train=train)
+        branch = LayerNorm(self.epsilon, self.dtype, name="norm2")(x, train=train)
+        mlp = Mlp(self.mlp_dim, self.drop_rate, self.dtype, self.activation, name="mlp")
+        branch = mlp(branch, train=train)
         return x + self._regularize(branch, "ls2", train)
 
     def _regularize(self, branch: jax.Array, scale_name: str, train: bool) -> jax.Array:

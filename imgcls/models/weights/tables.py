@@ -254,8 +254,8 @@ _VIT_SIZES = {"ti": "tiny", "s": "small", "b": "base", "l": "large", "h": "huge"
 
 def timm_name(name: str) -> str | None:
     """timm's name of a model; None if timm does not have it."""
-    if match := re.fullmatch(r"vit_(ti|s|b|l|h)(\d+)", name):
-        return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}_224"
+    if match := re.fullmatch(r"vit_(ti|s|b|l|h)(\d+)(_clip|_clip_quickgelu)?", name):
+        return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}{match[3] or ''}_224"
     if match := re.fullmatch(r"vit_(s|b|l)(\d+)(_reg4)?_dinov2", name):
         return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}{match[3] or ''}_dinov2"
     if match := re.fullmatch(r"deit3_(s|b|l|h)(\d+)", name):

@@ -210,6 +210,22 @@ CASES = {
         train=False,
         trained_size=56,
     ),
+    "clip": Case(
+        "timm",
+        "vit_b16_clip",
+        _TINY,
+        tiny_vit("vit_base_patch16_clip_224", img_size=64),
+        80,
+        train=False,
+        trained_size=64,
+    ),
+    "clip_quickgelu": Case(
+        "timm",
+        "vit_b16_clip_quickgelu",
+        _TINY,
+        tiny_vit("vit_base_patch16_clip_quickgelu_224", img_size=64),
+        train=False,
+    ),
     "vit_average": Case(
         "timm",
         "vit_ti16",

@@ -195,6 +195,7 @@ def test_class_token_is_left_out_for_average_pooling(vit):
             "of 4 tokens has no entries before .*embed_prefix=False",
         ),
         ("vit_s16", "deit3_s16", "of 5 tokens has 1 entries before .*embed_prefix=True"),
+        ("vit_b16_clip", "vit_b16", "does not have norm_pre.*; choose model.name='vit_b16_clip'"),
         ("vit_s14_reg4_dinov2", "vit_s14_dinov2", "does not have reg_token; set model.registers"),
         ("deit3_s16", "vit_s16 without LayerScale", "blocks.0.ls1.gamma.* set model.layer_scale"),
     ],
@@ -229,6 +230,7 @@ def test_auxiliary_classifiers(tmp_path):
 def test_timm_names():
     assert timm_name("vit_ti16") == "vit_tiny_patch16_224"
     assert timm_name("deit_s16_distilled") == "deit_small_distilled_patch16_224"
+    assert timm_name("vit_l14_clip_quickgelu") == "vit_large_patch14_clip_quickgelu_224"
     assert timm_name("deit3_h14") == "deit3_huge_patch14_224"
     assert timm_name("vit_l14_dinov2") == "vit_large_patch14_dinov2"
     assert timm_name("vit_b14_reg4_dinov2") == "vit_base_patch14_reg4_dinov2"
