@@ -79,6 +79,8 @@ def _(model: ViT, name: str, image_shape: tuple[int, int, int]) -> dict:
     }
     if model.pool == "gap":
         args |= {"class_token": model.has_class_token, "global_pool": "avg"}
+    if model.pool == "map":
+        args |= {"class_token": model.has_class_token, "global_pool": "map"}
     if model.pool == "gap" or model.fc_norm:
         args["fc_norm"] = model.fc_norm
     if model.registers:

@@ -19,7 +19,7 @@ from imgcls.models.layers.base import ImageModel, is_explained
 from imgcls.models.layers.operations import PRODUCTS_BY_EIGEN, LayerNorm
 from imgcls.models.layers.positions import resample_positions, sincos2d
 from imgcls.models.layers.residual import drop_path_rates
-from imgcls.models.layers.transformer import ACTIVATIONS, Block
+from imgcls.models.layers.transformer import ACTIVATIONS, AttentionPool, Block
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
 
 
@@ -37,7 +37,8 @@ class ViT(ImageModel, kw_only=True):
       depth: number of blocks.
       num_heads: attention heads.
       mlp_dim: hidden width of the MLPs.
-      pool: "cls": the features are the class token; "gap": they are the mean of the patch tokens.
+      pool: "cls": the features are the class token; "gap": they are the mean of the patch tokens;
+        "map": attention of a learned query to the patch tokens (SigLIP), see `AttentionPool`.
       class_token: whether there is a class token; None: only if `pool` needs it.
       fc_norm: whether the last norm is after pooling, as in timm, instead of before it, as in
         big_vision.
@@ -147,7 +148,15 @@ class ViT(ImageModel, kw_only=True):
 
     def _pool(self, x: jax.Array, train: bool) -> jax.Array:
         """Tokens `[B, N, D]` -> features `[B, D]`; float32."""
-        x = x[:, 0] if self.pool == "cls" else jnp.mean(x[:, self.prefix_tokens :], axis=1)
+        if self.pool == "map":
+            pool = AttentionPool(
+                *(self.num_heads, self.mlp_dim, self.dtype, self.activation, self.norm_epsilon),
+                name="attn_pool",
+            )
+            patches = x[:, self.prefix_tokens :].astype(self.dtype)
+            x = pool(patches, train=train).astype(jnp.float32)
+        else:
+            x = x[:, 0] if self.pool == "cls" else jnp.mean(x[:, self.prefix_tokens :], axis=1)
         if self.fc_norm:
             x = LayerNorm(self.norm_epsilon, name="fc_norm")(x, train=train)
         return x
@@ -186,7 +195,7 @@ class ViT(ImageModel, kw_only=True):
 
     def _check(self, x: jax.Array) -> None:
         for option, allowed in (
-            ("pool", ("cls", "gap")),
+            ("pool", ("cls", "gap", "map")),
             ("pos_embed", ("learned", "sincos2d")),
             ("activation", ACTIVATIONS),
         ):
@@ -271,6 +280,8 @@ _SIZES = {
     "b": dict(width=768, depth=12, num_heads=12, mlp_dim=3072),
     "l": dict(width=1024, depth=24, num_heads=16, mlp_dim=4096),
     "h": dict(width=1280, depth=32, num_heads=16, mlp_dim=5120),
+    # Shape-optimized (Alabdulmohsin et al. 2023, arXiv:2305.13035).
+    "so400m": dict(width=1152, depth=27, num_heads=16, mlp_dim=4304),
 }
 
 
@@ -348,5 +359,21 @@ for _name, _size, _patch, _activation, _top1, _source in (
         pre_norm=True,
         norm_epsilon=1e-5,
         activation=_activation,
+        **_SIZES[_size],
+    )(ViT)
+for _size, _patch, _side, _top1 in (
+    ("b", 16, 224, 78.2),
+    ("b", 32, 256, 74.0),
+    ("l", 16, 256, 82.5),
+    ("so400m", 14, 224, 83.2),
+    ("so400m", 16, 256, 83.4),
+):
+    register_model(
+        f"vit_{_size}{_patch}_siglip",
+        input_size=_side,
+        top1=_top1,
+        source="google-research/big_vision, README_siglip2.md: SigLIP 2, zero-shot",
+        patch_size=_patch,
+        pool="map",
         **_SIZES[_size],
     )(ViT)

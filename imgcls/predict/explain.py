@@ -112,8 +112,9 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
 def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     """Computes attention rollout (Abnar & Zuidema 2020, arXiv:2005.00928, equation 1).
 
-    It is the share of each patch in the class token, or in the average over the patches if the
-    model pools by it. Heads are averaged, and the residual connection counts as half of each layer.
+    It is the share of each patch in the class token, or in the average over the patches or the
+    attention pooling if the model pools by it. Heads are averaged, and the residual connection
+    counts as half of each layer.
 
     Args:
       model: model explained by attention, with the fields of `imgcls.models.vit.ViT`.
@@ -129,6 +130,9 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     patches = tokens - model.prefix_tokens
     mean = jnp.pad(jnp.full(patches, 1 / patches), (model.prefix_tokens, 0))
     start = jnp.eye(tokens)[0] if model.pool == "cls" else mean
+    if model.pool == "map":
+        pooled = jnp.mean(state[EXPLAIN]["attn_pool"]["attention"][:, :, 0], axis=1)
+        start = jnp.pad(pooled, ((0, 0), (model.prefix_tokens, 0)))
     row = jnp.broadcast_to(start, (len(x), tokens))
     # From the last layer to the first, a product of a row and a matrix instead of two matrices.
     for attention in reversed(layers):

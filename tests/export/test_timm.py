@@ -114,6 +114,7 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
         ("deit3_s16", (64, 64), dict(depth=2, layer_scale=None)),
         ("vit_s14_dinov2", (56, 56), dict(depth=2)),
         ("vit_b16_clip", (64, 64), dict(depth=1)),
+        ("vit_b16_siglip", (64, 64), dict(depth=1)),
         ("vit_b16_clip_quickgelu", (64, 64), dict(depth=1, pool="gap", class_token=True)),
         ("vit_s14_reg4_dinov2", (56, 56), dict(depth=2)),
         ("vit_ti8", (32, 32), dict(depth=2, pool="gap", class_token=True, registers=2)),

@@ -249,7 +249,7 @@ def test_sincos2d_is_added_to_patches_but_not_to_the_class_token(pool):
     ("options", "size", "message"),
     [
         ({}, 10, "10x10 do not divide into patches of 4"),
-        ({"pool": "max"}, 8, "pool is 'max': write 'cls' or 'gap'"),
+        ({"pool": "max"}, 8, "pool is 'max': write 'cls' or 'gap' or 'map'"),
         ({"pos_embed": "rope"}, 8, "pos_embed is 'rope': write 'learned' or 'sincos2d'"),
         ({"pos_embed": "sincos2d", "width": 6}, 8, "multiple of 4, not 6"),
         ({"distilled": True, "pool": "gap"}, 8, "write pool='cls'"),

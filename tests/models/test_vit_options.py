@@ -24,6 +24,7 @@ from tests.models.test_vit import random_images, random_variables, shapes, tiny
         ("vit_b14_reg4_dinov2", 87_351_016),
         ("vit_b32_clip", 88_225_000),
         ("vit_b16_clip", 86_568_424),
+        ("vit_b16_siglip", 93_653_224),
         ("deit3_s16", 22_059_496),
         ("deit3_b16", 86_585_320),
     ],
@@ -37,6 +38,9 @@ def test_options_change_the_parameters():
     plain = set(shapes(tiny(), 8)["params"])
     assert set(shapes(tiny(pool="gap", class_token=True), 8)["params"]) == plain
     assert set(shapes(tiny(fc_norm=True), 8)["params"]) == plain - {"norm"} | {"fc_norm"}
+    pooled = shapes(tiny(pool="map"), 8)["params"]
+    assert set(pooled) == plain - {"cls_token"} | {"attn_pool"}
+    assert set(pooled["attn_pool"]) == {"latent", "q", "kv", "proj", "norm", "mlp"}
     params = shapes(tiny(pre_norm=True), 8)["params"]
     assert set(params) == plain | {"norm_pre"} and "bias" not in params["patch_embed"]
     params = shapes(tiny(registers=3), 8)["params"]

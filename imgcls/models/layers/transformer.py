@@ -23,6 +23,7 @@ _xavier = nn.initializers.xavier_uniform()
 # Query, key and value share a kernel with three times the outputs, but each is initialized as its
 # own square matrix: doubling the variance corrects the larger fan.
 _xavier_qkv = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")
+_xavier_kv = nn.initializers.variance_scaling(1.5, "fan_avg", "uniform")
 
 
 class Attention(nn.Module):
@@ -136,3 +137,42 @@ class Block(nn.Module):
         if self.layer_scale is not None:
             branch = LayerScale(self.layer_scale, self.dtype, name=scale_name)(branch)
         return DropPath(self.drop_path)(branch, train=train)
+
+
+class AttentionPool(nn.Module):
+    """Multi-head attention of one learned query to all tokens, then x + mlp(norm(x)).
+
+    Zhai et al. 2021, arXiv:2106.04560, section 3.2 (there "MAP"); the head of SigLIP.
+
+    Attributes:
+      num_heads: number of heads; must divide D.
+      mlp_dim: hidden width of the MLP.
+      dtype: of the computation.
+      activation: see `ACTIVATIONS`.
+      epsilon: of the norm.
+    """
+
+    num_heads: int
+    mlp_dim: int
+    dtype: jnp.dtype
+    activation: str = "gelu"
+    epsilon: float = 1e-6
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """x `[B, N, D]` -> `[B, D]`."""
+        width = x.shape[-1]
+        dense = functools.partial(nn.DenseGeneral, dtype=self.dtype, dot_general=dot_general)
+        heads = (self.num_heads, width // self.num_heads)
+        latent = self.param("latent", _xavier, (1, 1, width), jnp.float32)
+        query = dense(heads, axis=-1, kernel_init=_xavier, name="q")(latent)
+        key_value = dense((2, *heads), kernel_init=_xavier_kv, name="kv")(x)
+        key, value = key_value[:, :, 0], key_value[:, :, 1]
+        query = jnp.broadcast_to(query, (len(x), *query.shape[1:]))
+        if is_explained(self):
+            self.put_variable(EXPLAIN, "attention", attention_weights(query, key))
+        x = jax.nn.dot_product_attention(query, key, value)
+        x = dense(width, axis=(-2, -1), kernel_init=_xavier, name="proj")(x)
+        branch = LayerNorm(self.epsilon, self.dtype, name="norm")(x, train=train)
+        mlp = Mlp(self.mlp_dim, 0.0, self.dtype, self.activation, name="mlp")
+        return (x + mlp(branch, train=train))[:, 0]

@@ -6,6 +6,9 @@ import numpy as np
 
 from imgcls.models.weights.tables import Layout
 
+# Layers of attention whose outputs or inputs are `[..., heads, head_dim]`.
+_TO_HEADS, _FROM_HEADS = r"\battn(_pool)?/(qkv|q|kv)/", r"\battn(_pool)?/proj/"
+
 
 def from_theirs(
     path: str, shape: tuple[int, ...], layout: Layout, parts: list[np.ndarray]
@@ -29,8 +32,8 @@ def from_theirs(
         return np.stack(parts, axis) if len(parts) > 1 else parts[0]
     (array,) = parts
     if not path.endswith("/kernel"):
-        return array.reshape(shape) if "/attn/qkv/" in path else array
-    if "/attn/" in path:
+        return array.reshape(shape) if re.search(_TO_HEADS, path) else array
+    if re.search(f"{_TO_HEADS}|{_FROM_HEADS}", path):
         return array.T.reshape(shape)
     if len(shape) == 4:
         if re.search(layout.dense, path):
@@ -42,10 +45,10 @@ def from_theirs(
 def to_theirs(path: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     """Converts the array at `path` to the layout of torch: the inverse of `from_theirs`."""
     if not path.endswith("/kernel"):
-        return array.reshape(-1) if "/attn/qkv/" in path else array
-    if "/attn/qkv/" in path:
+        return array.reshape(-1) if re.search(_TO_HEADS, path) else array
+    if re.search(_TO_HEADS, path):
         return array.reshape(array.shape[0], -1).T
-    if "/attn/proj/" in path:
+    if re.search(_FROM_HEADS, path):
         return array.reshape(-1, array.shape[-1]).T
     if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)

@@ -40,6 +40,7 @@ HEADS = ("auto", "fresh", "zero")
 _OPTIONS = {
     "reg_token": "; set model.registers to the number of its tokens",
     "fc_norm.": "; set model.fc_norm=True",
+    "attn_pool.": "; choose model.name='vit_b16_siglip' or another of SigLIP",
     "norm_pre.": "; choose model.name='vit_b16_clip' or another of CLIP",
     ".ls1.": "; set model.layer_scale=1e-5",
 }

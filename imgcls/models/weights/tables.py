@@ -213,6 +213,13 @@ def _augreg(attention: str, mlp: str, norm2: str, positions: str) -> Rules:
         (_BLOCK + "attn/proj/", block + attention + "/out/"),
         (_BLOCK + "mlp/fc1/", block + mlp + "/Dense_0/"),
         (_BLOCK + "mlp/fc2/", block + mlp + "/Dense_1/"),
+        (r"^attn_pool/latent$", "MAPHead_0/probe"),
+        (r"^attn_pool/q/", "MAPHead_0/MultiHeadDotProductAttention_0/query/"),
+        (r"^attn_pool/kv/", "MAPHead_0/MultiHeadDotProductAttention_0/{key,value}/"),
+        (r"^attn_pool/proj/", "MAPHead_0/MultiHeadDotProductAttention_0/out/"),
+        (r"^attn_pool/norm/", "MAPHead_0/LayerNorm_0/"),
+        (r"^attn_pool/mlp/fc1/", "MAPHead_0/MlpBlock_0/Dense_0/"),
+        (r"^attn_pool/mlp/fc2/", "MAPHead_0/MlpBlock_0/Dense_1/"),
     )
 
 
@@ -256,6 +263,10 @@ def timm_name(name: str) -> str | None:
     """timm's name of a model; None if timm does not have it."""
     if match := re.fullmatch(r"vit_(ti|s|b|l|h)(\d+)(_clip|_clip_quickgelu)?", name):
         return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}{match[3] or ''}_224"
+    if match := re.fullmatch(r"vit_(b|l|so400m)(\d+)_siglip", name):
+        size = _VIT_SIZES.get(match[1], match[1])
+        side = 224 if name in ("vit_b16_siglip", "vit_so400m14_siglip") else 256
+        return f"vit_{size}_patch{match[2]}_siglip_{side}"
     if match := re.fullmatch(r"vit_(s|b|l)(\d+)(_reg4)?_dinov2", name):
         return f"vit_{_VIT_SIZES[match[1]]}_patch{match[2]}{match[3] or ''}_dinov2"
     if match := re.fullmatch(r"deit3_(s|b|l|h)(\d+)", name):

@@ -55,7 +55,7 @@ def _matrix_axes(name: str, x: jax.Array) -> tuple[tuple[int, ...], tuple[int, .
 
     The outputs are the last axis, or for queries, keys and values all axes but the first.
     """
-    inputs = 1 if name.endswith("qkv/kernel") else x.ndim - 1
+    inputs = 1 if name.endswith(("kv/kernel", "/q/kernel")) else x.ndim - 1
     return tuple(range(inputs)), tuple(range(inputs, x.ndim))
 
 

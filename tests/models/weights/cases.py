@@ -226,6 +226,15 @@ CASES = {
         tiny_vit("vit_base_patch16_clip_quickgelu_224", img_size=64),
         train=False,
     ),
+    "siglip": Case(
+        "timm",
+        "vit_b16_siglip",
+        _TINY,
+        tiny_vit("vit_base_patch16_siglip_224", img_size=64),
+        96,
+        train=False,
+        trained_size=64,
+    ),
     "vit_average": Case(
         "timm",
         "vit_ti16",

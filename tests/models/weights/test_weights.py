@@ -91,9 +91,13 @@ def test_dumped_weights_load_again(name, project, options, prefix, tmp_path):
     assert str(report).endswith(f"model.safetensors: {count} arrays taken")
 
 
-@pytest.mark.parametrize("project", [0, 1], ids=["vision_transformer", "big_vision"])
-def test_npz_of_google_research(project, tmp_path):
-    model = create_model("vit_ti8", 3, **VIT)
+@pytest.mark.parametrize(
+    ("project", "options"),
+    [(0, VIT), (1, VIT), (1, {**VIT, "pool": "map"})],
+    ids=["vision_transformer", "big_vision", "siglip"],
+)
+def test_npz_of_google_research(project, options, tmp_path):
+    model = create_model("vit_ti8", 3, **options)
     variables = random_variables(model)
     layout = layouts(model, "augreg")[project]
     arrays = {}
@@ -195,6 +199,7 @@ def test_class_token_is_left_out_for_average_pooling(vit):
             "of 4 tokens has no entries before .*embed_prefix=False",
         ),
         ("vit_s16", "deit3_s16", "of 5 tokens has 1 entries before .*embed_prefix=True"),
+        ("vit_b16_siglip", "vit_b16 gap", "attn_pool.*; choose model.name='vit_b16_siglip'"),
         ("vit_b16_clip", "vit_b16", "does not have norm_pre.*; choose model.name='vit_b16_clip'"),
         ("vit_s14_reg4_dinov2", "vit_s14_dinov2", "does not have reg_token; set model.registers"),
         ("deit3_s16", "vit_s16 without LayerScale", "blocks.0.ls1.gamma.* set model.layer_scale"),
@@ -202,6 +207,7 @@ def test_class_token_is_left_out_for_average_pooling(vit):
 )
 def test_weights_of_another_kind_of_vit_name_the_option(source, target, words, tmp_path):
     options = dict(VIT, layer_scale=None if "without" in target else 1e-5)
+    options |= {"pool": "gap"} if "gap" in target else {}
     size = 28 if "14" in source else 32
     theirs = create_model(source, 3, **dict(VIT, layer_scale=1e-5))
     file = tmp_path / "model.safetensors"
@@ -231,6 +237,8 @@ def test_timm_names():
     assert timm_name("vit_ti16") == "vit_tiny_patch16_224"
     assert timm_name("deit_s16_distilled") == "deit_small_distilled_patch16_224"
     assert timm_name("vit_l14_clip_quickgelu") == "vit_large_patch14_clip_quickgelu_224"
+    assert timm_name("vit_so400m14_siglip") == "vit_so400m_patch14_siglip_224"
+    assert timm_name("vit_l16_siglip") == "vit_large_patch16_siglip_256"
     assert timm_name("deit3_h14") == "deit3_huge_patch14_224"
     assert timm_name("vit_l14_dinov2") == "vit_large_patch14_dinov2"
     assert timm_name("vit_b14_reg4_dinov2") == "vit_base_patch14_reg4_dinov2"
