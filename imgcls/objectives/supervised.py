@@ -198,6 +198,12 @@ def _check_labels(name: str, loss: Loss, data_info) -> None:
             f"{', '.join(map(repr, valid[:-1]))} or {valid[-1]!r}"
         )
     classes = len(data_info.class_names)
+    if classes < 2 and not data_info.multi_label:
+        only = ", ".join(map(repr, data_info.class_names))
+        raise ConfigError(
+            f"config.data.source: the data has only one class, {only}; a classifier needs two: add "
+            "images of what is not of this class, in a class of their own"
+        )
     if loss.task == "binary" and classes != 2:
         raise ConfigError(
             f"config.objective.loss={name!r}: the data has {classes} classes, not 2; "

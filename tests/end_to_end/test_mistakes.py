@@ -200,6 +200,19 @@ def test_truncated_jpeg_is_skipped_and_counted(command, pictures, tmp_path):
     assert str(pictures / "train" / "dog" / "3.jpg") in done.stderr
 
 
+def test_a_folder_of_a_single_class(main, tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        path = tmp_path / "data" / "cat" / f"{i}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(path)
+    data, workdir = tmp_path / "data", tmp_path / "run"
+    done = main(f"--config=configs/own.py:data={data},size=16,epochs=1", f"--workdir={workdir}")
+    assert done.returncode == 2
+    assert "error: config.data.source: the data has only one class, 'cat'" in done.stderr
+    assert not (workdir / "checkpoints").exists()
+
+
 def test_zip_that_points_outside_is_refused(main, tmp_path):
     path = tmp_path / "evil.zip"
     with zipfile.ZipFile(path, "w") as archive:

@@ -366,6 +366,16 @@ def test_number_of_classes_is_that_of_the_data():
         create_objective(config, info)
 
 
+@pytest.mark.parametrize("loss", ["auto", "softmax", "sigmoid", "binary"])
+def test_a_single_class_is_rejected(loss):
+    with pytest.raises(ConfigError, match="only one class, 'class 0'; a classifier needs two"):
+        make_objective(classes=1, loss=loss)
+
+
+def test_a_single_multi_label_class_is_a_binary_task():
+    assert make_objective(classes=1, multi_label=True, loss="sigmoid").num_outputs == 1
+
+
 def test_labels_with_other_classes_are_rejected():
     objective = make_objective(multi_label=True, loss="sigmoid")
     with pytest.raises(ConfigError, match="labels have 3 classes but the model has 4"):
