@@ -1,6 +1,7 @@
 """NumPy arrays from `.npy` streams: no pickles, and no more memory than the header declares."""
 
 import math
+import threading
 from typing import IO
 
 import numpy as np
@@ -11,6 +12,9 @@ from imgcls.core.errors import DataError, one_line
 MAX_BYTES = 2**35
 _MAX_AXES = 6
 _PART = 2**24
+# NumPy parses the header with `ast`, which on Python 3.11 fails now and then in several threads at
+# once: "AST constructor recursion depth mismatch" (python/cpython#106905).
+_header_lock = threading.Lock()
 
 
 def read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
@@ -26,7 +30,8 @@ def read_npy(file: IO[bytes], size: int, name: str) -> np.ndarray:
         larger than `MAX_BYTES`.
     """
     try:
-        shape, fortran, dtype = _read_header(file)
+        with _header_lock:
+            shape, fortran, dtype = _read_header(file)
     except (ValueError, EOFError, OSError) as e:
         raise DataError(f"{name}: not a .npy file ({one_line(e)})") from e
     if dtype.kind not in "buif":

@@ -138,8 +138,9 @@ class Reader:
         image = record["image"]
         if isinstance(image, bytes):
             name = self.source.name(index)
-            is_image = is_npy_image(image, name, self.channels)
-            if is_volume(image, name, self._takes_volumes) and not is_image:
+            takes_volumes = self._takes_volumes
+            is_image = not takes_volumes and is_npy_image(image, name, self.channels)
+            if is_volume(image, name, takes_volumes) and not is_image:
                 image = decode_volume(image, name)
             else:
                 image = EncodedImage(image, name, channels=self.channels, bits=self.bits)

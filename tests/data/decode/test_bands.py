@@ -1,6 +1,10 @@
 """Images with alpha and of any number of bands."""
 
+import concurrent.futures
+import gc
 import io
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -84,6 +88,26 @@ def test_16_bits(kind):
     np.testing.assert_array_equal(found, bands >> 8)
     with pytest.raises(DataError, match="x: has samples up to .* but config.data.bits=12 allows"):
         decode_image(kind(bands), "x", channels=6, bits=12)
+
+
+def test_npy_in_threads():
+    """On Python 3.11 `ast`, which parses the header, fails if a thread is interrupted in it."""
+    data, threshold, interval = npy(draw(6)), gc.get_threshold(), sys.getswitchinterval()
+
+    def pause(*_):
+        time.sleep(0)
+
+    gc.callbacks.append(pause)
+    gc.set_threshold(5)
+    sys.setswitchinterval(1e-6)
+    try:
+        with concurrent.futures.ThreadPoolExecutor(16) as pool:
+            images = list(pool.map(lambda _: decode_image(data, "x", channels=6), range(2000)))
+    finally:
+        gc.callbacks.remove(pause)
+        gc.set_threshold(*threshold)
+        sys.setswitchinterval(interval)
+    assert {image.shape for image in images} == {(20, 24, 6)}
 
 
 def test_npy_of_rgb_and_gray():
