@@ -327,6 +327,28 @@ def test_with_recomputed_blocks(name):
     assert heat.shape == (2, 14, 14) and heat.dtype == jnp.float32
 
 
+@pytest.mark.parametrize("pool", ["map", "gap"])
+def test_rollout_starts_with_the_pooling_and_leaves_prefix_tokens_out(pool):
+    sizes = dict(width=8, depth=1, num_heads=2, mlp_dim=16)
+    model = create_model("vit_ti4", 3, pool=pool, class_token=True, registers=2, **sizes)
+    x = np.random.default_rng(1).normal(size=(2, 8, 8, 3)).astype(np.float32)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda leaf: rng.normal(0, 1, leaf.shape).astype(np.float32),
+        jax.eval_shape(model.init, jax.random.key(0), x),
+    )
+    heat = explain.attention_rollout(model, variables, x)
+    _, state = model.apply(variables, x, mutable=[EXPLAIN])
+    attention = np.asarray(state[EXPLAIN]["block0"]["attn"]["attention"]).mean(axis=1)
+    start = np.zeros((2, 7))
+    if pool == "map":
+        start[:, 3:] = np.asarray(state[EXPLAIN]["attn_pool"]["attention"])[:, :, 0].mean(axis=1)
+    else:
+        start[:, 3:] = 1 / 4
+    expected = 0.5 * start + 0.5 * np.einsum("bq,bqk->bk", start, attention)
+    np.testing.assert_allclose(heat, expected[:, 3:].reshape(2, 2, 2), rtol=1e-4)
+
+
 # ---- Overlays.
 
 
