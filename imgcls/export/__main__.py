@@ -53,14 +53,16 @@ def compare(
     original: LogitsFunction,
     shape: tuple[int, ...],
     tolerance: float,
+    dtype: str = "uint8",
 ) -> None:
     """Compares an exported model with the original on random images; prints the difference.
 
     Args:
       file: path of the export, for the message.
-      exported, original: functions that return logits `[b, K]` of uint8 images `[b, *shape]`.
+      exported, original: functions that return logits `[b, K]` of images `[b, *shape]`.
       shape: shape of an example, such as (H, W, C).
       tolerance: largest difference allowed, relative to the largest logit.
+      dtype: dtype of the images.
 
     Raises:
       UserError: the difference is larger.
@@ -68,7 +70,7 @@ def compare(
     rng = np.random.default_rng(0)
     differences, largest = [], 0.0
     for batch in BATCHES:
-        images = rng.integers(0, 256, (batch, *shape), np.uint8)
+        images = rng.integers(0, 256, (batch, *shape), np.uint8).astype(dtype)
         expected = np.asarray(jax.jit(original)(jnp.asarray(images)))
         differences.append(np.abs(np.asarray(exported(jnp.asarray(images))) - expected).max())
         largest = max(largest, np.abs(expected).max())
@@ -98,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.format == "safetensors":
         data, extra = to_safetensors(trained, shape)
     else:
-        data = (to_onnx if onnx else to_stablehlo)(original, shape)
+        data = (to_onnx if onnx else to_stablehlo)(original, shape, trained.info.image_dtype)
     description = json.dumps(_describe(trained, shape, args.format) | extra, indent=2) + "\n"
     _write({file: data, file.with_name("config.json"): description.encode()})
     log.result(f"{file}: {len(data):,} bytes")
@@ -106,7 +108,8 @@ def main(argv: list[str] | None = None) -> int:
         exact = onnx or (jax.default_backend() == "cpu" and trained.config.model.dtype == "float32")
         exported = (run_onnx if onnx else run_stablehlo)(file.read_bytes())
         with jax.default_matmul_precision("highest" if onnx else "default"):
-            compare(str(file), exported, original, shape, 1e-4 if exact else 2e-2)
+            tolerance = 1e-4 if exact else 2e-2
+            compare(str(file), exported, original, shape, tolerance, trained.info.image_dtype)
     return 0
 
 
@@ -121,7 +124,7 @@ def _describe(trained: Trained, shape: tuple[int, ...], file_format: str) -> dic
         "format": file_format,
         "model": trained.config.model.name,
         "class_names": list(trained.info.class_names),
-        "input": {"dtype": "uint8" if inside else "float32", "shape": layout},
+        "input": {"dtype": trained.info.image_dtype if inside else "float32", "shape": layout},
         "preprocessing": {"transform": data.eval_transform, "channels": data.channels, **norms},
         "normalised": "inside the model" if inside else "before the model",
         "output": OUTPUTS[trained.objective.task],

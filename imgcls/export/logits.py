@@ -13,7 +13,8 @@ from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Classifies
 from imgcls.runs.trained import Trained
 
-# Images uint8 `[b, H, W, C]` -> logits float32 `[b, K]`.
+# Images `[b, H, W, C]`, uint8 unless the transforms of volumes set another dtype -> logits float32
+# `[b, K]`.
 LogitsFunction = Callable[[jax.Array], jax.Array]
 
 
@@ -21,7 +22,11 @@ def image_shape(trained: Trained) -> tuple[int, ...]:
     """`(H, W, C)` of images, or `(D, H, W, C)` of volumes, after the evaluation transform."""
     image = np.zeros((1, *trained.info.image_shape), np.uint8)
     source = ArraySource(image, np.zeros(1, int), trained.info.class_names)
-    return create_reader(trained.config, source, train=False).spec["image"].shape
+    config = trained.config.copy_and_resolve_references()
+    # These zeros have the new spacing already.
+    parts = config.data.eval_transform.split("|")
+    config.data.eval_transform = "|".join(p for p in parts if p.split("(")[0].strip() != "resample")
+    return create_reader(config, source, train=False).spec["image"].shape
 
 
 def make_logits(trained: Trained, dtype: str | None = None) -> LogitsFunction:

@@ -12,12 +12,13 @@ from imgcls.core.errors import ConfigError, one_line
 from imgcls.export.logits import LogitsFunction
 
 
-def to_onnx(logits: LogitsFunction, shape: tuple[int, ...]) -> bytes:
+def to_onnx(logits: LogitsFunction, shape: tuple[int, ...], dtype: str = "uint8") -> bytes:
     """Converts a function to a serialized ONNX model.
 
     Args:
-      logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
+      logits: function from images `[b, *shape]` to logits `[b, K]`.
       shape: shape of an example, such as (H, W, C); the batch size b is dynamic.
+      dtype: dtype of the images.
 
     Raises:
       ConfigError: the conversion fails.
@@ -27,7 +28,7 @@ def to_onnx(logits: LogitsFunction, shape: tuple[int, ...]) -> bytes:
     try:
         from jax2onnx import to_onnx as convert  # pyright: ignore[reportMissingImports]
 
-        spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
+        spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), dtype)
         program = _slice_windows(jax.make_jaxpr(logits)(spec))
         names = {"input_names": ["images"], "output_names": ["logits"]}
         return convert(program, [spec], model_name="imgcls", **names).SerializeToString()

@@ -1,7 +1,6 @@
 """Export as a StableHLO program."""
 
 import jax
-import jax.numpy as jnp
 from jax import export as jax_export
 
 from imgcls.export.logits import LogitsFunction
@@ -9,14 +8,15 @@ from imgcls.export.logits import LogitsFunction
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def to_stablehlo(logits: LogitsFunction, shape: tuple[int, ...]) -> bytes:
+def to_stablehlo(logits: LogitsFunction, shape: tuple[int, ...], dtype: str = "uint8") -> bytes:
     """Converts a function to a serialized StableHLO program for `PLATFORMS`.
 
     Args:
-      logits: function from uint8 images `[b, *shape]` to logits `[b, K]`.
+      logits: function from images `[b, *shape]` to logits `[b, K]`.
       shape: shape of an example, such as (H, W, C); the batch size b is symbolic.
+      dtype: dtype of the images.
     """
-    spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), jnp.uint8)
+    spec = jax.ShapeDtypeStruct((*jax_export.symbolic_shape("b"), *shape), dtype)
     return bytes(jax_export.export(jax.jit(logits), platforms=PLATFORMS)(spec).serialize())
 
 

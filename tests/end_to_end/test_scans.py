@@ -7,6 +7,7 @@ import pytest
 
 import imgcls
 from imgcls.core.errors import ConfigError
+from imgcls.export.__main__ import main as export_main
 from tests.data.scans import (
     ORIENTATIONS,
     write_dicom,
@@ -109,6 +110,11 @@ def test_float16_reaches_the_model(command, scans, trained, tmp_path):
         f"--config.data.eval_transform={float_values}",
     )
     assert run.info.image_dtype == "float16"
+    export_main(
+        [f"--checkpoint={tmp_path / 'run'}", f"--to={tmp_path / 'x'}", "--format=stablehlo"]
+    )
+    config = json.loads((tmp_path / "x" / "config.json").read_text())
+    assert config["input"] == {"dtype": "float16", "shape": ["b", 8, 8, 8, 1]}
     path = str(write_nifti(tmp_path / "a.nii", draw(0, 7), spacing=(2.0, 1.0, 1.0)))
     (found,), (rounded,) = run.predict(path), trained.predict(path)
     np.testing.assert_allclose(found.probabilities, rounded.probabilities, atol=0.02)

@@ -136,10 +136,9 @@ def _pixels(dataset: Any, name: str) -> np.ndarray:
 
 def _rescale(dataset: Any, name: str) -> tuple[float, float]:
     """Slope and intercept of a file."""
-    groups = dataset.get("SharedFunctionalGroupsSequence") or [None]
-    holder = dataset
-    if groups[0] is not None and "PixelValueTransformationSequence" in groups[0]:
-        holder = groups[0].PixelValueTransformationSequence[0]
+    groups = list(dataset.get("SharedFunctionalGroupsSequence") or [])
+    shared = groups[0].get("PixelValueTransformationSequence") if groups else None
+    holder = shared[0] if shared else dataset
     try:
         slope = holder.get("RescaleSlope")
         intercept = holder.get("RescaleIntercept")

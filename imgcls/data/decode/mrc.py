@@ -3,6 +3,8 @@
 Cheng et al. 2015, doi:10.1016/j.jsb.2015.04.002, is the source of the format.
 """
 
+from typing import Literal
+
 import numpy as np
 
 from imgcls.core import log
@@ -61,16 +63,16 @@ def read_mrc(stream: Stream) -> Volume:
     return Volume(np.ascontiguousarray(voxels)[..., None], spacing)
 
 
-def _byte_order(start: bytes, flaws: list[str]) -> str:
+def _byte_order(start: bytes, flaws: list[str]) -> Literal["<", ">"]:
     """`<` or `>`: of the machine stamp, or by the size of the numbers."""
     if start[208:212] not in (b"MAP ", b"MAP\0"):
         flaws.append(f"no identifier 'MAP ' but {start[208:212]!r}")
-    order = {0x44: "<", 0x11: ">"}.get(start[212])
-    if order is None:
-        # Sides and mode are small numbers in the right order.
-        largest = {o: np.frombuffer(start[:16], f"{o}u4").max() for o in "<>"}
-        order = min("<>", key=lambda o: largest[o])
-        flaws.append(f"machine stamp {start[212:216].hex(' ')}, read as {order}")
+    if start[212] in (0x44, 0x11):
+        return "<" if start[212] == 0x44 else ">"
+    # Sides and mode are small numbers in the right order.
+    little, big = (int(np.frombuffer(start[:16], f"{o}u4").max()) for o in "<>")
+    order = "<" if little <= big else ">"
+    flaws.append(f"machine stamp {start[212:216].hex(' ')}, read as {order}")
     return order
 
 

@@ -104,21 +104,21 @@ def _directions(
 ) -> tuple[np.ndarray | None, int | None]:
     """Directions `[3, 3]` of the axes of space, if stated, and the axis of channels."""
     directions = header.get("space directions")
-    spatial = None
+    spatial: list[bool] | None = None
     if directions is not None:
         directions = np.array([[np.nan] * 3 if d is None else d for d in directions], float)
-        spatial = ~np.isnan(directions).any(axis=1)
+        spatial = [bool(np.isfinite(row).all()) for row in directions]
     elif "kinds" in header:
-        spatial = np.array([kind in ("domain", "space") for kind in header["kinds"]])
+        spatial = [kind in ("domain", "space") for kind in header["kinds"]]
     if axes == 3:
         return directions, None
-    if spatial is None or len(spatial) != axes or spatial.sum() != 3:
+    if spatial is None or len(spatial) != axes or sum(spatial) != 3:
         raise DataError(
             f"{name}: has 4 axes, and its header states no axis of channels; set `kinds`, such as "
             "`list domain domain domain`"
         )
     chosen = None if directions is None else directions[spatial]
-    return chosen, int(np.flatnonzero(~spatial)[0])
+    return chosen, spatial.index(False)
 
 
 def _spacing(

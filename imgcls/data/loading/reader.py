@@ -239,7 +239,7 @@ def _apply_transforms(
 ) -> np.ndarray:
     """Applies transforms in turn; the first one may decode only part of the image."""
     if not (transforms and isinstance(transforms[0], EncodedTransform)):
-        image = _decode(image)
+        image = image.pixels if isinstance(image, EncodedImage) else image
     for transform in transforms:
         check_rank(transform, image)
         image = transform(image, rng)

@@ -64,14 +64,22 @@ def resize(
 
 
 def by_channel(volume: np.ndarray, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Applies a function of float32 `[D, H, W]` to each channel, and keeps the dtype."""
+    """Applies a function of float32 `[D, H, W]` to each channel; for the dtype see `cast`."""
     channels = [function(channel.astype(np.float32)) for channel in np.moveaxis(volume, -1, 0)]
     return cast(np.stack(channels, axis=-1), volume.dtype)
 
 
 def cast(values: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Converts float32 to a dtype; integers are rounded and clipped."""
-    if dtype.kind == "f":
-        return values.astype(dtype, copy=False)
-    limits = np.iinfo(dtype)
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    """Converts float32 to the dtype of a volume, rounded for uint8.
+
+    Values of a file that are int16 stay float32: its dtype says how the file stores them.
+    """
+    if dtype == np.uint8:
+        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return values.astype(dtype if dtype.kind == "f" else np.float32, copy=False)
+
+
+def check_order(order: int) -> None:
+    """Raises a ValueError unless `order` is one of a spline."""
+    if order not in (0, 1, 2, 3):
+        raise ValueError(f"order={order!r} must be 0, 1, 2 or 3")

@@ -52,7 +52,7 @@ class VolumeTransform:
     """A transform of volumes; any other transform is one of images.
 
     Attributes:
-      fn: `(volume, rng) -> volume`, both `[D, H, W, C]` and of the same dtype.
+      fn: `(volume, rng) -> volume`, both `[D, H, W, C]`; of the same dtype if it is uint8 or float.
     """
 
     fn: Transform

@@ -7,6 +7,8 @@ it is not rounded, which takes two or four times the memory and transfer. Voxels
 number become 0, and count in no statistic. A channel whose range is empty becomes 0.
 """
 
+import math
+
 import numpy as np
 
 from imgcls.data.transforms import resampling, spec
@@ -18,9 +20,9 @@ from imgcls.data.transforms.transform import (
 )
 
 _DTYPES = ("uint8", "float16", "float32")
-_MASKS = (None, "nonzero")
 # Limits beyond these would overflow float32.
 _LARGEST = 1e38
+_SMALLEST = 1e-30
 
 
 @register_volume_transform("window", ValueTransform)
@@ -35,8 +37,8 @@ def window(center: float, width: float, dtype: str = "uint8") -> Transform:
       width: range of values, above 0.
       dtype: dtype of the result: uint8, float16 or float32.
     """
-    spec.check_number("center", center, -np.inf)
-    spec.check_number("width", width, np.finfo(np.float32).tiny)
+    spec.check_number("center", center, -math.inf)
+    spec.check_number("width", width, _SMALLEST)
     return _create(lambda values: (center - width / 2, center + width / 2), dtype)
 
 
@@ -52,7 +54,7 @@ def percentiles(
       dtype: dtype of the result: uint8, float16 or float32.
     """
     spec.check_range("(low, high)", (low, high), 0, 100)
-    spec.check_choice("mask", mask, _MASKS)
+    _check_mask(mask)
     return _create(lambda values: np.percentile(_masked(values, mask), (low, high)), dtype)
 
 
@@ -68,7 +70,7 @@ def z_score(mask: str | None = "nonzero", clip: float = 4.0, dtype: str = "uint8
       clip: z-scores beyond ± clip are clipped.
       dtype: dtype of the result: uint8, float16 or float32.
     """
-    spec.check_choice("mask", mask, _MASKS)
+    _check_mask(mask)
     spec.check_number("clip", clip, 0.01)
 
     def limits(values):
@@ -104,7 +106,7 @@ def resample(spacing: tuple[float, float, float] = (1, 1, 1), order: int = 1):
         raise ValueError(f"spacing={spacing!r} must be a triple (depth, height, width)")
     for side in spacing:
         spec.check_number("spacing", side, 1e-6, 1e6)
-    spec.check_choice("order", order, (0, 1, 2, 3))
+    resampling.check_order(order)
     return lambda volume, old: (resampling.resample(volume, old, spacing, order), tuple(spacing))
 
 
@@ -125,13 +127,18 @@ def _create(limits, dtype: str) -> Transform:
 
 def _scale(values: np.ndarray, low: float, high: float, out: np.ndarray) -> None:
     """Writes `values`, which are overwritten, to `out`, with [low, high] mapped to [0, 255]."""
-    low, high = (np.float32(np.clip(limit, -_LARGEST, _LARGEST)) for limit in (low, high))
-    np.clip(values, low, high, out=values)
-    values -= low
-    values *= np.float32(255) / (high - low) if high > low else np.float32(0)
+    first, last = np.clip((low, high), -_LARGEST, _LARGEST).astype(np.float32)
+    np.clip(values, first, last, out=values)
+    values -= first
+    values *= np.float32(255) / (last - first) if last > first else np.float32(0)
     np.nan_to_num(values, copy=False, nan=0.0)
     np.minimum(values, 255, out=values)
     out[...] = np.rint(values, out=values) if out.dtype == np.uint8 else values
+
+
+def _check_mask(mask: str | None) -> None:
+    if mask not in (None, "nonzero"):
+        raise ValueError(f"mask={mask!r} must be 'nonzero' or None")
 
 
 def _masked(values: np.ndarray, mask: str | None) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 All randomness comes from `rng`, and no transform modifies its input. Axes are 0, 1, 2 for D, H, W.
 Flips and rotations of the cube move voxels and are exact; others interpolate with `scipy.ndimage`,
-and round if the volume has integers. The dtype is kept.
+and round if the volume is uint8. The dtype is kept, but int16 becomes float32 by interpolation.
 
 A flip mirrors a volume. Where handedness matters, as for molecules and for organs on one side of
 the body, the result is an example that does not exist. Rotations are safe.
@@ -15,7 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.resampling import by_channel, cast, resize
+from imgcls.data.transforms.resampling import by_channel, cast, check_order, resize
 from imgcls.data.transforms.transform import Transform, register_volume_transform
 
 Size3D = int | tuple[int, int, int]
@@ -39,7 +39,7 @@ def resize3d(size: Size3D, order: int = 1, antialias: bool = True) -> Transform:
         deviation of (factor - 1) / 2 voxels, as in scikit-image.
     """
     sides = _sides(size)
-    _check_order(order)
+    check_order(order)
 
     def transform(volume, rng):
         shape = volume.shape[:3]
@@ -181,7 +181,7 @@ def rotate3d(
     spec.check_number("degrees", degrees, 0, 180)
     if axis is not None:
         _axes(axis)
-    _check_order(order)
+    check_order(order)
     spec.check_choice("mode", mode, _MODES)
 
     def transform(volume, rng):
@@ -212,7 +212,7 @@ def affine3d(
     spec.check_range("scale", scale, 0.1, 10)
     spec.check_number("translate", translate, 0, 1)
     spec.check_number("shear", shear, 0, 1)
-    _check_order(order)
+    check_order(order)
     spec.check_choice("mode", mode, _MODES)
 
     def transform(volume, rng):
@@ -309,11 +309,6 @@ def _axes(axes: int | tuple[int, ...]) -> tuple[int, ...]:
     if not valid or len(set(several)) < len(several):
         raise ValueError(f"axes={axes!r} must be some of 0, 1, 2 (depth, height, width), once each")
     return tuple(several)
-
-
-def _check_order(order: int) -> None:
-    if order not in (0, 1, 2, 3):
-        raise ValueError(f"order={order!r} must be 0, 1, 2 or 3")
 
 
 def _check_value(value: int) -> None:
