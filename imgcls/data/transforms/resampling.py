@@ -56,8 +56,14 @@ def resize(
     def interpolate(channel):
         if sigmas.any():
             channel = ndimage.gaussian_filter(channel, sigmas, mode="nearest")
+        # The stubs of scipy take a number only.
         return ndimage.affine_transform(
-            channel, factors, offset, sides, order=order, mode="nearest"
+            channel,
+            factors,
+            offset,  # pyright: ignore[reportArgumentType]
+            sides,
+            order=order,
+            mode="nearest",
         )
 
     return by_channel(volume, interpolate)

@@ -285,7 +285,11 @@ def _affine(
     # "constant" of scipy interpolates between voxels only; "grid-constant" fades into the zeros.
     mode = {"constant": "grid-constant", "wrap": "grid-wrap"}.get(mode, mode)
     move = functools.partial(
-        ndimage.affine_transform, matrix=inverse, offset=offset, order=order, mode=mode
+        ndimage.affine_transform,
+        matrix=inverse,
+        offset=offset,  # pyright: ignore[reportArgumentType]
+        order=order,
+        mode=mode,
     )
     return by_channel(volume, move)
 
