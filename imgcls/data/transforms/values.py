@@ -75,7 +75,7 @@ def z_score(mask: str | None = "nonzero", clip: float = 4.0, dtype: str = "uint8
 
     def limits(values):
         inside = _masked(values, mask)
-        mean, deviation = inside.mean(dtype=np.float64), inside.std(dtype=np.float64)
+        mean, deviation = _moments(inside)
         return mean - clip * deviation, mean + clip * deviation
 
     return _create(limits, dtype)
@@ -119,7 +119,9 @@ def _create(limits, dtype: str) -> Transform:
         for channel in range(volume.shape[-1]):
             values = volume[..., channel]
             low, high = (float(limit) for limit in limits(values))
-            _scale(values.astype(np.float32), low, high, result[..., channel])
+            # By slice, because float32 takes twice the memory of int16.
+            for slice_, out in zip(values, result[..., channel], strict=True):
+                _scale(slice_.astype(np.float32), low, high, out)
         return result
 
     return transform
@@ -134,6 +136,14 @@ def _scale(values: np.ndarray, low: float, high: float, out: np.ndarray) -> None
     np.nan_to_num(values, copy=False, nan=0.0)
     np.minimum(values, 255, out=values)
     out[...] = np.rint(values, out=values) if out.dtype == np.uint8 else values
+
+
+def _moments(values: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of `[N]`, a part at a time to save memory."""
+    parts = np.array_split(values, -(-len(values) // 2**20))
+    mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / len(values)
+    squares = sum(float(np.square(part - np.float64(mean)).sum()) for part in parts)
+    return mean, math.sqrt(squares / len(values))
 
 
 def _check_mask(mask: str | None) -> None:
