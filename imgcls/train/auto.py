@@ -26,7 +26,6 @@ from imgcls.data.create import open_split
 from imgcls.data.missing_splits import replace_missing_splits
 from imgcls.data.sources.source import Source
 from imgcls.distributed.agreement import from_first
-from imgcls.evaluate.baseline import recognize_mirrored
 from imgcls.runs.load import find_newest
 from imgcls.train import choices
 from imgcls.train.choices import Candidate
@@ -198,6 +197,8 @@ def _choose_sampling(source: Source) -> tuple[str, str]:
 
 def _check_mirrored(source: Source, seed: int) -> tuple[bool, str]:
     """Whether to mirror images, and why."""
+    from imgcls.evaluate.baseline import recognize_mirrored  # scikit-learn takes a second to import
+
     found = recognize_mirrored(source, seed)
     if found is None:
         return True, "mirrored too"

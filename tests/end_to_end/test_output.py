@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 
 import pytest
@@ -89,7 +90,8 @@ def test_a_reader_of_a_result_may_stop(shell):
 @pytest.mark.parametrize("after", ["| true", pytest.param(">&-", **SLOW)])
 def test_files_are_written_without_a_reader(shell, workdir, tmp_path, after):
     """The report prints a line, flushed, before it writes the page."""
-    page = tmp_path / "report.html"
-    line = ("report", f"--workdir={workdir}", "--calibrate_on=train[:200]", f"--out={page}")
+    page, run = tmp_path / "report.html", tmp_path / "run"
+    shutil.copytree(workdir, run)  # Calibration is stored in the checkpoint.
+    line = ("report", f"--workdir={run}", "--calibrate_on=train[:200]", f"--out={page}")
     done = shell(*line, "--examples=1", "--batch_size=64", after=after)
     assert (done.returncode, done.stderr) == (0, "") and page.stat().st_size > 1000

@@ -139,7 +139,8 @@ def test_multi_label(monkeypatch):
 
 
 def test_same_split_twice():
-    with pytest.raises(ConfigError, match="split='test' is also train_split.*'train' and 'test'"):
+    message = "split='test' overlaps with train_split='test'.*'train' and 'test'"
+    with pytest.raises(ConfigError, match=message):
         KNN(make_config(), Linear(), make_mesh(), INFO, train_split="test")
 
 

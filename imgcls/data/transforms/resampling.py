@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import ndimage
 
 from imgcls.core.errors import DataError
 from imgcls.data.decode.voxels import MAX_VOXELS
@@ -51,6 +50,8 @@ def resize(
       smooth: whether axes with a factor above 1 are smoothed first, by a Gaussian with a standard
         deviation of (factor - 1) / 2 voxels, as in scikit-image; not for order 0.
     """
+    from scipy import ndimage
+
     sigmas = np.maximum(0, (factors - 1) / 2) if smooth and order else np.zeros(3)
 
     def interpolate(channel):

@@ -66,10 +66,10 @@ def check_range(name: str, value: Any, low: float, high: float = math.inf) -> No
         raise ValueError(f"{name}={value!r} must be a pair (low, high) {_interval(low, high)}")
 
 
-def check_choice(name: str, value: Any, valid: Collection[str]) -> None:
+def check_choice(name: str, value: Any, valid: Collection[Any]) -> None:
     """Raises a ValueError unless `value` is one of `valid`."""
     if value not in valid:
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(valid)}")
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(str, valid))}")
 
 
 def _interval(low: float, high: float) -> str:

@@ -10,9 +10,9 @@ the body, the result is an example that does not exist. Rotations are safe.
 
 import functools
 import itertools
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.resampling import by_channel, cast, check_order, resize
@@ -279,9 +279,11 @@ def _affine(
     volume: np.ndarray, matrix: np.ndarray, shift: np.ndarray, order: int, mode: str
 ) -> np.ndarray:
     """Moves voxel x, relative to the center, to `matrix @ x + shift`."""
+    from scipy import ndimage
+
     inverse = np.linalg.inv(matrix)
     center = (np.array(volume.shape[:3]) - 1) / 2
-    offset = center - inverse @ (center + shift)
+    offset: Any = center - inverse @ (center + shift)  # scipy takes one number for each axis
     # "constant" of scipy interpolates between voxels only; "grid-constant" fades into the zeros.
     mode = {"constant": "grid-constant", "wrap": "grid-wrap"}.get(mode, mode)
     move = functools.partial(
