@@ -46,6 +46,8 @@ def get_config(data: str = "modelnet10.npz", epochs: int = 12, width: int = 16) 
 
     c.evaluators = ConfigDict()
     c.evaluators.test = ConfigDict(dict(split="test", every="2 epochs"))
+    # At the end, because each shape is classified 24 times.
+    c.evaluators.test_rotations = ConfigDict(dict(split="test", tta="rotations24", every=c.total))
 
     c.checkpoint = ConfigDict()
     c.checkpoint.every = "2 epochs"

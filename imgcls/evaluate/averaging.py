@@ -1,12 +1,17 @@
 """Test-time augmentation: logits averaged over views of each image."""
 
+import functools
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
 from imgcls.core.config import check_choice
+from imgcls.core.errors import ConfigError
+from imgcls.data.transforms.volume import CUBE_ROTATIONS
 from imgcls.objectives.objective import Classifies
 
-TTA = ("flip", "flip+translate")
+TTA = ("flip", "flip+translate", "rotations24")
 
 
 class AveragedViews:
@@ -17,7 +22,11 @@ class AveragedViews:
       tta: 'flip' averages over the image and its mirror image. 'flip+translate' gives these half of
         the weight, and the other half to the image shifted by one pixel up and left and by one
         pixel down and right, each with its mirror image (Jordan 2024, arXiv:2404.00498, section
-        3.5).
+        3.5). 'rotations24' averages over the rotations of a cube, for volumes: all have the same
+        weight, and none is a mirror image.
+
+    Raises:
+      ConfigError: another value; or, from `logits`, 'rotations24' without cubes.
     """
 
     def __init__(self, objective: Classifies, tta: str):
@@ -36,6 +45,8 @@ class AveragedViews:
             return (one(image) + one(jnp.flip(image, -2))) / 2
 
         image = batch["image"]
+        if self._tta == "rotations24":
+            return _mean_over_rotations(one, image)
         if self._tta == "flip":
             return both(image)
         height, width = image.shape[-3:-1]
@@ -43,3 +54,25 @@ class AveragedViews:
         padded = jnp.pad(image, pads, mode="reflect")
         first, second = (padded[..., i : i + height, i : i + width, :] for i in (0, 2))
         return both(image) / 2 + (both(first) + both(second)) / 4
+
+
+def _mean_over_rotations(logits: Callable[[jax.Array], jax.Array], image: jax.Array) -> jax.Array:
+    """Mean of the logits of `[B, D, D, D, C]`, turned by each rotation of a cube in turn."""
+    if image.ndim != 5 or len(set(image.shape[1:4])) > 1:
+        raise ConfigError(
+            "tta='rotations24': takes cubes [D, D, D, C], and the examples are "
+            f"{list(image.shape[1:])}; let data.eval_transform end in resize3d or center_crop3d"
+        )
+
+    def turn(order, signs, x):
+        x = jnp.transpose(x, (0, *(1 + axis for axis in order), 4))
+        return jnp.flip(x, [1 + axis for axis in range(3) if signs[axis] < 0])
+
+    turns = [functools.partial(turn, *rotation) for rotation in CUBE_ROTATIONS]
+
+    # A loop, so that the model is compiled once, and one view is in memory at a time.
+    def add(index, total):
+        return total + logits(jax.lax.switch(index, turns, image))
+
+    total = jax.lax.fori_loop(1, len(turns), add, logits(image))
+    return total / len(turns)

@@ -223,9 +223,10 @@ def test_evaluators_suit_the_objective(recipe, monkeypatch):
     assert list(found) == list(config.evaluators) and len(lines) == len(found)
     total = to_steps(config.total, config, examples, "total")
     for name, (every, _) in found.items():
-        # For the end: a probe that takes long, and the test split where validation is on another.
-        kind = config.evaluators[name].get("type")
-        late = kind == "linear_probe" or (name == "test" and "val" in config.evaluators)
+        # For the end: what takes long, and the test split where validation is on another.
+        section = config.evaluators[name]
+        slow = section.get("type") == "linear_probe" or section.get("tta") == "rotations24"
+        late = slow or (name == "test" and "val" in config.evaluators)
         assert every == total if late else every < total
 
 

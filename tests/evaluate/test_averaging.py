@@ -64,6 +64,51 @@ def test_mean_of_the_views(tta):
         np.testing.assert_allclose(logits, expected, atol=1e-5)
 
 
+class Linear3D:
+    """Logits that depend on the position of every voxel."""
+
+    task, scores, example_loss = "softmax", jax.nn.softmax, None
+
+    def logits(self, params, model_state, batch):
+        return jnp.einsum("bdhwc,dhwck->bk", batch["image"], params)
+
+
+def every_rotation(volume: np.ndarray) -> list[np.ndarray]:
+    """All views `[D, D, D, C]` that quarter turns about two axes lead to."""
+    found = {volume.tobytes(): volume}
+    turned = [volume]
+    while turned:
+        views = [np.rot90(turned[0], axes=axes).copy() for axes in ((0, 1), (1, 2))]
+        turned = turned[1:] + [view for view in views if view.tobytes() not in found]
+        found |= {view.tobytes(): view for view in views}
+    return list(found.values())
+
+
+def test_mean_of_the_rotations():
+    rng = np.random.default_rng(0)
+    # In smaller cubes the mirror image of every voxel is a rotation of it.
+    weights = rng.normal(size=(6, 6, 6, 2, 4)).astype(np.float32)
+    volumes = rng.normal(size=(3, 6, 6, 6, 2)).astype(np.float32)
+    logits = jax.jit(AveragedViews(Linear3D(), "rotations24").logits)
+    found = logits(weights, {}, {"image": volumes})
+    for row, volume in zip(found, volumes, strict=True):
+        views = every_rotation(volume)
+        assert len(views) == 24
+        expected = np.mean([np.einsum("dhwc,dhwck->k", view, weights) for view in views], axis=0)
+        np.testing.assert_allclose(row, expected, atol=1e-4)
+    # Rotated examples have the same mean, mirror images have not.
+    turned = logits(weights, {}, {"image": np.rot90(volumes, axes=(1, 3))})
+    np.testing.assert_allclose(turned, found, atol=1e-4)
+    assert np.abs(logits(weights, {}, {"image": volumes[:, ::-1]}) - found).max() > 0.1
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 1), (2, 4, 4, 5, 1)])
+def test_rotations_need_cubes(shape):
+    views = AveragedViews(Linear3D(), "rotations24")
+    with pytest.raises(ConfigError, match=r"takes cubes \[D, D, D, C\], and the examples are \[4"):
+        views.logits({}, {}, {"image": jnp.zeros(shape)})
+
+
 def test_metrics_and_outcomes_use_the_mean(objective, variables, digits):
     images, labels = digits
     params, state = variables[""]
