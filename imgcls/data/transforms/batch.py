@@ -90,6 +90,16 @@ def cutmix(alpha: float, p: float = 1.0) -> BatchTransform:
     return _mixing({"cutmix": alpha}, switch_p=1.0, p=p)
 
 
+@register_batch_transform("cutmix3d")
+def cutmix3d(alpha: float, p: float = 1.0) -> BatchTransform:
+    """CutMix of volumes: the box is over the last three spatial axes, D, H and W.
+
+    Args:
+      alpha, p: see `cutmix`.
+    """
+    return _mixing({"cutmix": alpha}, switch_p=1.0, p=p, axes=3)
+
+
 @register_batch_transform("mixup_or_cutmix")
 def mixup_or_cutmix(
     mixup_alpha: float, cutmix_alpha: float, switch_p: float = 0.5, p: float = 1.0
@@ -267,7 +277,7 @@ def _height_width(image: jax.Array, name: str) -> tuple[int, int]:
     return image.shape[-3], image.shape[-2]
 
 
-def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransform:
+def _mixing(alphas: dict[str, float], switch_p: float, p: float, axes: int = 2) -> BatchTransform:
     for name, alpha in alphas.items():
         # With smaller alphas the Beta distribution is 0 or 1 in float32.
         spec.check_number(f"{name} alpha", alpha, 0.001)
@@ -282,7 +292,7 @@ def _mixing(alphas: dict[str, float], switch_p: float, p: float) -> BatchTransfo
             alpha = alphas["mixup"]
             pixels = share = 1 - jax.random.beta(mixup_rng, alpha, alpha)
         if "cutmix" in alphas:
-            box = _cutmix_mask(cutmix_rng, image.shape, alphas["cutmix"])
+            box = _cutmix_mask(cutmix_rng, image.shape, alphas["cutmix"], axes)
             cut = jax.random.bernoulli(switch_rng, float(switch_p))
             pixels = jnp.where(cut, box, pixels)
             share = jnp.where(cut, jnp.mean(box), share)
@@ -302,21 +312,24 @@ def _blend(x: jax.Array, share: jax.Array) -> jax.Array:
     return x * (1 - share) + jnp.roll(x, -1, axis=0) * share
 
 
-def _cutmix_mask(rng: jax.Array, shape: tuple[int, ...], alpha: float) -> jax.Array:
-    """A box of ones, float32 in a shape that broadcasts to the images' `shape`.
+def _cutmix_mask(rng: jax.Array, shape: tuple[int, ...], alpha: float, axes: int) -> jax.Array:
+    """A box of ones over the last `axes` spatial axes, float32 in a shape that broadcasts.
 
-    Its center is uniform and its sides are sqrt(1 - lambda) of the image's, before clipping.
+    Its center is uniform, and its sides are the root of 1 - lambda of the images' sides, before
+    clipping: the square root over two axes, the cube root over three.
     """
-    if len(shape) < 4:
-        raise ConfigError(f"cutmix needs images [B, ..., H, W, C], not {shape}")
-    lambda_rng, *axis_rngs = jax.random.split(rng, 3)
-    fraction = jnp.sqrt(1 - jax.random.beta(lambda_rng, alpha, alpha))
-    inside = []
-    for axis_rng, length in zip(axis_rngs, shape[-3:-1], strict=True):
+    if len(shape) < 2 + axes:
+        needed = "cutmix3d needs volumes [B, ..., D" if axes == 3 else "cutmix needs images [B, ..."
+        raise ConfigError(f"{needed}, H, W, C], not {shape}")
+    lambda_rng, *axis_rngs = jax.random.split(rng, 1 + axes)
+    fraction = (1 - jax.random.beta(lambda_rng, alpha, alpha)) ** (1 / axes)
+    box = jnp.ones([1] * (axes + 1), jnp.float32)
+    for axis, (axis_rng, length) in enumerate(zip(axis_rngs, shape[-1 - axes : -1], strict=True)):
         side = (length * fraction).astype(jnp.int32)
         first = jax.random.randint(axis_rng, (), 0, length) - side // 2
-        inside.append(_between(length, first, first + side))
-    return (inside[0][:, None, None] & inside[1][:, None]).astype(jnp.float32)
+        inside = _between(length, first, first + side).astype(jnp.float32)
+        box *= jnp.expand_dims(inside, [other for other in range(axes + 1) if other != axis])
+    return box
 
 
 def _erasing_mask(rng, shape, area, ratio) -> jax.Array:

@@ -175,6 +175,10 @@ def test_refused_arguments(recipe, message):
 def test_boxes_need_two_spatial_axes(recipe):
     with pytest.raises(ConfigError, match=r"needs images \[B, ..., H, W, C\], not \(4, 9, 3\)"):
         build(recipe)(make_batch(4, 9, 3), jax.random.key(0), 10)
+    with pytest.raises(
+        ConfigError, match=r"needs volumes \[B, ..., D, H, W, C\], not \(4, 9, 3, 2"
+    ):
+        build("cutmix3d(1)")(make_batch(4, 9, 3, 2), jax.random.key(0), 10)
 
 
 # ---- mixup and CutMix.
@@ -232,6 +236,37 @@ def test_cutmix_pastes_one_box_of_the_next_example():
                 np.testing.assert_array_equal(frame, expected)
             np.testing.assert_allclose(labels[i], images[i].mean((0, 1, 2)), atol=2e-6)
     assert len(np.unique(results[1][:, 0, 0])) > 12
+
+
+def test_cutmix3d_pastes_one_box_of_the_next_example():
+    batch, eye = one_hot_batch(5, 8, 7), np.eye(6)
+    results = read_many("cutmix3d(1.0)", batch, 6, lambda r: (r["image"], r["label"]), count=40)
+    for volumes, labels in zip(*results, strict=True):
+        mask = volumes[0, ..., 1]
+        if mask.any():
+            box = tuple(slice(places.min(), places.max() + 1) for places in np.nonzero(mask))
+            assert mask[box].all()
+        for i in range(6):
+            expected = np.where(mask[..., None], eye[(i + 1) % 6], eye[i])
+            np.testing.assert_array_equal(volumes[i], expected)
+            np.testing.assert_allclose(labels[i], expected.mean((0, 1, 2)), atol=2e-6)
+    assert len(np.unique(results[1][:, 0, 0])) > 12
+
+
+def test_cutmix3d_boxes_have_the_volume_of_lambda():
+    """Against a loop over boxes."""
+    rng, expected = np.random.default_rng(0), []
+    for _ in range(20000):
+        side = (1 - rng.beta(1, 1)) ** (1 / 3)
+        share = 1.0
+        for length in (6, 10, 8):
+            cells = int(length * side)
+            first = rng.integers(length) - cells // 2
+            share *= (min(first + cells, length) - max(first, 0)) / length
+        expected.append(share)
+    own = read_many("cutmix3d(1.0)", one_hot_batch(6, 10, 8), 6, lambda r: r["label"][0, 0])
+    assert 1 - own.mean() == pytest.approx(np.mean(expected), abs=0.02)
+    assert own.std() == pytest.approx(np.std(expected), abs=0.02)
 
 
 def test_cutmix_boxes_are_distributed_as_in_the_paper():

@@ -17,7 +17,8 @@ RECIPES = (
     *("resize3d(5)", "resize3d((9, 4, 7), order=3)", "center_crop3d(4)", "pad3d((9, 12, 7))"),
     *("random_crop3d(5, padding=2)", "flip3d", "flip3d(axes=1)", "cube_rotation"),
     *("cube_rotation(axis=0)", "rotate3d", "rotate3d(20, axis=2, order=3, mode='nearest')"),
-    *("affine3d", "affine3d(shear=0.2, mode='wrap')", "noise3d", "noise3d(5.0, p=0.5)"),
+    *("affine3d", "affine3d(shear=0.2, mode='wrap')"),
+    *("elastic3d", "elastic3d(1.0, points=3, order=3, mode='reflect', p=0.5)"),
 )
 
 
@@ -40,9 +41,8 @@ def test_deterministic_in_the_generator_and_pure(recipe, channels):
     np.testing.assert_array_equal(volume, before)
     assert first.dtype == np.uint8 and first.ndim == 4 and first.shape[-1] == channels
     for channel in range(channels):
-        if "noise" not in recipe:
-            alone = transform(volume[..., [channel]], np.random.default_rng(3))
-            np.testing.assert_array_equal(first[..., [channel]], alone)
+        alone = transform(volume[..., [channel]], np.random.default_rng(3))
+        np.testing.assert_array_equal(first[..., [channel]], alone)
 
 
 def as_matrix(order, signs) -> np.ndarray:
@@ -181,12 +181,43 @@ def test_affine_moves_and_scales_a_ball():
     assert grown.mean() / ball.mean() == pytest.approx(1.5**3, rel=0.02)
 
 
-def test_noise():
-    volume = np.full((32, 32, 32, 1), 128, np.uint8)
-    noisy = build("noise3d(12)")(volume, np.random.default_rng(0))
-    assert noisy.mean() == pytest.approx(128, abs=0.3) and noisy.std() == pytest.approx(12, abs=0.3)
-    never = build("noise3d(12, p=0)")(volume, np.random.default_rng(0))
-    np.testing.assert_array_equal(never, volume)
+def test_elastic_displacement_is_a_spline():
+    """The cubic B-spline of the points' moves, by its formula; within the bound nothing folds."""
+    shape, rng = (13, 11, 9), np.random.default_rng(0)
+    moves = rng.uniform(-1.2, 1.2, (3, 4, 4, 4)).astype(np.float32)
+    found = np.stack([volume_transforms._spline(move, shape) for move in moves])
+
+    def weights(side: int) -> np.ndarray:
+        """Share of each of the 4 points in each voxel `[side, 4]`; borders are repeated."""
+        shares = np.zeros((side, 4))
+        for voxel in range(side):
+            position = voxel * 3 / (side - 1)
+            for neighbor in range(int(position) - 1, int(position) + 3):
+                t = abs(position - neighbor)
+                share = 2 / 3 - t**2 + t**3 / 2 if t < 1 else max(0, 2 - t) ** 3 / 6
+                shares[voxel, min(max(neighbor, 0), 3)] += share
+        return shares
+
+    expected = np.einsum("aijk,di,hj,wk->adhw", moves, *map(weights, shape))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    # The points are 4, 10 / 3 and 8 / 3 voxels apart: 0.4 of it is 1.07.
+    positions = np.indices(shape) + found / 1.2 * 1.06
+    gradients = [np.gradient(position) for position in positions]
+    assert np.linalg.det(np.moveaxis(gradients, (0, 1), (-2, -1))).min() > 0
+
+
+def test_elastic_moves_voxels_by_the_displacement(monkeypatch):
+    volume = draw(7, 8, 9, 2)
+    shift = iter((1.0, 0.0, -2.0))
+    monkeypatch.setattr(volume_transforms, "_spline", lambda *_: np.float32(next(shift)))
+    moved = build("elastic3d(3.0)")(volume, np.random.default_rng(0))
+    np.testing.assert_array_equal(moved[:6, :, 2:], volume[1:, :, :7])
+    assert not moved[6].any() and not moved[:, :, :2].any()
+    volume = draw(12, 12, 12, 1)
+    monkeypatch.undo()
+    for recipe in ("elastic3d(0.0)", "elastic3d(p=0)"):
+        still = build(recipe)(volume, np.random.default_rng(0))
+        np.testing.assert_array_equal(still, volume)
 
 
 @pytest.mark.parametrize(
@@ -201,8 +232,9 @@ def test_noise():
         ("rotate3d(200)", "degrees=200"),
         ("rotate3d(mode='mirror')", "mode='mirror'"),
         ("pad3d(9, value=300)", "value=300"),
-        ("noise3d((3, 1))", "std="),
         ("affine3d(scale=(0, 1))", "scale="),
+        ("elastic3d(points=1)", "points=1"),
+        ("elastic3d(-1)", "displacement=-1"),
         ("flip3(p=1)", "did you mean 'flip3d'"),
     ],
 )
