@@ -21,7 +21,7 @@ from imgcls.data.loading.views import VIEWS
 from imgcls.data.sources.source import Dataset
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS, SpacingTransform
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
 from imgcls.objectives.create import create_objective
@@ -32,21 +32,34 @@ from tests.conftest import REPO, make_mesh
 FILES = sorted((REPO / "configs").glob("*.py"))
 
 # Training examples and classes by source; all others are ImageNet.
-VOXELS = "modelnet10:modelnet10.npz"
-SIZES = {"digits": (1_437, 10), "folder:cifar10": (50_000, 10), VOXELS: (3_991, 10)}
+SIZES = {"digits": (1_437, 10), "folder:cifar10": (50_000, 10)}
 IMAGENET = (1_281_167, 1_000)
+# The same of volumes, and the side and dtype of an example.
+VOLUMES = {
+    "modelnet10:modelnet10.npz": (3_991, 10, 32, np.uint8),
+    "medmnist:adrenalmnist3d.npz": (1_188, 2, 64, np.uint8),
+    "medmnist:organmnist3d.npz": (971, 11, 28, np.uint8),
+    "densities:cryo_maps": (8_000, 8, 32, np.float32),
+    "manifest:scans.csv": (400, 2, 96, np.int16),
+    "folder:scans": (200, 3, 40, np.int16),
+}
 
 # Arguments of recipes that can't do without, by name of the file.
 REQUIRED = {
     "finetune.py": "init_from=weights,data=folder:pictures",
     "own.py": "data=folder:pictures,size=64,epochs=20",
+    "own_volumes.py": "data=folder:scans",
 }
 
 # Arguments that choose another model.
-VARIANTS = ("regnety.py:flops=400mf", "cifar10_fast.py:variant=96")
+VARIANTS = (
+    "regnety.py:flops=400mf",
+    "cifar10_fast.py:variant=96",
+    "medmnist3d.py:name=organ,variant=cpu",
+)
 
 # Files that reproduce no paper.
-OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py", "own.py")
+OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py", "own.py", "own_volumes.py")
 
 
 class Built(NamedTuple):
@@ -100,23 +113,32 @@ def config(request):
     return read(request.param)
 
 
+def volumes(config) -> tuple | None:
+    return VOLUMES.get(config.data.source.partition("/")[0])
+
+
 def sizes(config) -> tuple[int, int]:
-    return SIZES.get(config.data.source, IMAGENET)
+    found = volumes(config)
+    return found[:2] if found else SIZES.get(config.data.source, IMAGENET)
 
 
 def picture(config) -> np.ndarray:
     """One as the data has it."""
     side = {"digits": 8, "folder:cifar10": 32}.get(config.data.source, 320)
-    shape = (side, side + 8, config.data.channels)
-    if config.data.source == VOXELS:
-        shape = (32, 32, 32, 1)
-    return np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    shape, dtype = (side, side + 8, config.data.channels), np.uint8
+    if found := volumes(config):
+        *_, side, dtype = found
+        shape = (side, side, side, 1)
+    return np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
 
 
 def transform(config, key: str) -> np.ndarray:
     image, rng = picture(config), np.random.default_rng(1)
     for fn in spec.parse(config.data[key], TRANSFORMS, f"data.{key}"):
-        image = fn(image, rng)
+        if isinstance(fn, SpacingTransform):
+            image, _ = fn.fn(image, (3, 3, 3))
+        else:
+            image = fn(image, rng)
     return image
 
 
@@ -252,8 +274,9 @@ def test_schedule_and_durations(config):
         assert to_steps(section.every, config, examples, "every") > 0
     evaluator, _, metric = config.checkpoint.keep_best.partition("/")
     assert evaluator in config.evaluators
-    # Pictures of one's own may have several labels each, and then no accuracy.
-    usual = "loss" if config.objective.get("loss") == "auto" else "accuracy"
+    # Examples of one's own may have several labels each, and then no accuracy.
+    is_loss = config.objective.get("loss") == "auto" or config.data.source.startswith("medmnist")
+    usual = "loss" if is_loss else "accuracy"
     assert metric == ("ema_" if config.ema else "") + usual
 
 

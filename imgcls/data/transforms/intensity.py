@@ -32,6 +32,17 @@ def noise3d(std: float | tuple[float, float] = (0.0, 10.0), p: float = 1.0) -> T
     return transform
 
 
+@register_volume_transform("brightness3d")
+def brightness3d(factor: float | tuple[float, float] = (0.8, 1.2)) -> Transform:
+    """Multiplies all values by a factor, or by one drawn uniformly from a range."""
+    low, high = _range("factor", factor, 0)
+
+    def transform(volume, rng):
+        return cast(volume * np.float32(rng.uniform(low, high)), volume.dtype)
+
+    return transform
+
+
 @register_volume_transform("gamma3d")
 def gamma3d(gamma: float | tuple[float, float] = (0.7, 1.5), p: float = 1.0) -> Transform:
     """Maps each value v to 255 (v / 255)^gamma: below 1 brighter, above 1 darker.
