@@ -19,12 +19,11 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import SqueezeExcite, conv
 from imgcls.models.layers.norm import BatchNorm
-from imgcls.models.layers.pooling import halve, max_pool
+from imgcls.models.layers.pooling import halve
 from imgcls.models.layers.residual import DropPath, drop_path_rates
+from imgcls.models.layers.stem import apply_stem
 from imgcls.models.registry import register_model
 
-# Side of the kernel, stride, and whether a max-pool follows.
-_STEMS = {"imagenet": (7, 2, True), "stride2": (3, 2, False), "cifar": (3, 1, False)}
 _SHORTCUTS = ("conv", "avg", "pad")
 
 
@@ -110,9 +109,7 @@ class ResNet(ImageModel, kw_only=True):
       groups: groups of the 3x3 convolutions in bottlenecks (cardinality in ResNeXt).
       group_width: channels per group in the first stage for a `width` of 64.
       se: whether blocks have squeeze-and-excitation.
-      stem: "imagenet" (7x7 stride 2, then max-pooling: a quarter of the resolution), "deep" (three
-        3x3 convolutions in place of the 7x7), "stride2" (3x3 stride 2: half the resolution) or
-        "cifar" (3x3 stride 1, for images of about 32 pixels).
+      stem: "imagenet", "deep", "stride2" or "cifar", see `apply_stem`.
       shortcut: shortcut of blocks that change the shape: "conv" (1x1 convolution and BatchNorm) or
         "pad" (subsampling, and zeros as new channels): B and A in He et al. 2015, section 3.3; or
         "avg" (as "conv", with 2x2 average pooling in place of the stride).
@@ -146,7 +143,15 @@ class ResNet(ImageModel, kw_only=True):
         if self.shortcut not in _SHORTCUTS:
             valid = ", ".join(map(repr, _SHORTCUTS))
             raise ConfigError(f"ResNet shortcut is {self.shortcut!r}: write one of {valid}")
-        x = self._stem(self.check_input(x), train)
+        x = apply_stem(
+            self.stem,
+            self.check_input(x),
+            self.width,
+            convolution=functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype),
+            norm=functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype),
+            train=train,
+            family="ResNet",
+        )
         rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
@@ -165,29 +170,6 @@ class ResNet(ImageModel, kw_only=True):
                     name=f"layer{stage + 1}_{index}",
                 )(x, train)
         return self.classify_map(x, train, features)
-
-    def _stem(self, x: jax.Array, train: bool) -> jax.Array:
-        if self.stem == "deep":
-            return self._deep_stem(x, train)
-        if self.stem not in _STEMS:
-            valid = ", ".join(map(repr, [*_STEMS, "deep"]))
-            raise ConfigError(f"ResNet stem is {self.stem!r}: write one of {valid}")
-        kernel, stride, pools = _STEMS[self.stem]
-        axes = x.ndim - 2
-        x = conv(self.width, kernel, stride, axes=axes, dtype=self.dtype, name="conv1")(x)
-        x = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name="bn1")(x, train=train)
-        x = nn.relu(x)
-        return max_pool(x, 3, 2, padding=1) if pools else x
-
-    def _deep_stem(self, x: jax.Array, train: bool) -> jax.Array:
-        axes = x.ndim - 2
-        for index, stride in enumerate((2, 1, 1), start=1):
-            width = self.width if index == 3 else self.width // 2
-            name = f"stem_conv{index}"
-            x = conv(width, 3, stride, axes=axes, dtype=self.dtype, name=name)(x)
-            norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"stem_bn{index}")
-            x = nn.relu(norm(x, train=train))
-        return max_pool(x, 3, 2, padding=1)
 
 
 _TORCHVISION = "torchvision, IMAGENET1K_V1"

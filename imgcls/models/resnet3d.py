@@ -9,6 +9,9 @@ collections of medical models:
   where this halves the resolution; the parameters are the same.
 - MedMNIST (Yang et al. 2023, arXiv:2110.14795; github MedMNIST/experiments, MedMNIST3D/models.py):
   the stem "cifar", for 28^3. "stride2" is the compromise where "cifar" takes too long.
+
+SE-ResNets have the gate of `resnet.py` on the channels of each branch. Their parameters are those
+of MONAI's `SEResNet50`, which has the stride on the 1x1x1 convolution.
 """
 
 from typing import ClassVar
@@ -26,3 +29,6 @@ class ResNet3D(ResNet, kw_only=True):
 _SOURCE = "Hara et al. 2017"
 for _depth in (10, 18, 34, 50):
     register_model(f"resnet3d_{_depth}", input_size=64, source=_SOURCE, **DEPTHS[_depth])(ResNet3D)
+register_model(
+    "seresnet3d_50", input_size=64, source="Hu et al. 2017, over three axes", se=True, **DEPTHS[50]
+)(ResNet3D)

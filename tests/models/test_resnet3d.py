@@ -45,6 +45,8 @@ def test_names():
         # `conv1_t_size=3, conv1_t_stride=1, no_max_pool=True`).
         ("resnet3d_18", dict(num_classes=11, stem="cifar"), 33_145_419),
         ("resnet3d_50", dict(num_classes=11, stem="cifar"), 46_157_387),
+        # MONAI 1.6.1, `SEResNet50(spatial_dims=3, in_channels=1)`.
+        ("seresnet3d_50", dict(num_classes=1000), 50_735_064),
     ],
 )
 def test_parameters(name, options, expected):
@@ -68,6 +70,12 @@ def test_parameters(name, options, expected):
             "resnet3d_18",
             dict(stem="cifar", width=16),
             [[1.11393334, 1.18573694, 1.19302109], [1.00941892, 1.21257704, 1.23634821]],
+        ),
+        (
+            # Its `SENet`, with the stride on the 3x3x3 convolution and its max-pool padded by 1.
+            "seresnet3d_50",
+            dict(stage_sizes=(1, 1, 1, 1), width=16),
+            [[1.48335913, 1.50454294, 0.87405556], [1.5127686, 1.58406476, 1.12907809]],
         ),
     ],
 )
@@ -95,9 +103,10 @@ def test_stems(stem, side, first):
     assert sides == [(-(-first // 2**stage),) * 3 for stage in range(4)]
 
 
+@pytest.mark.parametrize("name", ["resnet3d_10", "seresnet3d_50", "densenet3d_121"])
 @pytest.mark.parametrize("shape", [(5, 9, 12), (1, 1, 1)])
-def test_any_shape_and_squeeze_excite(shape):
-    model = create_model("resnet3d_10", 5, in_channels=2, se=True, width=16)
+def test_any_shape(name, shape):
+    model = create_model(name, 5, in_channels=2, stage_sizes=(1, 1, 1, 1), width=16)
     x = jax.ShapeDtypeStruct((2, *shape, 2), jnp.float32)
     logits, _ = jax.eval_shape(lambda x: model.init_with_output(KEY, x), x)
     assert logits.shape == (2, 5) and logits.dtype == jnp.float32

@@ -19,6 +19,10 @@ from imgcls.models.registry import list_models, model_entry
 PUBLISHED = {
     "alexnet": (61_100_840, 0.714),
     "deit_b16_distilled": (87_338_192, None),
+    "densenet121": (7_978_856, 2.834),
+    "densenet161": (28_681_000, 7.728),
+    "densenet169": (14_149_480, 3.36),
+    "densenet201": (20_013_928, 4.291),
     "inception_v1": (13_004_888, 1.498),
     "inception_v2": (11_295_240, None),
     "inception_v3": (27_161_264, 5.713),
