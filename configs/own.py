@@ -2,11 +2,11 @@
 
     python -m imgcls.main --config=configs/own.py:data=folder:/my/pictures --workdir=/runs/mine
 
-Trains a ResNet from scratch in about five minutes, so that a first result needs no download: the
-size comes from the images, the width, the length and the augmentation from their number and the
-speed of the machine (imgcls/train/auto.py). With `size` and `epochs` nothing is chosen.
-`configs/finetune.py` starts from pretrained weights and gets better results. Whether an example has
-one label or many is read from the data. There is no published number to reach.
+Trains a small network from scratch in about five minutes, so that a first result needs no download:
+the size and the model come from the images, the width, the length and the augmentation from their
+number and the speed of the machine (imgcls/train/auto.py). With `size` and `epochs` nothing is
+chosen. `configs/finetune.py` starts from pretrained weights and gets better results. Whether an
+example has one label or many is read from the data. There is no published number to reach.
 """
 
 from ml_collections import ConfigDict
@@ -17,7 +17,7 @@ def get_config(
     size: int | None = None,
     epochs: int | None = None,
     minutes: float = 5.0,
-    model: str = "resnet18",
+    model: str | None = None,
     width: int | None = None,
 ) -> ConfigDict:
     """The recipe.
@@ -27,10 +27,12 @@ def get_config(
       size: of the pictures in pixels; None: chosen.
       epochs: length; None: chosen.
       minutes: time of the run for which the rest is chosen.
-      model: a name of `python -m imgcls.models`.
+      model: a name of `python -m imgcls.models`; None: chosen, or a ResNet-18 with `width`, or with
+        `size` and `epochs`.
       width: channels of a ResNet's first stage; None: chosen, or 32 with `size` and `epochs`.
     """
     chosen = size is None or epochs is None
+    model = model or ("auto" if chosen and width is None else "resnet18")
     c = ConfigDict()
     c.total = "auto" if epochs is None else f"{epochs} epochs"
     c.batch_size = 64
@@ -56,10 +58,21 @@ def get_config(
     c.data.std = (0.229, 0.224, 0.225)
 
     c.optim = ConfigDict()
-    c.optim.name = "adamw"
-    c.optim.learning_rate = 2e-3
-    c.optim.weight_decay = 0.05
-    c.optim.clip_norm = 1.0
+    if model == "auto" or model.startswith(("airbench", "resnet")):
+        # Muon needs about half of AdamW's epochs.
+        c.optim.name = "muon"
+        c.optim.learning_rate = 0.05
+        c.optim.momentum = 0.85
+        c.optim.nesterov = True
+        c.optim.weight_decay = 5e-4
+        c.optim.decay_exclude = "bias|scale|whiten"
+        muon = dict(momentum=0.6, steps=3, fixed_norm=True, exclude="head|whiten", rest="sgd")
+        c.optim.muon = ConfigDict(muon)
+    else:
+        c.optim.name = "adamw"
+        c.optim.learning_rate = 2e-3
+        c.optim.weight_decay = 0.05
+        c.optim.clip_norm = 1.0
 
     c.schedule = ConfigDict()
     c.schedule.name = "cosine"

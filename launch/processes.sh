@@ -2,8 +2,8 @@
 # Starts COUNT processes of one training run on this machine, and ends when all have ended:
 #   launch/processes.sh COUNT COMMAND...
 # Process I uses GPU I, if there are GPUs. The exit code is 1 or 2 if a process ended with it, else
-# that of a crash, else 75, else 0. When one fails, the others notice and end; those that have not
-# ended after IMGCLS_GRACE=300 seconds are killed.
+# that of a crash, else 75, else 0. If one fails, the others detect it and exit; those still running
+# after IMGCLS_GRACE=300 seconds are killed.
 set -euo pipefail
 
 EXIT_AGAIN=75

@@ -393,7 +393,7 @@ def test_objective_of_the_guide(examples):
 
 
 def test_commands_of_shell_blocks_are_split_like_a_shell_does():
-    for path in FILES:
-        for line in shell_lines(path.read_text()):
-            if line.startswith(("python", "imgcls ")):
-                shlex.split(line, comments=True)
+    lines = [line for path in FILES for line in shell_lines(path.read_text())]
+    commands = [shlex.split(s, comments=True) for s in lines if s.startswith(("python", "imgcls "))]
+    assert len(commands) > 20
+    assert all(c[0] in ("python", "python3", "imgcls") and all(c) for c in commands)

@@ -39,7 +39,7 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         where = f"{e.filename}: " if e.filename else ""
         log.error(f"{where}{e.strerror}")
-        log.discard(sys.stdout)
+        log.flush_or_discard(sys.stdout)
         code = 1
     sys.exit(code)
 

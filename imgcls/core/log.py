@@ -66,6 +66,14 @@ def discard(stream: TextIO) -> None:
             os.dup2(nowhere.fileno(), stream.fileno())
 
 
+def flush_or_discard(stream: TextIO) -> None:
+    """Writes what a stream has buffered, or discards it if it can't be written."""
+    try:
+        stream.flush()
+    except OSError:
+        discard(stream)
+
+
 def _write(line: str, stream: TextIO) -> None:
     """Writes a line, or discards it and all later ones if nobody reads the stream any more."""
     try:

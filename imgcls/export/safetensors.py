@@ -31,7 +31,8 @@ def to_safetensors(trained: Trained, shape: tuple[int, ...]) -> tuple[bytes, dic
       (contents of the file, additional keys of `config.json`).
 
     Raises:
-      ConfigError: a model of volumes, or timm has no equivalent of an option of the model.
+      ConfigError: a model of volumes or one that no other project has, or timm has no equivalent of
+        an option of the model.
     """
     from safetensors.numpy import save
 
@@ -39,7 +40,12 @@ def to_safetensors(trained: Trained, shape: tuple[int, ...]) -> tuple[bytes, dic
         raise ConfigError("--format=safetensors: is for models of images: use --format=stablehlo")
     image_shape = shape[0], shape[1], shape[2]
     model, config = trained.objective.model, trained.config
-    layout = layouts(model)[0]
+    layout = next(iter(layouts(model)), None)
+    if layout is None:
+        raise ConfigError(
+            f"--format=safetensors: no other project has {config.model.name}: use --format=onnx or "
+            "--format=stablehlo"
+        )
     variables = model_variables(trained)
     transform = timm_transform(config.data.eval_transform)
     norms = {k: list(config.data[k]) * (shape[-1] // len(config.data[k])) for k in ("mean", "std")}

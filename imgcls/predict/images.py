@@ -31,6 +31,7 @@ class ImageInputs:
     Args:
       images: one image or several; folders and globs are expanded to files.
       class_names: class names of the model.
+      channels: number of channels of the model's images.
       axes: number of axes of an example before its channels: 2 for images, 3 for volumes.
 
     Raises:
@@ -40,12 +41,16 @@ class ImageInputs:
     multi_label = False
     splits = ()
 
-    def __init__(self, images: Images, class_names: tuple[str, ...], axes: int = 2):
+    def __init__(
+        self, images: Images, class_names: tuple[str, ...], channels: int = 3, axes: int = 2
+    ):
         if isinstance(images, np.ndarray) and images.ndim == axes + 2:
             images = list(images)
         inputs = [images] if isinstance(images, ImageInput) else list(images)
         self._images = [
-            image for number, item in enumerate(inputs) for image in _expand(item, number, axes)
+            image
+            for number, item in enumerate(inputs)
+            for image in _expand(item, number, channels, axes)
         ]
         self.class_names = class_names
         self._lock = threading.Lock()
@@ -123,7 +128,7 @@ def common_folder(paths: Iterable[str]) -> str:
     return os.path.commonpath([folder(path) for path in paths])
 
 
-def _expand(image: ImageInput, number: int, axes: int) -> list[ImageInput]:
+def _expand(image: ImageInput, number: int, channels: int, axes: int) -> list[ImageInput]:
     """Converts one input: a path to files, the array of an image to a PIL image."""
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
@@ -133,7 +138,9 @@ def _expand(image: ImageInput, number: int, axes: int) -> list[ImageInput]:
             return [path]
         return list(find_files([path]))
     if isinstance(image, np.ndarray):
-        return [_to_image(image, number) if axes == 2 else _check_volume(image, number)]
+        if axes == 3:
+            return [_check_volume(image, number)]
+        return [_to_image(image, number, channels)]
     if not isinstance(image, bytes | Image.Image):
         raise ConfigError(
             f"image {number} has the type {type(image).__name__}; pass a path, the bytes of a "
@@ -142,15 +149,16 @@ def _expand(image: ImageInput, number: int, axes: int) -> list[ImageInput]:
     return [image]
 
 
-def _to_image(array: np.ndarray, number: int) -> Image.Image | np.ndarray:
+def _to_image(array: np.ndarray, number: int, channels: int) -> Image.Image | np.ndarray:
     shape = array.shape
-    if array.dtype == np.uint8 and len(shape) == 3 and shape[-1] not in (1, 3, 4) and array.size:
-        return array  # bands
-    fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4))
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[-1] in (1, 3, 4, channels))
     if array.dtype != np.uint8 or not fits or not array.size:
         raise ConfigError(
-            f"image {number} is a {array.dtype} array {list(shape)}; pass uint8 [H, W] or [H, W, C]"
+            f"image {number} is a {array.dtype} array {list(shape)}; "
+            f"pass uint8 [H, W] or [H, W, {channels}]"
         )
+    if len(shape) == 3 and shape[-1] not in (1, 3, 4):
+        return array  # Pillow has no modes of other numbers of channels.
     return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
 
 

@@ -257,7 +257,8 @@ class Run:
         return measure(reader.read(variables, examples)[""], self.calibration, bootstrap=bootstrap)
 
     def _inputs(self, images: Images) -> ImageInputs:
-        return ImageInputs(images, self.class_names, len(self.info.image_shape) - 1)
+        *axes, channels = self.info.image_shape
+        return ImageInputs(images, self.class_names, channels, len(axes))
 
     def _batches(
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str

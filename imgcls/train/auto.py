@@ -1,9 +1,9 @@
 """Settings that are chosen from the data and the speed of the machine: `config.auto`.
 
-With `auto.minutes`, the keys of `CHOSEN` whose value is "auto" are set before training; for a
-ResNet also `model.width` and `model.stem`, if the config lacks them. The size comes from the sizes
-of the images, the width and the length from their number and the time of a training step, the
-augmentation from how often an image is seen. The choice is kept in the workdir: a run that is
+With `auto.minutes`, the keys of `CHOSEN` whose value is "auto" are set before training; also the
+keys of `OF_MODELS`, if the config lacks them. The size and the model come from the sizes of the
+images, the width and the length from their number and the time of a training step, the augmentation
+from how often an image is seen. The choice is kept in the workdir: a run that is
 continued reads it there, and is the same on a faster or slower machine.
 """
 
@@ -34,12 +34,13 @@ from imgcls.train.probe import measure_speed
 # Keys that are chosen where their value is "auto".
 CHOSEN = (
     "total",
+    "model.name",
     "data.train_transform",
     "data.eval_transform",
     "data.batch_transform",
     "data.sampling",
 )
-OF_RESNETS = ("model.width", "model.stem")
+OF_MODELS = ("model.width", "model.stem", "model.widths", "model.head_std", "model.logit_scale")
 # File in the workdir.
 FILE = "chosen.json"
 # Share of the time for evaluation and checkpoints, and seconds for the end of the run.
@@ -119,11 +120,10 @@ def make_choice(config: ConfigDict, began: float) -> tuple[dict[str, object], li
 
     best, total, pace = _fit(config, candidates, images, values_of, began)
     epochs = to_steps(total, config, images, "total") * batch / images
-    model = "".join(f"{key} {value}, " for key, value in best.model)
     strength = "strong" if epochs >= choices.STRONG else "light"
     reasons = [
         f"size {best.size}: the images' shorter sides have a median of {side} pixels",
-        f"{model}{epochs:.3g} epochs of {images:,} images: {pace}",
+        f"{_describe(best)}{epochs:.3g} epochs of {images:,} images: {pace}",
         f"{strength} augmentation: each image is seen {epochs:.3g} times; {why}",
         f"{sampling} sampling: {why_sampling}",
     ]
@@ -138,7 +138,7 @@ def apply_values(config: ConfigDict, values: dict[str, object]) -> None:
         section = config
         for part in sections:
             section = section[part]
-        section[name] = value
+        section[name] = tuple(value) if isinstance(value, list) else value  # as read from JSON
 
 
 def _fit(
@@ -186,6 +186,14 @@ def _fit(
     return best, config.total if given else f"{steps} steps", pace
 
 
+def _describe(candidate: Candidate) -> str:
+    """The name, stem and widths of a model that are chosen, with commas."""
+    shown = {key: value for key, value in candidate.model if key not in choices.AIRBENCH}
+    return "".join(
+        f"{value}, " if key == "name" else f"{key} {value}, " for key, value in shown.items()
+    )
+
+
 def _choose_sampling(source: Source) -> tuple[str, str]:
     """The sampling of training examples, and why."""
     if source.multi_label:
@@ -222,7 +230,7 @@ def _read(config: ConfigDict, workdir: str) -> dict[str, object] | None:
     newest = find_newest(workdir)
     if newest is not None:
         leaves = config_lib.leaves(newest.read_meta()[0])
-        keys = (*CHOSEN, *OF_RESNETS)
+        keys = (*CHOSEN, *OF_MODELS)
         return {key: leaves[key] for key in keys if key in leaves and _is_open(config, key)}
     try:
         saved = json.loads((as_path(workdir) / FILE).read_text())

@@ -1,4 +1,4 @@
-"""The rules by which `imgcls.train.auto` chooses: size, width, length, augmentation, sampling."""
+"""The rules by which `imgcls.train.auto` chooses: size, model, length, augmentation, sampling."""
 
 import dataclasses
 import functools
@@ -17,16 +17,20 @@ from imgcls.models.create import create_model
 
 # Number of images whose sizes are read.
 SAMPLE = 256
-# Images with sides up to this are small: a crop loses what they show, and ResNets get a stem that
-# keeps their resolution.
+# Images with sides up to this are small: a crop loses what they show, ResNets get a stem that keeps
+# their resolution, and the default model is airbench.
 SMALL = 48
-# Sides of the input and widths of a ResNet, from cheap to expensive.
+# Widths of a ResNet for small images, from cheap to expensive; those of airbench's groups are 1, 4
+# and 4 times as large.
 SMALL_WIDTHS = (16, 32, 64)
+# Scales for a head that is trained at the rate of the other layers.
+AIRBENCH = {"head_std": 0.036, "logit_scale": 1 / 9}
+# Sides of the input and widths of a ResNet, from cheap to expensive.
 LARGE = ((64, 32), (128, 32), (128, 64), (224, 64))
 # With fewer images a wider model than this does not help.
 FEW_IMAGES, FEW_WIDTH = 500, 32
-# Epochs after which augmentation may be strong.
-STRONG = 50
+# Epochs from which augmentation may be strong, and from which images are mixed as well.
+STRONG, MIXED = 40, 200
 # Ratio of the largest to the smallest class from which classes are drawn equally often.
 IMBALANCE = 3.0
 
@@ -82,7 +86,8 @@ def list_candidates(
     """The candidates from cheap to expensive.
 
     Args:
-      config: config of the run; a ResNet gets `width` and `stem` if `config.model` lacks them.
+      config: config of the run; the model gets a name if that is "auto", and the options of
+        `_options` that `config.model` lacks.
       source: training split.
       sizes: sides of the input.
     """
@@ -92,14 +97,23 @@ def list_candidates(
         if len(source) < FEW_IMAGES:
             widths = [min(width, FEW_WIDTH) for width in widths]
         for width in dict.fromkeys(widths):
-            options: dict[str, object] = {}
-            if config.model.name.startswith("resnet"):
-                stem = "cifar" if size <= SMALL else "imagenet"
-                options = {"stem": stem, "width": width}
-                options = {k: v for k, v in options.items() if k not in config.model}
+            options = _options(config, size, width)
             flops = _training_flops(config, len(source.class_names), size, options)
             found.append(Candidate(size, tuple(options.items()), flops))
     return tuple(sorted(dict.fromkeys(found), key=lambda c: c.flops))
+
+
+def _options(config: ConfigDict, size: int, width: int) -> dict[str, object]:
+    """Keys of `config.model` for a size of the input and a width."""
+    name, options = config.model.name, {}
+    if name == "auto":
+        name = "airbench94" if size <= SMALL else "resnet18"
+        options["name"] = name
+    if name.startswith("airbench"):
+        options |= {"widths": (width, 4 * width, 4 * width), **AIRBENCH}
+    elif name.startswith("resnet"):
+        options |= {"stem": "cifar" if size <= SMALL else "imagenet", "width": width}
+    return {k: v for k, v in options.items() if k == "name" or k not in config.model}
 
 
 def wanted_epochs(images: int) -> float:
@@ -150,7 +164,7 @@ def augmentation(size: int, side: int, epochs: float, mirrored: bool) -> dict[st
     return {
         "data.train_transform": "|".join(train),
         "data.eval_transform": square,
-        "data.batch_transform": "cutmix(1.0, p=0.5)" if strong else "",
+        "data.batch_transform": "cutmix(1.0, p=0.5)" if epochs >= MIXED else "",
     }
 
 

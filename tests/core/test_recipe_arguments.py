@@ -7,18 +7,18 @@ from imgcls.core.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("arguments", "data", "epochs"),
+    ("arguments", "data", "total"),
     [
-        ("data=folder:/my,pictures,epochs=3", "folder:/my,pictures", 3),
-        ("epochs=3,data=folder:/my,pictures", "folder:/my,pictures", 3),
-        ("data='folder:/a,size=2',epochs=4", "folder:/a,size=2", 4),
-        ('data="folder:/a,size=2"', "folder:/a,size=2", 20),
-        ("data=folder:/Anna's, and Ben's,epochs=3,", "folder:/Anna's, and Ben's", 3),
+        ("data=folder:/my,pictures,epochs=3", "folder:/my,pictures", "3 epochs"),
+        ("epochs=3,data=folder:/my,pictures", "folder:/my,pictures", "3 epochs"),
+        ("data='folder:/a,size=2',epochs=4", "folder:/a,size=2", "4 epochs"),
+        ('data="folder:/a,size=2"', "folder:/a,size=2", "auto"),
+        ("data=folder:/Anna's, and Ben's,epochs=3,", "folder:/Anna's, and Ben's", "3 epochs"),
     ],
 )
-def test_commas_in_the_path_of_the_data(arguments, data, epochs):
+def test_commas_in_the_path_of_the_data(arguments, data, total):
     config = load(f"configs/own.py:{arguments}")
-    assert config.data.source == data and config.total == f"{epochs} epochs"
+    assert config.data.source == data and config.total == total
 
 
 def test_a_missing_argument_is_one_line():

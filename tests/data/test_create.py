@@ -47,7 +47,7 @@ def test_cached_source_gives_the_same_examples():
     [
         ({"cache_gb": -1.0}, "config.data.cache_gb=-1.0: must be 0 or more"),
         ({"on_error": "skipp"}, "config.data.on_error"),
-        ({"channels": 2}, "config.data.channels=2: must be 1"),
+        ({"channels": 0}, r"config.data.channels=0: must be 1 \(gray\), 3"),
         ({"max_skipped": 2.0}, "config.data.max_skipped=2.0: must be"),
         ({"threads": -1}, "config.data.threads=-1: must be 0 or more"),
         ({"workers": -1}, "config.data.workers=-1: must be 0 or more"),

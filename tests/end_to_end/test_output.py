@@ -54,7 +54,7 @@ def test_training_goes_on_without_a_reader(shell, tmp_path, after):
 
 
 def test_files_that_may_not_grow(cache, tmp_path):
-    """`ulimit -f`, or a quota: the run is told as on a full disk, without a traceback."""
+    """`ulimit -f`, or a quota: the same error as on a full disk, without a traceback."""
     # Above the size of config.json, below that of the metrics and of any checkpoint.
     line = shlex.join(command_line("main", *RUN, f"--workdir={tmp_path / 'run'}"))
     done = subprocess.run(

@@ -127,7 +127,7 @@ def test_values_must_be_declared(command, scans, tmp_path):
         "--config.data.train_transform=resize3d(8)", f"--workdir={tmp_path}",
     )  # fmt: skip
     assert done.returncode == 2
-    assert "00.nii.gz has values of type int16 from -8" in done.stderr
+    assert "00.nii.gz has values of type float32 from -8" in done.stderr
 
 
 def test_a_missing_package_is_named(scans, monkeypatch):

@@ -254,6 +254,11 @@ def test_options_missing_in_timm(name, options, named):
     assert "use --format=stablehlo" in str(e.value)
 
 
+def test_a_model_that_no_other_project_has():
+    with pytest.raises(ConfigError, match="no other project has airbench94: use --format=onnx"):
+        to_safetensors(make_trained("airbench94", (32, 32), ""), (32, 32, 3))
+
+
 def test_vgg_for_large_images_is_rejected():
     with pytest.raises(ConfigError, match="256 pixels or more: use --format=stablehlo"):
         timm_config("vgg11", create_model("vgg11", 5), [], (256, 224, 3), "abcde", {})

@@ -201,41 +201,10 @@ def _draw_box(shape: tuple[int, ...], rng: np.random.Generator) -> tuple[int, in
     )
 
 
-LABELS = {
-    "manifest.csv": "image,label,split,group\na.jpg,cat,train,g\nb.jpg,dog,val,h\n",
-    "manifest.tsv": "image\tcat\tdog\tsplit\na.jpg\t1\t0\ttrain\nb.jpg\t0\t1\tval\n",
-    "manifest.jsonl": '{"image": "a.jpg", "labels": ["cat"], "x": 1}\n',
-    "darwin.json": json.dumps(
-        [{"version": "2.0", "item": {"name": "a.jpg", "path": "/"}, "annotations": [
-            {"id": "1", "name": "cat", "tag": {}, "attributes": ["x"], "text": {"text": "t"}},
-            {"id": "2", "name": "box", "bounding_box": {"x": 1}}]},
-         {"item": {"name": "i", "path": "/", "slots": [
-            {"slot_name": "0", "type": "image", "source_files": [{"file_name": "a.jpg"}]},
-            {"slot_name": "1", "source_files": [{"file_name": "b.jpg"}]}]},
-          "annotations": [{"name": "cat", "tag": {}, "slot_names": ["0"]}]}]
-    ),
-    "labelstudio.json": json.dumps(
-        [{"id": 1, "data": {"image": "/data/local-files/?d=a.jpg", "n": 1}, "annotations": [
-            {"was_cancelled": False, "result": [
-                {"type": "choices", "from_name": "k", "value": {"choices": ["cat"]}}]}]},
-         {"id": 2, "data": {"image": "b.jpg"}, "annotations": []}]
-    ),
-    "labelstudio.JSON": json.dumps(
-        [{"id": 1, "image": "http://h/a.jpg", "choice": "cat", "annotator": 1},
-         {"id": 2, "image": "b.jpg", "choice": {"choices": ["cat", "dog"]}},
-         {"id": 3, "image": "b.jpg", "choice": [{"x": 1, "rectanglelabels": ["cat"]}]}]
-    ),
-    "coco.json": json.dumps(
-        {"images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg", "d": 1}],
-         "annotations": [{"id": 1, "image_id": 1, "category_id": 7}],
-         "categories": [{"id": 7, "name": "cat", "supercategory": "pet"},
-                        {"id": 8, "name": "pet"}]}
-    ),
-}  # fmt: skip
-
-
 def read_labels(folder: pathlib.Path, rng: np.random.Generator) -> None:
     """A damaged label file; what it still names is read to the labels and metadata."""
+    from tests.faults.label_files import LABELS
+
     name = list(LABELS)[rng.integers(len(LABELS))]
     (folder / name).write_bytes(damage_text(LABELS[name], rng))
     for picture in ("a.jpg", "b.jpg"):
@@ -278,6 +247,8 @@ def read_records(folder: pathlib.Path, rng: np.random.Generator) -> None:
 
     good = pathlib.Path(tempfile.gettempdir()) / "good_records"
     if not good.exists():
+        from tests.faults.label_files import LABELS
+
         (folder / "own.csv").write_text(LABELS["manifest.csv"])
         for picture in ("a.jpg", "b.jpg"):
             (folder / picture).write_bytes(bytes(500))

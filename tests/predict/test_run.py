@@ -259,7 +259,11 @@ def test_unreadable_images(single, files):
         ([[]], dict(threshold={"cow": 0.5}), "'cow' is not a class of .*; choose one of cat, dog"),
         ([IMAGES[0]], dict(on_error="ignore"), "on_error='ignore': unknown"),
         ([np.zeros((8, 8, 3))], {}, "image 0 is a float64 array .*; pass uint8"),
-        ([[IMAGES[0], np.zeros((8, 8, 2), np.uint8)]], {}, "image 1 is a uint8 array"),
+        (
+            [[IMAGES[0], np.zeros((8, 8, 2), np.uint8)]],
+            {},
+            r"image 1 is a uint8 array \[8, 8, 2\]; .*\[H, W, 3\]",
+        ),
         ([[3]], {}, "image 0 has the type int; pass a path"),
         (["/no/such/*.png"], {}, "no images found"),
     ],

@@ -39,15 +39,18 @@ def read(digits, arguments: str = "", *overrides: str):
 
 def chosen(config) -> dict:
     values = leaves(config)
-    return {key: values.get(key) for key in (*CHOSEN, "model.width", "model.stem")}
+    return {key: values.get(key) for key in (*CHOSEN, "model.width", "model.stem", "model.widths")}
 
 
 def test_given_speed(digits, tmp_path, capfd):
-    config = read(digits, ",minutes=1", "--config.auto.tflops=0.003")
+    config = read(digits, ",minutes=1", "--config.auto.tflops=0.0006")
     choose(config, str(tmp_path), time.monotonic())
-    # 60 s without 30 of start, 5 of end and 6 % of reserve; ResNet-18 of width 16 on 16 pixels has
-    # a 64th of 0.56 GFLOPs (multiply-adds), forward and backward.
-    steps = 23 * 0.003e12 / (6 * 0.56e9 / 16 / 4) / 64
+    # 60 s without 30 of start, 5 of end and 6 % of reserve; convolutions of 15, 7, 3 and 1 pixels
+    # a side, forward and backward.
+    layers = [(15, 4, 3, 24), (15, 9, 24, 16), (7, 9, 16, 16), (7, 9, 16, 64), (3, 9, 64, 64)]
+    layers += [(3, 9, 64, 64), (1, 9, 64, 64)]
+    flops = 6 * sum(side**2 * taps * c_in * c_out for side, taps, c_in, c_out in layers)
+    steps = 23 * 0.0006e12 / flops / 64
     assert config.total.endswith(" steps")
     assert int(config.total.split()[0]) == pytest.approx(steps, rel=0.03)
     assert chosen(config) == {
@@ -57,13 +60,17 @@ def test_given_speed(digits, tmp_path, capfd):
         "data.eval_transform": "resize((16, 16))",
         "data.batch_transform": "",
         "data.sampling": "uniform",
-        "model.width": 16,
-        "model.stem": "cifar",
+        "model.name": "airbench94",
+        "model.width": None,
+        "model.stem": None,
+        "model.widths": (16, 64, 64),
     }
     lines = capfd.readouterr().out.splitlines()
     reasons = [line.split("chosen: ")[1] for line in lines if "chosen: " in line]
     assert reasons[0].startswith("size 16: ") and "median of 8 pixels" in reasons[0]
-    assert re.match(r"stem cifar, width 16, [\d.]+ epochs of 108 images: a step of 64", reasons[1])
+    assert re.match(
+        r"airbench94, widths \(16, 64, 64\), [\d.]+ epochs of 108 images: a step of 64", reasons[1]
+    )
     assert re.match(r"light augmentation: .* not mirrored, as gradients", reasons[2])
     assert reasons[3].startswith("uniform sampling: the classes have ")
 
@@ -99,8 +106,10 @@ def test_what_the_config_sets_stays(digits, tmp_path):
         "data.eval_transform": "resize((32, 32))",
         "data.batch_transform": "cutout(4)",
         "data.sampling": "balanced",
+        "model.name": "resnet18",
         "model.width": 24,
         "model.stem": "imagenet",
+        "model.widths": None,
     }
     given = read(digits, arguments)
     assert given.auto.minutes is None

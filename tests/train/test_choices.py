@@ -68,6 +68,14 @@ def test_candidates_grow_and_keep_what_the_config_sets():
     assert [c.model for c in candidates(1500, (64,), name="vgg16_bn")] == [()]
 
 
+def test_the_default_model_comes_from_the_size():
+    small = candidates(1500, (32,), name="auto")
+    assert [dict(c.model)["widths"] for c in small] == [(w, 4 * w, 4 * w) for w in (16, 32, 64)]
+    assert {dict(c.model)["name"] for c in small} == {"airbench94"}
+    large = candidates(1500, (64, 128), name="auto")
+    assert {dict(c.model)["name"] for c in large} == {"resnet18"}
+
+
 def test_the_most_expensive_candidate_that_is_seen_enough():
     few, many = Candidate(32, (("width", 16),), 1e8), Candidate(32, (("width", 32),), 4e8)
     enough = choices.wanted_epochs(1500) * 1500
@@ -95,13 +103,15 @@ def test_few_images_may_be_seen_more_often():
 
 
 def test_augmentation():
-    strong = choices.augmentation(32, 30, epochs=50, mirrored=True)
+    strong = choices.augmentation(32, 30, epochs=40, mirrored=True)
     assert strong == {
         "data.train_transform": "resize((32, 32))|pad_crop(32, padding=4)|flip|trivial_augment()",
         "data.eval_transform": "resize((32, 32))",
-        "data.batch_transform": "cutmix(1.0, p=0.5)",
+        "data.batch_transform": "",
     }
-    light = choices.augmentation(128, 300, epochs=49, mirrored=False)
+    mixed = choices.augmentation(32, 30, epochs=200, mirrored=True)
+    assert mixed == strong | {"data.batch_transform": "cutmix(1.0, p=0.5)"}
+    light = choices.augmentation(128, 300, epochs=39, mirrored=False)
     assert light == {
         "data.train_transform": "random_resized_crop(128, scale=(0.5, 1.0))",
         "data.eval_transform": "resize((128, 128))",

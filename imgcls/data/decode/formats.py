@@ -28,7 +28,7 @@ VOLUME_EXTENSIONS = (
 # Arrays are volumes where a folder has nothing else: beside images they hold features and the like.
 ARRAY_EXTENSIONS = (".npy", ".npz")
 INSTALL_HEIF = "run `pip install -r requirements-heif.txt`"
-# Number of bytes from which the format is told, and the series of a DICOM file.
+# Number of bytes that identify the format of a file, and the series of a DICOM file.
 START = 2**16
 DICOM_EXTENSIONS = (".dcm", ".dicom", ".ima")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")

@@ -3,12 +3,11 @@
 import threading
 from typing import Any
 
-import numpy as np
-
 from imgcls.data.sources.source import Source
+from imgcls.data.sources.view import View
 
 
-class CachedSource:
+class CachedSource(View):
     """A source whose examples are read once, as long as they fit into the cache.
 
     Nothing is evicted: every epoch visits every example once, so an evicted example would always
@@ -20,34 +19,18 @@ class CachedSource:
     """
 
     def __init__(self, source: Source, capacity: float):
-        self.class_names, self.multi_label = source.class_names, source.multi_label
-        self.splits = source.splits
-        self._source, self._capacity = source, capacity
+        super().__init__(source)
+        self._capacity = capacity
         self._cache: dict[int, dict[str, Any]] = {}
         self._size = 0
         self._lock = threading.Lock()
 
-    def __len__(self) -> int:
-        return len(self._source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
         example = self._cache.get(index)
         if example is None:
-            example = self._source[index]
+            example = self.source[index]
             self._add(index, example)
         return example
-
-    def labels(self) -> np.ndarray:
-        return self._source.labels()
-
-    def name(self, index: int) -> str:
-        return self._source.name(index)
-
-    def group(self, index: int) -> str | None:
-        return self._source.group(index)
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        return self._source.metadata(index)
 
     def _add(self, index: int, example: dict[str, Any]) -> None:
         size = len(memoryview(example["image"]).cast("B"))
@@ -57,4 +40,4 @@ class CachedSource:
                 self._size += size
 
     def __reduce__(self) -> tuple[type, tuple[Source, float]]:
-        return type(self), (self._source, self._capacity)
+        return type(self), (self.source, self._capacity)

@@ -1,59 +1,42 @@
 """A source with the classes of a model, matched by name."""
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
+from imgcls.data.sources.view import View
 from imgcls.data.table.names import normalize
 
 
-@dataclasses.dataclass(frozen=True)
-class MappedSource:
+class MappedSource(View):
     """A source whose labels are numbered by other class names.
 
-    Attributes:
+    Args:
       source: source to read from.
       class_names: names of the K classes.
       numbers: number in `class_names` of each class of `source`; -1 for classes without examples.
     """
 
-    source: Source
-    class_names: tuple[str, ...]
-    numbers: tuple[int, ...]
+    def __init__(self, source: Source, class_names: tuple[str, ...], numbers: tuple[int, ...]):
+        super().__init__(source)
+        self._class_names, self._numbers = class_names, np.array(numbers, int)
 
     @property
-    def multi_label(self) -> bool:
-        return self.source.multi_label
+    def class_names(self) -> tuple[str, ...]:
+        return self._class_names
 
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return self.source.splits
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
         example = self.source[index]
         return {**example, "label": self._map(np.asarray(example["label"])[None])[0]}
 
     def labels(self) -> np.ndarray:
         return self._map(self.source.labels())
 
-    def name(self, index: int) -> str:
-        return self.source.name(index)
-
-    def group(self, index: int) -> str | None:
-        return self.source.group(index)
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        return self.source.metadata(index)
-
     def _map(self, labels: np.ndarray) -> np.ndarray:
         """Renumbers labels, int `[N]` or multi-hot `[N, K']`."""
-        numbers = np.array(self.numbers, int)
+        numbers = self._numbers
         if not self.multi_label:
             return numbers[labels]
         mapped = np.zeros((len(labels), len(self.class_names)), labels.dtype)

@@ -1,35 +1,24 @@
 """A subset of a source."""
 
-import dataclasses
+from typing import Any
 
 import numpy as np
 
 from imgcls.data.sources.source import Source
+from imgcls.data.sources.view import View
 
 
-@dataclasses.dataclass(frozen=True)
-class Subset:
+class Subset(View):
     """A source of some of the examples of another, in the order of `indices`, int `[N]`."""
 
-    source: Source
-    indices: np.ndarray
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.source.class_names
-
-    @property
-    def multi_label(self) -> bool:
-        return self.source.multi_label
-
-    @property
-    def splits(self) -> tuple[str, ...]:
-        return self.source.splits
+    def __init__(self, source: Source, indices: np.ndarray):
+        super().__init__(source)
+        self.indices = indices
 
     def __len__(self) -> int:
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int, /) -> dict[str, Any]:
         return self.source[int(self.indices[index])]
 
     def labels(self) -> np.ndarray:
@@ -41,5 +30,5 @@ class Subset:
     def group(self, index: int) -> str | None:
         return self.source.group(int(self.indices[index]))
 
-    def metadata(self, index: int) -> dict:
+    def metadata(self, index: int) -> dict[str, Any]:
         return self.source.metadata(int(self.indices[index]))
