@@ -10,7 +10,7 @@ from imgcls.core import log
 from imgcls.core.errors import ConfigError
 from imgcls.export.timm_config import timm_config, timm_transform
 from imgcls.models.inception_v3 import InceptionV3
-from imgcls.models.layers.positions import resample_positions, sincos2d
+from imgcls.models.layers.positions import resample_positions, sincos_positions
 from imgcls.models.vit import ViT
 from imgcls.models.weights import load as weights
 from imgcls.models.weights.tables import layouts
@@ -78,7 +78,7 @@ def _positions(model: ViT, learned: np.ndarray | None, shape: tuple[int, int, in
     rows, columns = (side // model.patch_size for side in shape[:2])
     prefix = model.prefix_positions
     if learned is None:
-        table = np.pad(sincos2d(rows, columns, model.width), ((prefix, 0), (0, 0)))
+        table = np.pad(sincos_positions((rows, columns), model.width), ((prefix, 0), (0, 0)))
         return table[None]
     if learned.shape[1] == prefix + rows * columns:
         return learned

@@ -39,6 +39,34 @@ def create_model(
       ConfigError: unknown name, option or dtype, `drop_path` of a model without residual blocks,
         or a number of classes or channels below 1.
     """
+    module, fields = model_fields(
+        name,
+        num_classes,
+        in_channels=in_channels,
+        dtype=dtype,
+        drop_rate=drop_rate,
+        drop_path=drop_path,
+        remat=remat,
+        **options,
+    )
+    return module(**fields)
+
+
+def model_fields(
+    name: str,
+    num_classes: int = 1000,
+    *,
+    in_channels: int = 3,
+    dtype: str | jnp.dtype = "float32",
+    drop_rate: float | None = None,
+    drop_path: float | None = None,
+    remat: bool = False,
+    **options: Any,
+) -> tuple[type[nn.Module], dict[str, Any]]:
+    """The class of a model and its fields, for modules that create it as a part of themselves.
+
+    The arguments and errors are those of `create_model`.
+    """
     entry = model_entry(name)
     for option, value in (("drop_rate", drop_rate), ("drop_path", drop_path)):
         if value is not None:
@@ -56,13 +84,8 @@ def create_model(
     for what, number in (("num_classes", num_classes), ("in_channels", in_channels)):
         if number < 1:
             raise ConfigError(f"{what} is {number}: write a number of 1 or more")
-    return entry.module(
-        num_classes=num_classes,
-        in_channels=in_channels,
-        dtype=_compute_dtype(dtype),
-        remat=remat,
-        **{**entry.defaults, **options},
-    )
+    given = dict(num_classes=num_classes, in_channels=in_channels, remat=remat)
+    return entry.module, {**entry.defaults, **options, **given, "dtype": _compute_dtype(dtype)}
 
 
 def _compute_dtype(dtype: str | jnp.dtype) -> jnp.dtype:

@@ -17,7 +17,7 @@ from einops import rearrange
 from imgcls.core.errors import ConfigError
 from imgcls.models.layers.base import ImageModel, is_explained
 from imgcls.models.layers.operations import PRODUCTS_BY_EIGEN, LayerNorm
-from imgcls.models.layers.positions import resample_positions, sincos2d
+from imgcls.models.layers.positions import resample_positions, sincos_positions
 from imgcls.models.layers.residual import drop_path_rates
 from imgcls.models.layers.transformer import ACTIVATIONS, AttentionPool, Block
 from imgcls.models.registry import ModelEntry, register_model, register_pattern
@@ -250,7 +250,7 @@ class ViT(ImageModel, kw_only=True):
         else:
             # Prefix tokens have no position: their embedding is zero (MoCo v3).
             pads = ((self.prefix_positions, 0), (0, 0))
-            positions = np.pad(sincos2d(rows, columns, self.width), pads)
+            positions = np.pad(sincos_positions((rows, columns), self.width), pads)
         x = x + jnp.asarray(positions, self.dtype)
         return jnp.concatenate([*prefix, x], axis=1) if prefix and not self.embed_prefix else x
 

@@ -8,7 +8,7 @@ from einops import rearrange, repeat
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
 from imgcls.models.layers.operations import LayerNorm
-from imgcls.models.layers.positions import sincos2d
+from imgcls.models.layers.positions import sincos_positions
 from imgcls.models.layers.transformer import Block
 
 
@@ -130,7 +130,7 @@ class PatchDecoder(nn.Module):
         hidden = jnp.broadcast_to(hidden.astype(self.dtype), shape)
         x = jnp.concatenate([x, hidden], axis=1)
         x = jnp.take_along_axis(x, restore[:, :, None], axis=1)
-        x = x + jnp.asarray(sincos2d(rows, columns, self.width), self.dtype)
+        x = x + jnp.asarray(sincos_positions((rows, columns), self.width), self.dtype)
         x = jnp.concatenate([prefix, x], axis=1)
         for index in range(self.depth):
             block = Block(

@@ -9,7 +9,7 @@ import pytest
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.create import create_model
-from imgcls.models.layers.positions import resample_positions, sincos2d
+from imgcls.models.layers.positions import resample_positions, sincos_positions
 from imgcls.models.layers.transformer import Block
 
 KEY = jax.random.key(0)
@@ -222,7 +222,7 @@ def test_block_against_numpy():
 
 
 def test_sincos2d():
-    table = sincos2d(2, 3, 8)
+    table = sincos_positions((2, 3), 8)
     assert table.shape == (6, 8) and table.dtype == np.float32
     # Row 1, column 2 at frequencies 1 and 1 / 10,000.
     x, y = 2.0, 1.0
@@ -239,7 +239,7 @@ def test_sincos2d_is_added_to_patches_but_not_to_the_class_token(pool):
     if pool == "cls":
         tokens = params["cls_token"][0]
     else:
-        tokens = params["patch_embed"]["bias"] + sincos2d(2, 2, 8)
+        tokens = params["patch_embed"]["bias"] + sincos_positions((2, 2), 8)
     deviation = tokens - tokens.mean(axis=1, keepdims=True)
     expected = np.mean(deviation / tokens.std(axis=1, keepdims=True), axis=0)
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-5)
