@@ -119,6 +119,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.json and not os.path.isdir(os.path.dirname(args.json) or "."):
         raise ConfigError(f"--json={args.json}: no such directory")
     settings = config.override(config.load(args.config), overrides)
+    if settings.auto.minutes is not None:
+        raise ConfigError(
+            f"--config={args.config}: chooses its settings when a run starts, from the time of its "
+            "steps; set them, for example --config=configs/own.py:data=SOURCE,size=32,epochs=30"
+        )
     load_plugins(settings)
     with contextlib.redirect_stdout(sys.stderr):
         arguments = [f"--config={args.config}", *overrides]

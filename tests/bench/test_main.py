@@ -118,6 +118,7 @@ def check_step(step: dict) -> None:
         (["--what=speed"], ["--what=speed", "input, eval, step, startup, all"]),
         (["--steps=0"], ["--steps=0", "1 or more"]),
         (["--what=input", "--config.data.sorce=digits"], ["data.sorce", "'source'"]),
+        (["--config=configs/own.py:data=folder:/x"], ["when a run starts", "size=32,epochs=30"]),
         (["--what=eval", "--json=/no/such/speed.json"], ["--json=/no/such/speed.json"]),
     ],
 )
