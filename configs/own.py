@@ -2,14 +2,17 @@
 
     python -m imgcls.main --config=configs/own.py:data=folder:/my/pictures --workdir=/runs/mine
 
-Trains a small network from scratch in about five minutes, so that a first result needs no download:
-the size and the model come from the images, the width, the length and the augmentation from their
-number and the speed of the machine (imgcls/train/auto.py). With `size` and `epochs` nothing is
-chosen. `configs/finetune.py` starts from pretrained weights and gets better results. Whether an
+Trains a small network in about five minutes: the size and the model come from the images, the
+width, the length and the augmentation from their number and the speed of the machine
+(imgcls/train/auto.py). Images of more than 48 pixels start from weights of ImageNet if they can be
+downloaded; otherwise, and for small images, the network is trained from scratch. With `size` and
+`epochs` nothing is chosen. `configs/finetune.py` is for other models and longer runs. Whether an
 example has one label or many is read from the data. There is no published number to reach.
 """
 
 from ml_collections import ConfigDict
+
+from imgcls.train import preprocessing
 
 
 def get_config(
@@ -19,6 +22,7 @@ def get_config(
     minutes: float = 5.0,
     model: str | None = None,
     width: int | None = None,
+    weights: str = "auto",
 ) -> ConfigDict:
     """The recipe.
 
@@ -30,16 +34,20 @@ def get_config(
       model: a name of `python -m imgcls.models`; None: chosen, or a ResNet-18 with `width`, or with
         `size` and `epochs`.
       width: channels of a ResNet's first stage; None: chosen, or 32 with `size` and `epochs`.
+      weights: pretrained weights of `model`, see docs/weights.md; "auto": those of ImageNet, if the
+        images are large enough and they can be downloaded; "": none.
     """
     chosen = size is None or epochs is None
-    model = model or ("auto" if chosen and width is None else "resnet18")
+    given = weights not in ("auto", "")
+    model = model or ("auto" if chosen and width is None and not given else "resnet18")
     c = ConfigDict()
     c.total = "auto" if epochs is None else f"{epochs} epochs"
     c.batch_size = 64
 
     c.model = ConfigDict(dict(name=model))
-    if model.startswith("resnet") and (width or not chosen):
+    if model.startswith("resnet") and not given and (width or not chosen):
         c.model.width = width or 32
+    c.init_from = weights if given or (chosen and weights) else None
     c.objective = ConfigDict(dict(name="supervised", loss="auto"))
     if chosen:
         c.auto = ConfigDict(dict(minutes=float(minutes), size=size))
@@ -56,6 +64,8 @@ def get_config(
         c.data.eval_transform = f"resize(({size}, {size}))"
     c.data.mean = (0.485, 0.456, 0.406)
     c.data.std = (0.229, 0.224, 0.225)
+    if given and (recorded := preprocessing.recorded_preprocessing(weights)):
+        c.data.mean, c.data.std = recorded.mean, recorded.std
 
     c.optim = ConfigDict()
     if model == "auto" or model.startswith(("airbench", "resnet")):
@@ -73,6 +83,8 @@ def get_config(
         c.optim.learning_rate = 2e-3
         c.optim.weight_decay = 0.05
         c.optim.clip_norm = 1.0
+    if given:
+        c.optim.multipliers = ((r"^(?!head)", 0.1),)
 
     c.schedule = ConfigDict()
     c.schedule.name = "cosine"

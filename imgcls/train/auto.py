@@ -1,7 +1,8 @@
 """Settings that are chosen from the data and the speed of the machine: `config.auto`.
 
 With `auto.minutes`, the keys of `CHOSEN` whose value is "auto" are set before training; also the
-keys of `OF_MODELS`, if the config lacks them. The size and the model come from the sizes of the
+keys of `OF_MODELS`, if the config lacks them. Images that are large enough start from pretrained
+weights, if these can be had. The size and the model come from the sizes of the
 images, the width and the length from their number and the time of a training step, the augmentation
 from how often an image is seen. The choice is kept in the workdir: a run that is
 continued reads it there, and is the same on a faster or slower machine.
@@ -26,6 +27,7 @@ from imgcls.data.create import open_split
 from imgcls.data.missing_splits import replace_missing_splits
 from imgcls.data.sources.source import Source
 from imgcls.distributed.agreement import from_first
+from imgcls.models.weights import files
 from imgcls.runs.load import find_newest
 from imgcls.train import choices
 from imgcls.train.choices import Candidate
@@ -34,6 +36,7 @@ from imgcls.train.probe import measure_speed
 # Keys that are chosen where their value is "auto".
 CHOSEN = (
     "total",
+    "init_from",
     "model.name",
     "data.train_transform",
     "data.eval_transform",
@@ -104,7 +107,8 @@ def make_choice(config: ConfigDict, began: float) -> tuple[dict[str, object], li
     source = open_split(config, config.data.train_split)
     images, side, batch = len(source), choices.read_side(source), config.batch_size
     sizes = (config.auto.size,) if config.auto.size else choices.choose_sizes(side)
-    candidates = choices.list_candidates(config, source, sizes)
+    weights, why_weights = _find_weights(config, sizes)
+    candidates = choices.list_candidates(config, source, sizes, weights)
     mirrored, why = True, "mirrored too"
     if _is_open(config, "data.train_transform"):
         mirrored, why = _check_mirrored(source, config.data.split_seed)
@@ -113,7 +117,9 @@ def make_choice(config: ConfigDict, began: float) -> tuple[dict[str, object], li
     def values_of(candidate: Candidate, epochs: float) -> dict[str, object]:
         values: dict[str, object] = {f"model.{key}": v for key, v in candidate.model}
         values |= choices.augmentation(candidate.size, side, epochs, mirrored)
-        values["data.sampling"] = sampling
+        values |= {"data.sampling": sampling, "init_from": candidate.weights}
+        if candidate.weights is not None:
+            values["optim.multipliers"] = choices.BACKBONE
         if source.multi_label:
             values["data.batch_transform"] = ""
         return {key: value for key, value in values.items() if _is_open(config, key)}
@@ -123,6 +129,7 @@ def make_choice(config: ConfigDict, began: float) -> tuple[dict[str, object], li
     strength = "strong" if epochs >= choices.STRONG else "light"
     reasons = [
         f"size {best.size}: the images' shorter sides have a median of {side} pixels",
+        *([why_weights] if why_weights else []),
         f"{_describe(best)}{epochs:.3g} epochs of {images:,} images: {pace}",
         f"{strength} augmentation: each image is seen {epochs:.3g} times; {why}",
         f"{sampling} sampling: {why_sampling}",
@@ -138,7 +145,12 @@ def apply_values(config: ConfigDict, values: dict[str, object]) -> None:
         section = config
         for part in sections:
             section = section[part]
-        section[name] = tuple(value) if isinstance(value, list) else value  # as read from JSON
+        section[name] = _as_tuple(value)
+
+
+def _as_tuple(value: object) -> object:
+    """A value as it was before it was written as JSON."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _fit(
@@ -156,7 +168,7 @@ def _fit(
     given, batch = not _is_open(config, "total"), config.batch_size
     if given and len(candidates) == 1:
         return candidates[0], config.total, "as the config says"
-    wanted = choices.wanted_epochs(images) * images
+    wanted = choices.wanted_epochs(images, candidates[0].weights is not None) * images
     if given:
         wanted = to_steps(config.total, config, images, "total") * batch
     best, seconds, rate = candidates[0], 1, 0.0
@@ -194,6 +206,28 @@ def _describe(candidate: Candidate) -> str:
     )
 
 
+def _find_weights(config: ConfigDict, sizes: tuple[int, ...]) -> tuple[str | None, str]:
+    """The weights to start from, and why; None for those that are trained from scratch.
+
+    Those of ImageNet are downloaded, or found in the local cache, if the images are large enough.
+    """
+    if not _is_open(config, "init_from"):
+        return config.init_from, ""
+    if not _is_open(config, "model.name") or config.data.channels != 3:
+        return None, ""
+    if max(sizes) <= choices.SMALL:
+        return None, "from scratch: small images need no pretrained weights"
+    try:
+        files.download(choices.WEIGHTS.partition(":")[2])
+        found, why = True, f"pretrained weights: {choices.WEIGHTS}"
+    except ConfigError as e:
+        found, why = False, f"from scratch: {e}".replace("init_from: ", "")
+    # All processes start from the same.
+    if not from_first(int(found)):
+        return None, why if not found else "from scratch: process 0 has no pretrained weights"
+    return choices.WEIGHTS, why
+
+
 def _choose_sampling(source: Source) -> tuple[str, str]:
     """The sampling of training examples, and why."""
     if source.multi_label:
@@ -222,6 +256,8 @@ def _is_open(config: ConfigDict, key: str) -> bool:
     """Whether a key is to be chosen."""
     if key in CHOSEN:
         return config_lib.leaves(config).get(key) == "auto"
+    if key == "optim.multipliers":
+        return not config.optim.multipliers
     return key.removeprefix("model.") not in config.model
 
 
@@ -230,7 +266,7 @@ def _read(config: ConfigDict, workdir: str) -> dict[str, object] | None:
     newest = find_newest(workdir)
     if newest is not None:
         leaves = config_lib.leaves(newest.read_meta()[0])
-        keys = (*CHOSEN, *OF_MODELS)
+        keys = (*CHOSEN, *OF_MODELS, "optim.multipliers")
         return {key: leaves[key] for key in keys if key in leaves and _is_open(config, key)}
     try:
         saved = json.loads((as_path(workdir) / FILE).read_text())

@@ -27,6 +27,12 @@ SMALL_WIDTHS = (16, 32, 64)
 AIRBENCH = {"head_std": 0.036, "logit_scale": 1 / 9}
 # Sides of the input and widths of a ResNet, from cheap to expensive.
 LARGE = ((64, 32), (128, 32), (128, 64), (224, 64))
+# The model, and its weights of ImageNet, from which larger images start if these can be had; the
+# patterns of its pretrained layers with their rate relative to the head's; and the epochs that it
+# should get before a more expensive size is considered.
+PRETRAINED, WEIGHTS = "resnet18", "timm:resnet18.a1_in1k"
+BACKBONE = ((r"^(?!head)", 0.1),)
+FINE_TUNING = 5.0
 # With fewer images a wider model than this does not help.
 FEW_IMAGES, FEW_WIDTH = 500, 32
 # Epochs from which augmentation may be strong, and from which images are mixed as well.
@@ -43,11 +49,13 @@ class Candidate:
       size: side of the input in pixels.
       model: keys of `config.model` with their values.
       flops: of a training step, per image.
+      weights: value of `config.init_from`; None: the model is trained from scratch.
     """
 
     size: int
     model: tuple[tuple[str, object], ...]
     flops: float
+    weights: str | None = None
 
 
 def read_side(source: Source) -> int:
@@ -81,7 +89,7 @@ def choose_sizes(side: int) -> tuple[int, ...]:
 
 
 def list_candidates(
-    config: ConfigDict, source: Source, sizes: tuple[int, ...]
+    config: ConfigDict, source: Source, sizes: tuple[int, ...], weights: str | None = None
 ) -> tuple[Candidate, ...]:
     """The candidates from cheap to expensive.
 
@@ -90,9 +98,15 @@ def list_candidates(
         `_options` that `config.model` lacks.
       source: training split.
       sizes: sides of the input.
+      weights: pretrained weights, for which the width and the stem are not chosen.
     """
     found = []
     for size in sizes:
+        if weights is not None:
+            options = {"name": PRETRAINED} if config.model.name == "auto" else {}
+            flops = _training_flops(config, len(source.class_names), size, options)
+            found.append(Candidate(size, tuple(options.items()), flops, weights))
+            continue
         widths = SMALL_WIDTHS if size <= SMALL else [w for s, w in LARGE if s == size] or [32]
         if len(source) < FEW_IMAGES:
             widths = [min(width, FEW_WIDTH) for width in widths]
@@ -116,8 +130,10 @@ def _options(config: ConfigDict, size: int, width: int) -> dict[str, object]:
     return {k: v for k, v in options.items() if k == "name" or k not in config.model}
 
 
-def wanted_epochs(images: int) -> float:
+def wanted_epochs(images: int, pretrained: bool = False) -> float:
     """Epochs that a model should get before a more expensive one is considered."""
+    if pretrained:
+        return FINE_TUNING
     return float(np.clip(100 * (1500 / images) ** 0.5, 10, 100))
 
 

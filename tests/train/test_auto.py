@@ -13,8 +13,11 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.sources.digits import DigitsSource
 from imgcls.evaluate.__main__ import main as evaluate
 from imgcls.main import main
+from imgcls.models.weights import files
 from imgcls.train.auto import CHOSEN, choose, save_choice
 from tests.conftest import REPO
+from tests.models.weights.cases import CASES
+from tests.models.weights.test_recorded import write_state_dict
 
 OWN = str(REPO / "configs" / "own.py")
 
@@ -39,7 +42,8 @@ def read(digits, arguments: str = "", *overrides: str):
 
 def chosen(config) -> dict:
     values = leaves(config)
-    return {key: values.get(key) for key in (*CHOSEN, "model.width", "model.stem", "model.widths")}
+    keys = (*CHOSEN, "model.width", "model.stem", "model.widths", "optim.multipliers")
+    return {key: values.get(key) for key in keys}
 
 
 def test_given_speed(digits, tmp_path, capfd):
@@ -55,6 +59,7 @@ def test_given_speed(digits, tmp_path, capfd):
     assert int(config.total.split()[0]) == pytest.approx(steps, rel=0.03)
     assert chosen(config) == {
         "total": config.total,
+        "init_from": None,
         # A mirrored digit is another figure.
         "data.train_transform": "resize((16, 16))|pad_crop(16, padding=2)",
         "data.eval_transform": "resize((16, 16))",
@@ -64,15 +69,68 @@ def test_given_speed(digits, tmp_path, capfd):
         "model.width": None,
         "model.stem": None,
         "model.widths": (16, 64, 64),
+        "optim.multipliers": (),
     }
     lines = capfd.readouterr().out.splitlines()
     reasons = [line.split("chosen: ")[1] for line in lines if "chosen: " in line]
     assert reasons[0].startswith("size 16: ") and "median of 8 pixels" in reasons[0]
+    assert reasons.pop(1) == "from scratch: small images need no pretrained weights"
     assert re.match(
         r"airbench94, widths \(16, 64, 64\), [\d.]+ epochs of 108 images: a step of 64", reasons[1]
     )
     assert re.match(r"light augmentation: .* not mirrored, as gradients", reasons[2])
     assert reasons[3].startswith("uniform sampling: the classes have ")
+
+
+@pytest.fixture
+def large(tmp_path):
+    """Ten images of 64 pixels, of two classes."""
+    for i in range(10):
+        folder = tmp_path / "large" / f"class {i % 2}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (64, 64), (20 * i, 0, 0)).save(folder / f"{i}.png")
+    return tmp_path / "large"
+
+
+def test_pretrained_weights(large, tmp_path, monkeypatch, capfd):
+    """Larger images start from them if they can be had, and a choice is read as it was."""
+    workdir = str(tmp_path / "run")
+    asked = (large, ",minutes=1", "--config.auto.tflops=0.01")
+    monkeypatch.setattr(files, "download", lambda name: {"resnet18.a1_in1k": "file"}[name])
+    config = read(*asked)
+    save_choice(workdir, choose(config, workdir, time.monotonic()))
+    again = read(*asked)
+    assert choose(again, workdir, time.monotonic()) is None
+    for values in map(chosen, (config, again)):
+        assert values["init_from"] == "timm:resnet18.a1_in1k"
+        assert (values["model.name"], values["model.width"]) == ("resnet18", None)
+        assert values["optim.multipliers"] == ((r"^(?!head)", 0.1),)
+    assert "chosen: pretrained weights: timm:resnet18.a1_in1k" in capfd.readouterr().out
+
+
+def test_weights_that_cannot_be_had(large, tmp_path, capfd):
+    config = read(large, ",minutes=1", "--config.auto.tflops=0.01")
+    choose(config, str(tmp_path / "run"), time.monotonic())
+    assert chosen(config)["init_from"] is None and config.model.width == 32
+    assert "chosen: from scratch: can't download timm:resnet18.a1_in1k" in capfd.readouterr().out
+
+
+def test_given_weights(digits):
+    config = read(digits, ",weights=/a/x.safetensors,model=resnet34")
+    assert (config.init_from, config.model.name) == ("/a/x.safetensors", "resnet34")
+    assert "width" not in config.model and config.optim.multipliers[0][1] == 0.1
+    assert read(digits, ",weights=").init_from is None
+
+
+def test_training_starts_from_given_weights(large, tmp_path, capfd):
+    file = tmp_path / "x.safetensors"
+    write_state_dict(CASES["resnet18"], file)
+    line = f"--config={OWN}:data=folder:{large},minutes=1,weights=timm:{file}"
+    options = ["--config.model.stage_sizes=(1, 1, 1, 1)", "--config.auto.tflops=0.000001"]
+    assert main([line, *options, "--config.compile_cache=", f"--workdir={tmp_path / 'run'}"]) == 0
+    output = capfd.readouterr().out
+    assert "left out: head (5 classes); new: head (2 classes)" in output
+    assert re.search(r"chosen: [\d.]+ epochs of 8 images", output)
 
 
 def test_a_choice_is_kept_in_the_workdir(digits, tmp_path):
@@ -102,6 +160,7 @@ def test_what_the_config_sets_stays(digits, tmp_path):
     choose(config, str(tmp_path), time.monotonic())
     assert chosen(config) == {
         "total": "3 epochs",
+        "init_from": None,
         "data.train_transform": "resize((32, 32))|pad_crop(32, padding=4)",
         "data.eval_transform": "resize((32, 32))",
         "data.batch_transform": "cutout(4)",
@@ -110,6 +169,7 @@ def test_what_the_config_sets_stays(digits, tmp_path):
         "model.width": 24,
         "model.stem": "imagenet",
         "model.widths": None,
+        "optim.multipliers": (),
     }
     given = read(digits, arguments)
     assert given.auto.minutes is None
