@@ -1,4 +1,4 @@
-"""Base of objectives that reconstruct an image from the backbone's features."""
+"""Base of objectives that reconstruct an image or volume from the backbone's features."""
 
 from typing import cast
 
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from imgcls import losses
 from imgcls.models.layers.norm import batch_norm_group
 from imgcls.objectives.heads import ConvDecoder
-from imgcls.objectives.pretraining import Pretraining, check_images
+from imgcls.objectives.pretraining import Pretraining
 
 
 class Autoencoder(nn.Module):
@@ -25,13 +25,13 @@ class Autoencoder(nn.Module):
     decoder: nn.Module
 
     def __call__(self, x: jax.Array, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """x `[B, H, W, C]` -> features `[B, D]` and images `[B, H, W, C]`; float32."""
+        """x `[B, ..., C]` -> features `[B, D]` and images `[B, ..., C]`; float32."""
         features = self.backbone(x, train=train, features=True)
         return features, self.decoder(features, train=train)
 
 
 class Reconstruction(Pretraining):
-    """Corrupts an image and reconstructs it; a subclass defines `corrupt`.
+    """Corrupts an image or volume and reconstructs it; a subclass defines `corrupt`.
 
     The decoder sees the corrupted image only through the backbone's features.
 
@@ -45,7 +45,6 @@ class Reconstruction(Pretraining):
     """
 
     def __init__(self, config: ConfigDict, data_info, width: int, probe: bool):
-        check_images(config, data_info)
         super().__init__(config, data_info, probe)
         group = batch_norm_group(self.model)
         shape = tuple(data_info.image_shape)
@@ -55,11 +54,11 @@ class Reconstruction(Pretraining):
         """Corrupts images.
 
         Args:
-          image: float `[B, H, W, C]`, normalized.
+          image: float `[B, ..., C]`, normalized.
           rng: random key.
 
         Returns:
-          (corrupted images `[B, H, W, C]`, mask `[B, H, W, 1]`: 1 for pixels in the loss).
+          (corrupted images `[B, ..., C]`, mask `[B, ..., 1]`: 1 for pixels in the loss).
         """
         raise NotImplementedError
 
@@ -72,7 +71,7 @@ class Reconstruction(Pretraining):
         return jnp.mean(loss) / jnp.mean(mask), features, state, {}
 
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
-        """Images `[B, H, W, C]` in evaluation mode: "input", "masked" (corrupted), "output".
+        """Images `[B, ..., C]` in evaluation mode: "input", "masked" (corrupted), "output".
 
         Outside the mask the output is the input.
         """

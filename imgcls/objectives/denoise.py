@@ -1,15 +1,15 @@
-"""Denoising autoencoder: reconstructs an image from a noisy, blurred or shuffled copy."""
+"""Denoising autoencoder: reconstructs an image or volume from a noisy, blurred or shuffled copy."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls.core.errors import ConfigError
 from imgcls.objectives.autoencoder import Reconstruction
 from imgcls.objectives.objective import register_objective
+from imgcls.objectives.patches import from_patches, to_patches
 
 
 @register_objective("denoise")
@@ -23,7 +23,7 @@ class Denoise(Reconstruction):
       config, data_info: see `Pretraining`.
       noise: standard deviation of Gaussian noise, in units of normalized pixels; 0: no noise.
       blur: standard deviation of a Gaussian blur, in pixels; 0: no blur.
-      shuffle: cuts the image into shuffle x shuffle patches and permutes them; 0: no shuffling.
+      shuffle: cuts each side into this number of parts and permutes the patches; 0: no shuffling.
       width: channels of the decoder, see `ConvDecoder`.
       probe: see `Pretraining`.
 
@@ -45,10 +45,11 @@ class Denoise(Reconstruction):
         for name, value in (("noise", noise), ("blur", blur), ("shuffle", shuffle)):
             if value < 0:
                 raise ConfigError(f"config.objective.{name}={value}: must be 0 or more")
-        height, width, _ = data_info.image_shape
-        if shuffle and (height % shuffle or width % shuffle):
+        sides = data_info.image_shape[:-1]
+        if shuffle and any(side % shuffle for side in sides):
             raise ConfigError(
-                f"config.objective.shuffle={shuffle}: does not divide images of {height}x{width}"
+                f"config.objective.shuffle={shuffle}: does not divide images of "
+                f"{'x'.join(map(str, sides))}"
             )
         self._noise, self._blur, self._shuffle = noise, blur, shuffle
 
@@ -66,28 +67,20 @@ class Denoise(Reconstruction):
 
 
 def shuffle_patches(x: jax.Array, count: int, rng: jax.Array) -> jax.Array:
-    """Permutes the count x count patches of each image `[B, H, W, C]` independently."""
-    batch, height, width, _ = x.shape
-    grid = {"rows": count, "columns": count}
-    patches = rearrange(x, "b (rows h) (columns w) c -> b (rows columns) (h w c)", **grid)
-    order = jnp.argsort(jax.random.uniform(rng, (batch, count * count)), axis=1)
-    patches = jnp.take_along_axis(patches, order[:, :, None], axis=1)
-    return rearrange(
-        patches,
-        "b (rows columns) (h w c) -> b (rows h) (columns w) c",
-        **grid,
-        h=height // count,
-        w=width // count,
-    )
+    """Permutes the patches of each image `[B, ..., C]` independently, `count` along each side."""
+    sides = [length // count for length in x.shape[1:-1]]
+    patches = to_patches(x, sides)
+    order = jnp.argsort(jax.random.uniform(rng, patches.shape[:2]), axis=1)
+    return from_patches(jnp.take_along_axis(patches, order[:, :, None], axis=1), sides, x.shape)
 
 
 def gaussian_blur(x: jax.Array, sigma: float) -> jax.Array:
-    """Blurs images `[B, H, W, C]`; the kernel extends to 3 sigma (pixels), edges are repeated."""
+    """Blurs `[B, ..., C]`; the kernel extends to 3 sigma (pixels), edges are repeated."""
     reach = max(int(3 * sigma + 0.5), 1)
     kernel = jnp.exp(-(jnp.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
     kernel /= kernel.sum()
-    for axis in (1, 2):
-        pad = [(0, 0)] * 4
+    for axis in range(1, x.ndim - 1):
+        pad = [(0, 0)] * x.ndim
         pad[axis] = (reach, reach)
         padded = jnp.pad(x, pad, mode="edge")
         shifted = (

@@ -1,9 +1,10 @@
-"""Heads on a backbone: projectors, and decoders that reconstruct images."""
+"""Heads on a backbone: projectors, and decoders that reconstruct images and volumes."""
+
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange, repeat
 
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -43,47 +44,56 @@ class Projector(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Decodes features to an image: a dense layer to a small map, then upsampling by two.
+    """Decodes features to an image or volume: a dense layer to a small map, then upsampling by two.
 
     After the decoder of context encoders (Pathak et al. 2016, arXiv:1604.07379, section 3.2). Each
     up-convolution is nearest-neighbor upsampling and a 3x3 convolution, which avoids checkerboard
     artifacts (Odena et al. 2016, https://distill.pub/2016/deconv-checkerboard).
 
     Attributes:
-      shape: (H, W, C) of the image.
+      shape: (H, W, C) of the image, or (D, H, W, C).
       width: channels of the smallest map; each upsampling halves them, down to 32.
       virtual_batch_size: see `BatchNorm`.
       dtype: of the computation.
     """
 
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     width: int = 256
     virtual_batch_size: int | None = None
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """x `[B, D]` -> float32 `[B, H, W, C]`."""
-        height, width, channels = self.shape
-        doublings = 0
-        # The smallest map has at most 7x7 pixels, like 224 / 2^5.
-        while max(height, width) > 7 * 2**doublings:
+        """x `[B, D]` -> float32 `[B, *shape]`."""
+        *sides, channels = self.shape
+        axes = len(sides)
+        # The smallest map has at most 7x7 pixels, like 224 / 2^5, or 4x4x4 voxels.
+        largest, doublings = 7 if axes == 2 else 4, 0
+        while max(sides) > largest * 2**doublings:
             doublings += 1
-        rows, columns = -(-height // 2**doublings), -(-width // 2**doublings)
-        x = nn.Dense(rows * columns * self.width, dtype=self.dtype, name="fc")(x)
-        x = rearrange(x, "b (h w c) -> b h w c", h=rows, w=columns)
+        small = [-(-side // 2**doublings) for side in sides]
+        x = nn.Dense(math.prod(small) * self.width, dtype=self.dtype, name="fc")(x)
+        x = x.reshape(-1, *small, self.width)
         for index in range(doublings + 1):
             if index:
-                x = repeat(x, "b h w c -> b (h 2) (w 2) c")
+                x = _double(x)
             maps = max(self.width // 2**index, 32)
-            x = conv(maps, 3, dtype=self.dtype, name=f"conv{index}")(x)
+            x = conv(maps, 3, axes=axes, dtype=self.dtype, name=f"conv{index}")(x)
             norm = BatchNorm(self.virtual_batch_size, dtype=self.dtype, name=f"bn{index}")
             x = nn.relu(norm(x, train=train))
         # Scaled by the fan-in: he_normal (fan-out) suits a following BatchNorm, and here would
         # make the outputs far too large.
         init = {"use_bias": True, "kernel_init": nn.initializers.lecun_normal()}
-        x = conv(channels, 3, **init, dtype=self.dtype, name="out")(x)
-        return x[:, :height, :width].astype(jnp.float32)
+        x = conv(channels, 3, axes=axes, **init, dtype=self.dtype, name="out")(x)
+        return x[:, *(slice(side) for side in sides)].astype(jnp.float32)
+
+
+def _double(x: jax.Array) -> jax.Array:
+    """Repeats each pixel of `[B, ..., C]` along every spatial axis."""
+    batch, *sides, channels = x.shape
+    x = jnp.expand_dims(x, range(2, 2 * len(sides) + 1, 2))
+    x = jnp.broadcast_to(x, (batch, *(n for side in sides for n in (side, 2)), channels))
+    return x.reshape(batch, *(2 * side for side in sides), channels)
 
 
 class PatchDecoder(nn.Module):

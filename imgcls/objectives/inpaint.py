@@ -1,4 +1,4 @@
-"""Inpainting: reconstructs a square cut out of an image."""
+"""Inpainting: reconstructs a square cut out of an image, or a cube cut out of a volume."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ from imgcls.objectives.objective import register_objective
 class Inpaint(Reconstruction):
     """Context encoder (Pathak et al. 2016, arXiv:1604.07379) with the L2 loss alone (equation 1).
 
-    The square is filled with 0, the mean color. The loss is over its pixels.
+    The square, of volumes a cube, is filled with 0, the mean color. The loss is over its pixels.
 
     Args:
       config, data_info: see `Pretraining`.
@@ -47,7 +47,7 @@ class Inpaint(Reconstruction):
     def corrupt(self, image: jax.Array, rng: jax.Array) -> tuple[jax.Array, jax.Array]:
         """See `Reconstruction.corrupt`; the mask is 1 in the square that is cut out."""
         batch, *size, _ = image.shape
-        inside = jnp.ones((batch, 1, 1, 1), jnp.float32)
+        inside = jnp.ones((batch, *[1] * len(size), 1), jnp.float32)
         for axis, length in enumerate(size):
             side = max(round(length * self._fraction), 1)
             first = jnp.full((batch, 1), (length - side) // 2)
@@ -56,5 +56,6 @@ class Inpaint(Reconstruction):
                 first = jax.random.randint(axis_rng, (batch, 1), 0, length - side + 1)
             index = jnp.arange(length)
             hit = ((index >= first) & (index < first + side)).astype(jnp.float32)
-            inside *= hit[:, :, None, None] if axis == 0 else hit[:, None, :, None]
+            others = [1 + other for other in range(len(size) + 1) if other != axis]
+            inside *= jnp.expand_dims(hit, others)
         return image * (1 - inside), inside

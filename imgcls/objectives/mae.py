@@ -6,7 +6,6 @@ from typing import Any, cast
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from einops import rearrange
 from ml_collections import ConfigDict
 
 from imgcls import losses
@@ -14,6 +13,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.models.vit import ViT
 from imgcls.objectives.heads import PatchDecoder
 from imgcls.objectives.objective import register_objective
+from imgcls.objectives.patches import from_patches, to_patches
 from imgcls.objectives.pretraining import Pretraining, check_images
 
 
@@ -84,6 +84,7 @@ class MAE(Pretraining):
         side = self.model.patch_size
         height, width, channels = data_info.image_shape
         self._grid = height // side, width // side
+        self._sides = side, side
         self._patches = self._grid[0] * self._grid[1]
         self._visible = round(self._patches * (1 - mask_ratio))
         if not 0 < self._visible < self._patches:
@@ -119,7 +120,7 @@ class MAE(Pretraining):
         keep, restore = self.draw_mask(mask_rng, len(batch["image"]))
         args = (batch["image"], keep, restore)
         (tokens, decoded), state = self.apply(params, model_state, *args, rng=model_rng)
-        patches = to_patches(batch["image"], self.model.patch_size)
+        patches = to_patches(batch["image"], self._sides)
         masked = (restore >= self._visible).astype(jnp.float32)
         loss = losses.masked_patch_mse(decoded, patches, masked, self._normalize)
         # As in `ViT`: the class token or the mean.
@@ -133,27 +134,16 @@ class MAE(Pretraining):
         In the output, masked patches are decoded and visible ones copied from the input. If the
         targets are normalized, decoded patches get the mean and variance of the input back.
         """
-        image, side = batch["image"], self.model.patch_size
+        image = batch["image"]
         keep, restore = self.draw_mask(rng, len(image))
         variables = {"params": params, **model_state}
         _, decoded = cast(tuple, self.network.apply(variables, image, keep, restore, train=False))
-        patches = to_patches(image, side)
+        patches = to_patches(image, self._sides)
         if self._normalize:
             mean = jnp.mean(patches, axis=-1, keepdims=True)
             decoded = decoded * jnp.std(patches, axis=-1, keepdims=True, ddof=1) + mean
         is_masked = (restore >= self._visible)[:, :, None]
         shape = image.shape
-        masked = from_patches(jnp.where(is_masked, 0.0, patches), side, shape)
-        output = from_patches(jnp.where(is_masked, decoded, patches), side, shape)
+        masked = from_patches(jnp.where(is_masked, 0.0, patches), self._sides, shape)
+        output = from_patches(jnp.where(is_masked, decoded, patches), self._sides, shape)
         return {"input": image, "masked": masked, "output": output}
-
-
-def to_patches(x: jax.Array, side: int) -> jax.Array:
-    """`[B, H, W, C]` -> `[B, H / side * W / side, side * side * C]`, row by row."""
-    return rearrange(x, "b (rows h) (columns w) c -> b (rows columns) (h w c)", h=side, w=side)
-
-
-def from_patches(patches: jax.Array, side: int, shape: tuple[int, ...]) -> jax.Array:
-    """Inverse of `to_patches` for images of this shape `[B, H, W, C]`."""
-    pattern = "b (rows columns) (h w c) -> b (rows h) (columns w) c"
-    return rearrange(patches, pattern, rows=shape[1] // side, h=side, w=side)

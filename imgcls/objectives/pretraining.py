@@ -158,5 +158,5 @@ def check_images(config: ConfigDict, data_info) -> None:
         raise ConfigError(
             f"config.objective.name={config.objective.name!r}: takes images [H, W, C], and "
             f"{config.data.source} has examples of the shape {list(data_info.image_shape)}; use "
-            "'supervised', 'simclr' or 'byol'"
+            "'denoise' or 'inpaint'"
         )

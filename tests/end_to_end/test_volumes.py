@@ -150,7 +150,6 @@ def test_records_hold_the_same_volumes(source, tmp_path):
         ),
         (dict(model__name="vit_ti16"), r"model 'vit_ti16' has no option"),
         (dict(model=dict(name="resnet18")), r"ResNet: takes images \[B, H, W, C\]"),
-        (dict(objective=dict(name="denoise")), "'denoise': takes images"),
         (dict(objective=dict(name="mae")), "'mae': takes images"),
         (dict(data__mean=(0.1, 0.2)), r"the images have 1 channel\(s\)"),
     ],

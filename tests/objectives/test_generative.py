@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.denoise import gaussian_blur, shuffle_patches
-from imgcls.objectives.mae import from_patches, to_patches
+from imgcls.objectives.patches import from_patches, to_patches
 from tests.objectives.test_every_objective import INFO, make_batch, make_config
 
 
@@ -94,10 +94,10 @@ def test_inpaint_loss_by_hand():
 
 def test_patches_are_in_row_order():
     x = np.arange(2 * 4 * 6 * 3).reshape(2, 4, 6, 3)
-    patches = to_patches(jnp.asarray(x), 2)
+    patches = to_patches(jnp.asarray(x), (2, 2))
     assert patches.shape == (2, 6, 12)
     np.testing.assert_array_equal(patches[1, 4], x[1, 2:4, 2:4].ravel())
-    np.testing.assert_array_equal(from_patches(patches, 2, x.shape), x)
+    np.testing.assert_array_equal(from_patches(patches, (2, 2), x.shape), x)
 
 
 def test_mae_sees_only_the_visible_patches():
@@ -110,9 +110,9 @@ def test_mae_sees_only_the_visible_patches():
         assert set(np.flatnonzero(~hidden[row])) == set(np.asarray(keep[row]))
     assert len({tuple(row) for row in np.asarray(keep)}) > 25  # examples differ
 
-    patches = np.array(to_patches(batch["image"], 2))
+    patches = np.array(to_patches(batch["image"], (2, 2)))
     patches[hidden] = 99.0
-    other = from_patches(jnp.asarray(patches), 2, batch["image"].shape)
+    other = from_patches(jnp.asarray(patches), (2, 2), batch["image"].shape)
 
     @jax.jit
     def decode(image):
@@ -123,7 +123,7 @@ def test_mae_sees_only_the_visible_patches():
         np.testing.assert_array_equal(before, after)
     seen = patches.copy()
     seen[0, keep[0, 0]] += 1
-    changed = decode(from_patches(jnp.asarray(seen), 2, batch["image"].shape))[1]
+    changed = decode(from_patches(jnp.asarray(seen), (2, 2), batch["image"].shape))[1]
     assert not np.allclose(changed[0], decode(other)[1][0])
 
 
@@ -152,7 +152,7 @@ def test_mae_reconstruction(normalize):
     images = objective.reconstruct(params, state, batch, jax.random.key(2))
     keep, restore = objective.draw_mask(jax.random.key(2), 32)
     hidden = np.asarray(restore >= 4)
-    before, masked, after = (np.asarray(to_patches(images[k], 2)) for k in images)
+    before, masked, after = (np.asarray(to_patches(images[k], (2, 2))) for k in images)
     np.testing.assert_array_equal(masked[~hidden], before[~hidden])
     np.testing.assert_array_equal(after[~hidden], before[~hidden])
     assert (masked[hidden] == 0).all()
@@ -161,7 +161,7 @@ def test_mae_reconstruction(normalize):
         """Returns the targets."""
 
         def apply(self, variables, image, keep, restore, train):
-            x = to_patches(image, 2)
+            x = to_patches(image, (2, 2))
             if normalize:
                 x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True, ddof=1)
             return None, x

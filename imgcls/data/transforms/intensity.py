@@ -94,8 +94,8 @@ def bias_field3d(strength: float = 0.3, order: int = 3, p: float = 1.0) -> Trans
         if rng.random() >= p:
             return volume
         coefficients = rng.uniform(-strength, strength, terms.shape) * terms
-        axes = [np.linspace(-1, 1, side) if side > 1 else np.zeros(1) for side in volume.shape[:3]]
-        field = np.exp(np.polynomial.polynomial.polygrid3d(*axes, coefficients))
+        x, y, z = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in volume.shape[:3])
+        field = np.exp(np.polynomial.polynomial.polygrid3d(x, y, z, coefficients))
         return cast(volume * field[..., None].astype(np.float32), volume.dtype)
 
     return transform

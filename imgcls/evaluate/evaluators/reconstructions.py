@@ -27,7 +27,8 @@ SIDE, GAP, MARGIN = 64, 2, 48
 class Reconstructions:
     """Image with a column for each example: the input, the masked input and the output.
 
-    The examples are spread evenly over the split, and the masks are the same every time.
+    The examples are spread evenly over the split, and the masks are the same every time. Of volumes
+    the slice in the middle of the first axis is shown.
 
     Args:
       config, objective, mesh, data_info: see `Evaluator`.
@@ -61,8 +62,10 @@ class Reconstructions:
 
         def outputs(params, model_state, batch):
             images = objective.reconstruct(params, model_state, batch, jax.random.key(0))
+            images = {row: middle_slice(images[row]) for row in ROWS}
             rows = {
-                row: denormalize(images[row], config.data.mean, config.data.std) for row in ROWS
+                row: denormalize(image, config.data.mean, config.data.std)
+                for row, image in images.items()
             }
             return rows | {"mask": batch["mask"]}
 
@@ -83,6 +86,11 @@ class Reconstructions:
         }
 
 
+def middle_slice(images: jax.Array) -> jax.Array:
+    """`[B, H, W, C]` as they are; of volumes `[B, D, H, W, C]` the slice in the middle of D."""
+    return images[:, images.shape[1] // 2] if images.ndim == 5 else images
+
+
 def denormalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Converts model inputs to uint8 pixels: the inverse of `batch_transforms.normalize`."""
     pixels = (images * jnp.array(std) + jnp.array(mean)) * 255
@@ -92,9 +100,11 @@ def denormalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ..
 def draw_grid(rows: dict[str, np.ndarray]) -> np.ndarray:
     """Draws named rows of images `[N, H, W, C]`: uint8 `[height, width, 3]`.
 
-    Gray images become RGB, and small images are enlarged by an integer factor.
+    Gray images become RGB, of other numbers of channels the first is shown, and small images are
+    enlarged by an integer factor.
     """
     images = np.stack(list(rows.values()))
+    images = images if images.shape[-1] == 3 else images[..., :1]
     images = np.broadcast_to(images, (*images.shape[:-1], 3))
     factor = -(-SIDE // max(images.shape[2:4]))
     images = repeat(images, "r n h w c -> r n (h fh) (w fw) c", fh=factor, fw=factor)

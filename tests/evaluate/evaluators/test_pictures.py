@@ -13,6 +13,7 @@ from imgcls.evaluate.evaluators.reconstructions import (
     MARGIN,
     Reconstructions,
     draw_grid,
+    middle_slice,
 )
 from tests.conftest import make_mesh
 from tests.evaluate.cases import INFO, Linear, draw_variables, make_config, read_digits
@@ -162,3 +163,12 @@ def test_sizes_of_cells(side, cell):
 def test_objective_without_reconstruction():
     with pytest.raises(ConfigError, match="'supervised' does not reconstruct images"):
         Reconstructions(make_config(), object(), make_mesh(), INFO)
+
+
+def test_volumes_and_other_channels_are_shown_in_part():
+    volumes = np.random.default_rng(0).integers(0, 256, (2, 5, 64, 64, 4), np.uint8)
+    np.testing.assert_array_equal(middle_slice(volumes), volumes[:, 2])
+    np.testing.assert_array_equal(middle_slice(volumes[:, 0]), volumes[:, 0])
+    picture = draw_grid(dict.fromkeys("abc", volumes[:, 2]))
+    expected = np.broadcast_to(volumes[:, 2, ..., :1], (2, 64, 64, 3))
+    np.testing.assert_array_equal(cells_of(picture, 2, 64)[0], expected)
