@@ -16,12 +16,14 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
+from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
 from imgcls.predict import formats
+from imgcls.predict.heat_file import encode_heat
 from imgcls.predict.images import common_folder, find_files
 from imgcls.predict.prediction import Prediction
 from imgcls.predict.run import BATCH_SIZE, TOP_K, Run
@@ -48,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     root = common_folder(args.paths)
     readable = _readable(_with_progress(predictions, len(files), args.out), files, unreadable)
     if args.explain is not None:
-        readable = _save_overlays(readable, args.explain, root)
+        readable = _save_overlays(readable, args.explain, root, run.config)
     _writer(args, run, root)(readable)
     if unreadable:
         print(f"{len(unreadable)} of {len(files)} files could not be read", file=sys.stderr)
@@ -112,15 +114,22 @@ def _readable(
 
 
 def _save_overlays(
-    predictions: Iterable[Prediction], folder: str, root: str
+    predictions: Iterable[Prediction], folder: str, root: str, config: ConfigDict
 ) -> Iterator[Prediction]:
-    """Yields the predictions, and saves the heat map of each as `FOLDER/RELATIVE/PATH.png`."""
+    """Yields the predictions, and saves the heat map of each as `FOLDER/RELATIVE/PATH.png`.
+
+    That of a volume is also saved as NIfTI, see `heat_file`.
+    """
     for prediction in predictions:
         if prediction.overlay is not None:
             encoded = io.BytesIO()
             Image.fromarray(prediction.overlay).save(encoded, "png")
             name = prediction.relative_path(root) + ".png"
             formats.write_file(folder, name, encoded.getvalue())
+        if prediction.heat is not None and prediction.heat.ndim == 3 and prediction.path:
+            name = prediction.relative_path(root) + ".heat.nii.gz"
+            encoded = encode_heat(prediction.heat, prediction.path, config)
+            formats.write_file(folder, name, encoded)
         yield prediction
 
 

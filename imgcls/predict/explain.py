@@ -8,20 +8,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import EXPLAIN, ImageModel
+from imgcls.predict.slices import center_of, montage
 from imgcls.runs.trained import Trained, check_classifies, model_variables
 
-# Largest number of images in a batch.
+# Largest number of images and of volumes in a batch.
 BATCH = 32
+VOLUMES = 4
 
 
 def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """Computes how much each pixel contributes to a class, scaled to a maximum of 1 per image.
+    """Computes how much each pixel or voxel contributes to a class, with a maximum of 1 per image.
 
     A model with a feature map before its pooling is explained by Grad-CAM, and a ViT by attention
     rollout, which does not depend on the class. The program is compiled once for a model, an image
@@ -29,27 +30,22 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
 
     Args:
       trained: model that classifies; the head of a pretrained model is its probe.
-      images: uint8 `[B, H, W, C]`, output of the evaluation transform.
+      images: uint8 `[B, H, W, C]` or volumes `[B, D, H, W, C]`, output of the evaluation transform.
       classes: int `[B]`, class to explain for each image.
 
     Returns:
-      Float32 `[B, H, W]`, 0 to 1; all zeros if there is no evidence for the class.
+      Float32 `[B, H, W]` or `[B, D, H, W]`, 0 to 1; all zeros without evidence for the class.
 
     Raises:
-      ConfigError: the inputs are not images, the model has no classes, or it has neither a feature
-        map nor attention.
+      ConfigError: the model has no classes, or it has neither a feature map nor attention.
     """
     check_classifies(trained, "this model")
-    if images.ndim != 4:
-        raise ConfigError(
-            f"heat maps need images [B, H, W, C], got an array with {images.ndim} dimensions"
-        )
     model, data = trained.objective.model, trained.config.data
     variables = model_variables(trained)
     count, shards = len(images), sharding.num_shards(trained.mesh)
-    size = min(BATCH, 1 << max(count - 1, 0).bit_length())
+    size = min(BATCH if images.ndim == 4 else VOLUMES, 1 << max(count - 1, 0).bit_length())
     size = -(-size // shards) * shards
-    maps = np.zeros(images.shape[:3], np.float32)
+    maps = np.zeros(images.shape[:-1], np.float32)
     for start in range(0, count, size):
         part = slice(start, start + size)
         arrays = {"image": images[part], "label": np.asarray(classes[part], np.int32)}
@@ -62,14 +58,14 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: dict) -> jax.Array:
-    """Computes heat maps `[B, H, W]` of a batch of images and classes."""
+    """Computes heat maps `[B, ...]` of a batch of images `[B, ..., C]` and classes."""
     x = batch_transforms.normalize(batch["image"], mean, std)
     if isinstance(model, ImageModel) and model.explained_by == "attention":
         heat = attention_rollout(model, variables, x)
     else:
         heat = grad_cam(model, variables, x, batch["label"])
-    heat = jax.image.resize(heat, x.shape[:3], "bilinear")
-    top = jnp.max(heat, axis=(1, 2), keepdims=True)
+    heat = jax.image.resize(heat, x.shape[:-1], "linear")
+    top = jnp.max(heat, axis=range(1, heat.ndim), keepdims=True)
     return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1.0), 0.0)
 
 
@@ -79,17 +75,18 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     Args:
       model: model with a head.
       variables: variables of the model.
-      x: normalized images `[B, H, W, C]`.
+      x: normalized images `[B, ..., C]`.
       classes: int `[B]`; for a model with one logit, 1 is the class of the logit, 0 the other one.
 
     Returns:
-      Float32 `[B, h, w]` of the size of the feature map, 0 or more.
+      Float32 `[B, ...]` of the size of the feature map, 0 or more.
 
     Raises:
       ConfigError: the model has no feature map before its pooling.
     """
     _, shapes = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
-    if EXPLAIN not in shapes:
+    leaves = jax.tree.leaves(shapes.get(EXPLAIN, {}))
+    if [leaf.ndim for leaf in leaves] != [x.ndim]:
         raise ConfigError(
             f"{type(model).__name__} has no feature map before its pooling, so there are no heat "
             "maps for it"
@@ -105,8 +102,9 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[EXPLAIN])
     gradients, maps = jax.grad(score, has_aux=True)(zeros)
     ((gradient,), (last,)) = (jax.tree.leaves(tree) for tree in (gradients, maps))
-    weights = jnp.mean(gradient.astype(jnp.float32), axis=(1, 2))
-    return nn.relu(jnp.einsum("bhwd,bd->bhw", last.astype(jnp.float32), weights))
+    spatial = range(1, gradient.ndim - 1)
+    weights = jnp.mean(gradient.astype(jnp.float32), axis=spatial)
+    return nn.relu(jnp.einsum("b...d,bd->b...", last.astype(jnp.float32), weights))
 
 
 def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
@@ -119,10 +117,10 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     Args:
       model: model explained by attention, with the fields of `imgcls.models.vit.ViT`.
       variables: variables of the model.
-      x: normalized images `[B, H, W, C]`.
+      x: normalized images `[B, ..., C]`.
 
     Returns:
-      Float32 `[B, H / patch_size, W / patch_size]`.
+      Float32 `[B, ...]`, one value for each patch.
     """
     _, state = model.apply(variables, x, features=True, mutable=[EXPLAIN])
     layers = [state[EXPLAIN][f"block{i}"]["attn"]["attention"] for i in range(model.depth)]
@@ -137,17 +135,22 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     # From the last layer to the first, a product of a row and a matrix instead of two matrices.
     for attention in reversed(layers):
         row = 0.5 * jnp.einsum("bq,bqk->bk", row, jnp.mean(attention, axis=1)) + 0.5 * row
-    rows = x.shape[1] // model.patch_size
-    return rearrange(row[:, model.prefix_tokens :], "b (h w) -> b h w", h=rows)
+    grid = [side // model.patch_size for side in x.shape[1:-1]]
+    return row[:, model.prefix_tokens :].reshape(len(x), *grid)
 
 
 def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Draws a heat map over an image, from dark violet to yellow: uint8 `[H, W, 3]`.
 
     Args:
-      image: uint8 `[H, W, C]` with 1 or 3 channels.
-      heat: `[H, W]`, 0 to 1.
+      image: uint8 `[H, W, C]`, or a volume `[D, H, W, C]`, which gives the slices through the
+        hottest voxel and the maximum of `slices.montage`.
+      heat: `[H, W]` or `[D, H, W]`, 0 to 1.
     """
+    if image.ndim == 4:
+        at = center_of(heat)
+        tiles = montage(255 * heat[..., None], at)[..., 0]
+        return overlay(montage(image, at), tiles.astype(np.float32) / 255)
     from matplotlib import colormaps
 
     # The image is gray, so that all colors are from the heat map.

@@ -18,7 +18,9 @@ class Prediction:
         model, all classes that reach their thresholds. Empty if no class reaches its threshold.
       scores: probabilities of the `top_k` most probable classes, best first.
       probabilities: probabilities of all classes, float32 `[K]`.
-      overlay: heat map over the image, uint8 `[H, W, 3]`, if one was requested.
+      overlay: heat map over the image, uint8 `[H, W, 3]`, if one was requested; of a volume over
+        three slices and the maximum along D, see `slices.montage`.
+      heat: the heat map itself, float32 `[H, W]` or `[D, H, W]`, 0 to 1.
     """
 
     path: str | None
@@ -26,6 +28,7 @@ class Prediction:
     scores: dict[str, float]
     probabilities: np.ndarray
     overlay: np.ndarray | None = None
+    heat: np.ndarray | None = None
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name!r}: {score:.3f}" for name, score in self.scores.items())

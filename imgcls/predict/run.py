@@ -171,13 +171,13 @@ class Run:
 
         def predictions() -> Iterator[Prediction | None]:
             for batch in batches:
-                overlays = [None] * len(batch.index)
+                drawn = [(None, None)] * len(batch.index)
                 if explain is not False:
-                    overlays = self._overlays(batch, explained)
-                rows = zip(batch.index, batch.readable, batch.outputs, overlays, strict=True)
-                for i, readable, row, image in rows:
+                    drawn = self._overlays(batch, explained)
+                rows = zip(batch.index, batch.readable, batch.outputs, drawn, strict=True)
+                for i, readable, row, heat in rows:
                     path = inputs.path(i)
-                    yield self._prediction(path, row, minimum, top_k, image) if readable else None
+                    yield self._prediction(path, row, minimum, top_k, *heat) if readable else None
 
         return predictions()
 
@@ -200,7 +200,7 @@ class Run:
     def explain(
         self, images: Images, class_name: str | None = None, *, batch_size: int = BATCH_SIZE
     ) -> list[np.ndarray]:
-        """Draws a heat map over each preprocessed image: uint8 `[H, W, 3]`.
+        """Draws a heat map over each preprocessed image, see `Prediction.overlay`.
 
         >>> PIL.Image.fromarray(run.explain("cat.jpg", "cat")[0])
 
@@ -217,7 +217,7 @@ class Run:
         explained = None if class_name is None else self._class_number(class_name)
         inputs = self._inputs(images)
         batches = self._batches(self._scores(False), inputs, batch_size, "fail")
-        return [image for batch in batches for image in self._overlays(batch, explained)]
+        return [image for batch in batches for image, _ in self._overlays(batch, explained)]
 
     def evaluate(
         self,
@@ -302,14 +302,20 @@ class Run:
     def _make_features(self) -> Callable:
         return make_eval_fn(self._trained.objective.features, self.config, self._trained.mesh)
 
-    def _overlays(self, batch: _Batch, explained: int | None) -> list[np.ndarray]:
-        """Draws heat maps over the images, for one class or for the most probable ones."""
+    def _overlays(
+        self, batch: _Batch, explained: int | None
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Draws heat maps over the images, for one class or for the most probable ones.
+
+        Returns:
+          `overlay` and `heat` of `Prediction` for each image.
+        """
         pixels = np.asarray(batch.image)[: len(batch.index)]
         classes = batch.outputs.argmax(1)
         if explained is not None:
             classes = np.full_like(classes, explained)
         maps = heat_maps(self._trained, pixels, classes)
-        return [overlay(*pair) for pair in zip(pixels, maps, strict=True)]
+        return [(overlay(*pair), pair[1]) for pair in zip(pixels, maps, strict=True)]
 
     def _minimum(self, threshold: Threshold) -> np.ndarray:
         """Returns the minimum probability at which each class is predicted, float `[K]`."""
@@ -351,6 +357,7 @@ class Run:
         minimum: np.ndarray,
         top_k: int,
         overlay_image: np.ndarray | None,
+        heat: np.ndarray | None,
     ) -> Prediction:
         order = np.argsort(-scores, kind="stable")
         candidates = order if self.task == "multi_label" else order[:1]
@@ -361,4 +368,5 @@ class Run:
             scores={names[i]: float(scores[i]) for i in order[:top_k]},
             probabilities=scores,
             overlay=overlay_image,
+            heat=heat,
         )

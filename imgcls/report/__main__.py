@@ -44,11 +44,6 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = find_checkpoint(args.workdir)
     trained = load_trained(checkpoint)
     check_classifies(trained, args.workdir)
-    if len(trained.info.image_shape) != 3:
-        raise ConfigError(
-            f"--workdir={args.workdir}: a report shows images [H, W, C], and this model takes "
-            f"{list(trained.info.image_shape)}; run `python -m imgcls.evaluate`"
-        )
     settings = config_lib.to_json(trained.config)
     _override(trained, overrides)
     trained.config.batch_size = args.batch_size or trained.config.batch_size

@@ -5,12 +5,16 @@ import pathlib
 
 import numpy as np
 
+from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader
 from imgcls.predict.explain import heat_maps, overlay
+from imgcls.predict.slices import center_of, montage
 from imgcls.report import html
 from imgcls.report.results import Results
 
+# Longest side of an image in pixels, and of the slices of a volume.
 SIDE = 160
+SLICES_SIDE = 320
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,14 +46,19 @@ def show(results: Results, groups: list[Group]) -> list[dict]:
 
     An image has `image` and `heat` (data URIs), `name` and `short_name`, `class_name` (the class
     that is explained) with its `probability`, `labels`, and whether the decision on the class is
-    `correct`. `heat` is None if it is constant, as for a model whose last feature map has one cell.
+    `correct`. `heat` is None if it is constant, as for a model whose last feature map has one cell,
+    or if the model has no feature map.
     """
     reader = create_reader(results.trained.config, results.source, train=False)
     pairs = {pair: None for group in groups for pair in zip(group.rows, group.classes, strict=True)}
     rows, classes = (np.array(x, int) for x in zip(*pairs, strict=True))
     index = results.predictions.index
     images = {row: reader.example(int(index[row]))["image"] for row in np.unique(rows)}
-    heat = heat_maps(results.trained, np.stack([images[row] for row in rows]), classes)
+    shown = np.stack([images[row] for row in rows])
+    try:
+        heat = heat_maps(results.trained, shown, classes)
+    except ConfigError:  # The model has nothing to explain it by.
+        heat = np.zeros(shown.shape[:-1], np.float32)
     items = {
         pair: _show(results, images[pair[0]], heat_map, *pair)
         for pair, heat_map in zip(pairs, heat, strict=True)
@@ -131,9 +140,12 @@ def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, numbe
     else:
         labels, correct = [names[p.labels[row]]], p.labels[row] == number
     name = p.names[row]
+    drawn, side = (
+        (image, SIDE) if image.ndim == 3 else (montage(image, center_of(heat)), SLICES_SIDE)
+    )
     return {
-        "image": html.image_uri(image, SIDE),
-        "heat": html.image_uri(overlay(image, heat), SIDE) if np.ptp(heat) > 0 else None,
+        "image": html.image_uri(drawn, side),
+        "heat": html.image_uri(overlay(image, heat), side) if np.ptp(heat) > 0 else None,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),
         "class_name": names[number],

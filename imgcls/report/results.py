@@ -148,11 +148,11 @@ def compare(results: Results, workdir: epath.Path) -> Baseline | None:
     It is kept in `report/baseline.json` in the workdir.
 
     Returns:
-      None for multi-label models, if the data has no training split, or if that is evaluated; see
-      also `measure_baseline`.
+      None for multi-label models, for volumes, if the data has no training split, or if that is
+      evaluated; see also `measure_baseline`.
     """
-    data = results.trained.config.data
-    if results.multi_label or splits_overlap(data.train_split, results.split):
+    data, is_image = results.trained.config.data, len(results.trained.info.image_shape) == 3
+    if results.multi_label or not is_image or splits_overlap(data.train_split, results.split):
         return None
     try:
         train = _open(results.trained, data.train_split)

@@ -203,17 +203,12 @@ def test_bfloat16():
 
 
 def test_mistakes():
-    videos = np.zeros((1, 4, 32, 32, 3), np.uint8)
-    with pytest.raises(ConfigError, match=r"need images \[B, H, W, C\], got an array with 5 dim"):
-        explain.heat_maps(make_by_hand(2), videos, np.zeros(1))
-    trained = make_by_hand(2)
+    trained, images = make_by_hand(2), np.zeros((1, 32, 32, 3), np.uint8)
     trained.objective.model = model = Flat(2)
     params = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3)))["params"]
     params = jax.tree.map(lambda s: np.zeros(s.shape), params)
     with pytest.raises(ConfigError, match="Flat has no feature map before its pooling"):
-        explain.heat_maps(
-            Trained(**{**vars(trained), "params": params}), videos[:, 0], np.zeros(1, int)
-        )
+        explain.heat_maps(Trained(**{**vars(trained), "params": params}), images, np.zeros(1, int))
 
 
 # ---- Attention rollout.

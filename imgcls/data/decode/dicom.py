@@ -208,7 +208,7 @@ def _geometry(planes: list[np.ndarray | None], name: str) -> tuple[np.ndarray, n
     affine = np.eye(4)
     # The spacing is that of rows, then of columns.
     affine[:3, 0], affine[:3, 1] = along_row * sides[0, 1], along_column * sides[0, 0]
-    affine[:3, 2] = step
+    affine[:3, 2], affine[:3, 3] = step, positions[order[0]]
     return order, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 

@@ -73,6 +73,9 @@ def read_nrrd(data: bytes, name: str) -> Volume:
     if directions is not None and signs is not None:
         affine = np.eye(4)
         affine[:3, :3] = np.diag(signs) @ directions.T
+        origin = np.asarray(header.get("space origin", np.zeros(3)), float)
+        if origin.shape == (3,) and np.isfinite(origin).all():
+            affine[:3, 3] = origin * signs
         return to_ras(values, affine, name)
     values = np.ascontiguousarray(values.transpose(2, 1, 0, 3))
     return Volume(values, _spacing(header, directions, axis))

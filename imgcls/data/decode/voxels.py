@@ -35,10 +35,13 @@ class Volume(NamedTuple):
       voxels: uint8, int16 or float32 `[D, H, W, C]`. Where the format states an orientation, D
         grows to superior, H to anterior and W to the right of the patient.
       spacing: distance of neighboring voxels along D, H and W; None if unknown.
+      affine: `[4, 4]`, maps (w, h, d, 1) to mm to the right, anterior and superior; None if the
+        format does not state it.
     """
 
     voxels: np.ndarray
     spacing: Spacing | None = None
+    affine: np.ndarray | None = None
 
 
 class Stream:
@@ -181,7 +184,8 @@ def to_ras(stored: np.ndarray, affine: np.ndarray, name: str) -> Volume:
     voxels = orientations.apply_orientation(stored, axes)
     lengths = np.linalg.norm(np.asarray(affine, float)[:3, :3], axis=0)
     x, y, z = (float(lengths[axes[:, 0] == axis][0]) for axis in range(3))
-    return Volume(np.ascontiguousarray(voxels.transpose(2, 1, 0, 3)), (z, y, x))
+    turned = np.asarray(affine, float) @ orientations.inv_ornt_aff(axes, stored.shape[:3])
+    return Volume(np.ascontiguousarray(voxels.transpose(2, 1, 0, 3)), (z, y, x), turned)
 
 
 def require(package: str, name: str) -> ModuleType:

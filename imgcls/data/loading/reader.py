@@ -208,7 +208,7 @@ def _transform_volume(
       ConfigError: no transform brings the values to 0 to 255, or one comes too late.
       DataError: the file has no spacing, and a transform needs it.
     """
-    voxels, spacing = volume
+    voxels, spacing = volume.voxels, volume.spacing
     fits = voxels.dtype == np.uint8
     for transform in transforms:
         check_rank(transform, voxels)

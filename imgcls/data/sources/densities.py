@@ -92,7 +92,7 @@ class DensitySource:
         number = int(self._indices[index])
         label = number % len(self._maps)
         rng = np.random.default_rng((self._seed, self.splits.index(self._split), number))
-        voxels, spacing = self._maps[label]
+        voxels, spacing = self._maps[label].voxels, self._maps[label].spacing
         for transform in self._transforms:
             check_rank(transform, voxels)
             voxels = transform(voxels, rng)
@@ -162,8 +162,8 @@ def _read_map(file: str, recipe: str, where: str) -> Volume:
         data = read_file(file)
         if not is_volume(data, file):
             raise DataError(f"{file}: is not a volume")
-        voxels, spacing = decode_volume(data, file)
-        voxels = voxels.astype(np.float32)
+        volume = decode_volume(data, file)
+        voxels, spacing = volume.voxels.astype(np.float32), volume.spacing
         for transform in _parse(recipe)[0]:
             if spacing is None:
                 raise DataError(f"{file}: states no voxel size, which resample needs")
