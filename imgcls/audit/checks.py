@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from imgcls.audit import findings, label_errors, quality
+from imgcls.audit import findings, label_errors, quality, volumes
 from imgcls.audit.class_counts import ClassCounts, count_classes
 from imgcls.audit.duplicates import Duplicates, find_duplicates
 from imgcls.audit.features import handmade, of_checkpoint
@@ -75,7 +75,10 @@ def run_checks(
     images = read_images(sources, max_images, seed, bits)
     problems = Problems() if problems is None else problems
     counts, duplicates = count_classes(images), find_duplicates(images)
-    issues = quality.find_issues(images.raw_quality, images.mode)
+    if images.cubes is None:
+        issues = quality.find_issues(images.raw_quality, images.mode)
+    else:
+        issues = volumes.find_issues(images.raw_quality)
     features = of_checkpoint(checkpoint, images) if checkpoint else handmade(images.thumbs, seed)
     labels, names = images.labels, images.class_names
     errors = label_errors.find_label_errors(features, labels, names, seed)
@@ -84,6 +87,7 @@ def run_checks(
         *findings.of_reading(images, problems),
         *findings.of_shortcuts(shortcuts),
         *findings.of_duplicates(duplicates, images),
+        *findings.of_patients(images),
         *findings.of_label_errors(errors),
         *findings.of_class_counts(counts, images),
         *findings.of_bits(images),

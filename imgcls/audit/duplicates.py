@@ -14,6 +14,11 @@ from imgcls.audit.reading import ImageTable
 # test images that meet both criteria look like copies of each other.
 MAX_BITS = 8
 MIN_CORRELATION = 0.95
+# Near duplicates among volumes have at least this correlation of details. Among the 1,584 glands of
+# AdrenalMNIST3D the highest is 0.92.
+MIN_DETAILS = 0.97
+# Volumes that are compared with all others at a time.
+_BLOCK = 256
 # Empty images (low standard deviation of the gray thumbnail) all look alike and are not compared.
 _MIN_CONTRAST = 4.0
 
@@ -48,7 +53,10 @@ def find_duplicates(images: ImageTable) -> Duplicates:
     files = images.file_hash
     same_file = [bool(files[g[0]]) and len(set(files[g])) == 1 for g in exact]
     single = np.sort(first)
-    near, correlation = _near(images.grays[single], images.thumbs[single])
+    if images.cubes is None:
+        near, correlation = _near(images.grays[single], images.thumbs[single])
+    else:
+        near, correlation = _near_volumes(images.cubes[single])
     near = single[near]
     links = np.concatenate([near, *([[g[0], i] for i in g[1:]] for g in exact)]).astype(int)
     graph = coo_array((np.ones(len(links)), links.T), shape=(count, count))
@@ -66,6 +74,21 @@ def _near(grays: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray
         kept = correlation >= MIN_CORRELATION
         pairs.append(busy[block[kept]])
         found.append(correlation[kept])
+    pairs, correlation = np.concatenate(pairs), np.concatenate(found)
+    order = np.argsort(-correlation, kind="stable")
+    return pairs[order], correlation[order]
+
+
+def _near_volumes(cubes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the pairs of volumes whose details `[N, side, side, side]` correlate, see `_near`."""
+    vectors = cubes.reshape(len(cubes), -1).astype(np.float32)
+    pairs, found = [np.empty((0, 2), int)], [np.empty(0)]
+    for start in range(0, len(vectors), _BLOCK):
+        correlation = vectors[start : start + _BLOCK] @ vectors[start:].T
+        first, second = np.nonzero(correlation >= MIN_DETAILS)
+        kept = second > first
+        pairs.append(np.stack([first, second], 1)[kept] + start)
+        found.append(correlation[first, second][kept])
     pairs, correlation = np.concatenate(pairs), np.concatenate(found)
     order = np.argsort(-correlation, kind="stable")
     return pairs[order], correlation[order]

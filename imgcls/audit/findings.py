@@ -25,6 +25,9 @@ QUALITY = {
     "odd_aspect_ratio": (0.05, "very long or very tall"),
     "odd_size": (0.05, "far larger or smaller than the others"),
     "grayscale": (1.0, "gray among color images"),
+    "constant": (0.0, "with the same value in all voxels"),
+    "nearly_empty": (0.01, "with the same value in nearly all voxels"),
+    "not_finite": (0.01, "with voxels that are not a number"),
 }
 _TYPICAL = 0.5
 
@@ -112,6 +115,25 @@ def of_duplicates(found: Duplicates, images: ImageTable) -> list[Finding]:
         text = f"{_count(copies, 'copy', 'copies')} of other images in total ({share:.2%})"
         result.append(Finding("duplicates", level, text, copies))
     return result
+
+
+def of_patients(images: ImageTable) -> list[Finding]:
+    """Reports patients of DICOM files with scans in several splits, without naming them."""
+    if images.patients is None:
+        return []
+    splits: dict[str, dict[int, str]] = {}
+    for i, patient in enumerate(images.patients):
+        if patient:
+            splits.setdefault(patient, {}).setdefault(int(images.split[i]), images.names[i])
+    shared = [names for names in splits.values() if len(names) > 1]
+    if not shared:
+        return []
+    one = " and ".join("/".join(name.split("/")[-2:]) for name in shared[0].values())
+    text = (
+        f"{_count(len(shared), 'patient')} with scans in two splits by the IDs of the headers, as "
+        f"{one}: name the patient in the column `group` of a manifest"
+    )
+    return [Finding("duplicates", "finding", text, len(shared))]
 
 
 def of_bits(images: ImageTable) -> list[Finding]:

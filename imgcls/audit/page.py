@@ -10,7 +10,15 @@ from imgcls.audit.shortcuts import Property
 from imgcls.core.errors import DataError
 from imgcls.report import html
 
+# Longest side of an image in pixels, and of the slices of a volume.
 SIDE = 160
+SLICES_SIDE = 260
+# Properties whose range is a fact about the data.
+_FACTS = ("width", "height", "file size", "JPEG quality")
+_VOLUME_FACTS = (
+    *("depth", "height", "width", "spacing D", "spacing H", "spacing W"),
+    *("smallest value", "largest value", "file size"),
+)
 # Largest number of images of each kind on the page.
 EXTREMES, PAIRS, SUSPECTS, ODD = 12, 24, 48, 12
 
@@ -39,14 +47,15 @@ def write(audit: Audit) -> str:
 def _facts(audit: Audit) -> dict[str, str]:
     """Returns sizes and file formats of the images, in words."""
     properties = audit.shortcuts.properties
-    facts = {}
-    for name in ("width", "height", "file size", "JPEG quality"):
+    are_volumes, facts = audit.images.cubes is not None, {}
+    for name in _VOLUME_FACTS if are_volumes else _FACTS:
         values = properties[name].values
         values = values[np.isfinite(values)]
         if len(values):
-            low, median, high = np.quantile(values, [0, 0.5, 1])
-            spread = f"{low:,.0f} to {high:,.0f}, median {median:,.0f}"
-            facts[name] = f"{low:,.0f}" if low == high else spread
+            # Spacings and values of volumes are not whole numbers.
+            form = ",.0f" if abs(values).max() >= 100 or not are_volumes else ".4g"
+            low, median, high = (format(q, form) for q in np.quantile(values, [0, 0.5, 1]))
+            facts[name] = low if low == high else f"{low} to {high}, median {median}"
             facts[name] += f" {properties[name].unit}" if properties[name].unit else ""
     kinds, numbers = np.unique(properties["file format"].values, return_counts=True)
     facts["file format"] = ", ".join(
@@ -123,7 +132,8 @@ def _figure(audit: Audit, i: int) -> dict:
     """Returns image `i` for the template: `image`, `name`, `short_name`, `labels`, `split`."""
     images = audit.images
     try:
-        image = html.image_uri(images.pixels(i), SIDE)
+        side = SIDE if images.cubes is None else SLICES_SIDE
+        image = html.image_uri(images.pixels(i), side)
     except DataError:  # It can no longer be read.
         image = "data:,"
     return {

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.JpegImagePlugin import JpegImageFile
 
-from imgcls.audit import quality
+from imgcls.audit import headers, quality, volumes
 from imgcls.audit.properties import jpeg_quality, sharpness
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
@@ -35,7 +35,7 @@ class Unreadable(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageTable:
-    """Measurements of the N readable images of all splits, in the order of the splits.
+    """Measurements of the N readable images or volumes of all splits, in the order of the splits.
 
     Attributes:
       class_names: names of the K classes.
@@ -49,14 +49,18 @@ class ImageTable:
       groups, metadata: group and metadata of each image, see `Source`.
       file_hash, pixel_hash: bytes `[N]`, hashes of the encoded file and of the decoded pixels (b''
         if there is no file).
-      thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square.
+      thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square; of volumes the means along D, H and W.
       grays: uint8 `[N, 32, 32]`, resized as in ImageHash's phash.
       values: `{property: float64 [N]}`, NaN if an image lacks the property.
-      raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision.
+      raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision, or of `volumes`.
       used_bits: int `[N]`, bits of the largest sample of a gray image of 16 bits; 0 for others.
       bits: see `imgcls.data.decode.image.decode_image`.
-      format, mode: text `[N]`, Pillow's names of the file format and color mode.
+      format, mode: text `[N]`, Pillow's names of the file format and color mode; of volumes the
+        format and dtype.
       unreadable: the images that can't be decoded.
+      cubes: float16 `[N, 20, 20, 20]`, details of volumes, see `volumes.high_pass`; None of images.
+      texts: `{property: text [N]}` of the headers of volumes.
+      patients: text `[N]`, digest of the patient's ID of DICOM files; '' if unknown.
     """
 
     class_names: tuple[str, ...]
@@ -80,14 +84,19 @@ class ImageTable:
     used_bits: np.ndarray
     unreadable: list[Unreadable]
     bits: int | None = None
+    cubes: np.ndarray | None = None
+    texts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    patients: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
     def pixels(self, i: int) -> np.ndarray:
-        """Reads image `i` again, for display: uint8 `[H, W, 3]`."""
-        source = self.sources[self.split[i]]
-        return _pixels(source[int(self.index[i])]["image"], self.names[i], self.bits)
+        """Reads image `i` again, for display: uint8 `[H, W, 3]`; of a volume the slices."""
+        image = self.sources[self.split[i]][int(self.index[i])]["image"]
+        if self.cubes is not None:
+            return volumes.draw(image, self.names[i])
+        return _pixels(image, self.names[i], self.bits)
 
     def targets_of(self, i: int) -> np.ndarray:
         """Returns the labels of image `i` as bool `[K]`."""
@@ -118,7 +127,7 @@ def read_images(
       bits: see `imgcls.data.decode.image.decode_image`.
 
     Raises:
-      ConfigError: no image can be read.
+      ConfigError: no image can be read, or there are images and volumes.
     """
     places = [(s, i) for s, source in enumerate(sources.values()) for i in range(len(source))]
     if max_images is not None and max_images < len(places):
@@ -130,7 +139,10 @@ def read_images(
         s, i = place
         name = opened[s].name(i)
         try:
-            return measure(opened[s][i]["image"], name, bits)
+            image = opened[s][i]["image"]
+            if volumes.is_volume(image, name):
+                return volumes.measure(image, name)
+            return measure(image, name, bits)
         except DataError as e:
             return Unreadable(split_names[s], name, one_line(e))
 
@@ -140,6 +152,9 @@ def read_images(
     if not measured:
         first = f": {unreadable[0].error}" if unreadable else ""
         raise ConfigError(f"--data: none of the {len(places)} images can be read{first}")
+    are_volumes = {"cubes" in row for row in measured}
+    if len(are_volumes) > 1:
+        raise ConfigError("--data: has images and volumes; keep one kind")
     readable = [not isinstance(result, Unreadable) for result in results]
     split, index = np.array(places)[readable].T
     first = opened[0]
@@ -230,12 +245,24 @@ def _columns(rows: list[dict]) -> dict[str, Any]:
         values = [row[key] for row in rows]
         if key in ("values", "raw_quality"):
             columns[key] = {name: np.array([v[name] for v in values], float) for name in values[0]}
+        elif key == "texts":
+            columns |= _text_columns(values)
         elif key in ("file_hash", "pixel_hash"):
             # Not as a bytes array, since NumPy would strip the trailing zeros of a hash.
             columns[key] = np.array(values, object)
         else:
             columns[key] = np.array(values)
     return columns
+
+
+def _text_columns(rows: list[dict[str, str]]) -> dict[str, Any]:
+    """Properties of headers as `texts`, with numbers for names of places, and `patients`."""
+    keys = sorted({key for row in rows for key in row})
+    texts = {key: np.array([row.get(key, "") for row in rows]) for key in keys}
+    patients = texts.pop("patient", np.array([""] * len(rows)))
+    for key in set(headers.PSEUDONYMS) & set(texts):
+        texts[key] = headers.number_pseudonyms(key, texts[key])
+    return {"texts": texts, "patients": patients}
 
 
 def _on_all_cores(function: Callable, items: list, chunk: int = 64) -> Iterable:

@@ -40,6 +40,10 @@ BOUNDS = {
     "width": 0.4,
     "height": 0.4,
     "aspect ratio": 0.4,
+    "depth": 0.4,
+    "smallest value": 0.65,
+    "largest value": 0.65,
+    "mean value": 0.65,
 }
 # For properties that do not depend on what an image shows: JPEG quality, format, folder, metadata.
 _OTHER_BOUND = 0.25
@@ -149,6 +153,8 @@ def find_shortcuts(images: ImageTable, seed: int, permutations: int = PERMUTATIO
 
 def list_properties(images: ImageTable) -> list[Property]:
     """Returns all properties of the images, from pixels, files, folders and metadata."""
+    if images.cubes is not None:
+        return _list_volume_properties(images)
     light = colors(images.thumbs)
     border = light.pop("border")
     units = {"hue": "degrees", "width": "pixels", "height": "pixels", "file size": "bytes"}
@@ -165,10 +171,23 @@ def list_properties(images: ImageTable) -> list[Property]:
     thirds = [np.searchsorted(np.quantile(c, [1 / 3, 2 / 3]), c) for c in border.T]
     cells = separability.bin_categories(np.array([9, 3, 1]) @ np.stack(thirds))
     properties.append(Property("border color", border.mean(1), cells))
+    return properties + _texts(images)
+
+
+def _list_volume_properties(images: ImageTable) -> list[Property]:
+    """Returns shape, spacing, values and headers of volumes, folders and metadata."""
+    units = {"file size": "bytes"} | dict.fromkeys(("depth", "height", "width"), "voxels")
+    return [
+        Property(name, values, separability.bin_ordered(values), units.get(name, ""))
+        for name, values in images.values.items()
+    ] + _texts(images)
+
+
+def _texts(images: ImageTable) -> list[Property]:
     pairs = zip(images.format, images.mode, strict=True)
     texts = {"file format": np.array([f"{form} {mode}".strip() for form, mode in pairs])}
-    texts |= {"folder": _folders(images)} | _metadata(images)
-    return properties + [
+    texts |= images.texts | {"folder": _folders(images)} | _metadata(images)
+    return [
         Property(name, values, separability.bin_categories(values))
         for name, values in texts.items()
     ]

@@ -8,12 +8,15 @@ import pytest
 from ml_collections import ConfigDict
 
 import imgcls
+from imgcls.audit.__main__ import main as audit_main
 from imgcls.convert import main as convert_main
 from imgcls.core.config import load, override
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader, open_split
 from imgcls.data.sources.open import create_source
 from imgcls.export.__main__ import main as export_main
+from imgcls.predict.__main__ import main as predict_main
+from imgcls.report.__main__ import main as report_main
 from imgcls.train.setup import set_up
 from tests.conftest import REPO
 from tests.end_to_end.test_devices import losses
@@ -167,13 +170,18 @@ def test_what_volumes_can_not_do_yet(source, tmp_path, changes, message):
         set_up(config, str(tmp_path), False)
 
 
-def test_pages_of_images_end_in_one_line(command, source, trained, tmp_path):
-    done = command("report", f"--workdir={trained}")
-    assert done.returncode == 2 and "a report shows images [H, W, C]" in done.stderr
-    done = command("audit", f"--data={source}", f"--out={tmp_path}")
-    assert done.returncode == 2 and "the audit takes images" in done.stderr
-    np.save(tmp_path / "one.npy", draw(1, 0)[0][0])
-    done = command(
-        "predict", f"--checkpoint={trained}", f"--explain={tmp_path}", str(tmp_path / "one.npy")
-    )
-    assert done.returncode == 2 and "heat maps need images" in done.stderr
+def test_report_audit_and_heat_maps(source, trained, tmp_path):
+    assert report_main([f"--workdir={trained}", f"--out={tmp_path / 'report.html'}"]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert "The slices go through the voxel with the most heat." in page
+    assert page.count('alt="heat map for') >= 3
+    assert audit_main([f"--data={source}", f"--out={tmp_path / 'audit'}"]) in (0, 1)
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
+    assert found["pictures"] == 81 and found["properties"]["depth"]["max"] == SIDE
+    volume = draw(1, 0)[0][0]
+    np.save(tmp_path / "one.npy", volume)
+    (drawn,) = imgcls.load(trained).explain(volume)
+    assert drawn.shape == (2 * SIDE + 1, 2 * SIDE + 1, 3)
+    command = [f"--checkpoint={trained}", f"--explain={tmp_path}", str(tmp_path / "one.npy")]
+    assert predict_main(command) == 0
+    assert (tmp_path / "one.npy.png").exists() and (tmp_path / "one.npy.heat.nii.gz").exists()

@@ -37,6 +37,19 @@ def is_volume(data: bytes, name: str, stacks: bool = False) -> bool:
     return known or is_dicom(start) or is_nifti(start) or is_mrc(start, name)
 
 
+def name_format(data: bytes, name: str) -> str:
+    """The format of a file for which `is_volume` is true, for people."""
+    if is_dicom(data) or is_series(data):
+        return "DICOM"
+    if data.startswith((_NPY, _ZIP)):
+        return "NumPy"
+    if data.startswith(_TIFF):
+        return "TIFF"
+    if data.startswith(_NRRD):
+        return "NRRD"
+    return "NIfTI" if is_nifti(Stream(data, name).start) else "MRC"
+
+
 def decode_volume(data: bytes, name: str) -> Volume:
     """Decodes a volume.
 
