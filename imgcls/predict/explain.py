@@ -85,8 +85,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
       ConfigError: the model has no feature map before its pooling.
     """
     _, shapes = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
-    leaves = jax.tree.leaves(shapes.get(EXPLAIN, {}))
-    if [leaf.ndim for leaf in leaves] != [x.ndim]:
+    if _find_map(shapes.get(EXPLAIN, {})) is None:
         raise ConfigError(
             f"{type(model).__name__} has no feature map before its pooling, so there are no heat "
             "maps for it"
@@ -101,10 +100,21 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
 
     zeros = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[EXPLAIN])
     gradients, maps = jax.grad(score, has_aux=True)(zeros)
-    ((gradient,), (last,)) = (jax.tree.leaves(tree) for tree in (gradients, maps))
-    spatial = range(1, gradient.ndim - 1)
-    weights = jnp.mean(gradient.astype(jnp.float32), axis=spatial)
-    return nn.relu(jnp.einsum("b...d,bd->b...", last.astype(jnp.float32), weights))
+    gradient, last = (_find_map(tree).astype(jnp.float32) for tree in (gradients, maps))
+    weights = jnp.mean(gradient, axis=range(1, gradient.ndim - 1))
+    heat = nn.relu(jnp.einsum("b...d,bd->b...", last, weights))
+    if len(heat) != len(x):
+        # A model of images has seen the slices of all volumes, one by one.
+        heat = heat.reshape(len(x), -1, *heat.shape[1:])
+        heat = jnp.moveaxis(heat, 1, 1 + getattr(model, "axis", 0))
+    return heat
+
+
+def _find_map(tree: Mapping) -> Any:
+    """The last map before pooling that `layers.base.tap` exposes; None if there is none."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    maps = [leaf for path, leaf in leaves if getattr(path[-1], "key", "") == "map"]
+    return maps[0] if len(maps) == 1 else None
 
 
 def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from imgcls.data.info import DataInfo
 from imgcls.data.loading.reader import Reader
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import TRANSFORMS
+from imgcls.models.create import create_model
 from imgcls.objectives.create import create_objective
 from imgcls.predict import explain
 from imgcls.predict.heat_file import encode_heat, find_grid
@@ -69,6 +70,18 @@ def test_grad_cam_of_a_pooled_linear_head_is_cam(trained):
     hot = expected.max((1, 2, 3)) > 0
     scaled = expected[hot] / expected[hot].max((1, 2, 3), keepdims=True)
     assert np.corrcoef(cells[hot].ravel(), scaled.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(("axis", "pool"), [(0, "mean"), (2, "attention")])
+def test_a_model_of_slices_sees_each_slice(axis, pool):
+    options = dict(axis=axis, pool=pool, pool_width=8, pool_heads=2)
+    small = dict(stem="cifar", width=2, stage_sizes=(1, 1))
+    model = create_model("slices2d", 3, in_channels=1, backbone_options=small, **options)
+    x = jax.ShapeDtypeStruct((2, *SHAPE, 1), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+    classes = jnp.zeros(2, int)
+    heat = jax.eval_shape(lambda v, x: explain.grad_cam(model, v, x, classes), variables, x)
+    assert heat.shape == {0: (2, 8, 6, 8), 2: (2, 4, 6, 16)}[axis]
 
 
 def test_slices():
