@@ -13,6 +13,7 @@ import pathlib
 from imgcls.audit import page
 from imgcls.audit.as_json import to_json
 from imgcls.audit.checks import Audit, run_checks
+from imgcls.audit.reading import Decoding
 from imgcls.core import cli, errors, log
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_text
@@ -33,6 +34,8 @@ def main(argv: list[str] | None = None) -> int:
         raise ConfigError(f"--out={args.out}: can't be written: {errors.one_line(e)}") from e
     if args.bits is not None and not MIN_BITS <= args.bits <= MAX_BITS:
         raise ConfigError(f"--bits={args.bits}: must be {MIN_BITS} to {MAX_BITS}")
+    if args.channels < 1:
+        raise ConfigError(f"--channels={args.channels}: must be 1 or more")
     data = _open(args)
     audit = run_checks(
         args.data,
@@ -41,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         max_images=args.max_images,
         seed=args.seed,
         problems=data.problems,
-        bits=args.bits,
+        decoding=Decoding(args.bits, args.channels),
     )
     replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
     replace_text(out / "audit.html", page.write(audit))
@@ -69,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--multi_label", choices=("True", "False"), help="same as config.data.multi_label")
     add("--label_columns", metavar="NAMES", help="same as config.data.label_columns: cat,dog")
     add("--question", metavar="NAME", help="same as config.data.question")
+    add("--channels", type=int, default=3, metavar="N", help="same as config.data.channels")
     add("--bits", type=int, metavar="N", help="same as config.data.bits")
     add("--separator", default="|", help="same as config.data.separator")
     return parser

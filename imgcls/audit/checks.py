@@ -10,7 +10,7 @@ from imgcls.audit.duplicates import Duplicates, find_duplicates
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.findings import Finding
 from imgcls.audit.label_errors import LabelErrors
-from imgcls.audit.reading import ImageTable, read_images
+from imgcls.audit.reading import RGB, Decoding, ImageTable, read_images
 from imgcls.audit.shortcuts import Shortcuts, find_shortcuts
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
@@ -51,7 +51,7 @@ def run_checks(
     max_images: int | None = None,
     seed: int = 0,
     problems: Problems | None = None,
-    bits: int | None = None,
+    decoding: Decoding = RGB,
 ) -> Audit:
     """Checks the splits of a dataset.
 
@@ -63,7 +63,7 @@ def run_checks(
       max_images: check only a random sample of this many images.
       seed: seed of the sample, the folds and the permutations.
       problems: entries that the source skipped.
-      bits: bits of gray samples of more than 8 bits, as `config.data.bits`.
+      decoding: how images are decoded, as `config.data.bits` and `config.data.channels`.
 
     Raises:
       ConfigError: no image can be read, or there are fewer than two classes.
@@ -72,7 +72,7 @@ def run_checks(
     if len(first.class_names) < 2 and not first.multi_label:
         only = ", ".join(map(repr, first.class_names))
         raise ConfigError(f"--data={data}: has only one class, {only}; an audit needs two")
-    images = read_images(sources, max_images, seed, bits)
+    images = read_images(sources, max_images, seed, decoding)
     problems = Problems() if problems is None else problems
     counts, duplicates = count_classes(images), find_duplicates(images)
     if images.cubes is None:

@@ -139,7 +139,7 @@ def of_patients(images: ImageTable) -> list[Finding]:
 def of_bits(images: ImageTable) -> list[Finding]:
     """Reports gray images of 16 bits that use fewer, which look dark."""
     deep = images.used_bits > 0
-    if images.bits is not None or not deep.any():
+    if images.decoding.bits is not None or not deep.any():
         return []
     bits = max(int(images.used_bits.max()), MIN_BITS)
     if bits >= 16:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from imgcls.audit import headers, quality, volumes
@@ -23,6 +23,16 @@ from imgcls.data.sources.source import Source
 
 # Side of the thumbnails, which are used for duplicates and hand-made features.
 THUMB = 32
+
+
+class Decoding(NamedTuple):
+    """Options of `imgcls.data.decode.image.decode_image`."""
+
+    bits: int | None = None
+    channels: int = 3
+
+
+RGB = Decoding()
 
 
 class Unreadable(NamedTuple):
@@ -54,7 +64,7 @@ class ImageTable:
       values: `{property: float64 [N]}`, NaN if an image lacks the property.
       raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision, or of `volumes`.
       used_bits: int `[N]`, bits of the largest sample of a gray image of 16 bits; 0 for others.
-      bits: see `imgcls.data.decode.image.decode_image`.
+      decoding: how images are decoded.
       format, mode: text `[N]`, Pillow's names of the file format and color mode; of volumes the
         format and dtype.
       unreadable: the images that can't be decoded.
@@ -83,7 +93,7 @@ class ImageTable:
     mode: np.ndarray
     used_bits: np.ndarray
     unreadable: list[Unreadable]
-    bits: int | None = None
+    decoding: Decoding = RGB
     cubes: np.ndarray | None = None
     texts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     patients: np.ndarray | None = None
@@ -96,7 +106,7 @@ class ImageTable:
         image = self.sources[self.split[i]][int(self.index[i])]["image"]
         if self.cubes is not None:
             return volumes.draw(image, self.names[i])
-        return _pixels(image, self.names[i], self.bits)
+        return visible(_pixels(image, self.names[i], self.decoding))
 
     def targets_of(self, i: int) -> np.ndarray:
         """Returns the labels of image `i` as bool `[K]`."""
@@ -116,7 +126,7 @@ class ImageTable:
 
 
 def read_images(
-    sources: dict[str, Source], max_images: int | None, seed: int, bits: int | None = None
+    sources: dict[str, Source], max_images: int | None, seed: int, decoding: Decoding = RGB
 ) -> ImageTable:
     """Reads and measures every image once, on all cores.
 
@@ -124,7 +134,7 @@ def read_images(
       sources: the source of each split, by the name of the split.
       max_images: measure only a random sample of this many images, drawn from all splits.
       seed: seed of the sample.
-      bits: see `imgcls.data.decode.image.decode_image`.
+      decoding: how images are decoded.
 
     Raises:
       ConfigError: no image can be read, or there are images and volumes.
@@ -140,9 +150,9 @@ def read_images(
         name = opened[s].name(i)
         try:
             image = opened[s][i]["image"]
-            if volumes.is_volume(image, name):
+            if volumes.is_volume(image, name, decoding.channels):
                 return volumes.measure(image, name)
-            return measure(image, name, bits)
+            return measure(image, name, decoding)
         except DataError as e:
             return Unreadable(split_names[s], name, one_line(e))
 
@@ -171,32 +181,34 @@ def read_images(
         groups=[opened[s].group(int(i)) for s, i in zip(split, index, strict=True)],
         metadata=[opened[s].metadata(int(i)) for s, i in zip(split, index, strict=True)],
         unreadable=unreadable,
-        bits=bits,
+        decoding=decoding,
         **_columns(measured),
     )
 
 
-def measure(image: bytes | np.ndarray, name: str, bits: int | None = None) -> dict:
+def measure(image: bytes | np.ndarray, name: str, decoding: Decoding = RGB) -> dict:
     """Measures one image; returns its entry in each array of `ImageTable`.
 
     Args:
-      image: an encoded file, or uint8 `[H, W, C]`.
+      image: an encoded file, or uint8 `[H, W, C]`; copies are found by all channels, and the rest
+        is measured on those that are `visible`.
       name: name of the image in messages.
-      bits: see `imgcls.data.decode.image.decode_image`.
+      decoding: how images are decoded.
 
     Raises:
       DataError: the image can't be decoded.
     """
-    pixels = _pixels(image, name, bits)
+    bands = _pixels(image, name, decoding)
+    pixels = visible(bands)
     file = image if isinstance(image, bytes) else None
-    shape = np.array(pixels.shape, np.int32).tobytes()
+    shape = np.array(bands.shape, np.int32).tobytes()
     color = Image.fromarray(pixels)
     gray = color.convert("L")
     height, width = pixels.shape[:2]
     header = _header(file) if file else _NO_HEADER
     return {
         "file_hash": hashlib.blake2b(file, digest_size=16).digest() if file else b"",
-        "pixel_hash": hashlib.blake2b(shape + pixels.tobytes(), digest_size=16).digest(),
+        "pixel_hash": hashlib.blake2b(shape + bands.tobytes(), digest_size=16).digest(),
         "thumbs": cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA),
         "grays": np.asarray(gray.resize((THUMB, THUMB), Image.Resampling.LANCZOS)),
         "format": header["format"],
@@ -218,7 +230,11 @@ _NO_HEADER = {"format": "", "mode": "", "jpeg_quality": np.nan, "used_bits": 0}
 
 
 def _header(data: bytes) -> dict:
-    with Image.open(io.BytesIO(data)) as image:
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # .npy files, and TIFF of many bands
+        return _NO_HEADER
+    with image:
         tables = image.quantization if isinstance(image, JpegImageFile) else {}
         value = jpeg_quality(tables[0]) if 0 in tables else np.nan
         used_bits = count_used_bits(image) if is_deep(image) else 0
@@ -230,12 +246,18 @@ def _header(data: bytes) -> dict:
         }
 
 
-def _pixels(image: bytes | np.ndarray, name: str, bits: int | None) -> np.ndarray:
+def _pixels(image: bytes | np.ndarray, name: str, decoding: Decoding) -> np.ndarray:
+    """uint8 `[H, W, C]`, with all channels."""
     if isinstance(image, bytes):
-        return decode_image(image, name, bits=bits)
-    if image.ndim != 3 or image.shape[-1] not in (1, 3):
+        return decode_image(image, name, bits=decoding.bits, channels=decoding.channels)
+    if image.ndim != 3 or image.shape[-1] not in (1, 3, decoding.channels):
         raise DataError(f"{name}: shape {image.shape}; the audit takes images [H, W, 1 or 3]")
-    return np.repeat(image, 3, -1) if image.shape[-1] == 1 else image
+    return image
+
+
+def visible(image: np.ndarray) -> np.ndarray:
+    """An image `[H, W, 3]` of the first three channels, or of the first if there are fewer."""
+    return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
 
 
 def _columns(rows: list[dict]) -> dict[str, Any]:

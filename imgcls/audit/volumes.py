@@ -19,14 +19,16 @@ CUBE, THUMB = 20, 32
 _EMPTY = 1e-3
 # Smallest ratio of the numbers of voxels of a volume and of the median that is odd.
 _ODD = 8
-_CHANNELS = 3
 
 
-def is_volume(image: bytes | np.ndarray, name: str) -> bool:
-    """Whether an example is a volume: an array `[D, H, W, C]` or a file of one."""
+def is_volume(image: bytes | np.ndarray, name: str, channels: int = 3) -> bool:
+    """Whether an example is a volume: an array `[D, H, W, C]` or a file of one.
+
+    A `.npy` file of `[H, W, channels]` is an image.
+    """
     if not isinstance(image, bytes):
         return image.ndim == 4
-    return is_volume_file(image, name) and not is_npy_image(image, name, _CHANNELS)
+    return is_volume_file(image, name) and not is_npy_image(image, name, channels)
 
 
 def measure(image: bytes | np.ndarray, name: str) -> dict:

@@ -8,6 +8,7 @@ import tifffile
 from PIL import Image
 
 import imgcls
+from imgcls.audit.__main__ import main as audit
 from imgcls.evaluate.__main__ import main as evaluate
 from imgcls.main import main
 from imgcls.predict.__main__ import main as predict
@@ -74,6 +75,25 @@ def test_commands(tmp_path, capsys, channels, suffix):
     run = imgcls.load(str(workdir))
     assert [p.labels for p in run.predict(arrays)] == [["class 0"], ["class 1"]]
     assert run.explain(arrays[0], "class 0")[0].shape[-1] == 3
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".npy"])
+def test_audit(tmp_path, capsys, suffix):
+    """Images whose first bands are equal are not exact copies."""
+    data, out = tmp_path / "data", tmp_path / "out"
+    write_classes(data, 6, suffix)
+    first, second = sorted((data / "train" / "class 0").iterdir())[:2]
+    read, write = (np.load, np.save) if suffix == ".npy" else (tifffile.imread, tifffile.imwrite)
+    changed = read(first)
+    changed[..., -1] += 1
+    write(second, changed)
+    line = [f"--data=folder:{data}", f"--out={out}"]
+    assert exit_code(lambda: audit([*line, "--channels=6"])) in (0, 1)
+    found = json.loads((out / "audit.json").read_text())
+    assert not found["duplicates"]["exact"]
+    if suffix == ".tif":  # An array of other channels is a volume.
+        assert exit_code(lambda: audit([*line, "--channels=5"])) == 2
+        assert "none of the 80 images can be read" in capsys.readouterr().err
 
 
 def test_mean_of_another_number_of_channels(tmp_path, capsys):
