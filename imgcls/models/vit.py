@@ -6,6 +6,8 @@ and a second head; its logits are the mean of both heads.
 Initialization follows big_vision: Xavier uniform kernels, small MLP biases, a head of zeros.
 """
 
+import math
+from collections.abc import Sequence
 from typing import ClassVar
 
 import flax.linen as nn
@@ -16,6 +18,7 @@ from einops import rearrange
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.layers.base import ImageModel, is_explained
+from imgcls.models.layers.conv import conv
 from imgcls.models.layers.operations import PRODUCTS_BY_EIGEN, LayerNorm
 from imgcls.models.layers.positions import resample_positions, sincos_positions
 from imgcls.models.layers.residual import drop_path_rates
@@ -49,7 +52,8 @@ class ViT(ImageModel, kw_only=True):
       distilled: whether to add a distillation token and its head `head_dist`.
       registers: number of tokens after the class token that only the blocks use (Darcet et al.
         2023, arXiv:2309.16588, section 2.2).
-      pos_embed: "learned", resampled for images of another size, or "sincos2d", which is fixed.
+      pos_embed: "learned", resampled for images of another size, or "sincos2d" ("sincos3d" of
+        volumes), which is fixed.
       embed_prefix: whether learned position embeddings have entries for the tokens before the
         patches; without (DeiT III), they are added to the patches alone.
       drop_path: stochastic depth rate of the last block, see `drop_path_rates`.
@@ -85,6 +89,11 @@ class ViT(ImageModel, kw_only=True):
     scan: bool = False
 
     @property
+    def patch_sides(self) -> tuple[int, ...]:
+        """Sides of a patch along each axis."""
+        return (self.patch_size,) * self.spatial_axes
+
+    @property
     def has_class_token(self) -> bool:
         """Whether the first token is a class token."""
         return self.pool == "cls" if self.class_token is None else self.class_token
@@ -108,7 +117,7 @@ class ViT(ImageModel, kw_only=True):
         features: bool = False,
         keep: jax.Array | None = None,
     ) -> jax.Array:
-        """x `[B, H, W, C]` -> logits `[B, num_classes]`, or features `[B, width]`; float32.
+        """x `[B, ..., C]` -> logits `[B, num_classes]`, or features `[B, width]`; float32.
 
         The features of the distilled variant are the mean of its two tokens.
 
@@ -119,8 +128,9 @@ class ViT(ImageModel, kw_only=True):
         Raises:
           ConfigError: an option is invalid, or the patch size does not divide the image size.
         """
+        x = self.check_input(x)
         self._check(x)
-        x = self._embed(self.check_input(x))
+        x = self._embed(x)
         if keep is not None:
             prefix = x[:, : self.prefix_tokens]
             patches = jnp.take_along_axis(x, self.prefix_tokens + keep[:, :, None], axis=1)
@@ -196,7 +206,7 @@ class ViT(ImageModel, kw_only=True):
     def _check(self, x: jax.Array) -> None:
         for option, allowed in (
             ("pool", ("cls", "gap", "map")),
-            ("pos_embed", ("learned", "sincos2d")),
+            ("pos_embed", ("learned", f"sincos{self.spatial_axes}d")),
             ("activation", ACTIVATIONS),
         ):
             if (value := getattr(self, option)) not in allowed:
@@ -218,27 +228,30 @@ class ViT(ImageModel, kw_only=True):
                 f"ViT: width {self.width} does not divide into {self.num_heads} heads: "
                 "make the width a multiple of num_heads"
             )
-        _, height, width, _ = x.shape
-        if height % self.patch_size or width % self.patch_size:
+        sides, patch = x.shape[1:-1], self.patch_sides
+        if any(side % part for side, part in zip(sides, patch, strict=True)):
+            what, size = "x".join(map(str, sides)), str(self.patch_size)
+            size = size if set(patch) == {self.patch_size} else "x".join(map(str, patch))
             raise ConfigError(
-                f"ViT: images of {height}x{width} do not divide into patches of "
-                f"{self.patch_size}: make the image size a multiple of {self.patch_size}"
+                f"ViT: images of {what} do not divide into patches of {size}: make the image size "
+                f"a multiple of {size}"
             )
 
     def _embed(self, x: jax.Array) -> jax.Array:
-        """Images `[B, H, W, C]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
-        patch = (self.patch_size, self.patch_size)
-        x = nn.Conv(
+        """Images `[B, ..., C]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
+        x = conv(
             self.width,
-            patch,
-            strides=patch,
-            padding="VALID",
+            self.patch_sides,
+            self.patch_sides,
+            padding=0,
+            axes=self.spatial_axes,
             use_bias=not self.pre_norm,
+            kernel_init=nn.initializers.lecun_normal(),
             dtype=self.dtype,
             name="patch_embed",
         )(x)
-        batch, rows, columns, _ = x.shape
-        x = rearrange(x, "b h w d -> b (h w) d")
+        batch, *grid, _ = x.shape
+        x = rearrange(x, "b ... d -> b (...) d")
         prefix = self._prefix_tokens()
         if prefix:
             tokens = jnp.concatenate(prefix, axis=1).astype(self.dtype)
@@ -246,11 +259,11 @@ class ViT(ImageModel, kw_only=True):
         if prefix and self.embed_prefix:
             x = jnp.concatenate([*prefix, x], axis=1)
         if self.pos_embed == "learned":
-            positions = self._learned_positions(rows, columns)
+            positions = self._learned_positions(grid)
         else:
             # Prefix tokens have no position: their embedding is zero (MoCo v3).
             pads = ((self.prefix_positions, 0), (0, 0))
-            positions = np.pad(sincos_positions((rows, columns), self.width), pads)
+            positions = np.pad(sincos_positions(grid, self.width), pads)
         x = x + jnp.asarray(positions, self.dtype)
         return jnp.concatenate([*prefix, x], axis=1) if prefix and not self.embed_prefix else x
 
@@ -264,17 +277,17 @@ class ViT(ImageModel, kw_only=True):
             tokens.append(self.param("reg_token", normal, shape, jnp.float32))
         return tokens
 
-    def _learned_positions(self, rows: int, columns: int) -> jax.Array:
+    def _learned_positions(self, grid: Sequence[int]) -> jax.Array:
         prefix = self.prefix_positions
-        shape = (1, prefix + rows * columns, self.width)
+        shape = (1, prefix + math.prod(grid), self.width)
         if self.has_variable("params", "pos_embed"):
             learned = self.get_variable("params", "pos_embed")
             if learned.shape != shape:
-                return resample_positions(learned, (rows, columns), prefix)
+                return resample_positions(learned, grid, prefix)
         return self.param("pos_embed", nn.initializers.normal(0.02), shape, jnp.float32)
 
 
-_SIZES = {
+SIZES = {
     "ti": dict(width=192, depth=12, num_heads=3, mlp_dim=768),
     "s": dict(width=384, depth=12, num_heads=6, mlp_dim=1536),
     "b": dict(width=768, depth=12, num_heads=12, mlp_dim=3072),
@@ -288,7 +301,7 @@ _SIZES = {
 @register_pattern(r"vit_(ti|s|b|l|h)([1-9]\d*)")
 def vit_entry(size: str, patch_size: str) -> ModelEntry:
     """Entry of a ViT of any size and patch size, such as "vit_s4"."""
-    return ModelEntry(ViT, {"patch_size": int(patch_size), **_SIZES[size]})
+    return ModelEntry(ViT, {"patch_size": int(patch_size), **SIZES[size]})
 
 
 _AUGREG = "timm, augreg_in21k_ft_in1k, pre-trained on ImageNet-21k"
@@ -304,7 +317,7 @@ for _size, _patch, _top1, _source in (
     ("h", 14, 85.71, "torchvision, IMAGENET1K_SWAG_LINEAR_V1, pre-trained on 3.6 billion images"),
 ):
     register_model(
-        f"vit_{_size}{_patch}", top1=_top1, source=_source, patch_size=_patch, **_SIZES[_size]
+        f"vit_{_size}{_patch}", top1=_top1, source=_source, patch_size=_patch, **SIZES[_size]
     )(ViT)
 for _size, _top1 in (("ti", 74.5), ("s", 81.2), ("b", 83.4)):
     register_model(
@@ -313,7 +326,7 @@ for _size, _top1 in (("ti", 74.5), ("s", 81.2), ("b", 83.4)):
         source=_DEIT,
         patch_size=16,
         distilled=True,
-        **_SIZES[_size],
+        **SIZES[_size],
     )(ViT)
 for _size, _top1, _top1_registers in (("s", 81.1, 80.9), ("b", 84.5, 84.6), ("l", 86.3, 86.7)):
     for _name, _value, _options in (
@@ -328,7 +341,7 @@ for _size, _top1, _top1_registers in (("s", 81.1, 80.9), ("b", 84.5, 84.6), ("l"
             patch_size=14,
             layer_scale=1e-5,
             **_options,
-            **_SIZES[_size],
+            **SIZES[_size],
         )(ViT)
 for _size, _patch, _top1 in (("s", 16, 81.4), ("b", 16, 83.8), ("l", 16, 84.9), ("h", 14, 85.2)):
     register_model(
@@ -338,7 +351,7 @@ for _size, _patch, _top1 in (("s", 16, 81.4), ("b", 16, 83.8), ("l", 16, 84.9), 
         patch_size=_patch,
         embed_prefix=False,
         layer_scale=1e-6,
-        **_SIZES[_size],
+        **SIZES[_size],
     )(ViT)
 _OPENCLIP = "mlfoundations/open_clip, README: LAION-2B, zero-shot"
 _OPENAI = "mlfoundations/open_clip, README: OpenAI's weights, zero-shot"
@@ -359,7 +372,7 @@ for _name, _size, _patch, _activation, _top1, _source in (
         pre_norm=True,
         norm_epsilon=1e-5,
         activation=_activation,
-        **_SIZES[_size],
+        **SIZES[_size],
     )(ViT)
 for _size, _patch, _side, _top1 in (
     ("b", 16, 224, 78.2),
@@ -375,5 +388,5 @@ for _size, _patch, _side, _top1 in (
         source="google-research/big_vision, README_siglip2.md: SigLIP 2, zero-shot",
         patch_size=_patch,
         pool="map",
-        **_SIZES[_size],
+        **SIZES[_size],
     )(ViT)

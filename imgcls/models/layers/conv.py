@@ -69,7 +69,7 @@ class ConvNormAct(nn.Module):
 def conv(
     features: int,
     kernel: int | tuple[int, ...],
-    stride: int = 1,
+    stride: int | tuple[int, ...] = 1,
     padding: int | tuple[int, ...] | None = None,
     *,
     axes: int = 2,

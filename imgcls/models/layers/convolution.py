@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from jax import lax
 
 # Volumes with at most so many channels are convolved with their slices stacked as channels.
@@ -42,6 +43,9 @@ def convolve(
             return _multiply(x, kernel, strides, options["precision"])
         dilated = any(factor != 1 for key in _DILATIONS for factor in options[key])
         if x.ndim == 5 and not dilated:
+            apart = tuple(strides) == kernel.shape[:3] and not any(map(any, padding))
+            if apart and options["feature_group_count"] == 1:
+                return _multiply_patches(x, kernel, options["precision"])
             return _convolve_slices(x, kernel, strides, padding, **options)
     return lax.conv_general_dilated(x, kernel, strides, padding, **options)
 
@@ -51,6 +55,16 @@ def _multiply(x: jax.Array, kernel: jax.Array, strides: Sequence[int], precision
     x = x[:, *(slice(None, None, stride) for stride in strides)]
     weights = kernel.reshape(kernel.shape[-2:])
     return lax.dot_general(x, weights, (((x.ndim - 1,), (0,)), ((), ())), precision=precision)
+
+
+def _multiply_patches(x: jax.Array, kernel: jax.Array, precision) -> jax.Array:
+    """Computes a convolution over patches that do not overlap as a matrix product."""
+    depth, height, width = kernel.shape[:3]
+    whole = (side // part * part for side, part in zip(x.shape[1:4], kernel.shape, strict=False))
+    x = x[:, *map(slice, whole)]
+    patches = rearrange(x, "b (d i) (h j) (w k) c -> b d h w (i j k c)", i=depth, j=height, k=width)
+    weights = kernel.reshape(-1, kernel.shape[-1])
+    return lax.dot_general(patches, weights, (((4,), (0,)), ((), ())), precision=precision)
 
 
 def _convolve_slices(

@@ -160,6 +160,22 @@ def test_volumes_against_loops_in_float64():
     np.testing.assert_allclose(y, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
 
 
+def test_patches_of_volumes_are_products():
+    """Voxels beyond the last whole patch are left out."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 5, 7, 4, 3)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(2, 3, 4, 3, 5)), jnp.float32)
+    layer = conv(5, (2, 3, 4), (2, 3, 4), 0, axes=3, dtype=jnp.float32, name="conv")
+
+    def apply(x):
+        return layer.apply({"params": {"kernel": weights}}, x)
+
+    numbers = ("NDHWC", "DHWIO", "NDHWC")
+    expected = lax.conv_general_dilated(x, weights, (2, 3, 4), "VALID", dimension_numbers=numbers)
+    np.testing.assert_allclose(apply(x), expected, rtol=0, atol=1e-5)
+    assert "conv_general_dilated" not in str(jax.make_jaxpr(apply)(x))
+
+
 def test_accelerators_and_dilations_keep_the_convolution_of_volumes(monkeypatch):
     x, kernel = jnp.zeros((1, 8, 8, 8, 2)), jnp.zeros((3, 3, 3, 2, 4))
 
