@@ -1,13 +1,18 @@
 """Shared by all tests: eight virtual CPU devices, commands in processes, real data."""
 
 import contextlib
+import dataclasses
+import fcntl
+import importlib
+import io
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
-# Before jax starts: tests of sharding use the first 1, 2, 4 or 8 devices. Programs in the test
-# process are small, so they are compiled faster and run slower.
+# Before jax starts: tests of sharding use the first 1, 2, 4 or 8 devices. Programs of tests are
+# small, so they are compiled faster and run slower.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
     " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1"
 )
@@ -16,9 +21,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # No test needs a network.
 
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import AxisType, Mesh
 
 from imgcls.core import cli, errors
+from imgcls.core.defaults import default_config
+from imgcls.train.compile_cache import use_compile_cache
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
@@ -33,9 +41,27 @@ def shared_data() -> pathlib.Path:
 
 
 @pytest.fixture(scope="session")
-def cache(tmp_path_factory) -> str:
-    """Compile cache shared by the commands of a test session."""
-    return str(tmp_path_factory.mktemp("xla_cache"))
+def shared_folder(tmp_path_factory) -> pathlib.Path:
+    """A folder of the test session, the same one in all of its processes."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(shared_folder) -> str:
+    """HOME of all tests and of the commands they start, with the compile cache of both in it.
+
+    A program is compiled once in a test session, whichever of its processes needs it first.
+    """
+    home = shared_folder / "home"
+    home.mkdir(exist_ok=True)
+    os.environ["HOME"] = str(home)
+    use_compile_cache(default_config())
+    # JAX looks for the folder once, and a module may have run a program when it was imported.
+    compilation_cache.reset_cache()
+    return str(home)
 
 
 @pytest.fixture(scope="session")
@@ -51,6 +77,35 @@ def command(cache):
             text=True,
             timeout=timeout,
         )
+
+    return run
+
+
+@dataclasses.dataclass
+class Done:
+    """What a command printed, and its exit code; named as in `subprocess`."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture(scope="session")
+def here():
+    """As `command`, but in the test process, which saves the seconds of a start.
+
+    `devices` is how many of the eight devices a run uses.
+    """
+
+    def run(name: str, *args: str, devices: int = 1) -> Done:
+        folder = (REPO / "imgcls" / name).is_dir()
+        module = importlib.import_module(f"imgcls.{name}.__main__" if folder else f"imgcls.{name}")
+        out, err = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(jax, "device_count", lambda *_: devices)
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = exit_code(lambda: module.main(list(args)))
+        return Done(code, out.getvalue(), err.getvalue())
 
     return run
 
@@ -79,9 +134,20 @@ def small_disk(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def workdir(command, tmp_path_factory) -> pathlib.Path:
-    """A small run on digits with averaged parameters, trained once per test session."""
-    folder = tmp_path_factory.mktemp("trained_digits")
+def workdir(command, shared_folder, tmp_path_factory) -> pathlib.Path:
+    """A small run on digits with averaged parameters, trained once per test session.
+
+    Each process of the session has its own copy.
+    """
+    trained = shared_folder / "trained_digits"
+    with open(shared_folder / "trained_digits.lock", "w") as lock:
+        fcntl.lockf(lock, fcntl.LOCK_EX)
+        if not trained.exists():
+            train_digits(command, trained)
+    return shutil.copytree(trained, tmp_path_factory.mktemp("runs") / "trained_digits")
+
+
+def train_digits(command, folder: pathlib.Path) -> None:
     done = command(
         "main",
         "--config=configs/digits.py",
@@ -94,7 +160,6 @@ def workdir(command, tmp_path_factory) -> pathlib.Path:
         "--config.model.stage_sizes=(1, 1)",
     )
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 def exit_code(main) -> int:
@@ -115,7 +180,9 @@ def command_line(name: str, *args: str) -> list[str]:
 def command_env(cache: str, devices: int = 1) -> dict[str, str]:
     """Returns the environment of a command, with virtual devices and a compile cache."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    env["XLA_FLAGS"] = (
+        f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=1"
+    )
     # The default of `config.compile_cache` is under HOME.
     env["HOME"] = cache
     return env

@@ -57,7 +57,8 @@ def test_train_by_name_and_predict(imgcls, tmp_path):
     import numpy as np
     from PIL import Image
 
-    done = imgcls("train", "--config=digits", "--workdir=run", "--config.total=2 steps")
+    small = ("--config.model.width=8", "--config.model.stage_sizes=(1,)")
+    done = imgcls("train", "--config=digits", "--workdir=run", "--config.total=2 steps", *small)
     assert done.returncode == 0, done.stderr
     Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "x.png")
     done = imgcls("predict", "--checkpoint=run", "x.png")

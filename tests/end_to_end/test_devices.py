@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 import socket
 import subprocess
 
@@ -60,29 +61,39 @@ def run_processes(make_line, count: int, devices: int, cache: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def one_device(command, tmp_path_factory):
+def one_device(here, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("one_device")
-    done = command("main", *RECIPE, f"--workdir={workdir}")
+    done = here("main", *RECIPE, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     curve = losses(workdir)
     assert len(curve) == 20 and curve[-1] < 0.95 * curve[0]
     return workdir
 
 
+@pytest.fixture(scope="module")
+def four_devices(here, tmp_path_factory):
+    """Divided among four devices, with a checkpoint on the way."""
+    workdir = tmp_path_factory.mktemp("four_devices")
+    more = ("--config.mesh.fsdp=4", "--config.checkpoint.every=10 steps")
+    done = here("main", *RECIPE, *more, f"--workdir={workdir}", devices=4)
+    assert done.returncode == 0, done.stderr
+    assert "4 cpu devices" in done.stdout
+    return workdir
+
+
 @pytest.mark.parametrize(
-    "devices, mesh",
-    [
-        pytest.param(2, (), marks=pytest.mark.slow),
-        pytest.param(4, (), marks=pytest.mark.slow),
-        (8, ()),
-        (4, ("--config.mesh.fsdp=4",)),
-    ],
+    "devices",
+    [pytest.param(2, marks=pytest.mark.slow), pytest.param(4, marks=pytest.mark.slow), 8],
 )
-def test_loss_curve_is_the_same_on_other_meshes(devices, mesh, command, one_device, tmp_path):
-    done = command("main", *RECIPE, *mesh, f"--workdir={tmp_path}", devices=devices)
+def test_loss_curve_is_the_same_on_more_devices(devices, here, one_device, tmp_path):
+    done = here("main", *RECIPE, f"--workdir={tmp_path}", devices=devices)
     assert done.returncode == 0, done.stderr
     assert f"{devices} cpu devices" in done.stdout
     np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+
+
+def test_loss_curve_is_the_same_of_divided_parameters(four_devices, one_device):
+    np.testing.assert_allclose(losses(four_devices), losses(one_device), rtol=0, atol=1e-4)
 
 
 def test_two_processes_of_two_devices(cache, one_device, tmp_path):
@@ -94,17 +105,17 @@ def test_two_processes_of_two_devices(cache, one_device, tmp_path):
     np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
 
 
-def test_checkpoint_of_four_devices_continues_on_two(command, one_device, tmp_path):
-    stop = ("--config.checkpoint.every=10 steps", f"--workdir={tmp_path}")
-    done = command("main", *RECIPE, "--config.mesh.fsdp=4", *stop, devices=4)
-    assert done.returncode == 0, done.stderr
+def test_checkpoint_of_four_devices_continues_on_two(command, four_devices, one_device, tmp_path):
+    """In a process that has only those two."""
+    run = shutil.copytree(four_devices, tmp_path / "run")
     # As after a crash beyond step 10: its checkpoint is the newest.
-    (newest := find_checkpoint(tmp_path).path).rename(tmp_path / "crashed")
-    assert newest.name == "20" and find_checkpoint(tmp_path).step == 10
-    done = command("main", *RECIPE, "--config.mesh.fsdp=2", *stop, devices=2)
+    (newest := find_checkpoint(run).path).rename(tmp_path / "crashed")
+    assert newest.name == "20" and find_checkpoint(run).step == 10
+    more = ("--config.mesh.fsdp=2", "--config.checkpoint.every=10 steps")
+    done = command("main", *RECIPE, *more, f"--workdir={run}", devices=2)
     assert done.returncode == 0, done.stderr
     assert "continue at step 10 of 20" in done.stdout
-    np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+    np.testing.assert_allclose(losses(run), losses(one_device), rtol=0, atol=1e-4)
 
 
 # Run by the test below in processes of their own: writes the rows of the global batches that this
@@ -172,9 +183,8 @@ def test_batches_are_equal_bit_for_bit(cache, tmp_path):
     expected = dump_batches(tmp_path / "one", cache)
     assert len(expected) == 10 * 48 * 4  # image, label, index, mask
     others = {
-        "eight devices": dict(devices=8),
         "two processes": dict(processes=2, devices=2),
-        "three workers": dict(workers=3),
+        "eight devices, three workers": dict(devices=8, workers=3),
     }
     for name, options in others.items():
         found = dump_batches(tmp_path / name.replace(" ", "_"), cache, **options)

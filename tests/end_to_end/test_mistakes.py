@@ -1,15 +1,12 @@
 """Mistakes of users: one clear line, the right exit code, and nothing harmed that was there."""
 
+import functools
 import json
 import zipfile
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
-
-from imgcls.core import cli
-from imgcls.main import main as main_command
 
 SHORT = (
     "--config=configs/digits.py",
@@ -76,16 +73,9 @@ def the_line(done) -> str:
 
 
 @pytest.fixture
-def main(capsys):
-    """`python -m imgcls.main` in this process of eight devices, without the time of a start."""
-
-    def run(*args: str):
-        with pytest.raises(SystemExit) as end:
-            cli.run(lambda: main_command(list(args)))
-        printed = capsys.readouterr()
-        return SimpleNamespace(returncode=end.value.code, stdout=printed.out, stderr=printed.err)
-
-    return run
+def main(here):
+    """`python -m imgcls.main` on eight devices."""
+    return functools.partial(here, "main", devices=8)
 
 
 @pytest.mark.parametrize("mistake", WRONG_CONFIGS)
@@ -109,9 +99,9 @@ def test_wrong_config_as_a_command(command, tmp_path):
     assert done.returncode == 2 and "configs/digits.py" in the_line(done)
 
 
-def test_another_config_in_a_used_workdir(command, tmp_path):
+def test_another_config_in_a_used_workdir(main, tmp_path):
     """Every changed key is named, nothing is written; and it continues where that was meant."""
-    first = command("main", *SHORT, f"--workdir={tmp_path}")
+    first = main(*SHORT, f"--workdir={tmp_path}")
     assert first.returncode == 0, first.stderr
 
     def contents():
@@ -120,13 +110,13 @@ def test_another_config_in_a_used_workdir(command, tmp_path):
 
     before = contents()
     changes = ("--config.total=6 steps", "--config.optim.weight_decay=0.5")
-    done = command("main", *SHORT, *changes, f"--workdir={tmp_path}")
+    done = main(*SHORT, *changes, f"--workdir={tmp_path}")
     assert done.returncode == 2
     line = the_line(done)
     assert "total was '4 steps', is '6 steps'" in line
     assert "optim.weight_decay was 0.0005, is 0.5" in line
     assert contents() == before
-    done = command("main", *SHORT, *changes, "--accept_changes", f"--workdir={tmp_path}")
+    done = main(*SHORT, *changes, "--accept_changes", f"--workdir={tmp_path}")
     assert done.returncode == 0 and "continue at step 4 of 6" in done.stdout, done.stderr
 
 
@@ -175,8 +165,8 @@ def picture_run(pictures, workdir) -> tuple[str, ...]:
     )
 
 
-def test_truncated_jpeg_is_named(command, pictures, tmp_path):
-    done = command("main", *picture_run(pictures, tmp_path / "run"))
+def test_truncated_jpeg_is_named(here, pictures, tmp_path):
+    done = here("main", *picture_run(pictures, tmp_path / "run"))
     assert done.returncode == 1
     assert str(pictures / "train" / "dog" / "3.jpg") in the_line(done)
 
@@ -188,9 +178,9 @@ def test_truncated_jpeg_is_named_by_a_worker_process_too(command, pictures, tmp_
     assert str(pictures / "train" / "dog" / "3.jpg") in the_line(done)
 
 
-def test_truncated_jpeg_is_skipped_and_counted(command, pictures, tmp_path):
+def test_truncated_jpeg_is_skipped_and_counted(here, pictures, tmp_path):
     run = (*picture_run(pictures, tmp_path / "run"), "--config.data.on_error=skip")
-    done = command("main", *run)
+    done = here("main", *run)
     assert done.returncode == 0, done.stderr
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     counts = [json.loads(line).get("train/skipped_records") for line in lines]
@@ -221,17 +211,17 @@ def test_zip_that_points_outside_is_refused(main, tmp_path):
     assert done.returncode == 2 and "'../../cat/0.jpg'" in the_line(done)
 
 
-def test_loss_that_is_not_finite_stops_the_run(command, tmp_path):
+def test_loss_that_is_not_finite_stops_the_run(here, tmp_path):
     """With the step's number; the last good checkpoint is kept and is restorable."""
     run = (*SHORT, "--config.total=40 steps", f"--workdir={tmp_path}")
-    good = command("main", *run, "--config.checkpoint.every=1 steps", "--config.total=4 steps")
+    good = here("main", *run, "--config.checkpoint.every=1 steps", "--config.total=4 steps")
     assert good.returncode == 0, good.stderr
     bad = ("--config.optim.learning_rate=1e30", "--accept_changes")
-    done = command("main", *run, *bad, "--config.checkpoint.every=1 steps")
+    done = here("main", *run, *bad, "--config.checkpoint.every=1 steps")
     assert done.returncode == 1
     line = the_line(done)
     assert "step" in line and ("loss is" in line or "grad_norm is" in line)
     steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir())
     assert steps and max(steps) < int(line.split("step ")[1].split(":")[0])
-    shown = command("evaluate", f"--workdir={tmp_path}")
+    shown = here("evaluate", f"--workdir={tmp_path}")
     assert shown.returncode == 0 and "test/accuracy" in shown.stdout, shown.stderr

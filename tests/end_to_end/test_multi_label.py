@@ -38,9 +38,9 @@ def metrics_of(workdir):
     return {key: value for line in lines for key, value in line.items()}
 
 
-def test_imbalanced_multi_label_run(stripes, command, tmp_path):
+def test_imbalanced_multi_label_run(stripes, here, tmp_path):
     """Weights, balanced draws, the asymmetric loss and mixed labels in one run; then evaluated."""
-    done = command(
+    done = here(
         "main",
         f"--config=configs/own.py:data=manifest:{stripes}/labels.csv,size=16,width=8,epochs=6",
         f"--workdir={tmp_path}",
@@ -67,7 +67,7 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
     assert info.class_names == tuple(sorted(CLASSES)) and info.class_counts == tuple(counts)
 
     # What evaluation rebuilds from the checkpoint alone gives the same numbers.
-    again = command("evaluate", f"--workdir={tmp_path}")
+    again = here("evaluate", f"--workdir={tmp_path}:newest")
     assert again.returncode == 0, again.stderr
     evaluated = json.loads(again.stdout)
     for key in ("test/map", "test/loss", "val/exact_match"):
@@ -82,8 +82,8 @@ def test_imbalanced_multi_label_run(stripes, command, tmp_path):
     assert find_checkpoint(tmp_path).read_meta()[1].class_counts == ()
 
 
-def test_unknown_class_is_named_with_its_neighbour(stripes, command, tmp_path):
-    done = command(
+def test_unknown_class_is_named_with_its_neighbour(stripes, here, tmp_path):
+    done = here(
         "main",
         f"--config=configs/own.py:data=manifest:{stripes}/labels.csv,size=16,width=8,epochs=1",
         f"--workdir={tmp_path / 'run'}",

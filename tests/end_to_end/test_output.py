@@ -14,7 +14,7 @@ RUN = (
     "--config.total=8 steps",
     "--config.log.every=1 steps",
     "--config.model.width=4",
-    "--config.model.stage_sizes=(1, 1)",
+    "--config.model.stage_sizes=(1,)",
     "--config.log.tensorboard=False",
 )
 
@@ -72,7 +72,13 @@ def test_files_that_may_not_grow(cache, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "models alexnet", "predict --checkpoint=/x x.png", "evaluate --workdir=/x"]
+    "command",
+    [
+        "list",
+        pytest.param("models alexnet", **SLOW),
+        pytest.param("predict --checkpoint=/x x.png", **SLOW),
+        "evaluate --workdir=/x",
+    ],
 )
 def test_a_result_without_a_place_is_refused(shell, command):
     done = shell(*command.split(), after=">&-")

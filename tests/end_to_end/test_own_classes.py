@@ -41,20 +41,20 @@ def list_files(folder) -> list[str]:
     return sorted(str(p.relative_to(folder)) for p in folder.rglob("*"))
 
 
-def train(command, source: str, workdir, *options: str):
+def train(here, source: str, workdir, *options: str):
     config = f"--config=configs/own.py:data={source},size=16,width=8,epochs=8"
-    done = command("main", config, f"--workdir={workdir}", *SMALL, *options)
+    done = here("main", config, f"--workdir={workdir}", *SMALL, *options)
     assert done.returncode == 0, done.stderr
     return done
 
 
 @pytest.fixture(scope="module")
-def trained(command, tmp_path_factory):
+def trained(here, tmp_path_factory):
     """A folder of three classes, and the workdir of a model trained on it."""
     root = tmp_path_factory.mktemp("own_classes")
     for split, count in (("train", 24), ("val", 6), ("test", 6)):
         write_images(root / "data", split, COLORS, count)
-    train(command, f"folder:{root}/data", root / "run")
+    train(here, f"folder:{root}/data", root / "run")
     assert (root / "data" / "classes.txt").read_text() == "blue\ngreen\nred\n"
     return root
 
@@ -66,29 +66,29 @@ def read_predictions(workdir) -> list[tuple[str, str]]:
     return [(row["id"].split("/")[-2], row["prediction"]) for row in rows]
 
 
-def test_data_with_fewer_classes_in_another_order(trained, command, tmp_path):
+def test_data_with_fewer_classes_in_another_order(trained, here, tmp_path):
     """The model's classes are found by name; evaluation and report write nothing into the data."""
     for split in ("val", "test"):
         write_images(tmp_path / "new", split, ("blue", "red"), 5)
     (tmp_path / "new" / "classes.txt").write_text("red\nblue\n")
     files = list_files(tmp_path)
     source = f"--config.data.source=folder:{tmp_path}/new"
-    done = command("evaluate", f"--workdir={trained}/run", source)
+    done = here("evaluate", f"--workdir={trained}/run", source)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["test/accuracy"] == 1.0
     pairs = read_predictions(trained / "run")
     assert sorted(pairs) == [("blue", "blue")] * 5 + [("red", "red")] * 5
-    done = command("report", f"--workdir={trained}/run", source, f"--out={tmp_path}/r.html")
+    done = here("report", f"--workdir={trained}/run", source, f"--out={tmp_path}/r.html")
     assert done.returncode == 0, done.stderr
     assert list_files(tmp_path) == sorted([*files, "r.html"])
 
 
-def test_classes_unknown_to_the_model_are_named(trained, command, tmp_path):
+def test_classes_unknown_to_the_model_are_named(trained, here, tmp_path):
     write_images(tmp_path / "new", "test", ("blue", "red"), 2)
     (tmp_path / "new" / "test" / "red").rename(tmp_path / "new" / "test" / "pink")
     files = list_files(tmp_path)
     source = f"--config.data.source=folder:{tmp_path}/new"
-    done = command("report", f"--workdir={trained}/run", source, f"--out={tmp_path}/r.html")
+    done = here("report", f"--workdir={trained}/run", source, f"--out={tmp_path}/r.html")
     assert done.returncode == 2
     assert "2 of 4 examples have classes that are not in the model ('pink')" in done.stderr
     assert list_files(tmp_path) == files
@@ -104,7 +104,7 @@ def write_table(folder, name: str, labels: dict[str, str], data) -> str:
     return f"manifest:{folder / name}"
 
 
-def test_two_tables_in_one_folder(trained, command, tmp_path, capsys):
+def test_two_tables_in_one_folder(trained, here, tmp_path, capsys):
     """The wrong separator for one table harms neither another table nor, unnamed, its own."""
     warm, named = (
         write_table(tmp_path, name, labels, trained / "data")
@@ -118,9 +118,9 @@ def test_two_tables_in_one_folder(trained, command, tmp_path, capsys):
     assert exit_code(lambda: train_here(wrong)) == 0
     assert (tmp_path / "warm.csv.classes.txt").read_text() == "cold\nwarm\nwarm;cold\n"
 
-    train(command, named, tmp_path / "run", "--config.total=1 epochs")
+    train(here, named, tmp_path / "run", "--config.total=1 epochs")
     assert (tmp_path / "named.csv.classes.txt").read_text() == "cold\ng\nr\n"
-    done = command("report", f"--workdir={tmp_path}/run")
+    done = here("report", f"--workdir={tmp_path}/run")
     assert done.returncode == 0, done.stderr
     page = Page(tmp_path / "run" / "report" / "report.html")
     rows = [row[:2] for row in page.table("class", "examples")]

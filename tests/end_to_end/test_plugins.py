@@ -1,6 +1,7 @@
 """Parts from a file outside of the package: trained with, resumed, and used from the checkpoint."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +109,16 @@ def recipe(plugin) -> list[str]:
     return [f"--config={file}"]
 
 
+@pytest.fixture(scope="module")
+def whole(command, recipe, tmp_path_factory):
+    """The workdir of a run from start to end."""
+    workdir = tmp_path_factory.mktemp("whole")
+    done = command("main", *recipe, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    assert "tiny_mlp" in done.stdout and "size/norm" in done.stdout
+    return workdir
+
+
 def assert_same_state(one, other):
     one, other = final_state(one), final_state(other)
     assert one.keys() == other.keys()
@@ -115,12 +126,9 @@ def assert_same_state(one, other):
         np.testing.assert_array_equal(array, other[path], err_msg=str(path))
 
 
-def test_a_run_with_parts_of_its_own(command, recipe, plugin, tmp_path):
+def test_a_run_with_parts_of_its_own(command, recipe, whole, tmp_path):
     """Threads or worker processes, and then in fresh processes from the checkpoint."""
-    whole, workers = tmp_path / "whole", tmp_path / "workers"
-    done = command("main", *recipe, f"--workdir={whole}")
-    assert done.returncode == 0, done.stderr
-    assert "tiny_mlp" in done.stdout and "size/norm" in done.stdout
+    workers = tmp_path / "workers"
     by_workers = command("main", *recipe, f"--workdir={workers}", "--config.data.workers=1")
     assert by_workers.returncode == 0, by_workers.stderr
     assert_same_state(whole, workers)
@@ -134,10 +142,8 @@ def test_a_run_with_parts_of_its_own(command, recipe, plugin, tmp_path):
     assert "size/norm" in json.loads(measured.stdout), measured.stderr
 
 
-def test_a_continued_run_ends_in_the_same_bits(command, recipe, tmp_path):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    assert command("main", *recipe, f"--workdir={whole}").returncode == 0
-    assert command("main", *recipe, f"--workdir={parts}").returncode == 0
+def test_a_continued_run_ends_in_the_same_bits(command, recipe, whole, tmp_path):
+    parts = shutil.copytree(whole, tmp_path / "parts")
     newest = max((parts / "checkpoints").iterdir(), key=lambda p: int(p.name))
     newest.rename(parts / "taken_away")
     done = command("main", *recipe, f"--workdir={parts}")
@@ -146,15 +152,14 @@ def test_a_continued_run_ends_in_the_same_bits(command, recipe, tmp_path):
     assert training_curve(whole) == training_curve(parts)
 
 
-def test_a_missing_plugin_is_one_line(command, recipe, plugin, tmp_path):
-    workdir, picture = tmp_path / "run", tmp_path / "x.png"
+def test_a_missing_plugin_is_one_line(command, recipe, plugin, whole, tmp_path):
+    picture = tmp_path / "x.png"
     Image.new("L", (8, 8)).save(picture)
-    assert command("main", *recipe, f"--workdir={workdir}").returncode == 0
     moved = plugin.rename(plugin.with_name("moved.py"))
     try:
         for done in (
             command("main", *recipe, f"--workdir={tmp_path / 'other'}"),
-            command("predict", f"--checkpoint={workdir}", str(picture)),
+            command("predict", f"--checkpoint={whole}", str(picture)),
         ):
             assert done.returncode == 2
             assert done.stderr.splitlines()[-1] == (

@@ -49,8 +49,8 @@ def scans(tmp_path_factory):
     return root
 
 
-def train(command, source: str, workdir, *more: str):
-    done = command(
+def train(here, source: str, workdir, *more: str):
+    done = here(
         "main",
         *ARGUMENTS,
         f"--config.data.source={source}",
@@ -64,11 +64,11 @@ def train(command, source: str, workdir, *more: str):
 
 
 @pytest.fixture(scope="module")
-def trained(command, scans, tmp_path_factory):
-    return train(command, f"folder:{scans}", tmp_path_factory.mktemp("run"))
+def trained(here, scans, tmp_path_factory):
+    return train(here, f"folder:{scans}", tmp_path_factory.mktemp("run"))
 
 
-def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
+def test_every_format_gives_the_same_prediction(here, trained, tmp_path):
     voxels, spacing = draw(1, 99), (2.0, 1.0, 1.0)
     paths = [
         write_nifti(tmp_path / "a.nii", voxels, ("L", "P", "S"), spacing),
@@ -83,7 +83,7 @@ def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
     assert len({tuple(p.probabilities) for p in predictions}) == 1
     # A folder is searched as in training.
     workdir = f"--checkpoint={trained._path}"
-    done = command("predict", workdir, str(tmp_path))
+    done = here("predict", workdir, str(tmp_path))
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line["path"] for line in lines] == [str(path) for path in paths]
@@ -95,15 +95,15 @@ def test_every_format_gives_the_same_prediction(command, trained, tmp_path):
     (prediction,) = trained.predict(str(tmp_path / "g.npz"))
     np.testing.assert_array_equal(prediction.probabilities, predictions[0].probabilities)
     np.save(tmp_path / "h.npy", voxels)
-    done = command("predict", workdir, str(tmp_path / "h.npy"))
+    done = here("predict", workdir, str(tmp_path / "h.npy"))
     assert done.returncode != 0 and "h.npy: states no spacing of its voxels" in done.stderr
 
 
-def test_float16_reaches_the_model(command, scans, trained, tmp_path):
+def test_float16_reaches_the_model(here, scans, trained, tmp_path):
     """The same run with values that are not rounded is close, and keeps its dtype."""
     float_values = TRANSFORM.replace("1000)", "1000, dtype='float16')")
     run = train(
-        command,
+        here,
         f"folder:{scans}",
         tmp_path / "run",
         f"--config.data.train_transform={float_values}|flip3d(axes=2)",
@@ -121,8 +121,8 @@ def test_float16_reaches_the_model(command, scans, trained, tmp_path):
     assert not np.array_equal(found.probabilities, rounded.probabilities)
 
 
-def test_values_must_be_declared(command, scans, tmp_path):
-    done = command(
+def test_values_must_be_declared(here, scans, tmp_path):
+    done = here(
         "main", *ARGUMENTS, f"--config.data.source=folder:{scans}",
         "--config.data.train_transform=resize3d(8)", f"--workdir={tmp_path}",
     )  # fmt: skip

@@ -74,31 +74,37 @@ os._exit(0)  # not to wait for the programs
     assert python(code, str(tmp_path))[-1] == ""
 
 
-def test_second_start_neither_traces_nor_compiles(tmp_path):
-    cache, counts, losses = tmp_path / "cache", [], []
-    for run in ("one", "two"):
-        workdir = tmp_path / run
-        lines = python(COUNT, str(cache), *RUN, f"--workdir={workdir}")
-        assert any("first step after" in line for line in lines)
-        counts.append(json.loads(lines[-1]))
-        written = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
-        losses.append([line["train/loss"] for line in written if "train/loss" in line])
-        files = {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
-        if run == "one":
-            first_files = files
-    assert "train_step" in counts[0]["traced"] and "train_step" not in counts[1]["traced"]
-    assert counts[0]["misses"] > 0 and counts[1]["misses"] == 0
-    assert files == first_files
-    assert losses[0] == losses[1]
+def count(cache, workdir, *options: str) -> dict:
+    """What JAX did in a run, with the losses that it logged."""
+    lines = python(COUNT, str(cache), *RUN, *options, f"--workdir={workdir}")
+    assert any("first step after" in line for line in lines)
+    written = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    losses = [line["train/loss"] for line in written if "train/loss" in line]
+    return json.loads(lines[-1]) | {"losses": losses}
 
 
-def test_programs_from_the_cache_of_jax_are_not_stored(tmp_path):
+@pytest.fixture(scope="module")
+def first_start(tmp_path_factory):
+    """The cache that the first start of a run leaves, and what JAX did in it."""
+    folder = tmp_path_factory.mktemp("first")
+    return folder / "cache", count(folder / "cache", folder / "run")
+
+
+def test_second_start_neither_traces_nor_compiles(first_start, tmp_path):
+    cache, first = first_start
+    files = {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
+    second = count(cache, tmp_path / "run")
+    assert "train_step" in first["traced"] and "train_step" not in second["traced"]
+    assert first["misses"] > 0 and second["misses"] == 0
+    assert files == {p: p.read_bytes() for p in cache.rglob("*") if p.is_file()}
+    assert first["losses"] == second["losses"]
+
+
+def test_programs_from_the_cache_of_jax_are_not_stored(first_start, tmp_path):
     """Another config with the same program, whose functions would be missing if stored again."""
-    cache = tmp_path / "cache"
-    for number, threads in enumerate((2, 1, 1)):
-        options = (*RUN, f"--config.data.threads={threads}", f"--workdir={tmp_path / str(number)}")
-        python(COUNT, str(cache), *options)
-        assert (tmp_path / str(number) / "metrics.jsonl").exists()
+    cache, _ = first_start
+    for number in range(2):
+        count(cache, tmp_path / str(number), "--config.data.threads=1")
 
 
 def test_sigterm_while_the_step_is_compiled(tmp_path):

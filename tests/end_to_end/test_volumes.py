@@ -62,22 +62,22 @@ def source(tmp_path_factory) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(command, source, tmp_path_factory):
+def trained(here, source, tmp_path_factory):
     """The workdir of a run on one device."""
     workdir = tmp_path_factory.mktemp("run")
-    done = command("main", *ARGUMENTS, f"--config.data.source={source}", f"--workdir={workdir}")
+    done = here("main", *ARGUMENTS, f"--config.data.source={source}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
 
-def test_resumes_bitwise(command, source, trained, tmp_path):
+def test_resumes_bitwise(here, source, trained, tmp_path):
     """From an earlier checkpoint, with virtual batches and accumulation."""
     workdir = tmp_path / "again"
     shutil.copytree(trained, workdir)
     first, *later = sorted((workdir / "checkpoints").iterdir(), key=lambda path: int(path.name))
     for path in later:
         shutil.rmtree(path)
-    done = command("main", *ARGUMENTS, f"--config.data.source={source}", f"--workdir={workdir}")
+    done = here("main", *ARGUMENTS, f"--config.data.source={source}", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"continue at step {first.name} of 12" in done.stderr + done.stdout
     expected, found = final_state(trained), final_state(workdir)
@@ -86,9 +86,9 @@ def test_resumes_bitwise(command, source, trained, tmp_path):
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
-def test_devices_and_sharding_rules(command, source, trained, tmp_path):
+def test_devices_and_sharding_rules(here, source, trained, tmp_path):
     """Four devices, and kernels divided among two of them, compute the same losses."""
-    done = command(
+    done = here(
         "main",
         *ARGUMENTS,
         f"--config.data.source={source}",
@@ -101,8 +101,8 @@ def test_devices_and_sharding_rules(command, source, trained, tmp_path):
     np.testing.assert_allclose(losses(tmp_path), losses(trained), rtol=1e-4)
 
 
-def test_evaluate_and_predict(command, source, trained, tmp_path):
-    done = command("evaluate", f"--workdir={trained}")
+def test_evaluate_and_predict(here, source, trained, tmp_path):
+    done = here("evaluate", f"--workdir={trained}")
     assert done.returncode == 0, done.stderr
     volumes, labels = draw(21, seed=2)
     run = imgcls.load(trained)
@@ -115,7 +115,7 @@ def test_evaluate_and_predict(command, source, trained, tmp_path):
         [p.labels == [str(label)] for p, (label,) in zip(predictions, labels, strict=True)]
     )
     assert run.evaluate("test", bootstrap=0).metrics["accuracy"] == pytest.approx(accuracy)
-    done = command("predict", f"--checkpoint={trained}", str(tmp_path / "one.npy"))
+    done = here("predict", f"--checkpoint={trained}", str(tmp_path / "one.npy"))
     assert done.returncode == 0, done.stderr
     line = json.loads(done.stdout)
     assert line["labels"] == predictions[0].labels

@@ -39,12 +39,12 @@ DIGITS = dict(source="digits", channels=1, eval_transform="resize((8, 8))", mean
 GAP = dict(pool="gap", pos_embed="sincos2d", layer_scale=0.1)
 
 
-def train(command, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Path:
+def train(here, folder: pathlib.Path, model: dict, data: dict) -> pathlib.Path:
     """Trains for two steps and returns the workdir."""
     folder.mkdir()
     (folder / "config.py").write_text(CONFIG.format(total="2 steps", model=model, data=data))
     arguments = [f"--config={folder / 'config.py'}", f"--workdir={folder / 'run'}"]
-    done = command("main", *arguments)
+    done = here("main", *arguments)
     assert done.returncode == 0, done.stderr
     return folder / "run"
 
@@ -159,11 +159,11 @@ def test_different_logits_are_an_error(capsys):
 # ---- safetensors, without timm.
 
 
-def test_safetensors_command(command, tmp_path):
+def test_safetensors_command(here, tmp_path):
     model = dict(name="vit_ti4", width=16, depth=1, num_heads=2, mlp_dim=24, **GAP)
-    folder = train(command, tmp_path / "vit", model, DIGITS)
+    folder = train(here, tmp_path / "vit", model, DIGITS)
     arguments = [f"--checkpoint={folder}", f"--to={tmp_path}", "--format=safetensors"]
-    done = command("export", *arguments)
+    done = here("export", *arguments)
     assert done.returncode == 0, done.stderr
     arrays = safetensors.numpy.load_file(tmp_path / "model.safetensors")
     block = {"norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2"}

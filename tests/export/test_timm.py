@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
     ],
     ids=lambda value: value["name"] if isinstance(value, dict) else f"{value} channels",
 )
-def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
+def test_timm_from_file_to_logits(here, folder, tmp_path, model, channels):
     """Compares timm, with its evaluation transform, with the checkpoint of a run."""
     timm = import_timm()
     import torch
@@ -75,9 +75,9 @@ def test_timm_from_file_to_logits(command, folder, tmp_path, model, channels):
         mean=(0.45, 0.5, 0.4)[:channels],
         std=(0.2, 0.25, 0.3)[:channels],
     )
-    workdir = train(command, tmp_path / "run", model, data_config)
+    workdir = train(here, tmp_path / "run", model, data_config)
     arguments = [f"--checkpoint={workdir}", f"--to={tmp_path / 'out'}", "--format=safetensors"]
-    done = command("export", *arguments)
+    done = here("export", *arguments)
     assert done.returncode == 0, done.stderr
 
     files = sorted(folder.rglob("*.png"))[:6]

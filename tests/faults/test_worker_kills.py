@@ -24,6 +24,7 @@ LIMIT = 60  # seconds in which everything has to be gone: it is a few, unless th
 RECIPE = (
     "--config=configs/digits.py",
     "--config.model.width=4",
+    "--config.model.stage_sizes=(1,)",
     "--config.data.workers=2",
     "--config.log.every=5 steps",
     "--config.log.tensorboard=False",
@@ -35,7 +36,7 @@ RECIPE = (
 class Run:
     """A run whose processes are known by a variable of their environment."""
 
-    def __init__(self, folder: pathlib.Path, steps: int = 20000):
+    def __init__(self, folder: pathlib.Path, cache: str, steps: int = 20000):
         self.mark = f"IMGCLS_TEST_MARK={uuid.uuid4().hex}"
         name, value = self.mark.split("=")
         self._segments, self._output = segments(), folder / "output"
@@ -45,7 +46,7 @@ class Run:
                     *("main", *RECIPE, f"--workdir={folder / 'run'}"),
                     f"--config.total={steps} steps",
                 ),
-                env=command_env(str(folder / "cache")) | {name: value},
+                env=command_env(cache) | {name: value},
                 cwd=REPO,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -111,8 +112,8 @@ def kill(run: Run) -> None:
 
 
 @needs_proc
-def test_workers_and_shared_memory_end_with_a_killed_trainer(tmp_path):
-    run = Run(tmp_path)
+def test_workers_and_shared_memory_end_with_a_killed_trainer(cache, tmp_path):
+    run = Run(tmp_path, cache)
     assert wait(lambda: re.search(r"step \d+/", run.output()), 600), run.output()
     assert run.workers() >= 2
     kill(run)
@@ -120,9 +121,9 @@ def test_workers_and_shared_memory_end_with_a_killed_trainer(tmp_path):
 
 @needs_proc
 @pytest.mark.parametrize("end", ["ordinary", "terminated"])
-def test_nothing_is_left_or_printed_at_the_end(end, tmp_path):
+def test_nothing_is_left_or_printed_at_the_end(end, cache, tmp_path):
     """Also if a scheduler sends SIGTERM to the workers too: the trainer saves and stops."""
-    run = Run(tmp_path, steps=30 if end == "ordinary" else 20000)
+    run = Run(tmp_path, cache, steps=30 if end == "ordinary" else 20000)
     if end == "terminated":
         assert wait(lambda: re.search(r"step \d+/", run.output()), 600), run.output()
         os.killpg(run.trainer.pid, signal.SIGTERM)
@@ -136,11 +137,11 @@ def test_nothing_is_left_or_printed_at_the_end(end, tmp_path):
 
 @needs_proc
 @pytest.mark.slow
-def test_twenty_kills_at_any_moment(tmp_path):
+def test_twenty_kills_at_any_moment(cache, tmp_path):
     """Kills in start-up, of workers too, in steps, evaluations and saves; the run continues."""
     rng, workers = random.Random(0), []
     for _ in range(20):
-        run = Run(tmp_path)
+        run = Run(tmp_path, cache)
         wait(lambda: run.trainer.poll() is not None, rng.uniform(0.5, 15))  # noqa: B023
         workers.append(run.workers())
         kill(run)

@@ -83,8 +83,9 @@ def test_inpaint_loss_by_hand():
     loss, (_, metrics) = objective.loss(params, state, None, batch, rng, 0)
     corrupted, inside = objective.corrupt(batch["image"], jax.random.split(rng)[0])
     (_, output), _ = objective.apply(params, state, corrupted, rng=rng)
+    output, image = np.asarray(output), np.asarray(batch["image"])
     errors = [
-        (output[i, r, c, 0] - batch["image"][i, r, c, 0]) ** 2
+        (output[i, r, c, 0] - image[i, r, c, 0]) ** 2
         for i, r, c, _ in zip(*np.nonzero(inside), strict=True)
     ]
     assert len(errors) == 32 * 16

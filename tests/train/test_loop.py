@@ -63,9 +63,9 @@ def test_one_trainer_reads_in_a_sitting():
         assert name not in text
 
 
-def test_best_of_one_evaluator_among_several(command, tmp_path):
+def test_best_of_one_evaluator_among_several(here, tmp_path):
     """Evaluations at different steps: only those with the metric of `keep_best` count."""
-    done = command(
+    done = here(
         "main",
         *RUN,
         "--config.evaluators.part.split=train[:100]",
