@@ -5,6 +5,7 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -102,7 +103,7 @@ class PatchDecoder(nn.Module):
     He et al. 2021 (MAE, arXiv:2111.06377), section 3, "MAE decoder".
 
     Attributes:
-      grid: (rows, columns) of patches in the image.
+      grid: number of patches along each axis of the image or volume.
       prefix: number of tokens before the patch tokens, such as a class token.
       outputs: values per patch.
       width: channels of a token.
@@ -111,7 +112,7 @@ class PatchDecoder(nn.Module):
       dtype: of the computation.
     """
 
-    grid: tuple[int, int]
+    grid: tuple[int, ...]
     prefix: int
     outputs: int
     width: int
@@ -132,15 +133,17 @@ class PatchDecoder(nn.Module):
         Returns:
           float32 `[B, N, outputs]`.
         """
-        rows, columns = self.grid
         x = nn.Dense(self.width, dtype=self.dtype, name="embed")(tokens)
         prefix, x = x[:, : self.prefix], x[:, self.prefix :]
         hidden = self.param("mask_token", nn.initializers.normal(0.02), (1, 1, self.width))
-        shape = (x.shape[0], rows * columns - x.shape[1], self.width)
+        shape = (x.shape[0], math.prod(self.grid) - x.shape[1], self.width)
         hidden = jnp.broadcast_to(hidden.astype(self.dtype), shape)
         x = jnp.concatenate([x, hidden], axis=1)
         x = jnp.take_along_axis(x, restore[:, :, None], axis=1)
-        x = x + jnp.asarray(sincos_positions((rows, columns), self.width), self.dtype)
+        # Channels that are left over, such as 2 of 512 over three axes, have no position.
+        rest = self.width % (2 * len(self.grid))
+        positions = np.pad(sincos_positions(self.grid, self.width - rest), ((0, 0), (0, rest)))
+        x = x + jnp.asarray(positions, self.dtype)
         x = jnp.concatenate([prefix, x], axis=1)
         for index in range(self.depth):
             block = Block(

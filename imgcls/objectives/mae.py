@@ -1,5 +1,6 @@
 """Masked autoencoder: reconstructs masked patches from the visible ones."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from imgcls.models.vit import ViT
 from imgcls.objectives.heads import PatchDecoder
 from imgcls.objectives.objective import register_objective
 from imgcls.objectives.patches import from_patches, to_patches
-from imgcls.objectives.pretraining import Pretraining, check_images
+from imgcls.objectives.pretraining import Pretraining
 
 
 class MaskedAutoencoder(nn.Module):
@@ -29,10 +30,10 @@ class MaskedAutoencoder(nn.Module):
     decoder: nn.Module
 
     def __call__(self, x, keep, restore, *, train: bool) -> tuple[jax.Array, jax.Array]:
-        """Images `[B, H, W, C]` -> tokens `[B, prefix + n, D]`, patches `[B, N, P]`; float32.
+        """`[B, ..., C]` -> tokens `[B, prefix + n, D]`, patches `[B, N, P]`; float32.
 
         Args:
-          x: images.
+          x: images or volumes.
           keep: int `[B, n]`, indices of the visible patches.
           restore: int `[B, N]`, see `PatchDecoder`.
           train: whether the network runs in training mode.
@@ -69,23 +70,27 @@ class MAE(Pretraining):
         normalize: bool = True,
         probe: bool = False,
     ):
-        check_images(config, data_info)
         super().__init__(config, data_info, probe)
+        example = "'vit_b16'" if len(data_info.image_shape) == 3 else "'vit3d_b16'"
         if not isinstance(self.model, ViT):
             raise ConfigError(
                 f"config.model.name={config.model.name!r}: mae needs a ViT; write for example "
-                "'vit_b16'"
+                f"{example}"
             )
         if decoder_width % decoder_heads:
             raise ConfigError(
                 f"config.objective.decoder_heads={decoder_heads}: does not divide "
                 f"decoder_width={decoder_width}"
             )
-        side = self.model.patch_size
-        height, width, channels = data_info.image_shape
-        self._grid = height // side, width // side
-        self._sides = side, side
-        self._patches = self._grid[0] * self._grid[1]
+        *lengths, channels = data_info.image_shape
+        if len(lengths) != self.model.spatial_axes:
+            raise ConfigError(
+                f"config.model.name={config.model.name!r}: the examples of {config.data.source} "
+                f"are {list(data_info.image_shape)}; write a ViT of as many axes, such as {example}"
+            )
+        self._sides = self.model.patch_sides
+        grid = tuple(length // side for length, side in zip(lengths, self._sides, strict=True))
+        self._patches = math.prod(grid)
         self._visible = round(self._patches * (1 - mask_ratio))
         if not 0 < self._visible < self._patches:
             raise ConfigError(
@@ -94,9 +99,9 @@ class MAE(Pretraining):
             )
         self._normalize = normalize
         decoder = PatchDecoder(
-            self._grid,
+            grid,
             self.model.prefix_tokens,
-            side * side * channels,
+            math.prod(self._sides) * channels,
             decoder_width,
             decoder_depth,
             decoder_heads,
@@ -105,7 +110,7 @@ class MAE(Pretraining):
         self.network = MaskedAutoencoder(self.model, decoder)
 
     def init_network(self, rng: jax.Array, image: jax.Array) -> Mapping[str, Any]:
-        """Initial variables of the network from an image `[1, H, W, C]`."""
+        """Initial variables of the network from an image `[1, ..., C]`."""
         keep, restore = self.draw_mask(rng, 1)
         return self.network.init({"params": rng}, image, keep, restore, train=False)
 
@@ -129,7 +134,7 @@ class MAE(Pretraining):
         return jnp.mean(loss), features, state, {}
 
     def reconstruct(self, params, model_state, batch, rng) -> dict[str, jax.Array]:
-        """Images `[B, H, W, C]` in evaluation mode: "input", "masked" and "output".
+        """Images `[B, ..., C]` in evaluation mode: "input", "masked" and "output".
 
         In the output, masked patches are decoded and visible ones copied from the input. If the
         targets are normalized, decoded patches get the mean and variance of the input back.

@@ -150,13 +150,3 @@ class Pretraining:
 
     def _probe_logits(self, params, features: jax.Array) -> jax.Array:
         return features @ params["probe"]["kernel"] + params["probe"]["bias"]
-
-
-def check_images(config: ConfigDict, data_info) -> None:
-    """Raises a ConfigError unless the data has images `[H, W, C]`."""
-    if len(data_info.image_shape) != 3:
-        raise ConfigError(
-            f"config.objective.name={config.objective.name!r}: takes images [H, W, C], and "
-            f"{config.data.source} has examples of the shape {list(data_info.image_shape)}; use "
-            "'denoise' or 'inpaint'"
-        )

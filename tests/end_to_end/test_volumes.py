@@ -153,7 +153,7 @@ def test_records_hold_the_same_volumes(source, tmp_path):
         ),
         (dict(model__name="vit_ti16"), r"model 'vit_ti16' has no option"),
         (dict(model=dict(name="resnet18")), r"ResNet: takes images \[B, H, W, C\]"),
-        (dict(objective=dict(name="mae")), "'mae': takes images"),
+        (dict(objective=dict(name="mae")), "mae needs a ViT; write for example 'vit3d_b16'"),
         (dict(data__mean=(0.1, 0.2)), r"the images have 1 channel\(s\)"),
     ],
 )

@@ -55,7 +55,10 @@ def make_run(name: str, source: str, cache: str, *overrides: str):
     config.data.eval_transform = ""
     config.total, config.batch_size = "4 steps", 16
     config.checkpoint.every = config.log.every = "2 steps"
-    if name != "mae":
+    if name == "mae":
+        options = dict(width=24, depth=1, num_heads=2, mlp_dim=48)
+        config.model = dict(name="vit3d_ti4", dtype="float32", **options)
+    else:
         options = dict(stem="cifar", width=4, stage_sizes=(1,), virtual_batch_size=2)
         config.model = dict(name="resnet3d_10", dtype="float32", **options)
     config.evaluators = dict(knn=dict(type="knn", k=5, every="4 steps"))
@@ -78,6 +81,7 @@ SLOW = {"marks": pytest.mark.slow}
         pytest.param("pairwise", (), **SLOW),
         ("denoise", ()),
         pytest.param("inpaint", (), **SLOW),
+        ("mae", ()),
     ],
 )
 def test_objective_trains_and_resumes(name, overrides, sources, cache, tmp_path, capsys):
@@ -159,6 +163,40 @@ def test_inpaint_cuts_a_box(volumes, region):
         corners.add(tuple(cut.min(0)))
     assert (len(corners) > 8) if region == "random" else corners == {(1, 1, 2)}
     np.testing.assert_array_equal(corrupted, np.where(inside, 0, volumes))
+
+
+def test_mae_hides_boxes(volumes):
+    """Hidden boxes change nothing, and only they are reconstructed."""
+    depth = 4
+    config = make_config("mae", "--config.objective.mask_ratio=0.5")
+    options = dict(width=24, depth=1, num_heads=2, mlp_dim=48)
+    config.model = dict(name="vit3d_ti2", patch_depth=depth, dtype="float32", **options)
+    objective = create_objective(config, INFO)
+    count = 4 // depth * 3 * 4
+    params, state = jax.jit(lambda: objective.init(jax.random.key(0), {"image": volumes}))()
+    keep, restore = objective.draw_mask(jax.random.key(2), 16)
+    assert keep.shape == (16, count // 2) and restore.shape == (16, count)
+    reconstruct = jax.jit(objective.reconstruct)
+    images = reconstruct(params, state, {"image": volumes}, jax.random.key(2))
+    hidden = np.zeros((16, *SHAPE), bool)
+    places = [(i, j, k) for i in range(0, 4, depth) for j in range(0, 6, 2) for k in range(0, 8, 2)]
+    for row, visible in enumerate(np.asarray(keep)):
+        for number in set(range(count)) - set(visible):
+            i, j, k = places[number]
+            hidden[row, i : i + depth, j : j + 2, k : k + 2] = True
+    np.testing.assert_array_equal(images["masked"], np.where(hidden, 0, volumes))
+    np.testing.assert_array_equal(images["output"][~hidden], volumes[~hidden])
+    assert (np.asarray(images["output"]) != volumes)[hidden].all()
+
+    @jax.jit
+    def decode(x):
+        return objective.network.apply({"params": params, **state}, x, keep, restore, train=False)[
+            1
+        ]
+
+    decoded = decode(volumes)
+    assert decoded.shape == (16, count, depth * 2 * 2)
+    np.testing.assert_array_equal(decode(np.where(hidden, -volumes, volumes)), decoded)
 
 
 @pytest.mark.parametrize("shape", [(9, 5, 6, 2), (28, 28, 28, 1), (28, 20, 3)])
