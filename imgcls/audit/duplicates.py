@@ -82,7 +82,8 @@ def _near(grays: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _near_volumes(cubes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pairs of volumes whose details `[N, side, side, side]` correlate, see `_near`."""
     vectors = cubes.reshape(len(cubes), -1).astype(np.float32)
-    pairs, found = [np.empty((0, 2), int)], [np.empty(0)]
+    pairs: list[np.ndarray] = [np.empty((0, 2), int)]
+    found: list[np.ndarray] = [np.empty(0)]
     for start in range(0, len(vectors), _BLOCK):
         correlation = vectors[start : start + _BLOCK] @ vectors[start:].T
         first, second = np.nonzero(correlation >= MIN_DETAILS)

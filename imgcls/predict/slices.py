@@ -48,14 +48,14 @@ def montage(
         (volume.max(0), (1, 2)),
     )
     lengths = np.multiply(volume.shape[:3], spacing or (1, 1, 1))
-    side = side or max(volume.shape[:3])
-    scale = side / lengths.max()
+    edge = max(volume.shape[:3]) if side is None else side
+    scale = edge / lengths.max()
     tiles = []
     for plane, axes in planes:
         height, width = (max(1, round(float(lengths[axis] * scale))) for axis in axes)
         # The first axis grows to superior or anterior, which is up.
-        tiles.append(_fit(_to_uint8(plane[::-1]), height, width, side))
-    gap = np.zeros((side, _GAP, volume.shape[-1]), np.uint8)
+        tiles.append(_fit(_to_uint8(plane[::-1]), height, width, edge))
+    gap = np.zeros((edge, _GAP, volume.shape[-1]), np.uint8)
     rows = [np.concatenate([a, gap, b], 1) for a, b in (tiles[:2], tiles[2:])]
     gap = np.zeros((_GAP, *rows[0].shape[1:]), np.uint8)
     return np.concatenate([rows[0], gap, rows[1]])

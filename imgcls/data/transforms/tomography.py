@@ -4,6 +4,8 @@ Both keep the scale of the values, so they come before or after the transform th
 0 to 255. The result is float32, unless the volume is uint8.
 """
 
+from typing import Any
+
 import numpy as np
 
 from imgcls.data.transforms import spec
@@ -53,7 +55,10 @@ def missing_wedge(tilt: float = 60.0) -> Transform:
         recorded = np.rad2deg(np.arctan2(along, across)) <= tilt + 1e-6
 
         def remove(channel):
-            return fft.irfftn(fft.rfftn(channel) * recorded.astype(np.float32), channel.shape)
+            # The stubs of scipy have other types.
+            spectrum: Any = fft.rfftn(channel)
+            kept: Any = fft.irfftn(spectrum * recorded.astype(np.float32), channel.shape)
+            return kept
 
         return by_channel(volume, remove)
 
