@@ -67,6 +67,7 @@ def make_run(name: str, source: str, cache: str, *overrides: str):
     return override(config, list(overrides))
 
 
+# Those that share most of their code with others.
 SLOW = {"marks": pytest.mark.slow}
 
 
@@ -79,7 +80,7 @@ SLOW = {"marks": pytest.mark.slow}
         pytest.param("supcon", (), **SLOW),
         pytest.param("triplet", (), **SLOW),
         pytest.param("pairwise", (), **SLOW),
-        ("denoise", ()),
+        pytest.param("denoise", (), **SLOW),
         pytest.param("inpaint", (), **SLOW),
         ("mae", ()),
     ],
