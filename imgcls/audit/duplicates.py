@@ -85,14 +85,14 @@ def _near_volumes(cubes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pairs: list[np.ndarray] = [np.empty((0, 2), int)]
     found: list[np.ndarray] = [np.empty(0)]
     for start in range(0, len(vectors), _BLOCK):
-        correlation = vectors[start : start + _BLOCK] @ vectors[start:].T
-        first, second = np.nonzero(correlation >= MIN_DETAILS)
+        block = vectors[start : start + _BLOCK] @ vectors[start:].T
+        first, second = np.nonzero(block >= MIN_DETAILS)
         kept = second > first
         pairs.append(np.stack([first, second], 1)[kept] + start)
-        found.append(correlation[first, second][kept])
-    pairs, correlation = np.concatenate(pairs), np.concatenate(found)
+        found.append(block[first, second][kept])
+    correlation = np.concatenate(found)
     order = np.argsort(-correlation, kind="stable")
-    return pairs[order], correlation[order]
+    return np.concatenate(pairs)[order], correlation[order]
 
 
 def _unit_vectors(thumbs: np.ndarray) -> np.ndarray:
