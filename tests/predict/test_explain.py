@@ -273,6 +273,7 @@ FAMILIES = {
     "alexnet": 13,
     "vgg11": 14,
     "vgg11_bn": 14,
+    "densenet121": 7,
     "inception_v1": 7,
     "inception_v2": 7,
     "inception_v3": 8,
