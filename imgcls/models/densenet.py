@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from imgcls.models.layers.acs import volume_convolution
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -84,6 +85,11 @@ class DenseNet(ImageModel, kw_only=True):
     width: int = 64
     virtual_batch_size: int | None = None
 
+    @property
+    def convolution(self) -> Callable:
+        """Creates a convolution over the axes of the model."""
+        return functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
         """x `[B, ..., C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
@@ -92,9 +98,8 @@ class DenseNet(ImageModel, kw_only=True):
           ConfigError: unknown stem, or the batch does not divide by `virtual_batch_size`.
         """
         x = self.check_input(x)
-        convolution = functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype)
         norm = functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
-        layers = dict(convolution=convolution, norm=norm)
+        layers = dict(convolution=self.convolution, norm=norm)
         x = apply_stem(self.stem, x, self.width, **layers, train=train, family="DenseNet")
         for stage, size in enumerate(self.stage_sizes, start=1):
             if stage > 1:
@@ -112,9 +117,20 @@ class DenseNet(ImageModel, kw_only=True):
 
 
 class DenseNet3D(DenseNet, kw_only=True):
-    """DenseNet over three axes; the attributes are those of `DenseNet`, of cubes."""
+    """DenseNet over three axes; the other attributes are those of `DenseNet`, of cubes.
+
+    Attributes:
+      acs: whether the kernels are those of `DenseNet`, applied along three planes, see `ACSConv`.
+    """
 
     spatial_axes: ClassVar[int] = 3
+
+    acs: bool = False
+
+    @property
+    def convolution(self) -> Callable:
+        """Creates a convolution over three axes."""
+        return volume_convolution(self.acs, self.dtype)
 
 
 _TORCHVISION = "torchvision, IMAGENET1K_V1"

@@ -9,6 +9,7 @@
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -41,6 +42,7 @@ class ResNetBlock(nn.Module):
       virtual_batch_size: see `BatchNorm`.
       zero_init_residual: whether the branch is initialized to zero.
       drop_path: stochastic depth rate of the branch.
+      convolution: creates a convolution.
       dtype: dtype of the computation.
     """
 
@@ -54,12 +56,13 @@ class ResNetBlock(nn.Module):
     virtual_batch_size: int | None
     zero_init_residual: bool
     drop_path: float
+    convolution: Callable
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         """x `[B, ..., C]` -> `[B, ... / stride, width or 4 * width]`."""
-        convolution = functools.partial(conv, axes=x.ndim - 2, dtype=self.dtype)
+        convolution = self.convolution
         norm = functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
         branch = x
         for index, (channels, kernel, stride, groups) in enumerate(self._plan(), start=1):
@@ -132,6 +135,11 @@ class ResNet(ImageModel, kw_only=True):
     zero_init_residual: bool = True
     drop_path: float = 0.0
 
+    @property
+    def convolution(self) -> Callable:
+        """Creates a convolution over the axes of the model."""
+        return functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype)
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
         """x `[B, ..., C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
@@ -147,7 +155,7 @@ class ResNet(ImageModel, kw_only=True):
             self.stem,
             self.check_input(x),
             self.width,
-            convolution=functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype),
+            convolution=self.convolution,
             norm=functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype),
             train=train,
             family="ResNet",
@@ -166,6 +174,7 @@ class ResNet(ImageModel, kw_only=True):
                     virtual_batch_size=self.virtual_batch_size,
                     zero_init_residual=self.zero_init_residual,
                     drop_path=next(rates),
+                    convolution=self.convolution,
                     dtype=self.dtype,
                     name=f"layer{stage + 1}_{index}",
                 )(x, train)

@@ -68,9 +68,9 @@ class ImageSequence(ImageModel, kw_only=True):
         self._check()
         x = jnp.moveaxis(self.check_input(x), 1 + self.axis, 1)
         batch, length = x.shape[:2]
-        x = self._create_backbone(length)(
-            rearrange(x, "b t h w c -> (b t) h w c"), train=train, features=True
-        )
+        module, fields = self.backbone_fields(length)
+        images = rearrange(x, "b t h w c -> (b t) h w c")
+        x = module(**fields, name="backbone")(images, train=train, features=True)
         x = rearrange(x, "(b t) f -> b t f", b=batch)
         if self.pool == "mean":
             x = jnp.mean(x, axis=1)
@@ -81,8 +81,8 @@ class ImageSequence(ImageModel, kw_only=True):
             x = AttentionAcross(*sizes, self.drop_rate, name="across")(x, train=train)
         return x if features else self.classify(x, train)
 
-    def _create_backbone(self, length: int) -> nn.Module:
-        """The model of images, as the submodule `backbone`; rows have `length` images."""
+    def backbone_fields(self, length: int = 1) -> tuple[type[nn.Module], dict[str, Any]]:
+        """The class and the fields of the model of images, for rows of `length` images."""
         given = dict(in_channels=self.in_channels, dtype=self.dtype, remat=self.remat)
         options = model_entry(self.backbone).options
         if self.virtual_batch_size and "virtual_batch_size" in options:
@@ -95,8 +95,7 @@ class ImageSequence(ImageModel, kw_only=True):
                 f"model.backbone_options has {repeated[0]!r}, which the model sets itself: leave "
                 "it out"
             )
-        module, fields = model_fields(self.backbone, self.num_classes, **given, **chosen)
-        return module(**fields, name="backbone")
+        return model_fields(self.backbone, self.num_classes, **given, **chosen)
 
     def _check(self) -> None:
         for option, allowed in (("pool", POOLS), ("axis", (0, 1, 2))):

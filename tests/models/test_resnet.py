@@ -1,5 +1,6 @@
 """ResNet: sizes, parameter names, and a bottleneck block against NumPy."""
 
+import functools
 import math
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from imgcls.core.errors import ConfigError
 from imgcls.models.create import create_model
+from imgcls.models.layers.conv import conv
 from imgcls.models.resnet import ResNet, ResNetBlock
 
 KEY = jax.random.key(0)
@@ -135,6 +137,7 @@ def block(zero_init_residual=False, stride=2):
         virtual_batch_size=None,
         zero_init_residual=zero_init_residual,
         drop_path=0.0,
+        convolution=functools.partial(conv, axes=2, dtype=jnp.float32),
         dtype=jnp.dtype("float32"),
     )
 

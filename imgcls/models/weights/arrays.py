@@ -1,4 +1,4 @@
-"""Conversion of arrays between the layouts of torch, `[out, in, h, w]`, and flax."""
+"""Conversion of arrays between the layouts of torch, `[out, in, ...]`, and flax."""
 
 import re
 
@@ -15,8 +15,8 @@ def from_theirs(
 ) -> np.ndarray:
     """Converts arrays of another project to the array at `path` in this package.
 
-    The result has the rank of `shape`; its sides may differ from `shape` if the classes, the
-    image channels or the resolution differ.
+    The result has the rank of `shape`, but kernels of images for a model of volumes; its sides may
+    differ from `shape` if the classes, the image channels or the resolution differ.
 
     Args:
       path: path in this package, such as "block0/attn/qkv/kernel".
@@ -35,11 +35,9 @@ def from_theirs(
         return array.reshape(shape) if re.search(_TO_HEADS, path) else array
     if re.search(f"{_TO_HEADS}|{_FROM_HEADS}", path):
         return array.T.reshape(shape)
-    if len(shape) == 4:
-        if re.search(layout.dense, path):
-            array = array.reshape(array.shape[0], -1, *shape[:2])
-        return array.transpose(2, 3, 1, 0)
-    return array.T
+    if re.search(layout.dense, path):
+        array = array.reshape(array.shape[0], -1, *shape[:2])
+    return array.transpose(*range(2, array.ndim), 1, 0)
 
 
 def to_theirs(path: str, array: np.ndarray, layout: Layout) -> np.ndarray:
@@ -50,7 +48,5 @@ def to_theirs(path: str, array: np.ndarray, layout: Layout) -> np.ndarray:
         return array.reshape(array.shape[0], -1).T
     if re.search(_FROM_HEADS, path):
         return array.reshape(-1, array.shape[-1]).T
-    if array.ndim == 4:
-        array = array.transpose(3, 2, 0, 1)
-        return array.reshape(len(array), -1) if re.search(layout.dense, path) else array
-    return array.T
+    array = array.transpose(-1, -2, *range(array.ndim - 2))
+    return array.reshape(len(array), -1) if re.search(layout.dense, path) else array

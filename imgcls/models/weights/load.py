@@ -9,10 +9,12 @@
 - `/path/model.safetensors`: the project is recognized by the names in the file;
 - `/path/of/a/workdir`: a run; its averaged parameters if it has any, and after pre-training only
   the backbone.
+
+Weights of a model of images also initialize the model of volumes of that family, by inflation, and
+the images' part of a model of rows of images.
 """
 
 import dataclasses
-import math
 import os
 import re
 from typing import Any
@@ -23,9 +25,12 @@ import numpy as np
 from flax import traverse_util
 
 from imgcls.core.errors import ConfigError
-from imgcls.models.layers.positions import resample_positions
+from imgcls.models.layers.base import ImageModel
+from imgcls.models.layers.positions import equal_side, resample_positions
 from imgcls.models.registry import MODELS, model_entry
+from imgcls.models.sequence import ImageSequence
 from imgcls.models.weights import arrays, files
+from imgcls.models.weights.inflate import inflate_all
 from imgcls.models.weights.tables import (
     AUXILIARY,
     CLASSIFIERS,
@@ -36,6 +41,8 @@ from imgcls.models.weights.tables import (
 
 PROJECTS = ("timm", "torchvision", "augreg", "cadene")
 HEADS = ("auto", "fresh", "zero")
+# A model of features alone has no heads.
+_HEADS = [f"{head}/{leaf}" for head in ("head", "head_dist") for leaf in ("kernel", "bias")]
 # Parts of names in the files, and options of a ViT that has them.
 _OPTIONS = {
     "reg_token": "; set model.registers to the number of its tokens",
@@ -99,6 +106,8 @@ def load(
     """
     if head not in HEADS:
         raise ConfigError(f"config.init_head={head!r}: write 'auto', 'fresh' or 'zero'")
+    if isinstance(model, ImageSequence) and "backbone" not in (trained or {}).get("params", {}):
+        return _load_backbone(init_from, model, shapes, head, trained)
     wanted: dict[str, tuple[int, ...]] = {}
     for collection in shapes.values():
         leaves: dict[str, Any] = traverse_util.flatten_dict(collection, sep="/")
@@ -114,6 +123,9 @@ def load(
         if project == "timm" and not os.path.exists(path):
             path = files.download(path)
         loaded = _read_file(path, choices, model, wanted, report)
+    if isinstance(model, ImageModel) and model.spatial_axes == 3:
+        prefixes = [getattr(model, name, 0) for name in ("prefix_positions", "prefix_tokens")]
+        report.adapted += inflate_all(loaded, wanted, [*prefixes, 0, 1])
     placed = _place(loaded, wanted, model, head, report)
     tree = {
         name: traverse_util.unflatten_dict(
@@ -123,6 +135,17 @@ def load(
         for flat in [traverse_util.flatten_dict(collection, sep="/")]
     }
     return tree, report
+
+
+def _load_backbone(
+    init_from: str, model: ImageSequence, shapes: dict, head: str, trained: dict | None
+) -> tuple[dict, Report]:
+    """As `load`, with the weights of a model of images."""
+    parts = {name: tree["backbone"] for name, tree in shapes.items() if "backbone" in tree}
+    module, fields = model.backbone_fields()
+    arrays, report = load(init_from, module(**fields), parts, head, trained)
+    report.new += [name for name in shapes["params"] if name != "backbone"]
+    return {name: {"backbone": tree} for name, tree in arrays.items()}, report
 
 
 def dump(model: nn.Module, variables: dict, layout: Layout) -> dict[str, np.ndarray]:
@@ -175,7 +198,9 @@ def _read_file(
         )
     used = {name for many in table.values() for name in many}
     unknown = [n for n in theirs if n not in used and not re.search(layout.ignore, n)]
-    optional = [n for n in unknown if re.search(AUXILIARY, n) or n in ("cls_token", "cls")]
+    droppable = {name for path in _HEADS for name in layout.names(path, model)}
+    droppable |= {"cls_token", "cls"}
+    optional = [n for n in unknown if re.search(AUXILIARY, n) or n in droppable]
     report.left_out += [re.split(r"[./]", name)[0] for name in optional]
     if rest := [name for name in unknown if name not in optional]:
         hint = next((hint for n in rest for part, hint in _OPTIONS.items() if part in n), "")
@@ -232,11 +257,11 @@ def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> n
         return array
     if (
         re.search(STEM, path)
-        and array.ndim == 4
-        and _without_axis(array.shape, 2) == _without_axis(shape, 2)
+        and array.ndim == len(shape) >= 4
+        and _without_axis(array.shape, -2) == _without_axis(shape, -2)
     ):
-        report.adapted.append(f"{path.split('/')[0]} ({array.shape[2]} -> {shape[2]} channels)")
-        return adapt_channels(array, shape[2])
+        report.adapted.append(f"{path.split('/')[0]} ({array.shape[-2]} -> {shape[-2]} channels)")
+        return adapt_channels(array, shape[-2])
     if path == "pos_embed" and array.ndim == 3 and array.shape[-1] == shape[-1]:
         return _fit_positions(array, shape, model, report)
     misfit = _misfit(report.init_from, path, array.shape, path, {path: shape})
@@ -244,55 +269,53 @@ def _fit(path: str, array: np.ndarray, shape: tuple, model, report: Report) -> n
 
 
 def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
-    """Adapts the kernel `[h, w, C, out]` of a stem to images with another number of channels.
+    """Adapts the kernel `[..., C, out]` of a stem to images with another number of channels.
 
     For one channel it is summed over C, so that a grayscale image gives the same output as in
     color. For more it is repeated and scaled by C / channels, which keeps the magnitude of the
     output (as in timm).
 
     Returns:
-      `[h, w, channels, out]`.
+      `[..., channels, out]`.
     """
-    original = kernel.shape[2]
+    original = kernel.shape[-2]
     if channels == 1:
-        return kernel.sum(axis=2, keepdims=True)
-    repeated = np.take(kernel, np.arange(channels) % original, axis=2)
+        return kernel.sum(axis=-2, keepdims=True)
+    repeated = np.take(kernel, np.arange(channels) % original, axis=-2)
     return repeated * np.float32(original / channels)
 
 
 def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
     """Resamples position embeddings `[1, N, D]`, and removes that of an unused class token."""
-    prefix = model.prefix_positions
+    prefix, axes = model.prefix_positions, model.spatial_axes
     tokens = array.shape[1]
     for embedded in (0, 1, model.prefix_tokens):
-        if model.has_class_token and embedded != prefix and _is_square(tokens - embedded):
+        other = model.has_class_token and embedded != prefix
+        if other and equal_side(tokens - embedded, axes):
             raise ConfigError(
                 f"init_from {report.init_from}: pos_embed of {tokens} tokens has "
                 f"{embedded or 'no'} entries before those of the patches: set "
                 f"model.embed_prefix={embedded > 0}"
             )
-    if not prefix and _is_square(tokens - 1):
+    if not prefix and equal_side(tokens - 1, axes):
         array = array[:, 1:]
         report.adapted.append("pos_embed (without the class token's)")
     if array.shape != shape:
-        side = round((shape[1] - prefix) ** 0.5)
-        if side * side != shape[1] - prefix:
+        side, before = (equal_side(n - prefix, axes) for n in (shape[1], array.shape[1]))
+        if side is None:
             raise ConfigError(
                 f"init_from {report.init_from}: pos_embed can't be resampled for images that are "
-                "not square: use square images"
+                "not square: use square images, or cubes of patches"
             )
-        before = round((array.shape[1] - prefix) ** 0.5)
-        report.adapted.append(f"pos_embed ({before}x{before} -> {side}x{side})")
-        array = np.asarray(resample_positions(jax.numpy.asarray(array), (side, side), prefix))
+        sides = ["x".join([str(n)] * axes) for n in (before, side)]
+        report.adapted.append(f"pos_embed ({' -> '.join(sides)})")
+        positions = jax.numpy.asarray(array)
+        array = np.asarray(resample_positions(positions, (side,) * axes, prefix))
     return array
 
 
-def _is_square(number: int) -> bool:
-    return number > 0 and math.isqrt(number) ** 2 == number
-
-
 def _without_axis(shape: tuple, axis: int) -> tuple:
-    return shape[:axis] + shape[axis + 1 :]
+    return shape[:axis] + shape[axis:][1:]
 
 
 def _misfit(source: str, name: str, shape: tuple, ours: str, wanted: dict) -> str:

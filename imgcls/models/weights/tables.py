@@ -81,6 +81,16 @@ _AVG_SHORTCUT = (
     (r"downsample_conv", "downsample.1"),
     (r"downsample_bn", "downsample.2"),
 )
+_DENSENET = (
+    (r"^conv1\.", "features.conv0."),
+    (r"^bn1\.", "features.norm0."),
+    (r"^bn\.", "features.norm5."),
+    (r"^block(\d)_layer(\d+)\.bn", r"features.denseblock\1.denselayer\2.norm"),
+    (r"^block(\d)_layer(\d+)\.", r"features.denseblock\1.denselayer\2."),
+    (r"^transition(\d)\.bn\.", r"features.transition\1.norm."),
+    (r"^transition(\d)\.", r"features.transition\1."),
+    (r"^head\.", "classifier."),
+)
 _RESNEST = (*_DEEP_STEM, *_AVG_SHORTCUT, *_RESNET)
 _INCEPTION_V3 = ((r"^head\.", "fc."),)
 
@@ -115,6 +125,7 @@ def _vgg_torchvision(model: nn.Module) -> Rules:
 TIMM = {
     "ResNet": Layout("timm", _resnet_timm),
     "ResNeSt": Layout("timm", _RESNEST),
+    "DenseNet": Layout("timm", _DENSENET),
     "RegNet": Layout("timm", ((r"^s(\d)_b(\d+)\.", r"s\1.b\2."), (r"^head\.", "head.fc."))),
     "VGG": Layout("timm", _vgg_timm),
     "InceptionV3": Layout("timm", _INCEPTION_V3),
@@ -152,6 +163,7 @@ TORCHVISION = {
     ),
     "InceptionV3": Layout("torchvision", _INCEPTION_V3),
     "ResNet": Layout("torchvision", _RESNET),
+    "DenseNet": Layout("torchvision", _DENSENET),
     "RegNet": Layout(
         "torchvision",
         (
@@ -250,8 +262,11 @@ LAYOUTS = (TIMM, TORCHVISION, CADENE, VISION_TRANSFORMER, BIG_VISION)
 
 
 def layouts(model: nn.Module, project: str | None = None) -> list[Layout]:
-    """Layouts of a model's weights in one project, or in all projects (None)."""
-    family = type(model).__name__
+    """Layouts of a model's weights in one project, or in all projects (None).
+
+    A model of volumes has the names of the model of images.
+    """
+    family = type(model).__name__.removesuffix("3D")
     available = [table[family] for table in LAYOUTS if family in table]
     return [layout for layout in available if project in (None, layout.project)]
 

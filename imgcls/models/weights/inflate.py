@@ -1,0 +1,55 @@
+"""Weights of models of images for models of volumes."""
+
+import numpy as np
+
+from imgcls.models.layers.positions import equal_side
+
+
+def inflate(kernel: np.ndarray, depth: int) -> np.ndarray:
+    """Repeats a kernel `[h, w, C, F]` along a new first axis, divided by its length.
+
+    On a volume of equal slices the output is then that of the kernel on a slice (Carreira &
+    Zisserman 2017, I3D, arXiv:1705.07750, section 2.4).
+
+    Returns:
+      `[depth, h, w, C, F]`.
+    """
+    return np.repeat(kernel[None] / np.float32(depth), depth, axis=0)
+
+
+def inflate_all(
+    arrays: dict[str, np.ndarray], wanted: dict[str, tuple[int, ...]], prefixes: list[int]
+) -> list[str]:
+    """Brings the arrays of a model of images to the axes of a model of volumes, in place.
+
+    Position embeddings of a square become those of a cube, the same in each slice; kernels that the
+    model of volumes applies along planes (ACS) stay.
+
+    Args:
+      arrays: arrays by path.
+      wanted: shapes of the model of volumes by path.
+      prefixes: numbers of position embeddings that may stand before those of the patches, the
+        likeliest first.
+
+    Returns:
+      What was changed, for the log; empty: the arrays are of a model of volumes.
+    """
+    changed = []
+    for path, array in arrays.items():
+        shape = wanted.get(path, ())
+        if array.ndim == 4 and len(shape) == 5:
+            arrays[path] = inflate(array, shape[0])
+            changed.append("kernels (inflated)")
+    if "patch_embed/kernel" in arrays and changed and "pos_embed" in arrays:
+        arrays["pos_embed"] = _to_cube(arrays["pos_embed"], prefixes)
+        changed.append("pos_embed (repeated along the depth)")
+    return list(dict.fromkeys(changed))
+
+
+def _to_cube(positions: np.ndarray, prefixes: list[int]) -> np.ndarray:
+    """`[1, prefix + side^2, D]` -> `[1, prefix + side^3, D]`; as it is if there is no square."""
+    for prefix in prefixes:
+        if side := equal_side(positions.shape[1] - prefix, 2):
+            table = positions[:, prefix:]
+            return np.concatenate([positions[:, :prefix], *[table] * side], axis=1)
+    return positions
