@@ -55,8 +55,8 @@ def hub(tmp_path_factory):
     return home
 
 
-def finetune(command, pictures, hub, workdir, train, init_from=f"timm:{NAME}"):
-    source = f"model=resnet18,init_from={init_from},data=folder:{pictures},size=48"
+def finetune(command, pictures, hub, workdir, train):
+    source = f"model=resnet18,init_from=timm:{NAME},data=folder:{pictures},size=48"
     return command(
         "main",
         f"--config=configs/finetune.py:{source},epochs=4,train={train}",
@@ -103,20 +103,16 @@ def test_seven_classes(train, command, pictures, hub, tmp_path):
         assert 1e-6 < np.abs(before - after).max() < 28 * 1e-4
 
 
-def test_weights_that_can_t_be_had(command, pictures, hub, tmp_path):
-    done = finetune(command, pictures, hub, tmp_path, "all", init_from="timm:no_such.model")
+def test_weights_that_can_t_be_had(here, pictures, tmp_path):
+    source = f"model=resnet18,init_from=timm:no_such.model,data=folder:{pictures},size=48"
+    done = here("main", f"--config=configs/finetune.py:{source}", f"--workdir={tmp_path}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "can't download timm:no_such.model from huggingface.co" in done.stderr
 
 
-def test_wrong_model_for_the_weights(command, pictures, hub, tmp_path):
-    source = f"model=vit_ti16,init_from=timm:{NAME},data=folder:{pictures},size=48"
-    done = command(
-        "main",
-        f"--config=configs/finetune.py:{source}",
-        f"--workdir={tmp_path}",
-        HF_HOME=str(hub),
-        HF_HUB_OFFLINE="1",
-    )
+def test_wrong_model_for_the_weights(here, pictures, hub, tmp_path):
+    (file,) = hub.rglob("model.safetensors")
+    source = f"model=vit_ti16,init_from=timm:{file},data=folder:{pictures},size=48"
+    done = here("main", f"--config=configs/finetune.py:{source}", f"--workdir={tmp_path}")
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
     assert "has no weights of a ViT: its names are" in done.stderr
