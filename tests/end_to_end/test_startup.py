@@ -100,6 +100,7 @@ def test_second_start_neither_traces_nor_compiles(first_start, tmp_path):
     assert first["losses"] == second["losses"]
 
 
+@pytest.mark.slow
 def test_programs_from_the_cache_of_jax_are_not_stored(first_start, tmp_path):
     """Another config with the same program, whose functions would be missing if stored again."""
     cache, _ = first_start

@@ -70,7 +70,7 @@ def make_config(name: str, *overrides: str):
 
 
 # The slowest objectives, which share most of their code with others.
-SLOW = ("mae", "denoise")
+SLOW = ("mae", "denoise", "supcon")
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ SLOW = {"marks": pytest.mark.slow}
         pytest.param("pairwise", (), **SLOW),
         pytest.param("denoise", (), **SLOW),
         pytest.param("inpaint", (), **SLOW),
-        ("mae", ()),
+        pytest.param("mae", (), **SLOW),
     ],
 )
 def test_objective_trains_and_resumes(name, overrides, sources, cache, tmp_path, capsys):

@@ -122,6 +122,7 @@ def test_given_weights(digits):
     assert read(digits, ",weights=").init_from is None
 
 
+@pytest.mark.slow
 def test_training_starts_from_given_weights(large, tmp_path, capfd):
     file = tmp_path / "x.safetensors"
     write_state_dict(CASES["resnet18"], file)

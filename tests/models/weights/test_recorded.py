@@ -60,7 +60,7 @@ def our_logits(case: Case, path, train: bool) -> list[np.ndarray]:
 
 
 # Not the first of their family.
-SLOW = ("regnety_tv", "vgg_timm", "regnetx")
+SLOW = ("regnety_tv", "vgg_timm", "regnetx", "inception_v1", "inception_v2")
 
 
 @pytest.mark.parametrize(
