@@ -163,6 +163,7 @@ def test_unknown_flag(capsys):
     assert "--max_image" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_in_its_own_process(command, tmp_path):
     write(tmp_path / "data")
     done = command("audit", f"--data=folder:{tmp_path / 'data'}", f"--out={tmp_path / 'out'}")

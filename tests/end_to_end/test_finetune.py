@@ -72,7 +72,8 @@ def finetune(command, pictures, hub, workdir, train):
     )
 
 
-@pytest.mark.parametrize("train", [pytest.param("all", marks=pytest.mark.slow), "head"])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", ["all", "head"])
 def test_seven_classes(train, command, pictures, hub, tmp_path):
     done = finetune(command, pictures, hub, tmp_path, train)
     assert done.returncode == 0, done.stderr

@@ -171,6 +171,7 @@ def test_truncated_jpeg_is_named(here, pictures, tmp_path):
     assert str(pictures / "train" / "dog" / "3.jpg") in the_line(done)
 
 
+@pytest.mark.slow
 def test_truncated_jpeg_is_named_by_a_worker_process_too(command, pictures, tmp_path):
     run = picture_run(pictures, tmp_path / "run")
     done = command("main", *run, "--config.data.workers=2")

@@ -93,7 +93,7 @@ def test_a_reader_of_a_result_may_stop(shell):
     assert (done.returncode, done.stderr) == (0, "") and len(done.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize("after", ["| true", pytest.param(">&-", **SLOW)])
+@pytest.mark.parametrize("after", [pytest.param("| true", **SLOW), ">&-"])
 def test_files_are_written_without_a_reader(shell, workdir, tmp_path, after):
     """The report prints a line, flushed, before it writes the page."""
     page, run = tmp_path / "report.html", tmp_path / "run"

@@ -10,10 +10,10 @@ from tests.conftest import REPO
 from tests.faults import kills
 
 
-def test_a_kill(tmp_path):
+def test_two_kills(tmp_path):
     """Of a process that is alone; tests/distributed/test_processes.py has one of two killed."""
-    result = kills.torture(tmp_path, (1,), kills=1, seed=0)
-    assert kills.held(result, 1), json.dumps(result, indent=2)
+    result = kills.torture(tmp_path, (1,), kills=2, seed=0)
+    assert kills.held(result, 2), json.dumps(result, indent=2)
 
 
 @pytest.mark.slow

@@ -124,7 +124,13 @@ def test_auxiliary_classifier_with_small_images_is_reported():
         )
 
 
-@pytest.mark.parametrize("name", ["inception_v1", "resnest50d", "regnety_200mf"])
+SLOW = {"marks": pytest.mark.slow}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("inception_v1", **SLOW), pytest.param("resnest50d", **SLOW), "regnety_200mf"],
+)
 def test_remat_recomputes_blocks_and_keeps_parameters(name):
     """The backward pass contains the forward pass of the blocks again."""
     x = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)

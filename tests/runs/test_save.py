@@ -76,6 +76,7 @@ def test_full_disk(small_disk, capfd, known):
         assert kept(disk) == ["4", "5"]
 
 
+@pytest.mark.slow
 def test_writes_that_fail_together_are_reported_once(small_disk, capfd):
     """The writes of all arrays fail, and Orbax waits only for the first one."""
     config = make_config()

@@ -102,6 +102,7 @@ def read_log(workdir) -> dict[int, dict]:
     return {x["step"]: x for x in lines if "test/accuracy" in x}
 
 
+@pytest.mark.slow
 def test_one_rule_of_which_parameters_count(tmp_path, capsys):
     """Those that are ranked, kept and loaded are the averaged ones, here of a short run."""
     run = (
