@@ -103,9 +103,10 @@ def test_second_start_neither_traces_nor_compiles(first_start, tmp_path):
 @pytest.mark.slow
 def test_programs_from_the_cache_of_jax_are_not_stored(first_start, tmp_path):
     """Another config with the same program, whose functions would be missing if stored again."""
-    cache, _ = first_start
+    cache, first = first_start
     for number in range(2):
-        count(cache, tmp_path / str(number), "--config.data.threads=1")
+        again = count(cache, tmp_path / str(number), "--config.data.threads=1")
+        assert again["losses"] == first["losses"]
 
 
 def test_sigterm_while_the_step_is_compiled(tmp_path):

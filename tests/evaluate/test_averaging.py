@@ -96,7 +96,7 @@ def test_mean_of_the_rotations():
         assert len(views) == 24
         expected = np.mean([np.einsum("dhwc,dhwck->k", view, weights) for view in views], axis=0)
         np.testing.assert_allclose(row, expected, atol=1e-4)
-    # Rotated examples have the same mean, mirror images have not.
+    # The average is invariant to rotation, but not to mirroring.
     turned = logits(weights, {}, {"image": np.rot90(volumes, axes=(1, 3))})
     np.testing.assert_allclose(turned, found, atol=1e-4)
     assert np.abs(logits(weights, {}, {"image": volumes[:, ::-1]}) - found).max() > 0.1

@@ -56,8 +56,8 @@ def open_densities(path: str, options: SourceOptions) -> Dataset:
 class DensitySource:
     """Views of maps; see `imgcls.data.sources.source.Source`.
 
-    An example is the bytes of a `.npz` with float32 voxels, which the transforms have not brought
-    to 0 to 255, and their spacing. Classes take turns.
+    An example is the bytes of a `.npz` with float32 voxels, not yet scaled to 0 to 255, and their
+    spacing. Classes alternate.
 
     Args:
       maps: map of each class, resampled.

@@ -42,7 +42,7 @@ def npy(array: np.ndarray) -> bytes:
 
 
 LAYOUTS = [(channels, at) for channels in (2, 4, 5, 6, 13) for at in ("contig", "separate", "npy")]
-# A file of 2 or 4 pages is not told from one with alpha.
+# A file of 2 or 4 pages can't be distinguished from one with alpha.
 LAYOUTS += [(channels, "pages") for channels in (5, 6, 13)]
 
 
