@@ -12,7 +12,7 @@ example has one label or many is read from the data. There is no published numbe
 
 from ml_collections import ConfigDict
 
-from imgcls.train import preprocessing
+from imgcls.train import choices, preprocessing
 
 
 def get_config(
@@ -84,7 +84,7 @@ def get_config(
         c.optim.weight_decay = 0.05
         c.optim.clip_norm = 1.0
     if given:
-        c.optim.multipliers = ((r"^(?!head)", 0.1),)
+        c.optim.multipliers = choices.BACKBONE
 
     c.schedule = ConfigDict()
     c.schedule.name = "cosine"

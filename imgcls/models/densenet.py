@@ -6,13 +6,12 @@ The layout is that of torchvision, and over three axes that of MONAI's `DenseNet
 
 import functools
 from collections.abc import Callable
-from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imgcls.models.layers.acs import volume_convolution
+from imgcls.models.layers.acs import OverVolumes
 from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -116,21 +115,8 @@ class DenseNet(ImageModel, kw_only=True):
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)
 
 
-class DenseNet3D(DenseNet, kw_only=True):
-    """DenseNet over three axes; the other attributes are those of `DenseNet`, of cubes.
-
-    Attributes:
-      acs: whether the kernels are those of `DenseNet`, applied along three planes, see `ACSConv`.
-    """
-
-    spatial_axes: ClassVar[int] = 3
-
-    acs: bool = False
-
-    @property
-    def convolution(self) -> Callable:
-        """Creates a convolution over three axes."""
-        return volume_convolution(self.acs, self.dtype)
+class DenseNet3D(OverVolumes, DenseNet, kw_only=True):
+    """DenseNet over three axes; the attributes are those of `DenseNet` and `OverVolumes`."""
 
 
 _TORCHVISION = "torchvision, IMAGENET1K_V1"

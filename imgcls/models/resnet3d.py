@@ -14,29 +14,13 @@ SE-ResNets have the gate of `resnet.py` on the channels of each branch. Their pa
 of MONAI's `SEResNet50`, which has the stride on the 1x1x1 convolution.
 """
 
-from collections.abc import Callable
-from typing import ClassVar
-
-from imgcls.models.layers.acs import volume_convolution
+from imgcls.models.layers.acs import OverVolumes
 from imgcls.models.registry import register_model
 from imgcls.models.resnet import DEPTHS, ResNet
 
 
-class ResNet3D(ResNet, kw_only=True):
-    """ResNet over three axes; the other attributes are those of `ResNet`, of cubes.
-
-    Attributes:
-      acs: whether the kernels are those of `ResNet`, applied along three planes, see `ACSConv`.
-    """
-
-    spatial_axes: ClassVar[int] = 3
-
-    acs: bool = False
-
-    @property
-    def convolution(self) -> Callable:
-        """Creates a convolution over three axes."""
-        return volume_convolution(self.acs, self.dtype)
+class ResNet3D(OverVolumes, ResNet, kw_only=True):
+    """ResNet over three axes; the attributes are those of `ResNet` and `OverVolumes`."""
 
 
 _SOURCE = "Hara et al. 2017"

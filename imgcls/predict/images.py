@@ -15,6 +15,7 @@ from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.npz import as_volume
 from imgcls.data.files import list_folder, read_example
 from imgcls.data.listing import count_extensions, describe_extensions
+from imgcls.data.sources.plain import PlainSource
 
 ImageInput = str | os.PathLike | bytes | Image.Image | np.ndarray
 Images = ImageInput | Iterable[ImageInput]
@@ -23,7 +24,7 @@ Images = ImageInput | Iterable[ImageInput]
 _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "PA")
 
 
-class ImageInputs:
+class ImageInputs(PlainSource):
     """Unlabeled images or volumes as a `Source`.
 
     The decoder gets images as the bytes of a file; the arrays of volumes need none.
@@ -82,12 +83,6 @@ class ImageInputs:
 
     def name(self, index: int) -> str:
         return self.path(index) or f"image {index}"
-
-    def group(self, index: int) -> str | None:
-        return None
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        return {}
 
 
 def find_files(paths: Iterable[str]) -> list[str]:

@@ -5,9 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from imgcls.data.sources.plain import PlainSource
+
 
 @dataclasses.dataclass(frozen=True)
-class ArraySource:
+class ArraySource(PlainSource):
     """Images and labels in memory, as a source of one split.
 
     Attributes:
@@ -37,9 +39,3 @@ class ArraySource:
 
     def name(self, index: int) -> str:
         return f"{self.splits[0]}/{index}"
-
-    def group(self, index: int) -> str | None:
-        return None
-
-    def metadata(self, index: int) -> dict[str, Any]:
-        return {}

@@ -19,6 +19,7 @@ from imgcls.data.decode.npz import write_npz
 from imgcls.data.decode.volume import decode_volume, is_volume
 from imgcls.data.decode.voxels import Volume
 from imgcls.data.files import read_file
+from imgcls.data.sources.plain import PlainSource
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split, stratified_slice
 from imgcls.data.transforms import spec
@@ -53,7 +54,7 @@ def open_densities(path: str, options: SourceOptions) -> Dataset:
     )
 
 
-class DensitySource:
+class DensitySource(PlainSource):
     """Views of maps; see `imgcls.data.sources.source.Source`.
 
     An example is the bytes of a `.npz` with float32 voxels, not yet scaled to 0 to 255, and their
@@ -104,12 +105,6 @@ class DensitySource:
     def name(self, index: int) -> str:
         view, label = divmod(int(self._indices[index]), len(self._maps))
         return f"{self._split}/{self.class_names[label]}/{view}"
-
-    def group(self, index: int) -> None:
-        return None
-
-    def metadata(self, index: int) -> dict:
-        return {}
 
     def __reduce__(self) -> tuple:
         # Transforms can't be pickled.

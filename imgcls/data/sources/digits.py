@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.data.sources.plain import PlainSource
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split, stratified_slice
 
@@ -21,7 +22,7 @@ def open_digits(path: str, options: SourceOptions) -> Dataset:
     return Dataset(DigitsSource.splits, open_split, labels_in_memory=True)
 
 
-class DigitsSource:
+class DigitsSource(PlainSource):
     """1,797 grayscale images uint8 `[8, 8, 1]` of ten classes; 80% train, 20% test, stratified.
 
     Source: scikit-learn `load_digits` (UCI optical recognition of handwritten digits), with pixels
@@ -54,12 +55,6 @@ class DigitsSource:
 
     def name(self, index: int) -> str:
         return f"digit {self._ids[index]}"
-
-    def group(self, index: int) -> None:
-        return None
-
-    def metadata(self, index: int) -> dict:
-        return {}
 
 
 @functools.cache

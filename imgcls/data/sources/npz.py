@@ -14,6 +14,7 @@ import numpy as np
 
 from imgcls.core.errors import ConfigError, DataError, one_line
 from imgcls.data.decode.npy import read_npy
+from imgcls.data.sources.plain import PlainSource
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split, stratified_slice
 
@@ -89,7 +90,7 @@ def open_modelnet10(path: str, options: SourceOptions) -> Dataset:
     return _open(_MODELNET10, path, options, _MODELNET10_CLASSES)
 
 
-class NpzSource:
+class NpzSource(PlainSource):
     """One split, or a slice of one.
 
     Args:
@@ -141,12 +142,6 @@ class NpzSource:
 
     def name(self, index: int) -> str:
         return f"{self._name}/{self._indices[index]}"
-
-    def group(self, index: int) -> None:
-        return None
-
-    def metadata(self, index: int) -> dict:
-        return {}
 
     def __reduce__(self) -> tuple:
         # Worker processes read the file again.

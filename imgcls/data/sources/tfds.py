@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from imgcls.core.errors import ConfigError, one_line
+from imgcls.data.sources.plain import PlainSource
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split
 
@@ -30,7 +31,7 @@ def open_tfds(path: str, options: SourceOptions) -> Dataset:
     return Dataset(tuple(builder.info.splits), functools.partial(TfdsSource, builder))
 
 
-class TfdsSource:
+class TfdsSource(PlainSource):
     """One split of a TFDS dataset that was prepared as ArrayRecord.
 
     Images are the stored encoded bytes (`SkipDecoding`).
@@ -80,12 +81,6 @@ class TfdsSource:
     def name(self, index: int) -> str:
         file = self._records[index].get("file_name")
         return f"{self._split}[{index}]" + (f" ({file.decode()})" if file else "")
-
-    def group(self, index: int) -> None:
-        return None
-
-    def metadata(self, index: int) -> dict:
-        return {}
 
 
 def _find_builder(tfds, spec: str, root: str):

@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from typing import ClassVar
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from imgcls.core.errors import ConfigError
+from imgcls.models.layers.base import ImageModel
 from imgcls.models.layers.conv import conv, he_normal
 from imgcls.models.layers.convolution import convolve
 
@@ -70,9 +72,22 @@ class ACSConv(nn.Module):
         )
 
 
-def volume_convolution(acs: bool, dtype: jnp.dtype) -> Callable:
-    """Creates convolutions of volumes, called as `conv`: of cubes, or with `acs` of planes."""
-    return functools.partial(_acs_conv if acs else conv, axes=3, dtype=dtype)
+class OverVolumes(ImageModel, kw_only=True):
+    """Base of a model of images that is applied over three axes, with cubes as kernels.
+
+    Attributes:
+      acs: whether the kernels are those of the model of images, applied along three planes, see
+        `ACSConv`.
+    """
+
+    spatial_axes: ClassVar[int] = 3
+
+    acs: bool = False
+
+    @property
+    def convolution(self) -> Callable:
+        """Creates convolutions of volumes, called as `conv`."""
+        return functools.partial(_acs_conv if self.acs else conv, axes=3, dtype=self.dtype)
 
 
 def _acs_conv(

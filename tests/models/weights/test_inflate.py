@@ -10,7 +10,6 @@ from jax import lax
 from safetensors.numpy import save_file
 
 from imgcls.models.create import create_model
-from imgcls.models.layers.acs import volume_convolution
 from imgcls.models.layers.base import EXPLAIN
 from imgcls.models.weights import load as weights
 from imgcls.models.weights.inflate import inflate
@@ -118,7 +117,8 @@ def test_inflated_kernel_sums_to_the_kernel():
 def test_acs_convolution(features, stride):
     """It is a convolution by cubes that are zero outside of one plane."""
     x = jnp.asarray(np.sin(np.arange(6 * 7 * 5 * 2) ** 1.2).reshape(1, 6, 7, 5, 2), jnp.float32)
-    layer = volume_convolution(True, jnp.float32)(features, 3, stride, name="conv")
+    model = create_model("resnet3d_10", 2, acs=True)
+    layer = model.convolution(features, 3, stride, name="conv")
     variables = formula(jax.eval_shape(layer.init, KEY, x))
     kernel = variables["params"]["kernel"]
     assert kernel.shape == (3, 3, 2, features)
