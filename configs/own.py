@@ -69,7 +69,7 @@ def get_config(
 
     c.optim = ConfigDict()
     if model == "auto" or model.startswith(("airbench", "resnet")):
-        # Muon needs about half of AdamW's epochs.
+        # It reaches a higher accuracy than AdamW in the same time.
         c.optim.name = "muon"
         c.optim.learning_rate = 0.05
         c.optim.momentum = 0.85

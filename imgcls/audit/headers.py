@@ -31,7 +31,7 @@ _LONGEST = 40
 
 
 def read_origin(data: bytes, name: str) -> dict[str, str]:
-    """Returns properties by name: those of the scanner for DICOM, the orientation for NIfTI.
+    """Returns properties of a DICOM file or series by name; none for other formats.
 
     Values of `PSEUDONYMS` are digests. Fields that are missing or broken are left out.
     """
