@@ -1,7 +1,8 @@
 """Lists the models in a table: `python -m imgcls.models` or `python -m imgcls.models 'vit*'`.
 
-Parameters are for 1,000 classes, with auxiliary classifiers. GFLOPs are billions of multiply-adds
-in evaluation for one image of the default size, as in papers.
+Parameters are for 1,000 classes, or 400 of models of clips, with auxiliary classifiers. GFLOPs are
+billions of multiply-adds in evaluation for one image, volume or clip of the default size, as in
+papers.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ class ModelSize:
 
     Attributes:
       parameters: number of parameters.
-      multiply_adds: number of multiply-adds for one image of the default size.
+      multiply_adds: number of multiply-adds for one example of the default size.
     """
 
     parameters: int
@@ -32,9 +33,10 @@ class ModelSize:
 
 def measure_size(name: str) -> ModelSize:
     """Counts the parameters and multiply-adds of a registered model without running it."""
-    model, entry = create_model(name), model_entry(name)
-    shape = (1, *(entry.input_size,) * entry.spatial_axes, 3)
-    image = jax.ShapeDtypeStruct(shape, jnp.float32)
+    entry = model_entry(name)
+    # The classes of ImageNet, or of Kinetics.
+    model = create_model(name, 1000 if entry.input_frames is None else 400)
+    image = jax.ShapeDtypeStruct((1, *entry.input_shape, 3), jnp.float32)
     variables = jax.eval_shape(model.init, jax.random.key(0), image)
     parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
     flops = count_flops(jax.make_jaxpr(model.apply)(variables, image).jaxpr)
@@ -50,13 +52,16 @@ def main(argv: list[str] | None = None) -> int:
     names = list_models(pattern)
     if not names:
         raise ConfigError(f"no model matches {pattern!r}: `python -m imgcls.models` lists all")
-    print(f"{'name':<20}{'parameters':>13}{'GFLOPs':>9}{'input':>7}{'top-1':>7}  published in")
+    print(f"{'name':<20}{'parameters':>13}{'GFLOPs':>9}{'input':>9}{'top-1':>7}  published in")
     for name in names:
         entry, size = model_entry(name), measure_size(name)
         gflops = size.multiply_adds / 1e9
         top1 = f"{entry.top1:.1f}" if entry.top1 is not None else "-"
+        side = str(entry.input_size)
+        if entry.input_frames is not None:
+            side = f"{entry.input_frames}x{side}"
         print(
-            f"{name:<20}{size.parameters:>13,}{gflops:>9.2f}{entry.input_size:>7}{top1:>7}  "
+            f"{name:<20}{size.parameters:>13,}{gflops:>9.2f}{side:>9}{top1:>7}  "
             f"{entry.source or '-'}",
             flush=True,
         )

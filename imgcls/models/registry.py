@@ -10,6 +10,8 @@ Every model is a `flax.linen.Module` called as `model(x, *, train=False, feature
   dropout or BatchNorm;
 - in training, the logits `[B, K]` of auxiliary classifiers are sown as "aux_logits" into the
   collection "intermediates";
+- a model of clips `[B, T, H, W, C]` with `takes_length` has the argument `length=None`, int `[B]`,
+  the number of frames of each clip that are no padding;
 - a model may have `init_from_data`, see `imgcls.models.layers.base.InitializesFromData`.
 
 A new family is one new file in this package that calls `register_model`: all files of the package
@@ -35,6 +37,8 @@ class ModelEntry:
       module: module class; its fields are the options of `create_model`.
       defaults: values of the fields for this model, such as its depth.
       input_size: side in pixels of the images that the model was designed for.
+      input_frames: frames of the clips that the model was designed for; None: it is no model of
+        clips.
       top1: published top-1 accuracy on ImageNet in percent, for one crop, trained on ImageNet-1k
         alone unless the source states otherwise.
       source: publication of the accuracy.
@@ -45,10 +49,17 @@ class ModelEntry:
     input_size: int = 224
     top1: float | None = None
     source: str = ""
+    input_frames: int | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """`(H, W)`, `(D, H, W)` or `(T, H, W)` of the examples that the model was designed for."""
+        first = () if self.input_frames is None else (self.input_frames,)
+        return first + (self.input_size,) * (self.spatial_axes - len(first))
 
     @property
     def spatial_axes(self) -> int:
-        """Axes of an example before its channels: 2 of an image, 3 of a volume."""
+        """Axes of an example before its channels: 2 of an image, 3 of a volume or a clip."""
         return getattr(self.module, "spatial_axes", 2)
 
     @property
@@ -74,18 +85,19 @@ def register_model(
     input_size: int = 224,
     top1: float | None = None,
     source: str = "",
+    input_frames: int | None = None,
     **defaults: Any,
 ) -> Callable:
     """Class decorator that registers a model.
 
     Args:
       name: name for `create_model`.
-      input_size, top1, source: see `ModelEntry`.
+      input_size, top1, source, input_frames: see `ModelEntry`.
       **defaults: values of the module's fields.
     """
 
     def register(module: type[nn.Module]) -> type[nn.Module]:
-        MODELS.add(name, ModelEntry(module, defaults, input_size, top1, source))
+        MODELS.add(name, ModelEntry(module, defaults, input_size, top1, source, input_frames))
         return module
 
     return register

@@ -35,6 +35,18 @@ def create_backbone(config: ConfigDict, data_info, num_outputs: int):
     return create_model(options.pop("name"), num_outputs, **options)
 
 
+def clip_options(model, batch: dict) -> dict:
+    """Arguments of a model's call, other than the images: `length` of a batch of padded clips.
+
+    Args:
+      model: a model, such as `cnn_lstm`.
+      batch: of padded clips it has the key `length`, int32 `[B]`: the frames of each clip that are
+        no padding. Models without `takes_length` do not use it.
+    """
+    takes = getattr(model, "takes_length", False) and "length" in batch
+    return {"length": batch["length"]} if takes else {}
+
+
 def backbone_variables(objective, params, model_state) -> dict:
     """Variables of `objective.model` alone: `{"params": ..., **collections}`."""
     variables, key = {"params": params, **model_state}, objective.backbone

@@ -14,7 +14,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.state import TrainState
 from imgcls.losses.registry import Loss, classification_losses
 from imgcls.objectives import metrics as objectives_metrics
-from imgcls.objectives.backbone import create_backbone, moving_average
+from imgcls.objectives.backbone import clip_options, create_backbone, moving_average
 from imgcls.objectives.class_weights import create_class_weights
 from imgcls.objectives.objective import register_objective
 
@@ -104,6 +104,7 @@ class Supervised:
             train=not self._frozen,
             rngs={"dropout": rng},
             mutable=[*model_state, "intermediates"],
+            **clip_options(self.model, batch),
         )
         new_state = dict(new_state)
         auxiliary = new_state.pop("intermediates", {}).get("aux_logits", ())
@@ -135,13 +136,18 @@ class Supervised:
         """Float32 features `[B, D]` before the head, in evaluation mode."""
         del layer
         variables = {"params": params, **model_state}
-        features = self.model.apply(variables, batch["image"], train=False, features=True)
+        options = clip_options(self.model, batch)
+        features = self.model.apply(
+            variables, batch["image"], train=False, features=True, **options
+        )
         return cast(jax.Array, features)
 
     def logits(self, params, model_state, batch) -> jax.Array:
         """Float32 logits `[B, K]` in evaluation mode."""
         variables = {"params": params, **model_state}
-        return cast(jax.Array, self.model.apply(variables, batch["image"], train=False))
+        options = clip_options(self.model, batch)
+        logits = self.model.apply(variables, batch["image"], train=False, **options)
+        return cast(jax.Array, logits)
 
     def scores(self, logits: jax.Array) -> jax.Array:
         """Probabilities `[B, K]` of the classes; `[B, 2]` for 'binary'."""

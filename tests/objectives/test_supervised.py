@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
+from imgcls.core.defaults import default_config
 from imgcls.core.state import TrainState
+from imgcls.data.info import DataInfo
 from imgcls.data.transforms import batch as batch_transforms
+from imgcls.objectives.create import create_objective
 from tests.objectives.cases import (
     MULTI,
     SHAPE,
@@ -24,7 +28,7 @@ from tests.objectives.cases import (
 SPEC = {"image": jax.ShapeDtypeStruct((8, *SHAPE), jnp.uint8)}
 
 
-def make_variables(objective, seed: int = 0) -> tuple:
+def make_variables(objective, seed: int = 0, spec: dict = SPEC) -> tuple:
     """Random variables `(params, model_state)`, different from the initial values."""
     rng = np.random.default_rng(seed)
 
@@ -32,7 +36,7 @@ def make_variables(objective, seed: int = 0) -> tuple:
         low, high = (0.5, 1.5) if path[-1].key in ("var", "scale") else (-0.5, 0.5)
         return jnp.asarray(rng.uniform(low, high, leaf.shape), leaf.dtype)
 
-    shapes = jax.eval_shape(objective.init, jax.random.key(0), SPEC)
+    shapes = jax.eval_shape(objective.init, jax.random.key(0), spec)
     return jax.tree.map_with_path(draw, shapes)
 
 
@@ -196,6 +200,33 @@ def test_masked_examples_do_not_count():
     np.testing.assert_allclose(loss, losses[mask > 0].mean(), rtol=1e-5)
     hits = (logits.argmax(1) == SINGLE)[mask > 0]
     np.testing.assert_allclose(measured["accuracy"], hits.mean(), rtol=1e-6)
+
+
+def test_padding_of_clips_does_not_count():
+    """A batch with `length`: the frames after it change neither loss, features nor logits."""
+    config = default_config()
+    config.objective.frozen = True
+    small = {"stem": "cifar", "width": 4, "stage_sizes": (1,)}
+    config.model = ConfigDict({"name": "frame_average", "backbone_options": small})
+    objective = create_objective(config, DataInfo(("a", "b", "c", "d"), False, (3, *SHAPE)))
+    clips = np.random.default_rng(3).normal(size=(8, 3, *SHAPE)).astype(np.float32)
+    length = np.array([3, 1, 2, 2, 1, 3, 2, 1])
+    padding = (np.arange(3) >= length[:, None])[..., None, None, None]
+    batch = {"image": jnp.asarray(clips), "label": jnp.asarray(SINGLE)}
+    params, state = make_variables(objective, spec=batch)
+
+    @jax.jit
+    def measure(batch):
+        loss, _ = objective.loss(params, state, None, batch, jax.random.key(0), 0)
+        results = [f(params, state, batch) for f in (objective.features, objective.logits)]
+        return [loss, *results]
+
+    other = {**batch, "image": jnp.where(padding, 9.0, clips)}
+    with_length = [measure({**b, "length": jnp.asarray(length)}) for b in (batch, other)]
+    for found, expected in zip(*with_length, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+    for found, expected in zip(measure(batch), measure(other), strict=True):
+        assert np.abs(found - expected).max() > 1e-3
 
 
 def test_soft_labels():

@@ -12,7 +12,7 @@ from imgcls.core.errors import ConfigError
 # Collection for maps and attention weights; only `imgcls.predict.explain` makes it mutable.
 EXPLAIN = "explain"
 # Input, and a model that takes it, by the number of spatial axes.
-_LAYOUTS = {2: "images [B, H, W, C]", 3: "volumes [B, D, H, W, C]"}
+_LAYOUTS = {2: "images [B, H, W, C]", 3: "volumes [B, D, H, W, C] or clips [B, T, H, W, C]"}
 _EXAMPLES = {2: "resnet18", 3: "resnet3d_18"}
 
 
@@ -57,13 +57,15 @@ class ImageModel(nn.Module):
       remat: whether to recompute blocks in the backward pass: less memory, about a third more time.
       dtype: dtype of the computation. Parameters, pooled features and the head are float32.
       compiler_options: XLA options of the training step, by platform.
-      spatial_axes: number of axes before the channels: 2 for images, 3 for volumes.
+      spatial_axes: number of axes before the channels: 2 for images, 3 for volumes and clips.
+      takes_length: whether the model is called with `length`, see `imgcls.models.registry`.
       explained_by: basis of heat maps: the gradient with respect to the last map before pooling
         (Grad-CAM), or the attention of all blocks (attention rollout).
     """
 
     compiler_options: ClassVar[dict[str, dict[str, str]]] = {}
     spatial_axes: ClassVar[int] = 2
+    takes_length: ClassVar[bool] = False
     explained_by: ClassVar[Literal["gradient", "attention"]] = "gradient"
 
     num_classes: int
