@@ -10,14 +10,13 @@ A flip mirrors a volume. Where handedness matters, as for molecules and for orga
 the body, the result is an example that does not exist. Rotations are safe.
 """
 
-import functools
 import itertools
 from typing import Any
 
 import numpy as np
 
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.resampling import by_channel, check_order, resize
+from imgcls.data.transforms.resampling import by_slab, check_order, resize
 from imgcls.data.transforms.transform import Transform, register_volume_transform
 
 Size3D = int | tuple[int, int, int]
@@ -260,24 +259,34 @@ def elastic3d(
             return volume
         shape = volume.shape[:3]
         moves = rng.uniform(-displacement, displacement, (3, points, points, points))
-        positions = np.indices(shape, np.float32)
-        for axis, move in enumerate(moves.astype(np.float32)):
-            positions[axis] += _spline(move, shape)
-        move = functools.partial(
-            ndimage.map_coordinates, coordinates=positions, order=order, mode=_scipy_mode(mode)
-        )
-        return by_channel(volume, move)
+
+        def move(channel, first, planes):
+            positions = np.indices((planes, *shape[1:]), np.float32)
+            positions[0] += first
+            for axis, coefficients in enumerate(moves.astype(np.float32)):
+                positions[axis] += _spline(coefficients, shape, first, planes)
+            return ndimage.map_coordinates(
+                channel,
+                positions,
+                output=np.float32,
+                order=order,
+                mode=_scipy_mode(mode),
+            )
+
+        return by_slab(volume, shape, move)
 
     return transform
 
 
-def _spline(points: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def _spline(points: np.ndarray, shape: tuple[int, ...], first: int, planes: int) -> np.ndarray:
     """The cubic B-spline with these coefficients `[N, N, N]`, from border to border of a volume."""
     from scipy import ndimage
 
     steps = (np.array(points.shape) - 1) / np.maximum(np.array(shape) - 1, 1)
+    start: Any = (steps[0] * first, 0, 0)  # scipy takes one number for each axis
+    sides = (planes, *shape[1:])
     return ndimage.affine_transform(
-        points, steps, output_shape=shape, order=3, mode="nearest", prefilter=False
+        points, steps, start, sides, order=3, mode="nearest", prefilter=False
     )
 
 
@@ -315,15 +324,21 @@ def _affine(
 
     inverse = np.linalg.inv(matrix)
     center = (np.array(volume.shape[:3]) - 1) / 2
-    offset: Any = center - inverse @ (center + shift)  # scipy takes one number for each axis
-    move = functools.partial(
-        ndimage.affine_transform,
-        matrix=inverse,
-        offset=offset,  # pyright: ignore[reportArgumentType]
-        order=order,
-        mode=_scipy_mode(mode),
-    )
-    return by_channel(volume, move)
+    offset = center - inverse @ (center + shift)
+
+    def move(channel, first, planes):
+        start: Any = offset + inverse[:, 0] * first  # scipy takes one number for each axis
+        return ndimage.affine_transform(
+            channel,
+            inverse,
+            start,
+            (planes, *channel.shape[1:]),
+            output=np.float32,
+            order=order,
+            mode=_scipy_mode(mode),
+        )
+
+    return by_slab(volume, volume.shape[:3], move)
 
 
 def _scipy_mode(mode: str) -> str:

@@ -8,7 +8,7 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.transforms import spec
+from imgcls.data.transforms import resampling, spec
 from imgcls.data.transforms import volume as volume_transforms
 from imgcls.data.transforms.transform import TRANSFORMS, check_rank
 from imgcls.data.transforms.volume import CUBE_ROTATIONS, rotate_cube
@@ -185,7 +185,7 @@ def test_elastic_displacement_is_a_spline():
     """The cubic B-spline of the points' moves, by its formula; within the bound nothing folds."""
     shape, rng = (13, 11, 9), np.random.default_rng(0)
     moves = rng.uniform(-1.2, 1.2, (3, 4, 4, 4)).astype(np.float32)
-    found = np.stack([volume_transforms._spline(move, shape) for move in moves])
+    found = np.stack([volume_transforms._spline(move, shape, 0, 13) for move in moves])
 
     def weights(side: int) -> np.ndarray:
         """Share of each of the 4 points in each voxel `[side, 4]`; borders are repeated."""
@@ -208,7 +208,7 @@ def test_elastic_displacement_is_a_spline():
 
 def test_elastic_moves_voxels_by_the_displacement(monkeypatch):
     volume = draw(7, 8, 9, 2)
-    shift = iter((1.0, 0.0, -2.0))
+    shift = itertools.cycle((1.0, 0.0, -2.0))
     monkeypatch.setattr(volume_transforms, "_spline", lambda *_: np.float32(next(shift)))
     moved = build("elastic3d(3.0)")(volume, np.random.default_rng(0))
     np.testing.assert_array_equal(moved[:6, :, 2:], volume[1:, :, :7])
@@ -218,6 +218,28 @@ def test_elastic_moves_voxels_by_the_displacement(monkeypatch):
     for recipe in ("elastic3d(0.0)", "elastic3d(p=0)"):
         still = build(recipe)(volume, np.random.default_rng(0))
         np.testing.assert_array_equal(still, volume)
+
+
+@pytest.mark.parametrize("order", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        "resize3d((16, 9, 8), order=ORDER)",
+        "resize3d((40, 20, 12), order=ORDER)",
+        "resize3d((64, 13, 12), order=ORDER, antialias=False)",
+        "affine3d(30, translate=0.2, order=ORDER)",
+        "rotate3d(180, order=ORDER, mode='reflect')",
+        "elastic3d(2.0, order=ORDER)",
+    ],
+)
+def test_slabs_make_no_difference(recipe, order, monkeypatch):
+    """Of sizes where no voxel lies between two of the old, whose rounding is arbitrary."""
+    volume = np.random.default_rng(0).normal(size=(60, 14, 12, 2)).astype(np.float32)
+    transform = build(recipe.replace("ORDER", str(order)))
+    at_once = transform(volume, np.random.default_rng(1))
+    monkeypatch.setattr(resampling, "SLAB", 3 * 14 * 12)
+    in_slabs = transform(volume, np.random.default_rng(1))
+    np.testing.assert_allclose(in_slabs, at_once, atol=1e-5)
 
 
 @pytest.mark.parametrize(
