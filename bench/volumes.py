@@ -88,19 +88,20 @@ def measure(args: argparse.Namespace) -> None:
     config.data.threads = threads
     config.data.prefetch = 1
     config.data.train_transform = config.data.eval_transform = args.recipe
-    mesh = sharding.create_mesh(config)
-    reader = data_lib.create_reader(config, data_lib.open_split(config, "train"), train=True)
     # What is loaded at first use, such as scipy's modules, is no memory of volumes.
     from scipy import ndimage  # noqa: F401
 
+    mesh = sharding.create_mesh(config)
     jax.block_until_ready(jax.numpy.zeros(1))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    before = pages * resource.getpagesize()
+    reader = data_lib.create_reader(config, data_lib.open_split(config, "train"), train=True)
     start, count = time.perf_counter(), 0
     for batch in data_lib.create_train_loader(config, reader, mesh, 0, args.batches):
         count += len(jax.block_until_ready(batch)["image"])
     seconds = (time.perf_counter() - start) / count
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    volumes = peak * 1024 / (2 * args.side**3 * threads)
+    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    volumes = peak / (2 * args.side**3 * threads)
     print(f"{volumes:.2f} | {seconds:.1f}")
 
 

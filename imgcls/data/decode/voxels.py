@@ -81,15 +81,28 @@ class Stream:
             there = len(self._data) - offset
             data = memoryview(self._data)[offset : offset + size]
         else:
-            skipped = self.start + self._read(offset - len(self.start))
-            data = skipped[offset:] + self._read(size - max(0, len(skipped) - offset))
-            there = len(data)
+            data, there = self._decompress(offset, size)
         if there < size:
             raise DataError(
                 f"{self.name}: truncated: its header declares {size:,} bytes of voxels, and "
                 f"{max(there, 0):,} are there"
             )
         return np.frombuffer(data, dtype, count).reshape(shape)
+
+    def _decompress(self, offset: int, size: int) -> tuple[np.ndarray, int]:
+        """`size` bytes from an offset, and how many of them are there."""
+        skipped = (self.start + self._read(offset - len(self.start)))[offset : offset + size]
+        # Memory is taken when it is written, so a header alone can't take it.
+        data = np.empty(size, np.uint8)
+        data[: len(skipped)] = np.frombuffer(skipped, np.uint8)
+        there = len(skipped)
+        while there < size:
+            part = self._read(min(_PART, size - there))
+            if not part:
+                break
+            data[there : there + len(part)] = np.frombuffer(part, np.uint8)
+            there += len(part)
+        return data, there
 
     def _read(self, count: int) -> bytes:
         """The next bytes, fewer at the end of the file."""

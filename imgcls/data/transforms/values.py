@@ -8,6 +8,7 @@ number become 0, and count in no statistic. A channel whose range is empty becom
 """
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -74,8 +75,7 @@ def z_score(mask: str | None = "nonzero", clip: float = 4.0, dtype: str = "uint8
     spec.check_number("clip", clip, 0.01)
 
     def limits(values):
-        inside = _masked(values, mask)
-        mean, deviation = _moments(inside)
+        mean, deviation = _moments(values, mask)
         return mean - clip * deviation, mean + clip * deviation
 
     return _create(limits, dtype)
@@ -138,12 +138,26 @@ def _scale(values: np.ndarray, low: float, high: float, out: np.ndarray) -> None
     out[...] = np.rint(values, out=values) if out.dtype == np.uint8 else values
 
 
-def _moments(values: np.ndarray) -> tuple[float, float]:
-    """Mean and standard deviation of `[N]`, a part at a time to save memory."""
-    parts = np.array_split(values, -(-len(values) // 2**20))
-    mean = sum(float(part.sum(dtype=np.float64)) for part in parts) / len(values)
-    squares = sum(float(np.square(part - np.float64(mean)).sum()) for part in parts)
-    return mean, math.sqrt(squares / len(values))
+def _moments(values: np.ndarray, mask: str | None) -> tuple[float, float]:
+    """Mean and standard deviation of the voxels that count, a plane at a time to save memory."""
+    count = sum(inside.size for inside in _planes(values, mask))
+    if not count:
+        return _moments(values, None) if mask else (0.0, 0.0)
+    mean = sum(float(x.sum(dtype=np.float64)) for x in _planes(values, mask)) / count
+    squares = sum(float(np.square(x - np.float64(mean)).sum()) for x in _planes(values, mask))
+    return mean, math.sqrt(squares / count)
+
+
+def _planes(values: np.ndarray, mask: str | None) -> Iterator[np.ndarray]:
+    """The finite values `[N]` of each plane that count."""
+    for plane in values:
+        yield plane[_counts(plane, mask)]
+
+
+def _counts(values: np.ndarray, mask: str | None) -> np.ndarray:
+    """Which values count: those that are finite, and not 0 if the mask is 'nonzero'."""
+    inside = np.isfinite(values)
+    return inside & (values != 0) if mask else inside
 
 
 def _check_mask(mask: str | None) -> None:
@@ -152,11 +166,10 @@ def _check_mask(mask: str | None) -> None:
 
 
 def _masked(values: np.ndarray, mask: str | None) -> np.ndarray:
-    """The finite values `[N]` that count; all zeros if there are none."""
-    inside = values.reshape(-1)
-    if values.dtype.kind == "f":
-        inside = inside[np.isfinite(inside)]
-    if mask == "nonzero":
-        nonzero = inside[inside != 0]
-        inside = nonzero if nonzero.size else inside
+    """The values `[N]` that count; all zeros if there are none."""
+    if not mask and values.dtype.kind != "f":
+        return values.reshape(-1)
+    inside = values[_counts(values, mask)]
+    if mask and not inside.size:
+        return _masked(values, None)
     return inside if inside.size else np.zeros(1, np.float32)
