@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from imgcls.core import cli, errors
 from imgcls.core.errors import ConfigError
+from imgcls.data.files import read_example
 from imgcls.predict import formats
 from imgcls.predict.heat_file import encode_heat
 from imgcls.predict.images import common_folder, find_files
@@ -128,7 +129,8 @@ def _save_overlays(
             formats.write_file(folder, name, encoded.getvalue())
         if prediction.heat is not None and prediction.heat.ndim == 3 and prediction.path:
             name = prediction.relative_path(root) + ".heat.nii.gz"
-            encoded = encode_heat(prediction.heat, prediction.path, config)
+            scan = read_example(prediction.path)
+            encoded = encode_heat(prediction.heat, scan, prediction.path, config)
             formats.write_file(folder, name, encoded)
         yield prediction
 

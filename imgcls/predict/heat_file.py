@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from imgcls.core.errors import DataError
 from imgcls.data.decode.volume import decode_volume
 from imgcls.data.decode.voxels import Volume, require
-from imgcls.data.files import read_example
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import (
     TRANSFORMS,
@@ -27,21 +26,22 @@ from imgcls.data.transforms.transform import (
 _SAMPLES = 20_000
 
 
-def encode_heat(heat: np.ndarray, path: str, config: ConfigDict) -> bytes:
-    """Encodes the heat map `[D, H, W]` of a file as `.nii.gz`; nothing of its header is copied.
+def encode_heat(heat: np.ndarray, scan: bytes | np.ndarray, name: str, config: ConfigDict) -> bytes:
+    """Encodes the heat map `[D, H, W]` of a scan as `.nii.gz`; nothing of its header is copied.
 
     Args:
       heat: heat map of the volume after the evaluation transforms.
-      path: the file of the volume.
+      scan: bytes of the file of the volume, or its voxels `[D, H, W, C]`.
+      name: name of the scan for messages.
       config: config of the model.
 
     Raises:
       DataError: the file can't be read, or the transforms deform volumes.
     """
     transforms = spec.parse(config.data.eval_transform, TRANSFORMS, "config.data.eval_transform")
-    volume = decode_volume(read_example(path), path)
-    affine = _world(volume) @ find_grid(volume, transforms, path)
-    nibabel = require("nibabel", path)
+    volume = decode_volume(scan, name) if isinstance(scan, bytes) else Volume(scan)
+    affine = _world(volume) @ find_grid(volume, transforms, name)
+    nibabel = require("nibabel", name)
     image = nibabel.Nifti1Image(np.ascontiguousarray(heat.T, np.float32), affine)
     image.header.set_xyzt_units("mm")
     return gzip.compress(image.to_bytes(), mtime=0)

@@ -61,7 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     if baseline is not None:
         for name, accuracy in tables.baseline_rows(results, baseline):
             log.result(f"accuracy {accuracy:.4f}: {name}")
-    groups = gallery.show(results, gallery.choose(results, args.examples))
+    groups = gallery.show(results, gallery.choose(results, args.examples), args.heat_maps)
     page = html.render(
         "report.html",
         run=checkpoint.workdir.name,
@@ -208,6 +208,7 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         metavar="N",
         help="images of each kind (default: %(default)s)",
     )
+    add("--heat_maps", metavar="DIR", help="folder for the heat maps of volumes as NIfTI")
     add("--batch_size", type=int, metavar="B", help="batch size (default: that of the config)")
     args, overrides = parser.parse_known_args(argv)
     for name in ("examples", "batch_size"):

@@ -2,12 +2,15 @@
 
 import dataclasses
 import pathlib
+import re
 
 import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader
 from imgcls.predict.explain import heat_maps, overlay
+from imgcls.predict.formats import write_file
+from imgcls.predict.heat_file import encode_heat
 from imgcls.predict.slices import center_of, montage
 from imgcls.report import html
 from imgcls.report.results import Results
@@ -41,8 +44,14 @@ def choose(results: Results, count: int) -> list[Group]:
     return [Group(*texts, *chosen) for *texts, chosen in groups if len(chosen[0])]
 
 
-def show(results: Results, groups: list[Group]) -> list[dict]:
+def show(results: Results, groups: list[Group], heat_folder: str | None = None) -> list[dict]:
     """Returns the groups for the template: `{name, title, note, images}`.
+
+    Args:
+      results: predictions and data.
+      groups: the images.
+      heat_folder: folder for the heat maps of volumes as NIfTI, `INDEX.CLASS.heat.nii.gz`, with the
+        index of the predictions; None writes none.
 
     An image has `image` and `heat` (data URIs), `name` and `short_name`, `class_name` (the class
     that is explained) with its `probability`, `labels`, and whether the decision on the class is
@@ -59,6 +68,8 @@ def show(results: Results, groups: list[Group]) -> list[dict]:
         heat = heat_maps(results.trained, shown, classes)
     except ConfigError:  # The model has nothing to explain it by.
         heat = np.zeros(shown.shape[:-1], np.float32)
+    if heat_folder is not None:
+        _write_heat(results, list(pairs), heat, heat_folder)
     items = {
         pair: _show(results, images[pair[0]], heat_map, *pair)
         for pair, heat_map in zip(pairs, heat, strict=True)
@@ -72,6 +83,18 @@ def show(results: Results, groups: list[Group]) -> list[dict]:
         }
         for group in groups
     ]
+
+
+def _write_heat(results: Results, pairs: list, heat: np.ndarray, folder: str) -> None:
+    """Writes heat maps `[n, D, H, W]` of pairs of a row and a class, see `show`."""
+    if heat.ndim != 4:
+        raise ConfigError(f"--heat_maps={folder}: is for volumes, and the data has images")
+    for (row, number), heat_map in zip(pairs, heat, strict=True):
+        index = int(results.predictions.index[row])
+        scan, name = results.source[index]["image"], results.predictions.names[row]
+        class_name = re.sub(r"[^\w.-]", "_", results.class_names[number])
+        encoded = encode_heat(heat_map, scan, name, results.trained.config)
+        write_file(folder, f"{index}.{class_name}.heat.nii.gz", encoded)
 
 
 def _choose(results: Results, count: int) -> list[tuple]:

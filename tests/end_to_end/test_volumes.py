@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import nibabel
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -171,7 +172,12 @@ def test_what_volumes_can_not_do_yet(source, tmp_path, changes, message):
 
 
 def test_report_audit_and_heat_maps(source, trained, tmp_path):
-    assert report_main([f"--workdir={trained}", f"--out={tmp_path / 'report.html'}"]) == 0
+    command = [f"--workdir={trained}", f"--out={tmp_path / 'report.html'}"]
+    assert report_main([*command, f"--heat_maps={tmp_path / 'heat'}"]) == 0
+    heat_maps = sorted((tmp_path / "heat").iterdir())
+    assert len(heat_maps) >= 3
+    image = nibabel.load(heat_maps[0])
+    assert image.shape == (SIDE,) * 3 and image.get_fdata().max() == pytest.approx(1)
     page = (tmp_path / "report.html").read_text()
     assert "The slices go through the voxel with the most heat." in page
     assert page.count('alt="heat map for') >= 3

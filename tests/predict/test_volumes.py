@@ -10,6 +10,7 @@ import pytest
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import DataError
 from imgcls.data.decode.voxels import Volume
+from imgcls.data.files import read_example
 from imgcls.data.info import DataInfo
 from imgcls.data.loading.reader import Reader
 from imgcls.data.transforms import spec
@@ -152,7 +153,7 @@ def test_heat_lies_over_the_scan(tmp_path, chain, orientation):
         scan = nibabel.load(path)
         expected = center(np.asarray(scan.dataobj), scan.affine)
     seen = see(str(path), chain)
-    data = encode_heat(seen / 255, str(path), config)
+    data = encode_heat(seen / 255, read_example(str(path)), str(path), config)
     heat = nibabel.Nifti1Image.from_bytes(gzip.decompress(data))
     np.testing.assert_allclose(heat.get_fdata(), seen.T / 255, atol=1e-6)
     np.testing.assert_allclose(center(heat.get_fdata(), heat.affine), expected, atol=0.3)
