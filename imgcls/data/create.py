@@ -19,7 +19,7 @@ from imgcls.data.sources.cached import CachedSource
 from imgcls.data.sources.open import open_dataset, open_examples
 from imgcls.data.sources.source import Dataset, Source
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS
+from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS, takes_videos
 
 # OpenCV takes no more.
 MAX_CHANNELS = 512
@@ -31,7 +31,8 @@ def open_data(config: ConfigDict, *, write_classes: bool = False) -> Dataset:
     check_choice("data.on_error", c.on_error, ("fail", "skip"))
     options = dict(on_error=c.on_error, multi_label=c.multi_label, separator=c.separator)
     options |= dict(question=c.question, label_columns=tuple(c.label_columns))
-    options |= dict(write_classes=write_classes)
+    videos = takes_videos(c.eval_transform, "config.data.eval_transform")
+    options |= dict(write_classes=write_classes, videos=videos)
     return open_dataset(c.source, data_dir=c.dir, seed=c.split_seed, **options)
 
 

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Iterator
 
 from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.containers import VIDEO_EXTENSIONS
 from imgcls.data.decode.dicom import is_dicom
 from imgcls.data.decode.formats import ARRAY_EXTENSIONS, DICOM_EXTENSIONS, START, VOLUME_EXTENSIONS
 from imgcls.data.decode.voxels import MAX_VOLUME_BYTES
@@ -20,6 +21,8 @@ from imgcls.data.table.names import normalize
 MAX_BYTES = 2**28
 # The usual compression methods; the others decompress without a bound on memory.
 _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+# Files of volumes and videos may be larger than images.
+_LARGE = (*VOLUME_EXTENSIONS, *ARRAY_EXTENSIONS, *DICOM_EXTENSIONS, *VIDEO_EXTENSIONS)
 _MAX_LINK = 4096
 # Longest chain of links, as on Linux.
 _MAX_LINKS = 40
@@ -40,14 +43,15 @@ class Files:
     Args:
       root: a directory or a `.zip`.
       spec: the root as the user wrote it, for messages.
+      videos: whether the examples are videos, of which a folder of frames is one.
 
     Raises:
       ConfigError: `root` does not exist, or the zip has a member that points outside of it or a
         link to a folder.
     """
 
-    def __init__(self, root: str, spec: str):
-        self.root = os.path.expanduser(root)
+    def __init__(self, root: str, spec: str, videos: bool = False):
+        self.root, self._videos = os.path.expanduser(root), videos
         self._local = _ThreadLocal()
         self._members: frozenset[str] | None = None
         self._folders: set[str] = set()
@@ -68,9 +72,9 @@ class Files:
     def listing(self) -> Listing:
         """Returns all files and folders, without those of the system, in sorted order."""
         if self._members is None:
-            return list_folder(self.root)
+            return list_folder(self.root, self._videos)
         parents = {f for path in self._members for f in _parents(path)}
-        return list_files(self._members, parents | self._folders, self._read_start)
+        return list_files(self._members, parents | self._folders, self._read_start, self._videos)
 
     def existing(self, paths: Iterable[str]) -> dict[str, str]:
         """Returns `{path: path as it is stored}` of the paths that exist, in any Unicode form.
@@ -236,8 +240,7 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _limit(path: str) -> int:
-    volume = path.lower().endswith(VOLUME_EXTENSIONS + ARRAY_EXTENSIONS + DICOM_EXTENSIONS)
-    return MAX_VOLUME_BYTES if volume else MAX_BYTES
+    return MAX_VOLUME_BYTES if path.lower().endswith(_LARGE) else MAX_BYTES
 
 
 def read_example(path: str) -> bytes:
@@ -289,14 +292,14 @@ def read_file(path: str) -> bytes:
         raise DataError(f"{path}: can't be read: {one_line(e)}") from e
 
 
-def list_folder(root: str) -> Listing:
-    """Returns all files and folders under a directory, without those of the system."""
+def list_folder(root: str, videos: bool = False) -> Listing:
+    """Returns all files and folders under a directory, see `list_files`."""
     paths, folders = [], []
     for folder, files in walk(root):
         relative = "" if folder == root else os.path.relpath(folder, root)
         folders.append(relative)
         paths += [os.path.join(relative, file) for file in files]
-    return list_files(paths, folders, lambda path: _read_start(os.path.join(root, path)))
+    return list_files(paths, folders, lambda path: _read_start(os.path.join(root, path)), videos)
 
 
 def walk(root: str) -> Iterator[tuple[str, list[str]]]:

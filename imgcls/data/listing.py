@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from imgcls.data.decode import formats
+from imgcls.data.decode.containers import GIF_EXTENSION, VIDEO_EXTENSIONS, find_container
 from imgcls.data.decode.dicom import is_dicom
 from imgcls.data.series import group_series
 
@@ -26,7 +27,7 @@ class Listing(NamedTuple):
     """The files and folders under a root without hidden ones, as sorted relative paths.
 
     Attributes:
-      images: files of images and volumes.
+      images: files of images and volumes; or those of videos, and folders of frames.
       others: other files, which are passed over.
       folders: folders, also those without files.
     """
@@ -37,7 +38,10 @@ class Listing(NamedTuple):
 
 
 def list_files(
-    paths: Iterable[str], folders: Iterable[str], read_start: Callable[[str], bytes]
+    paths: Iterable[str],
+    folders: Iterable[str],
+    read_start: Callable[[str], bytes],
+    videos: bool = False,
 ) -> Listing:
     """Sorts the files under a root into images and others.
 
@@ -46,13 +50,38 @@ def list_files(
       folders: relative paths of the folders.
       read_start: returns the first bytes of a file, by which images without a usual extension are
         recognized; b'' if it can't be read.
+      videos: whether videos are listed in place of images: their files, and folders of frames.
     """
-    images, others = [], []
-    for path in sorted(path for path in paths if not is_hidden(path)):
-        (images if _is_image(path, read_start) else others).append(path)
-    if not images:
-        images, others = _find_volumes(others, read_start)
+    visible = sorted(path for path in paths if not is_hidden(path))
+    if videos:
+        images, others = find_videos(visible, read_start)
+    else:
+        images, others = [], []
+        for path in visible:
+            (images if is_image(path, read_start) else others).append(path)
+        if not images:
+            images, others = _find_volumes(others, read_start)
     return Listing(images, others, sorted(f for f in folders if f and not is_hidden(f)))
+
+
+def find_videos(
+    paths: Iterable[str], read_start: Callable[[str], bytes]
+) -> tuple[list[str], list[str]]:
+    """Videos and folders of frames, and the other files.
+
+    A folder with images, and without videos, is one example: its path is listed.
+    """
+    videos, frames, others = [], collections.defaultdict(list), []
+    for path in paths:
+        if _is_video(path, read_start):
+            videos.append(path)
+        elif is_image(path, read_start):
+            frames[os.path.dirname(path)].append(path)
+        else:
+            others.append(path)
+    for folder in {os.path.dirname(path) for path in videos}:
+        others += frames.pop(folder, [])
+    return sorted([*videos, *(folder or "." for folder in frames)]), sorted(others)
 
 
 def _find_volumes(
@@ -90,10 +119,22 @@ def describe_extensions(counts: dict[str, int]) -> str:
     """The counts in words: '20 .heic, 1 without extension [run `pip install ...`]'."""
     text = ", ".join(f"{n:,} {extension or 'without extension'}" for extension, n in counts.items())
     missing = [e for e in formats.HEIF_EXTENSIONS if e in counts and e not in formats.extensions()]
-    return f"{text} [to read {', '.join(missing)}: {formats.INSTALL_HEIF}]" if missing else text
+    if missing:
+        return f"{text} [to read {', '.join(missing)}: {formats.INSTALL_HEIF}]"
+    if any(extension in counts for extension in VIDEO_EXTENSIONS):
+        return f"{text} [to read videos: begin the transforms with sample_frames; docs/video.md]"
+    return text
 
 
-def _is_image(path: str, read_start: Callable[[str], bytes]) -> bool:
+def _is_video(path: str, read_start: Callable[[str], bytes]) -> bool:
+    if path.lower().endswith((*VIDEO_EXTENSIONS, GIF_EXTENSION)):
+        return True
+    known = is_companion(path) or path.lower().endswith(formats.extensions())
+    return not known and find_container(read_start(path)) is not None
+
+
+def is_image(path: str, read_start: Callable[[str], bytes]) -> bool:
+    """Whether a file is an image or volume by its extension, or by its first bytes."""
     if path.lower().endswith(formats.extensions()):
         return True
     if is_companion(path):

@@ -36,8 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     """Predicts the files that the flags name, and writes the predictions; returns the exit code."""
     args = _parse(argv)
     threshold = _parse_threshold(args.threshold)
-    files = find_files(args.paths)
     run = Run(args.checkpoint)
+    files = find_files(args.paths, run.takes_videos)
     predictions = run.stream(
         files,
         batch_size=args.batch_size,

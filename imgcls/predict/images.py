@@ -25,15 +25,17 @@ _CONVERTED = ("CMYK", "YCbCr", "LAB", "HSV", "PA")
 
 
 class ImageInputs(PlainSource):
-    """Unlabeled images or volumes as a `Source`.
+    """Unlabeled images, volumes or videos as a `Source`.
 
-    The decoder gets images as the bytes of a file; the arrays of volumes need none.
+    The decoder gets images as the bytes of a file; the arrays of volumes and videos need none.
 
     Args:
       images: one image or several; folders and globs are expanded to files.
       class_names: class names of the model.
       channels: number of channels of the model's images.
-      axes: number of axes of an example before its channels: 2 for images, 3 for volumes.
+      axes: number of axes of an example before its channels: 2 for images, 3 for volumes and
+        videos.
+      videos: whether the examples are videos.
 
     Raises:
       ConfigError: a folder or glob without images, or an object that is not an image.
@@ -43,7 +45,12 @@ class ImageInputs(PlainSource):
     splits = ()
 
     def __init__(
-        self, images: Images, class_names: tuple[str, ...], channels: int = 3, axes: int = 2
+        self,
+        images: Images,
+        class_names: tuple[str, ...],
+        channels: int = 3,
+        axes: int = 2,
+        videos: bool = False,
     ):
         if isinstance(images, np.ndarray) and images.ndim == axes + 2:
             images = list(images)
@@ -51,7 +58,7 @@ class ImageInputs(PlainSource):
         self._images = [
             image
             for number, item in enumerate(inputs)
-            for image in _expand(item, number, channels, axes)
+            for image in _expand(item, number, channels, axes, videos)
         ]
         self.class_names = class_names
         self._lock = threading.Lock()
@@ -85,10 +92,14 @@ class ImageInputs(PlainSource):
         return self.path(index) or f"image {index}"
 
 
-def find_files(paths: Iterable[str]) -> list[str]:
+def find_files(paths: Iterable[str], videos: bool = False) -> list[str]:
     """Returns the image files that paths, folders and globs name, each once, in order.
 
     Other files of a folder are passed over, and counted in a warning.
+
+    Args:
+      paths: paths of files and folders, and globs.
+      videos: whether videos are searched for, see `list_files`.
 
     Raises:
       ConfigError: a path matches no image file.
@@ -98,13 +109,14 @@ def find_files(paths: Iterable[str]) -> list[str]:
         matches = [path] if os.path.exists(path) else sorted(glob.glob(path, recursive=True))
         files, others = [], []
         for match in matches:
-            images, rest = _files_in(match)
+            images, rest = _files_in(match, videos)
             files += images
             others += rest
         passed_over = describe_extensions(count_extensions(others))
         if not files:
             found = f" (passed over: {passed_over})" if others else ""
-            raise ConfigError(f"{path}: no images found{found}; name files, folders or globs")
+            what = "videos" if videos else "images"
+            raise ConfigError(f"{path}: no {what} found{found}; name files, folders or globs")
         if others:
             log.warning(f"{path}: passed over: {passed_over}")
         unique |= dict.fromkeys(files)
@@ -123,7 +135,9 @@ def common_folder(paths: Iterable[str]) -> str:
     return os.path.commonpath([folder(path) for path in paths])
 
 
-def _expand(image: ImageInput, number: int, channels: int, axes: int) -> list[ImageInput]:
+def _expand(
+    image: ImageInput, number: int, channels: int, axes: int, videos: bool
+) -> list[ImageInput]:
     """Converts one input: a path to files, the array of an image to a PIL image."""
     if isinstance(image, str | os.PathLike):
         path = os.fspath(image)
@@ -131,8 +145,10 @@ def _expand(image: ImageInput, number: int, channels: int, axes: int) -> list[Im
         is_file = os.path.lexists(path) or not glob.has_magic(path)
         if is_file and not os.path.isdir(path):
             return [path]
-        return list(find_files([path]))
+        return list(find_files([path], videos))
     if isinstance(image, np.ndarray):
+        if videos:
+            return [_check_clip(image, number, channels)]
         if axes == 3:
             return [_check_volume(image, number)]
         return [_to_image(image, number, channels)]
@@ -157,6 +173,15 @@ def _to_image(array: np.ndarray, number: int, channels: int) -> Image.Image | np
     return Image.fromarray(array[..., 0] if shape[2:] == (1,) else array)
 
 
+def _check_clip(array: np.ndarray, number: int, channels: int) -> np.ndarray:
+    if array.dtype != np.uint8 or array.shape[3:] != (channels,) or not array.size:
+        raise ConfigError(
+            f"video {number} is a {array.dtype} array {list(array.shape)}; pass uint8 "
+            f"[T, H, W, {channels}]"
+        )
+    return array
+
+
 def _check_volume(array: np.ndarray, number: int) -> np.ndarray:
     try:
         return as_volume(array, f"volume {number}").voxels
@@ -174,9 +199,11 @@ def _encode(image: Image.Image) -> bytes:
     return encoded.getvalue()
 
 
-def _files_in(path: str) -> tuple[list[str], list[str]]:
+def _files_in(path: str, videos: bool) -> tuple[list[str], list[str]]:
     """The image files and the other files of a folder; a file counts as an image."""
     if not os.path.isdir(path):
         return [path], []
-    listing = list_folder(path)
-    return [os.path.join(path, image) for image in listing.images], listing.others
+    listing = list_folder(path, videos)
+    # A folder of frames that is `path` itself is listed as ".".
+    images = [path if image == "." else os.path.join(path, image) for image in listing.images]
+    return images, listing.others

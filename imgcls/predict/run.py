@@ -20,6 +20,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, open_split
 from imgcls.data.sources.mapped import map_classes
 from imgcls.data.table.names import normalize
+from imgcls.data.transforms.transform import takes_videos
 from imgcls.distributed import sharding
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
@@ -64,7 +65,8 @@ class Run:
     (searched recursively) or a glob; the bytes of a file; a PIL image; or a uint8 array
     `[H, W, C]` or `[H, W]`. An array `[N, H, W, C]` is N images. A model of volumes takes
     their files (docs/volumes.md) and arrays `[D, H, W]`, `[D, H, W, C]` or `[N, D, H, W, C]` of
-    numbers. All are preprocessed as in evaluation.
+    numbers; one of videos takes their files (docs/video.md) and arrays uint8 `[T, H, W, C]` or
+    `[N, T, H, W, C]`. All are preprocessed as in evaluation.
 
     Args:
       path: a workdir, `WORKDIR:best`, `WORKDIR:newest`, `WORKDIR:STEP`, or the directory of one
@@ -78,6 +80,7 @@ class Run:
       class_names: names of the K classes, in the order of `probabilities`.
       task: 'softmax', 'sigmoid', 'binary' or 'multi_label'.
       calibration: temperature and thresholds, see `imgcls.evaluate.calibration`.
+      takes_videos: whether the examples are videos.
 
     Raises:
       ConfigError: there is no checkpoint at `path`, or its calibration is invalid.
@@ -92,6 +95,8 @@ class Run:
         self.config.data.workers = 0
         self.class_names, self.task = self.info.class_names, self._trained.objective.task
         self.calibration = load_calibration(checkpoint, self.class_names)
+        transform = self.config.data.eval_transform
+        self.takes_videos = takes_videos(transform, "config.data.eval_transform")
         self._scores = functools.cache(self._make_scores)
         self._features = functools.cache(self._make_features)
 
@@ -258,7 +263,7 @@ class Run:
 
     def _inputs(self, images: Images) -> ImageInputs:
         *axes, channels = self.info.image_shape
-        return ImageInputs(images, self.class_names, channels, len(axes))
+        return ImageInputs(images, self.class_names, channels, len(axes), self.takes_videos)
 
     def _batches(
         self, outputs: Callable, inputs: ImageInputs, batch_size: int, on_error: str

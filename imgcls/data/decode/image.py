@@ -116,6 +116,13 @@ def resize_pixels(pixels: np.ndarray, size: tuple[int, int], interpolation: int)
     return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-1)
 
 
+def shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
+    """(height, width) after resizing the shorter side to `size`, as in torchvision."""
+    if height <= width:
+        return size, max(1, int(size * width / height))
+    return max(1, int(size * height / width)), size
+
+
 class _FullDecoder:
     """Replaces `turbojpeg.Decoder` without that library: decodes the full image, then crops."""
 

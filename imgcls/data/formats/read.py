@@ -45,7 +45,9 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     if not os.path.exists(path):
         raise ConfigError(f"{spec}: no such file or directory; check config.data.source")
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    files = Files(data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec)
+    files = Files(
+        data_dir or folder, f"config.data.dir={data_dir}" if data_dir else spec, options.videos
+    )
     shared = os.path.join(folder, "classes.txt")
     table = Table(spec, shared, options.multi_label, options.separator, options.question)
     table.label_columns = options.label_columns

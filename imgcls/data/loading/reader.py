@@ -9,21 +9,25 @@ import numpy as np
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.bands import is_npy_image
+from imgcls.data.decode.clips import ArrayVideo
+from imgcls.data.decode.containers import is_video
 from imgcls.data.decode.image import EncodedImage
+from imgcls.data.decode.video import EncodedVideo
 from imgcls.data.decode.volume import decode_volume, is_volume
 from imgcls.data.decode.voxels import Volume
 from imgcls.data.loading.order import Balanced, example_at
 from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms.transform import (
-    EncodedTransform,
-    SpacingTransform,
-    Transform,
-    ValueTransform,
-    VolumeTransform,
-    check_rank,
-)
+from imgcls.data.transforms.apply import transform_image, transform_video, transform_volume
+from imgcls.data.transforms.transform import ClipTransform, Transform, VolumeTransform
 
+# What an example is before its transforms.
+Example = np.ndarray | EncodedImage | Volume | EncodedVideo | ArrayVideo
+
+_SAMPLE = (
+    "begin both transforms with one that samples a clip, such as sample_frames(16, stride=4) or "
+    "sample_segments(8)"
+)
 # How many other examples are tried in place of an unreadable one.
 MAX_REPLACEMENTS = 100
 
@@ -99,6 +103,7 @@ class Reader:
                     raise
         else:
             image, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
+            image = ArrayVideo(image[None], "no video") if self._takes_videos else image
         views = [image] * VIEWS[self.views]
         example = self._transform_views(views, label, 0, 0) | self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
@@ -107,6 +112,11 @@ class Reader:
     def _takes_volumes(self) -> bool:
         """Whether the transforms are those of volumes, so that a TIFF is a stack of slices."""
         return any(isinstance(transform, VolumeTransform) for transform in self.transforms)
+
+    @functools.cached_property
+    def _takes_videos(self) -> bool:
+        """Whether the transforms are those of videos, so that a GIF is one."""
+        return bool(self.transforms) and isinstance(self.transforms[0], ClipTransform)
 
     def index_at(self, position: int, skipped: int) -> int:
         """Returns the record at a position, after `skipped` ones were unreadable there."""
@@ -132,12 +142,15 @@ class Reader:
                 )
         return example
 
-    def _open(self, index: int) -> tuple[np.ndarray | EncodedImage | Volume, np.ndarray]:
+    def _open(self, index: int) -> tuple[Example, np.ndarray]:
         """Image and label of a record."""
         record = self.source[index]
-        image = record["image"]
-        if isinstance(image, bytes):
-            name = self.source.name(index)
+        image, name = record["image"], self.source.name(index)
+        if isinstance(image, bytes) and self._takes_videos:
+            image = EncodedVideo(image, name, channels=self.channels)
+        elif isinstance(image, bytes):
+            if is_video(image):
+                raise DataError(f"{name}: is a video; {_SAMPLE}")
             takes_volumes = self._takes_volumes
             is_image = not takes_volumes and is_npy_image(image, name, self.channels)
             if is_volume(image, name, takes_volumes) and not is_image:
@@ -145,7 +158,7 @@ class Reader:
             else:
                 image = EncodedImage(image, name, channels=self.channels, bits=self.bits)
         elif image.ndim == 4:
-            image = Volume(image)
+            image = ArrayVideo(image, name) if self._takes_videos else Volume(image)
         return image, np.asarray(record["label"])
 
     def _read_other_views(self, index: int, image, position: int) -> tuple[list, bool]:
@@ -174,10 +187,12 @@ class Reader:
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
             transforms = self.transforms if number == 1 else self.other_transforms
             rng = np.random.default_rng(key)
-            if isinstance(image, Volume):
-                image = _transform_volume(image, transforms, rng, self.source.name(index))
+            if isinstance(image, EncodedVideo | ArrayVideo):
+                image = transform_video(image, transforms, rng, self.shuffle)
+            elif isinstance(image, Volume):
+                image = transform_volume(image, transforms, rng, self.source.name(index))
             else:
-                image = _apply_transforms(image, transforms, rng)
+                image = transform_image(image, transforms, rng)
             images["image" if number == 1 else f"image{number}"] = image
         return {
             **images,
@@ -195,52 +210,5 @@ def _int32(value: int) -> np.ndarray:
     return np.array(value, np.int32)
 
 
-def _decode(image: np.ndarray | EncodedImage | Volume) -> np.ndarray | Volume:
+def _decode(image: Example) -> Example:
     return image.pixels if isinstance(image, EncodedImage) else image
-
-
-def _transform_volume(
-    volume: Volume, transforms: Sequence[Transform], rng: np.random.Generator, name: str
-) -> np.ndarray:
-    """Applies transforms in turn to a volume of any dtype.
-
-    Raises:
-      ConfigError: no transform brings the values to 0 to 255, or one comes too late.
-      DataError: the file has no spacing, and a transform needs it.
-    """
-    voxels, spacing = volume.voxels, volume.spacing
-    fits = voxels.dtype == np.uint8
-    for transform in transforms:
-        check_rank(transform, voxels)
-        if isinstance(transform, SpacingTransform):
-            if spacing is None and volume.spacing is not None:
-                raise ConfigError(
-                    "config.data: resample is after a transform that moves voxels; write it before"
-                )
-            if spacing is None:
-                raise DataError(f"{name}: states no spacing of its voxels, which resample needs")
-            voxels, spacing = transform.fn(voxels, spacing)
-            continue
-        voxels = transform(voxels, rng)
-        fits = fits or isinstance(transform, ValueTransform)
-        if not isinstance(transform, ValueTransform):
-            spacing = None
-    if not fits:
-        raise ConfigError(
-            f"config.data: {name} has values of type {voxels.dtype} from {voxels.min():g} to "
-            f"{voxels.max():g}: add window(center, width), percentiles(1, 99), z_score or sigma(3) "
-            "to both transforms, which maps them to 0 to 255"
-        )
-    return voxels
-
-
-def _apply_transforms(
-    image, transforms: Sequence[Transform], rng: np.random.Generator
-) -> np.ndarray:
-    """Applies transforms in turn; the first one may decode only part of the image."""
-    if not (transforms and isinstance(transforms[0], EncodedTransform)):
-        image = image.pixels if isinstance(image, EncodedImage) else image
-    for transform in transforms:
-        check_rank(transform, image)
-        image = transform(image, rng)
-    return image

@@ -34,7 +34,7 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
         others.
     """
     spec = f"folder:{path}"
-    files = Files(path, spec)
+    files = Files(path, spec, options.videos)
     classes_file = f"{os.path.splitext(files.root)[0]}.classes.txt"
     if not files.is_zip:
         classes_file = os.path.join(files.root, "classes.txt")

@@ -95,6 +95,8 @@ class SourceOptions:
         there is no column with the label.
       question: name of the choices that are the labels in a Label Studio export; None if there is
         one question, or all are joined.
+      videos: whether the examples are videos, because the transforms are those of videos; then GIFs
+        and folders of frames are videos as well.
       write_classes: whether to write the order of the classes beside the data, if there is no file
         with it yet. Only training does.
     """
@@ -106,6 +108,7 @@ class SourceOptions:
     separator: str = "|"
     question: str | None = None
     label_columns: tuple[str, ...] = ()
+    videos: bool = False
     write_classes: bool = False
 
 

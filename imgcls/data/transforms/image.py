@@ -13,7 +13,13 @@ import cv2
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from imgcls.data.decode.image import Box, EncodedImage, crop_pixels, resize_pixels
+from imgcls.data.decode.image import (
+    Box,
+    EncodedImage,
+    crop_pixels,
+    resize_pixels,
+    shorter_side,
+)
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.pixels import by_band, check_color, to_array, to_pil
 from imgcls.data.transforms.transform import EncodedTransform, Transform, register_transform
@@ -131,22 +137,13 @@ def resize(size: Size, interpolation: str = "bicubic") -> Transform:
 
     def transform(image, rng):
         height, width = image.shape[:2]
-        new_height, new_width = (
-            _shorter_side(height, width, size) if isinstance(size, int) else size
-        )
+        new_height, new_width = shorter_side(height, width, size) if isinstance(size, int) else size
         if (new_height, new_width) == (height, width):
             return image
         shape = (new_width, new_height)
         return by_band(image, lambda pil: pil.resize(shape, _PILLOW[interpolation]))
 
     return transform
-
-
-def _shorter_side(height: int, width: int, size: int) -> tuple[int, int]:
-    """(height, width) after resizing the shorter side to `size`."""
-    if height <= width:
-        return size, max(1, int(size * width / height))
-    return max(1, int(size * height / width)), size
 
 
 @register_transform("center_crop")
@@ -194,7 +191,7 @@ def _resize_center(image: EncodedImage, shorter: int, size: int, resampling) -> 
     """The central square of an image whose shorter side is resized to `shorter`."""
     box, starts = [], []
     sides = image.shape[:2]
-    for side, new in zip(sides, _shorter_side(*sides, shorter), strict=True):
+    for side, new in zip(sides, shorter_side(*sides, shorter), strict=True):
         factor = side / new
         low = round((new - size) / 2) * factor
         high = low + size * factor

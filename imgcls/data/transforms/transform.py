@@ -18,17 +18,24 @@ import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.core.registry import Registry
+from imgcls.data.decode.clips import Video
+from imgcls.data.transforms import spec
 
 # `(image, rng) -> image`, both uint8 `[H, W, C]`, or volumes `[D, H, W, C]` of the same dtype; all
 # randomness comes from rng.
 Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # `(batch, rng, num_classes) -> batch`, inside jit; images are normalized, `[B, ..., C]`.
 BatchTransform = Callable[[dict[str, jax.Array], jax.Array, int], dict[str, jax.Array]]
+# `(video, rng) -> clip`: chooses frames, with `rng` None in evaluation; the clip is uint8
+# `[T, H, W, C]`, or `[V, T, H, W, C]` of several views.
+Sampler = Callable[[Video, np.random.Generator | None], np.ndarray]
 
-TRANSFORMS: Registry[Callable[..., Transform]] = Registry("transform", "imgcls.data.transforms")
+TRANSFORMS: Registry[Callable[..., Any]] = Registry("transform", "imgcls.data.transforms")
 BATCH_TRANSFORMS: Registry[Callable[..., BatchTransform]] = Registry(
     "batch transform", "imgcls.data.transforms"
 )
+# Names of those that sample a clip.
+CLIP_TRANSFORMS: set[str] = set()
 register_transform = TRANSFORMS.register
 register_batch_transform = BATCH_TRANSFORMS.register
 
@@ -77,6 +84,48 @@ class SpacingTransform(VolumeTransform):
     fn: Callable[[np.ndarray, Any], Any]
 
 
+@dataclasses.dataclass(frozen=True)
+class ClipTransform:
+    """The first transform of videos: it samples a clip, whose frames the others transform.
+
+    Attributes:
+      fn: chooses the frames.
+    """
+
+    fn: Sampler
+
+    def __call__(self, video: Video, rng: np.random.Generator | None) -> np.ndarray:
+        return self.fn(video, rng)
+
+
+def register_clip_transform(
+    name: str,
+) -> Callable[[Callable[..., Sampler]], Callable[..., ClipTransform]]:
+    """Decorator that registers the factory of a transform that samples a clip from a video."""
+
+    def register(factory: Callable[..., Sampler]) -> Callable[..., ClipTransform]:
+        @functools.wraps(factory)
+        def create(*args, **kwargs) -> ClipTransform:
+            return ClipTransform(factory(*args, **kwargs))
+
+        CLIP_TRANSFORMS.add(name)
+        TRANSFORMS.add(name, create)
+        return create
+
+    return register
+
+
+def takes_videos(recipe: str, where: str) -> bool:
+    """Whether a recipe is one of videos: it begins with a transform that samples a clip.
+
+    Args:
+      recipe: transforms as in `config.data.eval_transform`.
+      where: its config key, for messages.
+    """
+    first = [name for name, _, _ in spec.calls(recipe, where)][:1]
+    return bool(first) and first[0] in TRANSFORMS and first[0] in CLIP_TRANSFORMS
+
+
 def register_volume_transform(
     name: str, kind: type[VolumeTransform] = VolumeTransform
 ) -> Callable[[Callable], Callable[..., Transform]]:
@@ -92,18 +141,25 @@ def register_volume_transform(
     return register
 
 
-def check_rank(transform: Transform, image: Any) -> None:
-    """Raises a ConfigError if a transform of images gets a volume, or the reverse."""
-    if isinstance(transform, VolumeTransform) == (len(image.shape) == 4):
-        return
+def check_rank(transform: Any, image: Any) -> None:
+    """Raises a ConfigError if a transform of images gets a volume, or the like."""
+    is_volume = len(image.shape) == 4
+    if not isinstance(transform, ClipTransform):
+        if isinstance(transform, VolumeTransform) == is_volume:
+            return
     fn = getattr(transform, "fn", transform)
     # The name of the factory, unless a private function of several factories made it.
     name = getattr(fn, "__qualname__", "_").split(".")[0]
     which = "one of the transforms" if name.startswith("_") else f"the transform {name}"
-    takes, has, hint = "images [H, W, C]", "volumes [D, H, W, C]", "one whose name ends in 3d"
-    if isinstance(transform, VolumeTransform):
-        takes, has, hint = has, takes, "one for images"
+    images, volumes = "images [H, W, C]", "volumes [D, H, W, C]"
+    has = volumes if is_volume else images
+    if isinstance(transform, ClipTransform):
+        takes, hint = "videos, before all others", "leave it out"
+    elif isinstance(transform, VolumeTransform):
+        takes, hint = volumes, "use one for images"
+    else:
+        takes, hint = images, "use one whose name ends in 3d"
     raise ConfigError(
-        f"config.data: {which} is for {takes}, and the data has {has}: use {hint}; "
-        "`python -m imgcls.list transforms` lists all"
+        f"config.data: {which} is for {takes}, and the data has {has}: {hint}; "
+        f"`python -m imgcls.list transforms` lists all"
     )

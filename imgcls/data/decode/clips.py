@@ -1,0 +1,77 @@
+"""Videos as a sequence of frames, whatever they are stored as."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from imgcls.core.errors import ConfigError
+from imgcls.data.decode.frame_pixels import FrameSize
+from imgcls.data.decode.image import resize_pixels, shorter_side
+
+
+class Video(Protocol):
+    """N frames that are read on demand.
+
+    Attributes:
+      name: name for messages.
+    """
+
+    name: str
+
+    def __len__(self) -> int:
+        """N, at least 1."""
+        ...
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """When each frame is shown first, in seconds, float64 `[N]` from 0; None if unknown."""
+        ...
+
+    def frames(self, indices: Sequence[int] | np.ndarray, size: FrameSize = None) -> np.ndarray:
+        """Frames by their numbers int `[T]`, uint8 `[T, H, W, C]`.
+
+        Args:
+          indices: 0 to N - 1, in any order, also repeated.
+          size: the shorter side or (H, W) to which frames are scaled; None: as they are.
+        """
+        ...
+
+
+class ArrayVideo:
+    """Frames in memory, uint8 `[N, H, W, C]`, without times; see `Video`."""
+
+    times = None
+
+    def __init__(self, array: np.ndarray, name: str):
+        self._array, self.name = array, name
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def frames(self, indices: Sequence[int] | np.ndarray, size: FrameSize = None) -> np.ndarray:
+        frames = self._array[np.asarray(indices, int)]
+        return frames if size is None else np.stack([scale(frame, size) for frame in frames])
+
+
+def scale(frame: np.ndarray, size: FrameSize) -> np.ndarray:
+    """Resizes a frame `[H, W, C]`, antialiased."""
+    height, width = frame.shape[:2]
+    sides = shorter_side(height, width, size) if isinstance(size, int) else size
+    if sides is None or tuple(sides) == (height, width):
+        return frame
+    shrinks = sides[0] * sides[1] < height * width
+    return resize_pixels(
+        frame, (sides[1], sides[0]), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
+
+
+def stated_times(video: Video) -> np.ndarray:
+    """The times of the frames of a video; raises a ConfigError if it states none."""
+    if video.times is None:
+        raise ConfigError(
+            f"config.data: {video.name} states no times, which sample_frames(fps=...) needs: write "
+            "stride instead of fps"
+        )
+    return video.times

@@ -1,0 +1,223 @@
+"""Video files -> frames uint8 `[T, H, W, C]`.
+
+A frame is found by the packet that it is decoded from, never by multiplying a frame rate: each
+packet carries its number through the decoder. Decoding starts at the last keyframe before a wanted
+frame, and ends with it; other groups of pictures are skipped.
+"""
+
+import collections
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.data.decode.frame_index import FrameIndex, decode_index, read_index
+from imgcls.data.decode.frame_pixels import PIXEL_FORMATS, FrameConverter, FrameSize
+from imgcls.data.decode.packets import open_video, read_packets, require_av
+
+# Largest clip in bytes.
+MAX_CLIP = 2**30
+
+
+class _WrongIndexError(Exception):
+    """The decoder has not returned the frames that the index states."""
+
+
+class EncodedVideo:
+    """A video file whose frames are decoded on demand, see `clips.Video`. Thread-safe.
+
+    Args:
+      data: bytes of the file.
+      name: name for messages.
+      channels: 3 (RGB), 1 (gray) or 4 (RGBA).
+      start, end: seconds since the first frame; only frames from `start` to before `end` count.
+        None is the start or the end of the file.
+
+    Raises:
+      ConfigError: another number of channels.
+    """
+
+    def __init__(
+        self,
+        data: bytes,
+        name: str,
+        *,
+        channels: int = 3,
+        start: float | None = None,
+        end: float | None = None,
+    ):
+        if channels not in PIXEL_FORMATS:
+            raise ConfigError(
+                f"config.data.channels={channels}: videos have 1 (gray), 3 (RGB) or 4 (RGBA)"
+            )
+        self._data, self.name, self._channels = data, name, channels
+        self._start, self._end = start, end
+
+    def __len__(self) -> int:
+        """The number of frames, at least 1; raises the errors of `frames`."""
+        first, last = self._range
+        return last - first
+
+    @property
+    def times(self) -> np.ndarray | None:
+        """When each frame is shown, float64 `[N]` in seconds from 0; None if unknown."""
+        times = self._index.times
+        if times is None:
+            return None
+        first, last = self._range
+        return times[first:last] - times[first]
+
+    def frames(self, indices: Sequence[int] | np.ndarray, size: FrameSize = None) -> np.ndarray:
+        """Decodes some frames, upright by the display matrix of the file.
+
+        Args:
+          indices: int `[T]`, 0 to N - 1, in any order, also repeated.
+          size: the shorter side or (H, W), to which each frame is scaled (bilinear, antialiased)
+            when it is decoded; None: as in the file.
+
+        Returns:
+          uint8 `[T, H, W, C]`; alpha is dropped without blending.
+
+        Raises:
+          ConfigError: PyAV is not installed.
+          DataError: the file is not a video, broken or too large.
+        """
+        numbers = np.asarray(indices, int)
+        if not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise IndexError(f"{self.name}: has the frames 0 to {len(self) - 1}, not {indices}")
+        numbers = numbers + self._range[0]
+        try:
+            return self._decode(self._index, numbers, size)
+        except _WrongIndexError:
+            exact = decode_index(self._data, self.name, [])
+        try:
+            return self._decode(exact, _same_times(numbers, self._index, exact), size)
+        except _WrongIndexError as e:
+            raise DataError(f"{self.name}: corrupted video: {e}") from e
+
+    @functools.cached_property
+    def _index(self) -> FrameIndex:
+        return read_index(self._data, self.name)
+
+    @functools.cached_property
+    def _range(self) -> tuple[int, int]:
+        """The first frame of the segment, and the one after its last."""
+        count, times = len(self._index.packets), self._index.times
+        if self._start is None and self._end is None:
+            return 0, count
+        if times is None:
+            raise DataError(f"{self.name}: states no times, which `start` and `end` need")
+        first = 0 if self._start is None else int(np.searchsorted(times, self._start))
+        last = count if self._end is None else int(np.searchsorted(times, self._end))
+        if last <= first:
+            raise DataError(
+                f"{self.name}: has no frame from {self._start} to {self._end} seconds; its last "
+                f"one is at {times[-1]:.3f}"
+            )
+        return first, last
+
+    def _decode(self, index: FrameIndex, numbers: np.ndarray, size: FrameSize) -> np.ndarray:
+        """Frames `[T, H, W, C]` by their numbers in an index."""
+        clip = np.zeros(0, np.uint8)
+        with open_video(self._data, self.name) as stream:
+            codec = stream.codec_context
+            convert = FrameConverter(codec.height, codec.width, size, self._channels)
+            for number, frame in _find(stream, index, np.unique(numbers), self.name):
+                pixels = convert(frame)
+                if not clip.size:
+                    _check_clip(len(numbers), pixels.shape, self.name)
+                    clip = np.empty((len(numbers), *pixels.shape), np.uint8)
+                clip[numbers == number] = pixels
+        return clip
+
+
+def _find(
+    stream: Any, index: FrameIndex, wanted: np.ndarray, name: str
+) -> Iterator[tuple[int, Any]]:
+    """Yields the frames of some numbers, ascending int `[W]`, and decodes what they need alone.
+
+    Raises:
+      _WrongIndexError: a frame is broken, or is not the one that the index states.
+    """
+    todo = collections.deque(wanted.tolist())
+    start, decoding, last, count = index.start(todo[0]), False, None, 0
+    for number, packet in _numbered(stream, name):
+        if not decoding and number < start:
+            continue
+        if not decoding:
+            stream.codec_context.flush_buffers()
+            decoding, last = True, None
+        for tag, frame in _decode_packet(stream, packet, number, name, index.rank, start):
+            tag = count if index.counted else tag
+            count += 1
+            # What precedes the keyframe in time may refer to frames before it.
+            if tag is not None and index.rank[tag] < index.rank[start]:
+                continue
+            found = -1 if tag is None else int(index.place[tag])
+            _check_frame(frame, found, last, index.place[start])
+            last = found
+            if found == todo[0]:
+                yield todo.popleft(), frame
+            if not todo:
+                return
+        following = index.start(todo[0])
+        if following > number:
+            start, decoding = following, False
+    raise _WrongIndexError(f"frame {todo[0]} is missing")
+
+
+def _numbered(stream: Any, name: str) -> Iterator[tuple[int, Any]]:
+    """The packets with their numbers, and None at the end, which returns delayed frames."""
+    number = -1
+    for number, packet in enumerate(read_packets(stream, name)):
+        packet.pts, packet.dts = number, None
+        yield number, packet
+    yield number + 1, None
+
+
+def _decode_packet(
+    stream: Any, packet: Any, number: int, name: str, rank: np.ndarray, start: int
+) -> list[tuple[int | None, Any]]:
+    """The frames that a packet completes, each with the number of its packet."""
+    try:
+        return [(frame.pts, frame) for frame in stream.decode(packet)]
+    except require_av(name).error.FFmpegError as e:
+        if packet is not None and rank[number] < rank[start]:
+            return []
+        raise _WrongIndexError(one_line(e)) from e
+
+
+def _check_frame(frame: Any, found: int, last: int | None, first: int) -> None:
+    """Raises a _WrongIndexError if a frame is broken, or does not follow the last one.
+
+    Args:
+      frame: decoded frame.
+      found: its number; -1 if it should not be shown.
+      last: number of the frame before; None after a keyframe was skipped to.
+      first: number of the frame of that keyframe.
+    """
+    if frame.is_corrupt:
+        raise _WrongIndexError(f"frame {found} is broken")
+    if found < 0 or found != (first if last is None else last + 1):
+        raise _WrongIndexError(f"frame {found} comes after frame {last}")
+    if last is None and not frame.key_frame:
+        raise _WrongIndexError(f"frame {found} is no keyframe")
+
+
+def _same_times(numbers: np.ndarray, index: FrameIndex, other: FrameIndex) -> np.ndarray:
+    """The frames of another index that are shown at the times of frames, int `[T]`."""
+    if index.times is not None and other.times is not None:
+        # Times that are equal up to rounding.
+        shown = np.searchsorted(other.times, index.times[numbers] + 1e-6, side="right")
+        numbers = shown - 1
+    return np.clip(numbers, 0, len(other.packets) - 1)
+
+
+def _check_clip(length: int, shape: tuple[int, ...], name: str) -> None:
+    if length * int(np.prod(shape)) > MAX_CLIP:
+        raise DataError(
+            f"{name}: {length} frames of {shape[1]} x {shape[0]} pixels are more than the "
+            f"{MAX_CLIP:,} bytes allowed; scale them while they are decoded, with the argument size"
+        )

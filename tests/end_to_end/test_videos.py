@@ -1,0 +1,101 @@
+"""Folders of videos through the commands."""
+
+import json
+
+import numpy as np
+import pytest
+
+import imgcls
+from imgcls.data.decode.video import EncodedVideo
+from tests.data.videos import write_video
+
+CONFIG = """
+from ml_collections import ConfigDict
+
+
+def get_config():
+    c = ConfigDict(dict(total="12 steps", batch_size=8))
+    backbone = dict(stem="cifar", width=8, stage_sizes=(1,))
+    model = dict(name="slices2d", backbone="resnet18", backbone_options=backbone)
+    c.model = ConfigDict(model)
+    c.data = ConfigDict()
+    c.optim = ConfigDict(dict(learning_rate=0.3))
+    c.schedule = ConfigDict(dict(warmup="1 step"))
+    c.evaluators = ConfigDict(dict(test=dict(split="test", every="12 steps")))
+    c.checkpoint = ConfigDict(dict(every="6 steps"))
+    c.log = ConfigDict(dict(every="1 steps"))
+    return c
+"""
+EVAL = "sample_frames(4, stride=3)|resize((16, 16))"
+TRAIN = "sample_frames(4, stride=3)|random_resized_crop(16)|flip"
+
+
+def draw(label: int, seed: int) -> np.ndarray:
+    """20 frames `[20, 24, 32, 3]` of noise that gets brighter or stays dark."""
+    noise = np.random.default_rng(seed).integers(0, 40, (20, 24, 32, 3)).astype(np.uint8)
+    return noise + np.uint8(180) * np.uint8(label)
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory):
+    """40 videos, `dark/00.mp4`, `bright/01.mp4`, ..."""
+    root = tmp_path_factory.mktemp("videos")
+    for seed in range(40):
+        folder = root / ("dark", "bright")[seed % 2]
+        folder.mkdir(exist_ok=True)
+        data = write_video(draw(seed % 2, seed), gop=8)
+        (folder / f"{seed:02d}.mp4").write_bytes(data)
+    return root
+
+
+def train(here, source: str, workdir, *more: str, devices: int = 1):
+    config = workdir.with_suffix(".py")
+    config.write_text(CONFIG)
+    done = here(
+        "main",
+        f"--config={config}",
+        f"--config.data.source={source}",
+        f"--config.data.train_transform={TRAIN}",
+        f"--config.data.eval_transform={EVAL}",
+        *more,
+        f"--workdir={workdir}",
+        devices=devices,
+    )
+    assert done.returncode == 0, done.stderr
+    return imgcls.load(workdir)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture(scope="module")
+def trained(here, videos, workdir):
+    return train(here, f"folder:{videos}", workdir)
+
+
+def losses(workdir) -> list[float]:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines()
+    return [row["train/loss"] for row in map(json.loads, lines) if "train/loss" in row]
+
+
+def test_a_run_learns(trained, workdir):
+    curve = losses(workdir)
+    assert len(curve) == 12 and np.mean(curve[-3:]) < 0.5 * np.mean(curve[:3])
+    assert trained.evaluate("test").metrics["accuracy"] == 1
+
+
+def test_predictions_of_a_file_and_of_its_frames_agree(trained, workdir, videos, here):
+    file = videos / "bright" / "01.mp4"
+    from_file = trained.predict(str(file))[0]
+    data = EncodedVideo(file.read_bytes(), "clip")
+    from_array = trained.predict(data.frames(range(20)))[0]
+    np.testing.assert_array_equal(from_file.probabilities, from_array.probabilities)
+    assert from_file.labels == ["bright"]
+    both = trained.predict(np.stack([data.frames(range(20))] * 2))
+    assert [p.labels for p in both] == [["bright"]] * 2
+    done = here("predict", f"--checkpoint={workdir}", str(file), str(videos / "dark"))
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [row["labels"] for row in rows] == [["bright"]] + [["dark"]] * 20
+    assert rows[0]["path"] == str(file)
