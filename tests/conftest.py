@@ -27,6 +27,7 @@ from jax.sharding import AxisType, Mesh
 from imgcls.core import cli, errors
 from imgcls.core.defaults import default_config
 from imgcls.train.compile_cache import use_compile_cache
+from tests import forking
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
@@ -66,17 +67,15 @@ def cache(shared_folder) -> str:
 
 @pytest.fixture(scope="session")
 def command(cache):
-    """Runs `python -m imgcls.NAME ARGS...` in its own process; returns the completed process."""
+    """Runs `python -m imgcls.NAME ARGS...` in its own process; returns the completed process.
+
+    The process is forked, see `tests/forking.py`. Python itself is started for what users type by
+    `test_command`, and in `end_to_end` by `test_mistakes`, `test_output` and `test_startup`.
+    """
 
     def run(name: str, *args: str, devices: int = 1, timeout: int = 300, **env: str):
-        return subprocess.run(
-            command_line(name, *args),
-            env=command_env(cache, devices) | env,
-            cwd=REPO,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-        )
+        line, settings = command_line(name, *args), command_env(cache, devices) | env
+        return forking.run(line, settings, REPO, timeout)
 
     return run
 
@@ -167,6 +166,7 @@ def exit_code(main) -> int:
     try:
         cli.run(main)
     except SystemExit as e:
+        assert isinstance(e.code, int)
         return e.code
     except Exception as e:
         pytest.fail(f"ends in a traceback: {type(e).__name__}: {errors.one_line(e)}", pytrace=False)

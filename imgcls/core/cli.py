@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from typing import NoReturn
 
 from imgcls.core import log
 from imgcls.core.errors import WRITE_ERRORS, ConfigError, UserError, did_you_mean, one_line
@@ -18,7 +19,7 @@ _output_is_closed = False
 _program: str | None = None
 
 
-def run(main: Callable[[], int | None]) -> None:
+def run(main: Callable[[], int | None]) -> NoReturn:
     """Runs a command's `main` and exits with its code.
 
     A `UserError` is reported as one line, and so is a disk that is full or not writable.

@@ -1,11 +1,11 @@
 """Starts two processes of a run."""
 
 import re
-import subprocess
+import socket
 import time
 
+from tests import forking
 from tests.conftest import REPO, command_env
-from tests.end_to_end.test_devices import free_port
 
 RECIPE = (
     "--config=configs/digits.py",
@@ -22,6 +22,12 @@ RECIPE = (
 )
 
 
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("localhost", 0))
+        return s.getsockname()[1]
+
+
 class Pair:
     """Two processes of a command, each of which writes its output to a file.
 
@@ -30,23 +36,18 @@ class Pair:
       cache: directory of compiled programs.
       make_line: `(coordinator address, process index) -> command`.
       homes: working directories of the processes.
+      devices: number of devices of each.
     """
 
-    def __init__(self, folder, cache, make_line, homes=(REPO, REPO)):
+    def __init__(self, folder, cache, make_line, homes=(REPO, REPO), devices=1):
         self.files = [folder / f"output{i}" for i in range(2)]
         address = f"localhost:{free_port()}"
         self.running = []
         for index, file in enumerate(self.files):
             with open(file, "w") as out:
-                self.running.append(
-                    subprocess.Popen(
-                        make_line(address, index),
-                        env=command_env(cache) | {"PYTHONPATH": str(REPO)},
-                        cwd=homes[index],
-                        stdout=out,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
+                line, env = make_line(address, index), command_env(cache, devices)
+                env["PYTHONPATH"] = str(REPO)
+                self.running.append(forking.start(line, env, homes[index], out))
 
     def output(self, index: int) -> str:
         return self.files[index].read_text()

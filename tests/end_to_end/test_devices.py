@@ -1,16 +1,18 @@
 """The same command on other machines is the same run: devices, meshes, processes."""
 
-import functools
 import json
 import shutil
-import socket
 import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from imgcls.runs.load import find_checkpoint
+from tests import forking
 from tests.conftest import REPO, command_env, command_line
+from tests.distributed.pairs import Pair, free_port, place_flags
 
 # A BatchNorm model whose loss falls by a fourteenth within 20 steps. Its branches start at zero:
 # where they do not, training is chaotic, and rounding in the last bit grows to 2e-4 in the loss.
@@ -33,31 +35,6 @@ RECIPE = (
 def losses(workdir) -> np.ndarray:
     lines = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
     return np.array([line["train/loss"] for line in lines if "train/loss" in line])
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("localhost", 0))
-        return s.getsockname()[1]
-
-
-def run_processes(make_line, count: int, devices: int, cache: str) -> list[str]:
-    """Runs `count` processes that know each other; returns what each printed."""
-    address = f"--coordinator=localhost:{free_port()}"
-    processes = [
-        subprocess.Popen(
-            [*make_line(), address, f"--num_processes={count}", f"--process_id={i}"],
-            env=command_env(cache, devices),
-            cwd=REPO,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for i in range(count)
-    ]
-    printed = [p.communicate(timeout=300)[0] for p in processes]
-    assert [p.returncode for p in processes] == [0] * count, "\n".join(printed)
-    return printed
 
 
 @pytest.fixture(scope="module")
@@ -97,12 +74,12 @@ def test_loss_curve_is_the_same_of_divided_parameters(four_devices, one_device):
 
 
 def test_two_processes_of_two_devices(cache, one_device, tmp_path):
-    line = functools.partial(command_line, "main", *RECIPE, f"--workdir={tmp_path}")
-    first, second = run_processes(line, 2, 2, cache)
-    assert "4 cpu devices" in first, first
-    assert "done: 20 steps" in first, first
-    assert "step 20/20" not in second  # only the first process logs
-    np.testing.assert_allclose(losses(tmp_path), losses(one_device), rtol=0, atol=1e-4)
+    line = command_line("main", *RECIPE, f"--workdir={tmp_path / 'run'}")
+    pair = Pair(tmp_path, cache, lambda *place: [*line, *place_flags(*place)], devices=2)
+    assert pair.codes() == [0, 0], pair.output(0) + pair.output(1)
+    assert "4 cpu devices" in pair.output(0) and "done: 20 steps" in pair.output(0), pair.output(0)
+    assert "step 20/20" not in pair.output(1)  # only the first process logs
+    np.testing.assert_allclose(losses(tmp_path / "run"), losses(one_device), rtol=0, atol=1e-4)
 
 
 def test_checkpoint_of_four_devices_continues_on_two(command, four_devices, one_device, tmp_path):
@@ -151,28 +128,15 @@ def dump_batches(folder, cache, *, processes=1, devices=1, workers=0) -> dict[st
     folder.mkdir()
     script = folder / "dump.py"
     script.write_text(DUMP)
-    address = f"localhost:{free_port()}"
-    running = [
-        subprocess.Popen(
-            [
-                command_line("main")[0],
-                script,
-                folder,
-                str(workers),
-                address,
-                str(processes),
-                str(i),
-            ],
-            env=command_env(cache, devices) | {"PYTHONPATH": str(REPO)},
-            cwd=REPO,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(processes)
-    ]
-    errors = [p.communicate(timeout=200)[1] for p in running]
-    assert [p.returncode for p in running] == [0] * processes, "\n".join(errors)
-    assert not any("leaked" in error for error in errors), "\n".join(errors)
+    address, env = f"localhost:{free_port()}", command_env(cache, devices)
+
+    def dump(index: int) -> subprocess.CompletedProcess:
+        line = [sys.executable, script, folder, *map(str, (workers, address, processes, index))]
+        return forking.run(line, env | {"PYTHONPATH": str(REPO)}, REPO, timeout=200)
+
+    with ThreadPoolExecutor(processes) as pool:
+        for done in pool.map(dump, range(processes)):
+            assert done.returncode == 0 and "leaked" not in done.stderr, done.stderr
     parts = [dict(np.load(folder / f"{i}.npz")) for i in range(processes)]
     assert sum(len(p) for p in parts) == len(set().union(*parts))  # no row in two processes
     return {key: value for part in parts for key, value in part.items()}

@@ -2,11 +2,14 @@
 
 import functools
 import json
+import subprocess
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.conftest import REPO, command_env, command_line
 
 SHORT = (
     "--config=configs/digits.py",
@@ -90,12 +93,14 @@ def test_wrong_config(mistake, main, tmp_path):
     assert not workdir.exists()
 
 
-def test_wrong_config_as_a_command(command, tmp_path):
-    """The same through the shell: exit code, one line on stderr, nothing on stdout."""
-    done = command("main", *SHORT, "--config.optim.learning_rat=1", f"--workdir={tmp_path / 'x'}")
+def test_wrong_config_as_a_command(command, cache, tmp_path):
+    """The same as users type it: exit code, one line on stderr, nothing on stdout."""
+    workdir = f"--workdir={tmp_path / 'x'}"
+    line = command_line("main", *SHORT, "--config.optim.learning_rat=1", workdir)
+    done = subprocess.run(line, env=command_env(cache), cwd=REPO, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == ""
     assert "learning_rate" in the_line(done)
-    done = command("main", "--config=configs/digit.py", f"--workdir={tmp_path / 'x'}")
+    done = command("main", "--config=configs/digit.py", workdir)
     assert done.returncode == 2 and "configs/digits.py" in the_line(done)
 
 

@@ -4,6 +4,7 @@ import json
 import random
 import signal
 import subprocess
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from imgcls.core.errors import EXIT_AGAIN
 from imgcls.runs.load import find_checkpoint
+from tests import forking
 from tests.conftest import REPO, command_env, command_line
 
 # Everything that draws random numbers or keeps state: RandAugment and a random crop on the host,
@@ -79,24 +81,24 @@ def uninterrupted(command, tmp_path_factory):
     return workdir
 
 
-def run_until(marks, send: int, workdir, cache, recipe=RECIPE, **env: str) -> subprocess.Popen:
-    """Starts the run, and sends it a signal as soon as its log is past the first of `marks`."""
-    process = subprocess.Popen(
-        command_line("main", *recipe, f"--workdir={workdir}"),
-        env=command_env(cache) | env,
-        cwd=REPO,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    process.lines = []
-    for line in process.stdout:
-        process.lines.append(line)
+class Ended(NamedTuple):
+    """The exit code of a run and the lines that it printed."""
+
+    returncode: int
+    lines: list[str]
+
+
+def run_until(marks, send: int, workdir, cache, recipe=RECIPE, **env: str) -> Ended:
+    """A run that is sent a signal as soon as its log is past the first of `marks`."""
+    line = command_line("main", *recipe, f"--workdir={workdir}")
+    process = forking.start(line, command_env(cache) | env, REPO, subprocess.PIPE)
+    lines = []
+    for line in process.stdout or ():
+        lines.append(line)
         if marks and f"step {marks[0]}/60" in line:
             process.send_signal(send)
             marks = []
-    process.wait()
-    return process
+    return Ended(process.wait(), lines)
 
 
 @pytest.mark.slow

@@ -33,7 +33,8 @@ from imgcls.core.errors import EXIT_AGAIN
 from imgcls.runs import checksums
 from imgcls.runs.load import find_checkpoint
 from tests.conftest import REPO, command_env, command_line
-from tests.end_to_end.test_devices import free_port, losses
+from tests.distributed.pairs import free_port
+from tests.end_to_end.test_devices import losses
 from tests.end_to_end.test_resume import training_curve
 
 VARIANTS = {"fixed": (2,), "mixed": (2, 1, 4)}  # numbers of processes, in turn
