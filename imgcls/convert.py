@@ -3,9 +3,9 @@
     python -m imgcls.convert --from=manifest:/my/labels.csv --to=/data/mine
     python -m imgcls.main --config=configs/own.py:data=records:/data/mine --workdir=/runs/mine
 
-All splits are converted. Encoded images are copied byte for byte; of files of volumes only voxels
-and spacing are kept, because their headers may name patients. Names, groups and metadata of the
-examples are kept. The format is described in `imgcls/data/sources/records.py`.
+All splits are converted. Encoded images and videos are copied byte for byte; of files of volumes
+only voxels and spacing are kept, because their headers may name patients. Names, groups and
+metadata of the examples are kept. The format is described in `imgcls/data/sources/records.py`.
 """
 
 import io
@@ -60,7 +60,9 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
         for split in data.splits:
             source = data.open(split)
             skip = unreadable if options.get("on_error") == "skip" else None
-            splits[split] = _write_split(source, split, partial, shards, skip)
+            splits[split] = _write_split(
+                source, split, partial, shards, skip, options.get("videos", False)
+            )
         problems = data.problems
         for line in unreadable:
             problems.add(UNREADABLE, line)
@@ -87,7 +89,12 @@ def convert(spec: str, to: str, shards: int | None = None, **options) -> dict:
 
 
 def _write_split(
-    source: Source, split: str, folder: pathlib.Path, shards: int | None, skipped: list | None
+    source: Source,
+    split: str,
+    folder: pathlib.Path,
+    shards: int | None,
+    skipped: list | None,
+    videos: bool,
 ) -> dict:
     """Writes the shards and the table of a split; adds unreadable images to `skipped`, if set."""
     count = min(shards or -(-len(source) // SHARD), len(source))
@@ -106,7 +113,8 @@ def _write_split(
                         raise
                     skipped.append(errors.one_line(e))
                     continue
-                writer.write(_encode(example["image"], source.name(index)))
+                image = example["image"]
+                writer.write(image if videos else _encode(image, source.name(index)))
                 table.write(json.dumps(_describe(source, index, example["label"])) + "\n")
                 examples += 1
             writer.close()
@@ -151,6 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--multi_label", choices=("True", "False"), help="as config.data.multi_label")
     add("--separator", default="|", help="as config.data.separator")
     add("--label_columns", metavar="NAMES", help="as config.data.label_columns: cat,dog")
+    add("--videos", action="store_true", help="convert videos: their files and folders of frames")
     add("--question", metavar="NAME", help="as config.data.question")
     add("--split_seed", type=int, default=0, metavar="N", help="as config.data.split_seed")
     add(
@@ -172,6 +181,7 @@ def main(argv: list[str] | None = None) -> int:
         multi_label=args.multi_label and args.multi_label == "True",
         separator=args.separator,
         question=args.question,
+        videos=args.videos,
         label_columns=tuple(args.label_columns.split(",")) if args.label_columns else (),
     )
     for split, about in manifest["splits"].items():

@@ -1,8 +1,8 @@
 """Image files in a directory or a zip: listing and reading."""
 
+import collections
 import functools
 import os
-import re
 import stat
 import threading
 import zipfile
@@ -13,17 +13,16 @@ from imgcls.data.decode.containers import VIDEO_EXTENSIONS
 from imgcls.data.decode.dicom import is_dicom
 from imgcls.data.decode.formats import ARRAY_EXTENSIONS, DICOM_EXTENSIONS, START, VOLUME_EXTENSIONS
 from imgcls.data.decode.voxels import MAX_VOLUME_BYTES
+from imgcls.data.frame_folder import frames_in, read_frames
 from imgcls.data.listing import Listing, is_hidden, list_files
 from imgcls.data.series import group_series, read_packed
 from imgcls.data.table.names import normalize
+from imgcls.data.zip_members import ZIP_METHODS, list_zip, read_member
 
 # Largest image file; the largest decoded image, at 3 bytes per pixel, takes as much.
 MAX_BYTES = 2**28
-# The usual compression methods; the others decompress without a bound on memory.
-_ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 # Files of volumes and videos may be larger than images.
 _LARGE = (*VOLUME_EXTENSIONS, *ARRAY_EXTENSIONS, *DICOM_EXTENSIONS, *VIDEO_EXTENSIONS)
-_MAX_LINK = 4096
 # Longest chain of links, as on Linux.
 _MAX_LINKS = 40
 
@@ -58,7 +57,7 @@ class Files:
         self._series: dict[str, dict[str, tuple[str, ...]]] = {}
         self._links: dict[str, str] = {}
         if zipfile.is_zipfile(self.root):
-            names, self._links = _list_zip(self.root, spec)
+            names, self._links = list_zip(self.root, spec)
             self._members = frozenset(name for name in names if not name.endswith("/"))
             self._folders = {name.strip("/") for name in names if name.endswith("/")}
             self._check_links(spec)
@@ -79,12 +78,15 @@ class Files:
     def existing(self, paths: Iterable[str]) -> dict[str, str]:
         """Returns `{path: path as it is stored}` of the paths that exist, in any Unicode form.
 
-        Each folder is listed once, no file is opened.
+        Each folder is listed once, no file is opened. Among videos, folders of frames exist too.
         """
         stored: dict[str, str] = {}
         folders: dict[str, set[str]] = {}
         others = []
         for path in paths:
+            if self._is_folder_of_frames(path):
+                stored[path] = path
+                continue
             names = self._members
             if names is None:
                 names = self._list_folder(os.path.dirname(path), folders)
@@ -97,14 +99,19 @@ class Files:
         return stored
 
     def read(self, path: str) -> bytes:
-        """Returns the bytes of a file; of DICOM, those of its series in the folder, packed.
+        """Returns the bytes of a file; of DICOM those of its series, and of a folder its frames.
 
         Raises:
           DataError: the file does not exist, can't be read or is larger than `MAX_BYTES`, or
-            `MAX_VOLUME_BYTES` of a volume.
+            `MAX_VOLUME_BYTES` of a volume or video.
         """
         if self._members is None:
             return read_example(self.name(path))
+        if path in self._frames:
+            name = functools.partial(os.path.join, "" if path == "." else path)
+            return read_frames(
+                self.name(path), self._frames[path], lambda file: self._read_alone(name(file))
+            )
         data = self._read_alone(path)
         if not is_dicom(data):
             return data
@@ -114,11 +121,29 @@ class Files:
             self._series[folder] = group_series(siblings, self._read_start)
         return read_packed(self._series[folder].get(path, (path,)), self._read_alone)
 
+    @functools.cached_property
+    def _frames(self) -> dict[str, list[str]]:
+        """The frames of each folder of a zip of videos, in order."""
+        if not self._videos or self._members is None:
+            return {}
+        folders = collections.defaultdict(list)
+        for path in self._members:
+            folder, name = os.path.split(path)
+            if not is_hidden(path):
+                folders[folder or "."].append(name)
+        frames = {folder: frames_in(names) for folder, names in folders.items()}
+        return {folder: names for folder, names in frames.items() if names}
+
+    def _is_folder_of_frames(self, path: str) -> bool:
+        if self._members is not None:
+            return path in self._frames
+        return self._videos and os.path.isdir(self.name(path))
+
     def _read_alone(self, path: str) -> bytes:
         """The bytes of a member of the zip."""
         try:
             archive = self._zip()
-            return _read_member(archive, archive.getinfo(self._follow(path)), _limit(path))
+            return read_member(archive, archive.getinfo(self._follow(path)), _limit(path))
         except Exception as e:  # A broken zip raises errors of many types.
             raise DataError(f"{self.name(path)}: can't be read: {one_line(e)}") from e
 
@@ -178,7 +203,7 @@ class Files:
             archive = self._zip()
             member = archive.getinfo(self._follow(path))
             with archive.open(member) as file:
-                return file.read(START) if member.compress_type in _ZIP_METHODS else b""
+                return file.read(START) if member.compress_type in ZIP_METHODS else b""
         except Exception:  # A broken zip raises errors of many types.
             return b""
 
@@ -244,11 +269,14 @@ def _limit(path: str) -> int:
 
 
 def read_example(path: str) -> bytes:
-    """Returns the bytes of a file; of DICOM, those of its series in the folder, packed.
+    """Returns the bytes of a file; of DICOM those of its series, and of a folder its frames.
 
     Raises:
-      DataError: see `read_file`, or the series is too large.
+      DataError: see `read_file`, or the series or folder is too large.
     """
+    if os.path.isdir(path):
+        names = frames_in(os.listdir(path))
+        return read_frames(path, names, lambda name: read_file(os.path.join(path, name)))
     data = read_file(path)
     if not is_dicom(data):
         return data
@@ -339,55 +367,3 @@ def _parents(path: str) -> Iterator[str]:
     """The folders above a relative path."""
     while path := os.path.dirname(path):
         yield path
-
-
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> bytes:
-    """Returns a member's bytes: no more than its declared size, which is at most `limit`."""
-    if member.compress_type not in _ZIP_METHODS:
-        raise ValueError("unsupported compression method; zip the folder again")
-    if member.file_size > limit:
-        raise ValueError(f"{member.file_size:,} bytes are more than the {limit:,} allowed")
-    with archive.open(member) as file:
-        return file.read(member.file_size)
-
-
-def _list_zip(path: str, spec: str) -> tuple[list[str], dict[str, str]]:
-    """The names of a zip's members, where those of folders end in `/`, and the targets of links."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            links = {}
-            for member in archive.infolist():
-                target = _link_target(archive, member)
-                _check_member(member, target, spec)
-                if target is not None:
-                    links[member.filename] = target
-            return archive.namelist(), links
-    except ConfigError:
-        raise
-    except Exception as e:  # A broken zip raises errors of many types.
-        raise ConfigError(f"{spec}: can't read the zip ({one_line(e)}); zip it again") from e
-
-
-def _link_target(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
-    """Where a link leads, relative to the root; None for other members."""
-    if not stat.S_ISLNK(member.external_attr >> 16):
-        return None
-    link = _read_member(archive, member, _MAX_LINK).decode(errors="replace")
-    # A link's target is relative to its folder: `a/../b` stays inside.
-    folder = os.path.dirname(member.filename)
-    return link if _is_absolute(link) else os.path.normpath(os.path.join(folder, link))
-
-
-def _check_member(member: zipfile.ZipInfo, target: str | None, spec: str) -> None:
-    paths = [member.filename] if target is None else [member.filename, target]
-    if any(_is_absolute(path) or ".." in re.split(r"[/\\]", path) for path in paths):
-        raise ConfigError(f"{spec}: refused, its member {member.filename!r} points outside of it")
-    if "\\" in member.filename:
-        raise ConfigError(
-            f"{spec}: refused, its member {member.filename!r} is written with a backslash; zip the "
-            "folder again"
-        )
-
-
-def _is_absolute(path: str) -> bool:
-    return path.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", path) is not None

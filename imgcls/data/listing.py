@@ -54,17 +54,17 @@ def list_files(
     """
     visible = sorted(path for path in paths if not is_hidden(path))
     if videos:
-        images, others = find_videos(visible, read_start)
+        images, others = _find_videos(visible, read_start)
     else:
         images, others = [], []
         for path in visible:
-            (images if is_image(path, read_start) else others).append(path)
+            (images if _is_image(path, read_start) else others).append(path)
         if not images:
             images, others = _find_volumes(others, read_start)
     return Listing(images, others, sorted(f for f in folders if f and not is_hidden(f)))
 
 
-def find_videos(
+def _find_videos(
     paths: Iterable[str], read_start: Callable[[str], bytes]
 ) -> tuple[list[str], list[str]]:
     """Videos and folders of frames, and the other files.
@@ -75,7 +75,7 @@ def find_videos(
     for path in paths:
         if _is_video(path, read_start):
             videos.append(path)
-        elif is_image(path, read_start):
+        elif path.lower().endswith(formats.FRAME_EXTENSIONS):
             frames[os.path.dirname(path)].append(path)
         else:
             others.append(path)
@@ -133,8 +133,7 @@ def _is_video(path: str, read_start: Callable[[str], bytes]) -> bool:
     return not known and find_container(read_start(path)) is not None
 
 
-def is_image(path: str, read_start: Callable[[str], bytes]) -> bool:
-    """Whether a file is an image or volume by its extension, or by its first bytes."""
+def _is_image(path: str, read_start: Callable[[str], bytes]) -> bool:
     if path.lower().endswith(formats.extensions()):
         return True
     if is_companion(path):

@@ -6,9 +6,12 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from imgcls.core.errors import ConfigError
+from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.decode.image import resize_pixels, shorter_side
+
+# Largest clip in bytes.
+MAX_CLIP = 2**30
 
 
 class Video(Protocol):
@@ -65,6 +68,15 @@ def scale(frame: np.ndarray, size: FrameSize) -> np.ndarray:
     return resize_pixels(
         frame, (sides[1], sides[0]), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
+
+
+def check_clip(length: int, shape: tuple[int, ...], name: str) -> None:
+    """Raises a DataError if frames `[H, W, C]` take more than `MAX_CLIP` bytes."""
+    if length * int(np.prod(shape)) > MAX_CLIP:
+        raise DataError(
+            f"{name}: {length} frames of {shape[1]} x {shape[0]} pixels are more than the "
+            f"{MAX_CLIP:,} bytes allowed; scale them while they are decoded, with the argument size"
+        )
 
 
 def stated_times(video: Video) -> np.ndarray:

@@ -18,6 +18,8 @@ _EXTENSIONS = {
     "AVIF": (".avif", ".avifs"),
     "HEIF": (".heic", ".heif", ".hif"),
 }
+# Those of which a folder is a video; a GIF is one itself.
+FRAME_EXTENSIONS = tuple(e for name, all_ in _EXTENSIONS.items() if name != "GIF" for e in all_)
 # Arrays of images or volumes.
 _ARRAYS = (".npy",)
 HEIF_EXTENSIONS = _EXTENSIONS["HEIF"]

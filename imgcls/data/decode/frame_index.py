@@ -5,6 +5,7 @@ no reliable times, such as AVI; there the order is the one in which the decoder 
 """
 
 import contextlib
+import hashlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,11 @@ from imgcls.data.decode.packets import open_video, read_packets, require_av
 _IN_ORDER = ("mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h263", "flv1")
 # Bit of the first byte of a frame of VP8.
 _VP8_SHOWN = 0x10
+
+
+# Indices that took decoding, by digest of the file; of so many frames in total.
+_known: dict[bytes, "FrameIndex"] = {}
+_MAX_KNOWN = 2**22
 
 
 class FrameIndex(NamedTuple):
@@ -81,6 +87,8 @@ def read_index(data: bytes, name: str) -> FrameIndex:
 def decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
     """Indexes a video by decoding all frames, with broken ones as far as possible.
 
+    This takes as long as reading the video, so the result is kept for the next epoch.
+
     Args:
       data: bytes of the file.
       name: name for messages.
@@ -89,6 +97,16 @@ def decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
     Raises:
       DataError: see `packets.open_video`, or no frame can be decoded.
     """
+    digest = hashlib.blake2b(data, digest_size=16).digest() + len(keys).to_bytes(4, "big")
+    if digest not in _known:
+        index = _decode_index(data, name, keys)
+        if sum(len(other.packets) for other in list(_known.values())) > _MAX_KNOWN:
+            return index
+        _known[digest] = index
+    return _known[digest]
+
+
+def _decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
     pts, dts, tags = [], [], []
     error = require_av(name).error.FFmpegError
     with open_video(data, name) as stream:
@@ -122,9 +140,9 @@ def _make_index(
     packets: np.ndarray, order: np.ndarray, keys: list[int], times: np.ndarray | None
 ) -> FrameIndex:
     """The index of frames by their packets `[N]`, and the order of all packets `[P]`."""
-    place, rank = np.full(len(order), -1), np.empty(len(order), int)
+    place, rank = np.full(len(order), -1, np.int32), np.empty(len(order), np.int32)
     place[packets], rank[order] = np.arange(len(packets)), np.arange(len(order))
-    return FrameIndex(packets, place, rank, np.array(keys), times)
+    return FrameIndex(packets.astype(np.int32), place, rank, np.array(keys), times)
 
 
 def _has_times(stream: Any) -> bool:

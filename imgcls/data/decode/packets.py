@@ -57,9 +57,10 @@ def open_video(data: bytes, name: str) -> Iterator[Any]:
         if codec is None:
             raise DataError(f"{name}: its codec is not known; convert it to H.264")
         if not 0 < codec.width * codec.height <= MAX_FRAME_PIXELS:
+            # FFmpeg states 0 for frames that it refuses.
+            size = f"{codec.width} x {codec.height}" if codec.width else "no or too many"
             raise DataError(
-                f"{name}: frames of {codec.width} x {codec.height} pixels are not in the 1 to "
-                f"{MAX_FRAME_PIXELS:,} allowed"
+                f"{name}: its header declares {size} pixels, not 1 to {MAX_FRAME_PIXELS:,}"
             )
         # The threads of the loader already use all cores.
         codec.thread_count = 1
@@ -89,7 +90,8 @@ def read_packets(stream: Any, name: str) -> Iterator[Any]:
 
 def corrupted(name: str, error: Exception) -> DataError:
     """The error of a file that FFmpeg can't read."""
-    return DataError(f"{name}: corrupted video: {one_line(error)}")
+    reason = getattr(error, "strerror", None) or one_line(error)
+    return DataError(f"{name}: corrupted video: {reason}")
 
 
 def require_av(name: str) -> ModuleType:

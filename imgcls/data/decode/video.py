@@ -12,13 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from imgcls.core.errors import ConfigError, DataError, one_line
+from imgcls.core.errors import ConfigError, DataError
+from imgcls.data.decode.clips import check_clip
 from imgcls.data.decode.frame_index import FrameIndex, decode_index, read_index
 from imgcls.data.decode.frame_pixels import PIXEL_FORMATS, FrameConverter, FrameSize
 from imgcls.data.decode.packets import open_video, read_packets, require_av
-
-# Largest clip in bytes.
-MAX_CLIP = 2**30
 
 
 class _WrongIndexError(Exception):
@@ -127,7 +125,7 @@ class EncodedVideo:
             for number, frame in _find(stream, index, np.unique(numbers), self.name):
                 pixels = convert(frame)
                 if not clip.size:
-                    _check_clip(len(numbers), pixels.shape, self.name)
+                    check_clip(len(numbers), pixels.shape, self.name)
                     clip = np.empty((len(numbers), *pixels.shape), np.uint8)
                 clip[numbers == number] = pixels
         return clip
@@ -186,7 +184,7 @@ def _decode_packet(
     except require_av(name).error.FFmpegError as e:
         if packet is not None and rank[number] < rank[start]:
             return []
-        raise _WrongIndexError(one_line(e)) from e
+        raise _WrongIndexError(e.strerror) from e
 
 
 def _check_frame(frame: Any, found: int, last: int | None, first: int) -> None:
@@ -213,11 +211,3 @@ def _same_times(numbers: np.ndarray, index: FrameIndex, other: FrameIndex) -> np
         shown = np.searchsorted(other.times, index.times[numbers] + 1e-6, side="right")
         numbers = shown - 1
     return np.clip(numbers, 0, len(other.packets) - 1)
-
-
-def _check_clip(length: int, shape: tuple[int, ...], name: str) -> None:
-    if length * int(np.prod(shape)) > MAX_CLIP:
-        raise DataError(
-            f"{name}: {length} frames of {shape[1]} x {shape[0]} pixels are more than the "
-            f"{MAX_CLIP:,} bytes allowed; scale them while they are decoded, with the argument size"
-        )

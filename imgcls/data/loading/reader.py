@@ -11,6 +11,7 @@ from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.bands import is_npy_image
 from imgcls.data.decode.clips import ArrayVideo
 from imgcls.data.decode.containers import is_video
+from imgcls.data.decode.frame_files import EncodedFrames, is_packed
 from imgcls.data.decode.image import EncodedImage
 from imgcls.data.decode.video import EncodedVideo
 from imgcls.data.decode.volume import decode_volume, is_volume
@@ -22,7 +23,8 @@ from imgcls.data.transforms.apply import transform_image, transform_video, trans
 from imgcls.data.transforms.transform import ClipTransform, Transform, VolumeTransform
 
 # What an example is before its transforms.
-Example = np.ndarray | EncodedImage | Volume | EncodedVideo | ArrayVideo
+Example = np.ndarray | EncodedImage | Volume | EncodedVideo | EncodedFrames | ArrayVideo
+_VIDEOS = (EncodedVideo, EncodedFrames, ArrayVideo)
 
 _SAMPLE = (
     "begin both transforms with one that samples a clip, such as sample_frames(16, stride=4) or "
@@ -147,7 +149,8 @@ class Reader:
         record = self.source[index]
         image, name = record["image"], self.source.name(index)
         if isinstance(image, bytes) and self._takes_videos:
-            image = EncodedVideo(image, name, channels=self.channels)
+            kind = EncodedFrames if is_packed(image) else EncodedVideo
+            image = kind(image, name, channels=self.channels)
         elif isinstance(image, bytes):
             if is_video(image):
                 raise DataError(f"{name}: is a video; {_SAMPLE}")
@@ -187,7 +190,7 @@ class Reader:
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
             transforms = self.transforms if number == 1 else self.other_transforms
             rng = np.random.default_rng(key)
-            if isinstance(image, EncodedVideo | ArrayVideo):
+            if isinstance(image, _VIDEOS):
                 image = transform_video(image, transforms, rng, self.shuffle)
             elif isinstance(image, Volume):
                 image = transform_volume(image, transforms, rng, self.source.name(index))
