@@ -115,21 +115,24 @@ def _write_split(
                     continue
                 image = example["image"]
                 writer.write(image if videos else _encode(image, source.name(index)))
-                table.write(json.dumps(_describe(source, index, example["label"])) + "\n")
+                table.write(json.dumps(_describe(source, index, example)) + "\n")
                 examples += 1
             writer.close()
         progress.close()
     return {"examples": examples, "shards": names}
 
 
-def _describe(source: Source, index: int, label) -> dict:
+def _describe(source: Source, index: int, example: dict) -> dict:
     """The entry of an example in the table of a split."""
+    label = example["label"]
     numbers = np.flatnonzero(label) if source.multi_label else [label]
     row = {"name": source.name(index), "labels": [source.class_names[n] for n in numbers]}
     if source.group(index) is not None:
         row["group"] = source.group(index)
     if source.metadata(index):
         row["metadata"] = source.metadata(index)
+    if "start" in example:
+        row["segment"] = [example["start"], example["end"]]
     return row
 
 

@@ -50,7 +50,7 @@ class Files:
     """
 
     def __init__(self, root: str, spec: str, videos: bool = False):
-        self.root, self._videos = os.path.expanduser(root), videos
+        self.root, self.videos = os.path.expanduser(root), videos
         self._local = _ThreadLocal()
         self._members: frozenset[str] | None = None
         self._folders: set[str] = set()
@@ -71,9 +71,9 @@ class Files:
     def listing(self) -> Listing:
         """Returns all files and folders, without those of the system, in sorted order."""
         if self._members is None:
-            return list_folder(self.root, self._videos)
+            return list_folder(self.root, self.videos)
         parents = {f for path in self._members for f in _parents(path)}
-        return list_files(self._members, parents | self._folders, self._read_start, self._videos)
+        return list_files(self._members, parents | self._folders, self._read_start, self.videos)
 
     def existing(self, paths: Iterable[str]) -> dict[str, str]:
         """Returns `{path: path as it is stored}` of the paths that exist, in any Unicode form.
@@ -124,7 +124,7 @@ class Files:
     @functools.cached_property
     def _frames(self) -> dict[str, list[str]]:
         """The frames of each folder of a zip of videos, in order."""
-        if not self._videos or self._members is None:
+        if not self.videos or self._members is None:
             return {}
         folders = collections.defaultdict(list)
         for path in self._members:
@@ -137,7 +137,7 @@ class Files:
     def _is_folder_of_frames(self, path: str) -> bool:
         if self._members is not None:
             return path in self._frames
-        return self._videos and os.path.isdir(self.name(path))
+        return self.videos and os.path.isdir(self.name(path))
 
     def _read_alone(self, path: str) -> bytes:
         """The bytes of a member of the zip."""

@@ -18,6 +18,9 @@ from imgcls.data.decode.frame_index import FrameIndex, decode_index, read_index
 from imgcls.data.decode.frame_pixels import PIXEL_FORMATS, FrameConverter, FrameSize
 from imgcls.data.decode.packets import open_video, read_packets, require_av
 
+# Times that differ by less, in seconds, are the same.
+_SAME = 1e-6
+
 
 class _WrongIndexError(Exception):
     """The decoder has not returned the frames that the index states."""
@@ -107,8 +110,8 @@ class EncodedVideo:
             return 0, count
         if times is None:
             raise DataError(f"{self.name}: states no times, which `start` and `end` need")
-        first = 0 if self._start is None else int(np.searchsorted(times, self._start))
-        last = count if self._end is None else int(np.searchsorted(times, self._end))
+        first = 0 if self._start is None else int(np.searchsorted(times, self._start - _SAME))
+        last = count if self._end is None else int(np.searchsorted(times, self._end - _SAME))
         if last <= first:
             raise DataError(
                 f"{self.name}: has no frame from {self._start} to {self._end} seconds; its last "
@@ -207,7 +210,6 @@ def _check_frame(frame: Any, found: int, last: int | None, first: int) -> None:
 def _same_times(numbers: np.ndarray, index: FrameIndex, other: FrameIndex) -> np.ndarray:
     """The frames of another index that are shown at the times of frames, int `[T]`."""
     if index.times is not None and other.times is not None:
-        # Times that are equal up to rounding.
-        shown = np.searchsorted(other.times, index.times[numbers] + 1e-6, side="right")
+        shown = np.searchsorted(other.times, index.times[numbers] + _SAME, side="right")
         numbers = shown - 1
     return np.clip(numbers, 0, len(other.packets) - 1)

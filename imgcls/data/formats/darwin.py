@@ -4,16 +4,21 @@ Format: https://docs.v7labs.com/reference/darwin-json. The labels of an image ar
 annotations; their attributes, text and properties are kept as metadata. If an item has several
 slots, each is an image, `PATH/ITEM/SLOT/FILE` as V7 downloads it, with its own tags; the item is a
 group.
+
+A video is its file, or the folder of its frames, which is named as the file without extension. If
+its tags are for parts of it, each part is an example.
 """
 
+import collections
 import os
+from collections.abc import Iterable
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.files import walk
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
-from imgcls.data.table.table import Table
+from imgcls.data.table.table import Segment, Table
 
 EXPECTED = "Darwin JSON 2.0"
 DETAILS = ("attributes", "text", "properties")
@@ -64,7 +69,40 @@ def _add_file(content, file: str, table: Table) -> None:
         elif isinstance(slots, list) and len(slots) > 1:
             _add_slots(path, slots, tags, table)
         else:
-            table.add(path, [tag["name"] for tag in tags], metadata=_details(tags))
+            slot = slots[0] if isinstance(slots, list) and slots else {}
+            slot = slot if isinstance(slot, dict) else {}
+            for segment, own in _by_segment(tags, slot, table):
+                names = [tag["name"] for tag in own]
+                table.add(path, names, metadata=_details(own), segment=segment)
+
+
+def _by_segment(
+    tags: list[dict], slot: dict, table: Table
+) -> Iterable[tuple[Segment | None, list[dict]]]:
+    """The parts of a video and the tags of each; None is all of an image or video."""
+    rate = slot.get("fps")
+    if not table.videos or not isinstance(rate, int | float) or rate <= 0:
+        return [(None, tags)]
+    parts = collections.defaultdict(list)
+    for tag in tags:
+        for segment in _segments(tag.get("ranges"), rate, slot.get("frame_count")):
+            parts[segment].append(tag)
+    return parts.items() or [(None, [])]
+
+
+def _segments(ranges, rate: float, count) -> list[Segment | None]:
+    """Parts by ranges of frames, `[first, end before]`; None is all of a video of `count`."""
+    pairs = [pair for pair in ranges if _is_range(pair)] if isinstance(ranges, list) else []
+    return [
+        None if pair in ([0, None], [0, count]) else Segment(*(n and n / rate for n in pair))
+        for pair in pairs or [[0, None]]
+    ]
+
+
+def _is_range(pair) -> bool:
+    if not isinstance(pair, list) or len(pair) != 2:
+        return False
+    return isinstance(pair[0], int) and (pair[1] is None or isinstance(pair[1], int))
 
 
 def _add_slots(item: str, slots: list, tags: list[dict], table: Table) -> None:
@@ -76,7 +114,7 @@ def _add_slots(item: str, slots: list, tags: list[dict], table: Table) -> None:
             table.problems.add(kinds.MALFORMED, f"{item} has a slot without a file name")
             continue
         kind, name = slot.get("type", "image"), str(slot.get("slot_name"))
-        if kind != "image":
+        if kind != "image" and not (kind == "video" and table.videos):
             table.problems.passed_over[f"slot of type {kind}"] += 1
             continue
         own = [t for t in tags if not t.get("slot_names") or name in _texts(t["slot_names"])]
@@ -99,6 +137,9 @@ def _is_tag(annotation, table: Table) -> bool:
     """Whether an annotation labels the image; others are counted by kind."""
     keys = annotation if isinstance(annotation, dict) else ()
     if "tag" in keys:
+        return True
+    frames = annotation.get("frames") if table.videos and "frames" in keys else None
+    if isinstance(frames, dict) and any("tag" in frame for frame in frames.values()):
         return True
     kind = next((key for key in keys if key not in COMMON), "annotation of unknown kind")
     table.problems.passed_over[kind] += 1

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qs, unquote, urlparse
 
 from imgcls.core.errors import ConfigError, did_you_mean
+from imgcls.data.decode.containers import VIDEO_EXTENSIONS
 from imgcls.data.decode.formats import extensions
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
@@ -29,6 +30,7 @@ _ROW_KEYS = (
     "comments",
 )
 _ANSWER_KEYS = ("choice", "choices", "label", "labels", "class", "category", "tag", "tags")
+_EXTENSIONS = (*extensions(), *VIDEO_EXTENSIONS)
 
 
 class Task(NamedTuple):
@@ -174,12 +176,13 @@ def _majority(votes: list[frozenset[str]]) -> tuple[str, ...]:
 
 
 def _image_key(data: dict) -> str | None:
-    """The key of the image's path: `image`, or the first value with an image's extension."""
-    if isinstance(data.get("image"), str):
-        return "image"
+    """The key of the path: `image`, `video`, or the first value with the extension of one."""
+    for key in ("image", "video"):
+        if isinstance(data.get(key), str):
+            return key
     texts = ((key, value) for key, value in data.items() if isinstance(value, str))
     return next(
-        (key for key, value in texts if _to_path(value).lower().endswith(extensions())), None
+        (key for key, value in texts if _to_path(value).lower().endswith(_EXTENSIONS)), None
     )
 
 

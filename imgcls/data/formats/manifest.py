@@ -6,24 +6,27 @@
 
 Columns are recognized by the names below, in any order and case; other columns are kept as
 metadata. In JSON lines each object is a row, and labels may be a list. In place of a label there
-may be a column of 0 and 1 for each class: `imgcls/data/formats/one_hot.py`.
+may be a column of 0 and 1 for each class: `imgcls/data/formats/one_hot.py`. The columns `start` and
+`end` of videos are the seconds of a part.
 """
 
 import csv
 import json
+import math
 import os
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.formats import one_hot
 from imgcls.data.formats.format import register_format
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.labels import split_labels
-from imgcls.data.table.table import SPLIT_NAMES, Table, split_of
+from imgcls.data.table.table import SPLIT_NAMES, Segment, Table, split_of
 
 PATHS = ("path", "image", "file", "filename", "file_name", "image_path")
 LABELS = ("label", "labels", "class", "tags", "category")
+_TIMES = ("start", "end")
 
 
 class _Manifest(NamedTuple):
@@ -58,7 +61,8 @@ def read_manifest(path: str, table: Table) -> None:
         raise ConfigError(f"{path}: is not UTF-8 ({e.reason}); save it as UTF-8") from e
     rows, name = manifest.rows, os.path.basename(path)
     if table.label_columns or "label" not in manifest.roles:
-        others = [column for column in manifest.roles if column not in ("path", "split", "group")]
+        known = ("path", "split", "group", *(_TIMES if table.videos else ()))
+        others = [column for column in manifest.roles if column not in known]
         columns = one_hot.find_columns(rows, others, table)
         if not columns:
             raise _missing("label", LABELS, manifest.where, manifest.header)
@@ -132,6 +136,8 @@ def _roles(header: list[str], table: Table) -> list[str]:
     names = {"path": PATHS, "label": LABELS, "split": ("split",), "group": ("group",)}
     if declared:
         del names["label"]
+    if table.videos:
+        names |= {name: (name,) for name in _TIMES}
     roles = {_first_index(columns, lower): role for role, columns in names.items()}
     return [roles.get(i, header[i]) for i in range(len(header))]
 
@@ -150,6 +156,7 @@ def _first_index(names: tuple[str, ...], header: list[str]) -> int | None:
 
 def _add_row(row: dict, where: str, table: Table) -> None:
     path, split, group = (_text(row.pop(key, None)) for key in ("path", "split", "group"))
+    times = [_text(row.pop(key, None)) for key in _TIMES] if table.videos else ["", ""]
     label = row.pop("label", None)
     if isinstance(label, list):
         table.listed = True
@@ -164,8 +171,25 @@ def _add_row(row: dict, where: str, table: Table) -> None:
         valid = ", ".join(name for names in SPLIT_NAMES.values() for name in names)
         table.problems.add(kinds.MALFORMED, f"{where} has the unknown split {split!r}")
         table.problems.hints[kinds.MALFORMED] = f"a split is one of {valid}"
+    elif (segment := _read_segment(*times)) is False:
+        fault = f"has start={times[0]!r} and end={times[1]!r}"
+        table.problems.add(kinds.MALFORMED, f"{where} {fault}")
+        table.problems.hints[kinds.MALFORMED] = "write seconds, with the start before the end"
     else:
-        table.add(path, labels, split_of(split), group or None, row)
+        table.add(path, labels, split_of(split), group or None, row, segment)
+
+
+def _read_segment(start: str, end: str) -> Segment | Literal[False] | None:
+    """The part of a video between two times; None for all of it, False for invalid times."""
+    if not start and not end:
+        return None
+    try:
+        segment = Segment(float(start) if start else None, float(end) if end else None)
+    except ValueError:
+        return False
+    first = 0 if segment.start is None else segment.start
+    last = math.inf if segment.end is None else segment.end
+    return segment if 0 <= first < last and first < math.inf else False
 
 
 def _text(value) -> str:

@@ -50,7 +50,7 @@ def read_table(name: str, path: str, options: SourceOptions) -> tuple[Table, Fil
     )
     shared = os.path.join(folder, "classes.txt")
     table = Table(spec, shared, options.multi_label, options.separator, options.question)
-    table.label_columns = options.label_columns
+    table.label_columns, table.videos = options.label_columns, options.videos
     if not os.path.isdir(path):
         # Label files in one folder may have different classes.
         table.classes_file, table.shared_classes_file = f"{path}.classes.txt", shared

@@ -149,8 +149,7 @@ class Reader:
         record = self.source[index]
         image, name = record["image"], self.source.name(index)
         if isinstance(image, bytes) and self._takes_videos:
-            kind = EncodedFrames if is_packed(image) else EncodedVideo
-            image = kind(image, name, channels=self.channels)
+            image = _open_video(image, name, self.channels, record)
         elif isinstance(image, bytes):
             if is_video(image):
                 raise DataError(f"{name}: is a video; {_SAMPLE}")
@@ -207,6 +206,15 @@ class Reader:
 
     def _padding(self) -> dict[str, np.ndarray]:
         return {**self.spec, "index": _int32(-1)}
+
+
+def _open_video(data: bytes, name: str, channels: int, record: dict) -> Example:
+    start, end = record.get("start"), record.get("end")
+    if not is_packed(data):
+        return EncodedVideo(data, name, channels=channels, start=start, end=end)
+    if (start, end) != (None, None):
+        raise DataError(f"{name}: frames in a folder have no times for `start` and `end`")
+    return EncodedFrames(data, name, channels=channels)
 
 
 def _int32(value: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from imgcls.data.sources.table_source import split_table
 from imgcls.data.table.check import CheckedTable
 from imgcls.data.table.names import normalize
 from imgcls.data.table.problems import Problems
-from imgcls.data.table.table import Item
+from imgcls.data.table.table import Item, Segment
 
 VERSION = 1
 MANIFEST = "manifest.json"
@@ -105,6 +105,10 @@ def _check_names(value) -> tuple[str, ...]:
     return tuple(map(normalize, value))
 
 
+def _seconds(value) -> float | None:
+    return None if value is None else float(value)
+
+
 def _read_items(path: str, split: str) -> Iterator[Item]:
     try:
         with open(path, encoding="utf-8") as file:
@@ -114,6 +118,8 @@ def _read_items(path: str, split: str) -> Iterator[Item]:
                 texts = (row["name"], split, "" if group is None else group)
                 if not all(isinstance(text, str) for text in texts):
                     raise ValueError("a name is not a string")
-                yield Item(row["name"], _check_names(row["labels"]), split, group, metadata)
+                labels = _check_names(row["labels"])
+                segment = Segment(*map(_seconds, row["segment"])) if "segment" in row else None
+                yield Item(row["name"], labels, split, group, metadata, segment)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise ConfigError(f"{path}: can't be read ({one_line(e)}); {_CONVERT_AGAIN}") from e

@@ -42,7 +42,10 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int, /) -> dict[str, Any]:
-        """`{'image': encoded bytes or uint8 [..., C], 'label': int or multi-hot uint8 [K]}`."""
+        """`{'image': encoded bytes or uint8 [..., C], 'label': int or multi-hot uint8 [K]}`.
+
+        `start` and `end`, in seconds, say which part of a video is the example.
+        """
         ...
 
     def labels(self) -> np.ndarray:

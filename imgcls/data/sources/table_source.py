@@ -43,7 +43,9 @@ class TableSource:
     def __getitem__(self, index: int) -> dict:
         numbers = self._numbers[index]
         label = self._multi_hot([numbers])[0] if self.multi_label else numbers[0]
-        return {"image": self._images.read(self._items[index].path), "label": label}
+        item = self._items[index]
+        times = {} if item.segment is None else item.segment._asdict()
+        return {"image": self._images.read(item.path), "label": label, **times}
 
     def labels(self) -> np.ndarray:
         """All labels, int `[N]` or multi-hot uint8 `[N, K]`."""
@@ -52,7 +54,9 @@ class TableSource:
         return np.array([numbers[0] for numbers in self._numbers], int)
 
     def name(self, index: int) -> str:
-        return self._images.name(self._items[index].path)
+        item = self._items[index]
+        name = self._images.name(item.path)
+        return name if item.segment is None else item.segment.of(name)
 
     def group(self, index: int) -> str | None:
         return self._items[index].group

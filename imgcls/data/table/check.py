@@ -1,6 +1,7 @@
 """Checks a table of examples against its files, and puts it in order."""
 
 import collections
+import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -51,7 +52,8 @@ def check_table(
     labels = _collect_labels(table)
     classes_file, existing_names = _read_order(table, labels)
     names = tuple(sorted(labels)) if existing_names is None else existing_names
-    items = sorted(locate(table.items, files, problems, table.by_name), key=lambda i: i.path)
+    items = sorted(locate(table.items, files, problems, table.by_name), key=_order)
+    items = [_group_by_video(item) for item in items]
     items = list(_without_duplicates(items, problems, table.multi_label is True))
     items = list(_with_known_labels(items, set(names), multi_label, problems))
     items = list(_with_splits(items, problems))
@@ -77,6 +79,18 @@ def check_table(
     if write_classes and existing_names is None and names:
         save_classes(names, classes_file)
     return CheckedTable(items, names, multi_label, problems)
+
+
+def _order(item: Item) -> tuple:
+    start, end = item.segment or (None, None)
+    return item.path, start or 0.0, math.inf if end is None else end
+
+
+def _group_by_video(item: Item) -> Item:
+    """An item whose video is its group, so that all parts of a video are in one split."""
+    if item.segment is None or item.group is not None or item.split is not None:
+        return item
+    return item._replace(group=item.path)
 
 
 def _collect_labels(table: Table) -> set[str]:
@@ -125,8 +139,8 @@ def _without_duplicates(items: list[Item], problems: Problems, merge: bool) -> I
     """Yields one item per image, or none if its items differ; `merge` joins their labels."""
     by_path = collections.defaultdict(list)
     for item in items:
-        by_path[item.path].append(item)
-    for path, duplicates in by_path.items():
+        by_path[item.path, item.segment].append(item)
+    for (path, _), duplicates in by_path.items():
         labels = {frozenset(i.labels) for i in duplicates}
         if len({(i.split, i.group) for i in duplicates}) > 1:
             problems.add(kinds.CONFLICT, path)

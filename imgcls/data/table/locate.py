@@ -1,6 +1,7 @@
 """Finds the file of an entry: at its path, or by its name."""
 
 import collections
+import os
 import re
 from collections.abc import Iterable
 
@@ -25,6 +26,11 @@ def locate(items: list, files: Files, problems: Problems, by_name: bool) -> Iter
     """
     paths = [files.relative(item.path) for item in items]
     existing = files.existing(paths)
+    if files.videos:
+        # A video that was downloaded as a folder of its frames.
+        stems = {path: os.path.splitext(path)[0] for path in paths if path not in existing}
+        folders = files.existing(stems.values())
+        existing |= {path: folders[stem] for path, stem in stems.items() if stem in folders}
     paths_by_name: dict[str, list[str]] | None = None
     for item, path in zip(items, paths, strict=True):
         if path in existing:

@@ -27,6 +27,19 @@ _NEUTRAL_WORDS = {"set", "data", "dataset", "split", "images", "imgs"}
 FRACTIONS = {"train": ("", "80%"), "val": ("80%", "90%"), "test": ("90%", "")}
 
 
+class Segment(NamedTuple):
+    """A part of a video, in seconds since its first frame; None is its start or end."""
+
+    start: float | None
+    end: float | None
+
+    def of(self, name: str) -> str:
+        """The name of the part of a video, as a media fragment (W3C): `a.mp4#t=1.5,4`."""
+        times = ",".join("" if time is None else f"{time:g}" for time in self)
+        fragment = f"#t={times}"
+        return name if name.endswith(fragment) else name + fragment
+
+
 class Item(NamedTuple):
     """One example of a table.
 
@@ -36,6 +49,7 @@ class Item(NamedTuple):
       split: its split, if the source has any.
       group: its group, if any.
       metadata: other information, ready for JSON.
+      segment: the part of a video, see `Segment`; None for all of it.
     """
 
     path: str
@@ -43,6 +57,7 @@ class Item(NamedTuple):
     split: str | None = None
     group: str | None = None
     metadata: dict = {}
+    segment: Segment | None = None
 
 
 @dataclasses.dataclass
@@ -61,6 +76,7 @@ class Table:
       parents: those of `classes` that only group others; they are classes if examples have them.
       listed: whether the source has lists of labels, and so is multi-label by default.
       by_name: whether to search by file name for an image that is not at its path.
+      videos: whether the examples are videos, of which an example may be a part.
     """
 
     spec: str
@@ -76,6 +92,7 @@ class Table:
     shared_classes_file: str = ""
     listed: bool = False
     by_name: bool = False
+    videos: bool = False
 
     def add(
         self,
@@ -84,6 +101,7 @@ class Table:
         split: str | None = None,
         group: str | None = None,
         metadata: dict | None = None,
+        segment: Segment | None = None,
     ) -> None:
         """Adds an example, with its labels stripped and without duplicates."""
         names = _clean(tuple(labels))
@@ -91,7 +109,7 @@ class Table:
             self.problems.add(kinds.MALFORMED, f"{path} has a label that is not a line of text")
             return
         group = None if group is None else normalize(group)
-        self.items.append(Item(path, names, split, group, metadata or {}))
+        self.items.append(Item(path, names, split, group, metadata or {}, segment))
 
 
 @functools.lru_cache(maxsize=4096)
