@@ -13,7 +13,13 @@ import sys
 
 import pytest
 
+from imgcls.core.errors import ConfigError
+from imgcls.data.loading.reader import Reader
+from imgcls.data.sources.open import create_source
+from imgcls.data.transforms import spec
+from imgcls.data.transforms.transform import TRANSFORMS
 from tests.conftest import REPO, command_env
+from tests.data.videos import number_in
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +175,62 @@ def test_missing_tensorflow_is_one_line(command):
     assert done.stderr.splitlines() == [
         "error: preparing a dataset needs TensorFlow: run `pip install -r requirements-prepare.txt`"
     ]
+
+
+# Four videos of the frames 0 to 11, as TFDS stores videos: one PNG per frame.
+VIDEOS = """
+import sys
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from tests.data.videos import numbered
+
+FEATURES = {
+    "video": tfds.features.Video(shape=(None, 64, 96, 3)),
+    "label": tfds.features.ClassLabel(names=["a", "b"]),
+}
+
+
+class Clips(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = tfds.features.FeaturesDict(FEATURES)
+        keys = ("video", "label")
+        return tfds.core.DatasetInfo(builder=self, features=features, supervised_keys=keys)
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples()}
+
+    def _generate_examples(self):
+        for key in range(4):
+            yield key, {"video": np.stack([numbered(n) for n in range(12)]), "label": key % 2}
+
+
+Clips(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+"""
+
+
+def test_videos_of_tfds_are_converted(python, cache, tmp_path):
+    env = command_env(cache) | {"PYTHONPATH": str(REPO)}
+    script = tmp_path / "script" / "clips.py"
+    script.parent.mkdir()
+    script.write_text(VIDEOS)
+    source = ["--from=tfds:clips", f"--data_dir={tmp_path / 'tfds'}", "--videos"]
+    for command in (
+        [script, tmp_path / "tfds"],
+        ["-m", "imgcls.convert", *source, f"--to={tmp_path / 'records'}"],
+    ):
+        done = subprocess.run([python, *command], env=env, cwd=REPO, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    records = create_source(f"records:{tmp_path / 'records'}", "train", videos=True)
+    assert sorted(records.labels().tolist()) == [0, 0, 1, 1]
+    transforms = spec.parse("sample_frames(4)", TRANSFORMS, "x")
+    reader = Reader(records, transforms, 0, False)
+    for index in range(4):
+        frames = reader.example(index)["image"]
+        assert [number_in(frame) for frame in frames] == [4, 5, 6, 7]
+    if importlib.util.find_spec("tensorflow") is None:
+        with pytest.raises(ConfigError, match="tfds:clips: its features need tensorflow: run `pip"):
+            create_source("tfds:clips", "train", data_dir=str(tmp_path / "tfds"))

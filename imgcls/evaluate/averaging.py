@@ -14,6 +14,27 @@ from imgcls.objectives.objective import Classifies
 TTA = ("flip", "flip+translate", "rotations24")
 
 
+def over_clips(fn: Callable[..., jax.Array], params, model_state, batch, *args) -> jax.Array:
+    """The outputs of a function `[B, ...]`; of several clips of a video the mean over these.
+
+    Args:
+      fn: function `(params, model_state, batch, *args) -> [B, ...]`, such as `objective.logits`.
+      params, model_state: variables of the model.
+      batch: batch whose `image` is `[B, ..., C]`, or `[B, V, T, H, W, C]` of V clips of each video,
+        see `sample_frames(clips=V)`.
+      args: other arguments.
+    """
+    image = batch["image"]
+    if image.ndim != 6:
+        return fn(params, model_state, batch, *args)
+
+    # A loop, so that the model is compiled once, and one clip of each video is in memory at a time.
+    def one(clip: jax.Array) -> jax.Array:
+        return fn(params, model_state, {**batch, "image": clip}, *args)
+
+    return jnp.mean(jax.lax.map(one, jnp.moveaxis(image, 1, 0)), axis=0)
+
+
 class AveragedViews:
     """An objective whose logits are averaged over views of each image.
 

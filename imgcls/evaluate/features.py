@@ -10,6 +10,7 @@ from imgcls.core.errors import ConfigError, TrainingError
 from imgcls.data.create import open_split
 from imgcls.data.sources.mapped import map_classes
 from imgcls.data.sources.source import Source
+from imgcls.evaluate.averaging import over_clips
 from imgcls.evaluate.gather import gather, make_eval_fn
 
 
@@ -58,7 +59,7 @@ class FeatureReader:
             )
 
         def outputs(params, model_state, batch):
-            values = objective.features(params, model_state, batch, layer)
+            values = over_clips(objective.features, params, model_state, batch, layer)
             return {"values": values} | {key: batch[key] for key in ("label", "index", "mask")}
 
         self._outputs = make_eval_fn(outputs, config, mesh)

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import TextIO
 
-from ml_collections import ConfigDict
 from PIL import Image
 from tqdm import tqdm
 
@@ -51,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     root = common_folder(args.paths)
     readable = _readable(_with_progress(predictions, len(files), args.out), files, unreadable)
     if args.explain is not None:
-        readable = _save_overlays(readable, args.explain, root, run.config)
+        readable = _save_overlays(readable, args.explain, root, run)
     _writer(args, run, root)(readable)
     if unreadable:
         print(f"{len(unreadable)} of {len(files)} files could not be read", file=sys.stderr)
@@ -115,7 +114,7 @@ def _readable(
 
 
 def _save_overlays(
-    predictions: Iterable[Prediction], folder: str, root: str, config: ConfigDict
+    predictions: Iterable[Prediction], folder: str, root: str, run: Run
 ) -> Iterator[Prediction]:
     """Yields the predictions, and saves the heat map of each as `FOLDER/RELATIVE/PATH.png`.
 
@@ -127,10 +126,11 @@ def _save_overlays(
             Image.fromarray(prediction.overlay).save(encoded, "png")
             name = prediction.relative_path(root) + ".png"
             formats.write_file(folder, name, encoded.getvalue())
-        if prediction.heat is not None and prediction.heat.ndim == 3 and prediction.path:
+        heat, is_video = prediction.heat, run.takes_videos
+        if heat is not None and heat.ndim == 3 and prediction.path and not is_video:
             name = prediction.relative_path(root) + ".heat.nii.gz"
             scan = read_example(prediction.path)
-            encoded = encode_heat(prediction.heat, scan, prediction.path, config)
+            encoded = encode_heat(heat, scan, prediction.path, run.config)
             formats.write_file(folder, name, encoded)
         yield prediction
 

@@ -22,6 +22,7 @@ from imgcls.data.sources.mapped import map_classes
 from imgcls.data.table.names import normalize
 from imgcls.data.transforms.transform import takes_videos
 from imgcls.distributed import sharding
+from imgcls.evaluate.averaging import over_clips
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
 from imgcls.evaluate.metrics import Summary, measure
@@ -294,7 +295,9 @@ class Run:
 
         def scores(params, model_state, batch):
             def score(image):
-                logits = objective.logits(params, model_state, {**batch, "image": image})
+                logits = over_clips(
+                    objective.logits, params, model_state, {**batch, "image": image}
+                )
                 return objective.scores(logits / temperature)
 
             image = batch["image"]
@@ -305,7 +308,8 @@ class Run:
         return make_eval_fn(scores, self.config, self._trained.mesh)
 
     def _make_features(self) -> Callable:
-        return make_eval_fn(self._trained.objective.features, self.config, self._trained.mesh)
+        features = functools.partial(over_clips, self._trained.objective.features)
+        return make_eval_fn(features, self.config, self._trained.mesh)
 
     def _overlays(
         self, batch: _Batch, explained: int | None
@@ -316,6 +320,8 @@ class Run:
           `overlay` and `heat` of `Prediction` for each image.
         """
         pixels = np.asarray(batch.image)[: len(batch.index)]
+        if pixels.ndim == 6:  # Of several clips of a video, that in the middle.
+            pixels = pixels[:, pixels.shape[1] // 2]
         classes = batch.outputs.argmax(1)
         if explained is not None:
             classes = np.full_like(classes, explained)

@@ -8,6 +8,7 @@ import numpy as np
 
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader
+from imgcls.data.transforms.transform import takes_videos
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.formats import write_file
 from imgcls.predict.heat_file import encode_heat
@@ -63,6 +64,8 @@ def show(results: Results, groups: list[Group], heat_folder: str | None = None) 
     rows, classes = (np.array(x, int) for x in zip(*pairs, strict=True))
     index = results.predictions.index
     images = {row: reader.example(int(index[row]))["image"] for row in np.unique(rows)}
+    # Of several clips of a video, that in the middle.
+    images = {row: x[len(x) // 2] if x.ndim == 5 else x for row, x in images.items()}
     shown = np.stack([images[row] for row in rows])
     try:
         heat = heat_maps(results.trained, shown, classes)
@@ -87,8 +90,11 @@ def show(results: Results, groups: list[Group], heat_folder: str | None = None) 
 
 def _write_heat(results: Results, pairs: list, heat: np.ndarray, folder: str) -> None:
     """Writes heat maps `[n, D, H, W]` of pairs of a row and a class, see `show`."""
-    if heat.ndim != 4:
-        raise ConfigError(f"--heat_maps={folder}: is for volumes, and the data has images")
+    recipe = results.trained.config.data.eval_transform
+    videos = takes_videos(recipe, "config.data.eval_transform")
+    if heat.ndim != 4 or videos:
+        has = "videos" if videos else "images"
+        raise ConfigError(f"--heat_maps={folder}: is for volumes, and the data has {has}")
     for (row, number), heat_map in zip(pairs, heat, strict=True):
         index = int(results.predictions.index[row])
         scan, name = results.source[index]["image"], results.predictions.names[row]

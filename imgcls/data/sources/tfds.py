@@ -6,6 +6,7 @@ import os
 import numpy as np
 
 from imgcls.core.errors import ConfigError, one_line
+from imgcls.data.decode.frame_files import pack_frames
 from imgcls.data.sources.plain import PlainSource
 from imgcls.data.sources.source import Dataset, SourceOptions, register_source
 from imgcls.data.sources.splits import parse_split
@@ -34,7 +35,8 @@ def open_tfds(path: str, options: SourceOptions) -> Dataset:
 class TfdsSource(PlainSource):
     """One split of a TFDS dataset that was prepared as ArrayRecord.
 
-    Images are the stored encoded bytes (`SkipDecoding`).
+    Images are the stored encoded bytes (`SkipDecoding`). A video is stored as encoded frames, which
+    are packed.
 
     Args:
       builder: TFDS builder of the prepared dataset.
@@ -58,7 +60,10 @@ class TfdsSource(PlainSource):
         self.splits = tuple(info.splits)
         self._keys = image_key, label_key
         self._split = split
-        decoders = {image_key: tfds.decode.SkipDecoding()}
+        skip = tfds.decode.SkipDecoding()
+        # The frames of a video stay encoded as well.
+        skip.decode_batch_example_np = skip.decode_example  # pyright: ignore[reportAttributeAccessIssue]
+        decoders = {image_key: skip}
         self._records = builder.as_data_source(split=split, decoders=decoders)
 
     def __len__(self) -> int:
@@ -66,17 +71,22 @@ class TfdsSource(PlainSource):
 
     def __getitem__(self, index: int) -> dict:
         record = self._records[index]
-        image_key, label_key = self._keys
-        label = record[label_key]
-        if self.multi_label:
-            hot = np.zeros(len(self.class_names), np.uint8)
-            hot[np.asarray(label, int)] = 1
-            return {"image": record[image_key], "label": hot}
-        return {"image": record[image_key], "label": int(label)}
+        image = record[self._keys[0]]
+        if not isinstance(image, bytes):  # The encoded frames of a video.
+            image = pack_frames((str(number), frame) for number, frame in enumerate(image))
+        return {"image": image, "label": self._label(record)}
 
     def labels(self) -> np.ndarray:
         # Images stay encoded: about 10,000 records per second.
-        return np.array([self[index]["label"] for index in range(len(self))])
+        return np.array([self._label(self._records[index]) for index in range(len(self))])
+
+    def _label(self, record: dict) -> int | np.ndarray:
+        label = record[self._keys[1]]
+        if not self.multi_label:
+            return int(label)
+        hot = np.zeros(len(self.class_names), np.uint8)
+        hot[np.asarray(label, int)] = 1
+        return hot
 
     def name(self, index: int) -> str:
         file = self._records[index].get("file_name")
@@ -89,6 +99,12 @@ def _find_builder(tfds, spec: str, root: str):
     config = dict(zip(("name", "config"), name.split("/"), strict=False))
     try:
         builder = read.builder_from_files(data_dir=root, version=version or None, **config)
+    except ModuleNotFoundError as e:
+        raise ConfigError(
+            f"tfds:{spec}: its features need {e.name}: run `pip install -r "
+            "requirements-prepare.txt`, or convert it where that is installed: `python -m "
+            f"imgcls.convert --videos --from=tfds:{spec} --to=DIR`"
+        ) from e
     except (tfds.core.registered.DatasetNotFoundError, FileNotFoundError, ValueError) as e:
         raise ConfigError(
             f"tfds:{spec}: not prepared in {root}; run `python -m imgcls.prepare --name={spec} "
