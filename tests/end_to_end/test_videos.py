@@ -99,3 +99,20 @@ def test_predictions_of_a_file_and_of_its_frames_agree(trained, workdir, videos,
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["labels"] for row in rows] == [["bright"]] + [["dark"]] * 20
     assert rows[0]["path"] == str(file)
+
+
+def test_clips_are_averaged(trained, workdir, videos):
+    """Starts 0, 5 and 10 of 20 frames, for stretches of 10."""
+    file = str(videos / "bright" / "01.mp4")
+    frames = EncodedVideo((videos / "bright" / "01.mp4").read_bytes(), "clip").frames(range(20))
+    alone = trained.features([frames[start : start + 10] for start in (0, 5, 10)])
+    assert np.abs(alone - alone[0]).max() > 1e-3
+    run = imgcls.load(workdir)
+    run.config.data.eval_transform = EVAL.replace("stride=3", "stride=3, clips=3")
+    np.testing.assert_allclose(run.features(file)[0], alone.mean(0), rtol=1e-5)
+    # Averaged logits; the two of a softmax by their difference.
+    singles = trained.predict([frames[start : start + 10] for start in (0, 5, 10)])
+    odds = [np.log(p.probabilities[0] / p.probabilities[1]) for p in singles]
+    scores = run.predict(file)[0].probabilities
+    np.testing.assert_allclose(np.log(scores[0] / scores[1]), np.mean(odds), rtol=1e-3)
+    assert run.evaluate("test").metrics["accuracy"] == 1
