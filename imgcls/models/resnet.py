@@ -140,6 +140,50 @@ class ResNet(ImageModel, kw_only=True):
         """Creates a convolution over the axes of the model."""
         return functools.partial(conv, axes=self.spatial_axes, dtype=self.dtype)
 
+    @property
+    def norm(self) -> Callable:
+        """Creates a BatchNorm."""
+        return functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype)
+
+    def apply_stem(self, x: jax.Array, train: bool) -> jax.Array:
+        """x `[B, ..., C]` -> `[B, ..., width]` at the resolution of the first stage."""
+        return apply_stem(
+            self.stem,
+            x,
+            self.width,
+            convolution=self.convolution,
+            norm=self.norm,
+            train=train,
+            family="ResNet",
+        )
+
+    def block_convolution(self, stage: int, index: int, train: bool) -> Callable:
+        """What creates the convolutions of block `index` of a stage."""
+        del stage, index, train
+        return self.convolution
+
+    def apply_stage(self, x: jax.Array, stage: int, train: bool) -> jax.Array:
+        """x `[B, ..., C]` -> `[B, ..., C']`, the map after a stage."""
+        rates = drop_path_rates(self.drop_path, sum(self.stage_sizes))
+        rates = rates[sum(self.stage_sizes[:stage]) :]
+        for index in range(self.stage_sizes[stage]):
+            x = self.block(ResNetBlock)(
+                width=self.width * 2**stage,
+                stride=2 if stage > 0 and index == 0 else 1,
+                bottleneck=self.bottleneck,
+                groups=self.groups,
+                group_width=self.group_width,
+                se=self.se,
+                shortcut=self.shortcut,
+                virtual_batch_size=self.virtual_batch_size,
+                zero_init_residual=self.zero_init_residual,
+                drop_path=rates[index],
+                convolution=self.block_convolution(stage, index, train),
+                dtype=self.dtype,
+                name=f"layer{stage + 1}_{index}",
+            )(x, train)
+        return x
+
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool = False, features: bool = False) -> jax.Array:
         """x `[B, ..., C]` -> logits `[B, num_classes]`, or features `[B, D]`; float32.
@@ -151,33 +195,9 @@ class ResNet(ImageModel, kw_only=True):
         if self.shortcut not in _SHORTCUTS:
             valid = ", ".join(map(repr, _SHORTCUTS))
             raise ConfigError(f"ResNet shortcut is {self.shortcut!r}: write one of {valid}")
-        x = apply_stem(
-            self.stem,
-            self.check_input(x),
-            self.width,
-            convolution=self.convolution,
-            norm=functools.partial(BatchNorm, self.virtual_batch_size, dtype=self.dtype),
-            train=train,
-            family="ResNet",
-        )
-        rates = iter(drop_path_rates(self.drop_path, sum(self.stage_sizes)))
-        for stage, size in enumerate(self.stage_sizes):
-            for index in range(size):
-                x = self.block(ResNetBlock)(
-                    width=self.width * 2**stage,
-                    stride=2 if stage > 0 and index == 0 else 1,
-                    bottleneck=self.bottleneck,
-                    groups=self.groups,
-                    group_width=self.group_width,
-                    se=self.se,
-                    shortcut=self.shortcut,
-                    virtual_batch_size=self.virtual_batch_size,
-                    zero_init_residual=self.zero_init_residual,
-                    drop_path=next(rates),
-                    convolution=self.convolution,
-                    dtype=self.dtype,
-                    name=f"layer{stage + 1}_{index}",
-                )(x, train)
+        x = self.apply_stem(self.check_input(x), train)
+        for stage in range(len(self.stage_sizes)):
+            x = self.apply_stage(x, stage, train)
         return self.classify_map(x, train, features)
 
 

@@ -8,7 +8,7 @@ Initialization follows big_vision: Xavier uniform kernels, small MLP biases, a h
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -66,6 +66,7 @@ class ViT(ImageModel, kw_only=True):
 
     compiler_options: ClassVar = {"cpu": PRODUCTS_BY_EIGEN}
     explained_by: ClassVar = "attention"
+    keeps_patches: ClassVar[bool] = True  # Whether there is the argument `keep`.
 
     patch_size: int
     width: int
@@ -92,6 +93,11 @@ class ViT(ImageModel, kw_only=True):
     def patch_sides(self) -> tuple[int, ...]:
         """Sides of a patch along each axis."""
         return (self.patch_size,) * self.spatial_axes
+
+    @property
+    def position_axes(self) -> int:
+        """Number of axes of the grid of the position embeddings."""
+        return self.spatial_axes
 
     @property
     def has_class_token(self) -> bool:
@@ -130,7 +136,7 @@ class ViT(ImageModel, kw_only=True):
         """
         x = self.check_input(x)
         self._check(x)
-        x = self._embed(x)
+        x = self._embed(self._embed_patches(x))
         if keep is not None:
             prefix = x[:, : self.prefix_tokens]
             patches = jnp.take_along_axis(x, self.prefix_tokens + keep[:, :, None], axis=1)
@@ -173,23 +179,23 @@ class ViT(ImageModel, kw_only=True):
 
     def _encode(self, x: jax.Array, train: bool) -> jax.Array:
         """Applies all blocks to tokens `[B, N, D]`, in a loop or by `jax.lax.scan`."""
-        rates = drop_path_rates(self.drop_path, self.depth)
-        if self.uniform_drop_path:
-            rates = [self.drop_path] * self.depth
-
-        def block(rate, **placement):
-            sizes = (self.num_heads, self.mlp_dim, self.drop_rate)
-            options = (self.layer_scale, self.dtype, self.attention)
-            options += (self.activation, self.norm_epsilon)
-            return self.block(Block)(*sizes, rate, *options, **placement)
-
+        rates = self._drop_path_rates()
         if self.scan and not self.is_initializing() and not is_explained(self):
-            return self._scan(block, rates, x, train)
+            return self._scan(rates, x, train)
         for index, rate in enumerate(rates):
-            x = block(rate, name=f"block{index}")(x, train)
+            x = self._block(Block, rate, name=f"block{index}")(x, train)
         return x
 
-    def _scan(self, block, rates: list[float], x: jax.Array, train: bool) -> jax.Array:
+    def _drop_path_rates(self) -> list[float]:
+        rates = drop_path_rates(self.drop_path, self.depth)
+        return [self.drop_path] * self.depth if self.uniform_drop_path else rates
+
+    def _block(self, module: type[Block], rate: Any, **placement) -> Any:
+        sizes = (self.num_heads, self.mlp_dim, self.drop_rate)
+        options = (self.layer_scale, self.dtype, self.attention, self.activation)
+        return self.block(module)(*sizes, rate, *options, self.norm_epsilon, **placement)
+
+    def _scan(self, rates: list[float], x: jax.Array, train: bool) -> jax.Array:
         blocks = [self.variables["params"][f"block{index}"] for index in range(self.depth)]
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
         random = train and max(self.drop_rate, *rates) > 0
@@ -197,7 +203,7 @@ class ViT(ImageModel, kw_only=True):
 
         def step(x, inputs):
             params, rate, rng = inputs
-            module = block(rate if max(rates) > 0 else 0.0, parent=None)
+            module = self._block(Block, rate if max(rates) > 0 else 0.0, parent=None)
             rngs = {"dropout": rng} if random else None
             return module.apply({"params": params}, x, train, rngs=rngs), None
 
@@ -206,7 +212,7 @@ class ViT(ImageModel, kw_only=True):
     def _check(self, x: jax.Array) -> None:
         for option, allowed in (
             ("pool", ("cls", "gap", "map")),
-            ("pos_embed", ("learned", f"sincos{self.spatial_axes}d")),
+            ("pos_embed", ("learned", f"sincos{self.position_axes}d")),
             ("activation", ACTIVATIONS),
         ):
             if (value := getattr(self, option)) not in allowed:
@@ -237,9 +243,9 @@ class ViT(ImageModel, kw_only=True):
                 f"a multiple of {size}"
             )
 
-    def _embed(self, x: jax.Array) -> jax.Array:
-        """Images `[B, ..., C]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
-        x = conv(
+    def _embed_patches(self, x: jax.Array) -> jax.Array:
+        """Images `[B, ..., C]` -> patches on their grid `[B, ..., D]`."""
+        return conv(
             self.width,
             self.patch_sides,
             self.patch_sides,
@@ -250,6 +256,9 @@ class ViT(ImageModel, kw_only=True):
             dtype=self.dtype,
             name="patch_embed",
         )(x)
+
+    def _embed(self, x: jax.Array) -> jax.Array:
+        """Patches `[B, ..., D]` -> tokens with positions `[B, N, D]`, prefix tokens first."""
         batch, *grid, _ = x.shape
         x = rearrange(x, "b ... d -> b (...) d")
         prefix = self._prefix_tokens()

@@ -72,7 +72,7 @@ class MAE(Pretraining):
     ):
         super().__init__(config, data_info, probe)
         example = "'vit_b16'" if len(data_info.image_shape) == 3 else "'vit3d_b16'"
-        if not isinstance(self.model, ViT):
+        if not isinstance(self.model, ViT) or not self.model.keeps_patches:
             raise ConfigError(
                 f"config.model.name={config.model.name!r}: mae needs a ViT; write for example "
                 f"{example}"

@@ -1,5 +1,6 @@
 """The base class of models, and access to their inner maps for explanations."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from imgcls.core.errors import ConfigError
+from imgcls.models.layers.pooling import mean_of_windows
 
 # Collection for maps and attention weights; only `imgcls.predict.explain` makes it mutable.
 EXPLAIN = "explain"
@@ -59,6 +61,8 @@ class ImageModel(nn.Module):
       compiler_options: XLA options of the training step, by platform.
       spatial_axes: number of axes before the channels: 2 for images, 3 for volumes and clips.
       takes_length: whether the model is called with `length`, see `imgcls.models.registry`.
+      inflated_patches: how a kernel of image patches becomes one over time, see
+        `imgcls.models.weights.inflate.inflate_all`: "mean" or "center".
       explained_by: basis of heat maps: the gradient with respect to the last map before pooling
         (Grad-CAM), or the attention of all blocks (attention rollout).
     """
@@ -66,6 +70,7 @@ class ImageModel(nn.Module):
     compiler_options: ClassVar[dict[str, dict[str, str]]] = {}
     spatial_axes: ClassVar[int] = 2
     takes_length: ClassVar[bool] = False
+    inflated_patches: ClassVar[Literal["mean", "center"]] = "mean"
     explained_by: ClassVar[Literal["gradient", "attention"]] = "gradient"
 
     num_classes: int
@@ -74,11 +79,12 @@ class ImageModel(nn.Module):
     remat: bool = False
     dtype: jnp.dtype = jnp.float32
 
-    def check_input(self, x: jax.Array, smallest: int = 1) -> jax.Array:
+    def check_input(self, x: jax.Array, smallest: int | tuple[int, ...] = 1) -> jax.Array:
         """Checks images `[B, ..., C]` and casts them to the dtype of the computation.
 
         Raises:
-          ConfigError: another number of axes or channels, or a side of less than `smallest`.
+          ConfigError: another number of axes or channels, or a side of less than `smallest`, one
+            number or one for each axis.
         """
         if x.ndim - 2 != self.spatial_axes:
             raise ConfigError(
@@ -91,11 +97,13 @@ class ImageModel(nn.Module):
                 f"{type(self).__name__}: the images have {x.shape[-1]} channels, the model "
                 f"takes {self.in_channels}: set model.in_channels or data.channels"
             )
-        if min(x.shape[1:-1]) < smallest:
+        least = (smallest,) * self.spatial_axes if isinstance(smallest, int) else smallest
+        if any(side < limit for side, limit in zip(x.shape[1:-1], least, strict=True)):
             size = "x".join(map(str, x.shape[1:-1]))
+            needed = "every side must have" if isinstance(smallest, int) else "the sides must have"
             raise ConfigError(
-                f"{type(self).__name__}: images of {size} pixels are too small: every side "
-                f"must have {smallest} or more"
+                f"{type(self).__name__}: images of {size} pixels are too small: {needed} "
+                f"{smallest if isinstance(smallest, int) else 'x'.join(map(str, least))} or more"
             )
         return x.astype(self.dtype)
 
@@ -108,7 +116,13 @@ class ImageModel(nn.Module):
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=nn.initializers.normal(0.01), name="head")(x)
 
-    def classify_map(self, x: jax.Array, train: bool, features: bool) -> jax.Array:
-        """Average pooling of a map `[B, ..., D]`, then `classify` unless `features`; float32."""
-        x = jnp.mean(tap(self, x).astype(jnp.float32), axis=tuple(range(1, x.ndim - 1)))
+    def classify_map(
+        self, x: jax.Array, train: bool, features: bool, window: Sequence[int] | None = None
+    ) -> jax.Array:
+        """Average pooling of a map `[B, ..., D]`, then `classify` unless `features`; float32.
+
+        With a `window` the average is that of `mean_of_windows`.
+        """
+        x = tap(self, x).astype(jnp.float32)
+        x = mean_of_windows(x, window) if window else jnp.mean(x, axis=tuple(range(1, x.ndim - 1)))
         return x if features else self.classify(x, train)

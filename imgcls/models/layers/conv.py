@@ -19,25 +19,27 @@ class ConvNormAct(nn.Module):
 
     Attributes:
       features: output channels.
-      kernel: kernel size, one number or (rows, columns).
-      stride: stride in both directions.
-      padding: zero padding on each side, one number or (rows, columns); None keeps the size at
-        stride 1. Symmetric, as in torch; "SAME" would pad only one side at stride 2.
+      kernel: kernel size, one number or one for each axis, such as (rows, columns).
+      stride: stride, in the same way.
+      padding: zero padding on each side, in the same way; None keeps the size at stride 1.
+        Symmetric, as in torch; "SAME" would pad only one side at stride 2.
       groups: groups of channels that are convolved separately.
       act: whether ReLU follows.
       use_bias: whether the convolution has a bias.
+      axes: number of axes before the channels.
       scale_init: initializer of BatchNorm's scale.
       virtual_batch_size, epsilon: see `BatchNorm`.
       dtype: dtype of the computation.
     """
 
     features: int
-    kernel: int | tuple[int, int] = 1
-    stride: int = 1
-    padding: int | tuple[int, int] | None = None
+    kernel: int | tuple[int, ...] = 1
+    stride: int | tuple[int, ...] = 1
+    padding: int | tuple[int, ...] | None = None
     groups: int = 1
     act: bool = True
     use_bias: bool = False
+    axes: int = 2
     scale_init: Callable = nn.initializers.ones
     virtual_batch_size: int | None = None
     epsilon: float = 1e-5
@@ -45,12 +47,13 @@ class ConvNormAct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        """x `[B, H, W, C]` -> `[B, H', W', features]`."""
+        """x `[B, ..., C]` -> `[B, ..., features]`."""
         x = conv(
             self.features,
             self.kernel,
             self.stride,
             self.padding,
+            axes=self.axes,
             groups=self.groups,
             use_bias=self.use_bias,
             dtype=self.dtype,

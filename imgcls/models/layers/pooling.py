@@ -1,18 +1,35 @@
 """Pooling layers."""
 
+from collections.abc import Sequence
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 
-def max_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0, ceil: bool = False):
-    """Max-pooling of `[B, ..., C]`; with `ceil` the last window may extend beyond the edge."""
+def max_pool(
+    x: jax.Array,
+    side: int | tuple[int, ...],
+    stride: int | tuple[int, ...],
+    *,
+    padding: int | tuple[int, ...] = 0,
+    ceil: bool = False,
+) -> jax.Array:
+    """Max-pooling of `[B, ..., C]`; with `ceil` the last window may extend beyond the edge.
+
+    A tuple has one number for each axis before the channels.
+    """
+    axes = x.ndim - 2
+    sides, strides, paddings = (
+        (number,) * axes if isinstance(number, int) else number
+        for number in (side, stride, padding)
+    )
     pads = []
-    for size in x.shape[1:-1]:
-        rest = (size + 2 * padding - side) % stride
-        pads.append((padding, padding + (stride - rest if ceil and rest else 0)))
-    return nn.max_pool(x, (side,) * len(pads), strides=(stride,) * len(pads), padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
+    for size, one, step, zeros in zip(x.shape[1:-1], sides, strides, paddings, strict=True):
+        rest = (size + 2 * zeros - one) % step
+        pads.append((zeros, zeros + (step - rest if ceil and rest else 0)))
+    return nn.max_pool(x, sides, strides=strides, padding=pads)  # pyright: ignore[reportArgumentType] (flax declares str alone)
 
 
 def avg_pool(x: jax.Array, side: int, stride: int, *, padding: int = 0) -> jax.Array:
@@ -43,4 +60,19 @@ def adaptive_avg_pool(x: jax.Array, side: int) -> jax.Array:
             window = slice(i * size // side, -(-(i + 1) * size // side))
             weights[i, window] = 1 / (window.stop - window.start)
         x = jnp.moveaxis(jnp.tensordot(weights.astype(x.dtype), x, (1, axis)), 0, axis)
+    return x
+
+
+def mean_of_windows(x: jax.Array, window: Sequence[int]) -> jax.Array:
+    """Mean of the means over all windows of x `[B, ..., C]`: `[B, C]`.
+
+    A window that is longer than an axis has its length. Where x is larger than the window, values
+    near the edges are in fewer windows than others, and count less.
+    """
+    for length in window:
+        size = x.shape[1]
+        length = min(length, size)
+        counts = np.convolve(np.ones(size - length + 1), np.ones(length))
+        weights = (counts / counts.sum()).astype(np.float32)
+        x = jnp.tensordot(weights.astype(x.dtype), x, (0, 1))
     return x

@@ -1,5 +1,6 @@
 """Stems: the layers that bring an image or a volume to the resolution of the first stage."""
 
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -21,6 +22,7 @@ def apply_stem(
     norm: Callable,
     train: bool,
     family: str,
+    pool: Callable | None = None,
 ) -> jax.Array:
     """Applies a stem to x `[B, ..., C]`, inside a compact module.
 
@@ -33,6 +35,7 @@ def apply_stem(
       convolution, norm: create a convolution and a norm.
       train: whether the norms are in training.
       family: name of the model's family, for messages.
+      pool: the max-pooling of "imagenet" and "deep"; None: over all axes.
 
     Returns:
       `[B, ..., width]`.
@@ -40,16 +43,18 @@ def apply_stem(
     Raises:
       ConfigError: unknown stem.
     """
+    if pool is None:
+        pool = functools.partial(max_pool, side=3, stride=2, padding=1)
     if stem == "deep":
         for index, stride in enumerate((2, 1, 1), start=1):
             channels = width if index == 3 else width // 2
             x = convolution(channels, 3, stride, name=f"stem_conv{index}")(x)
             x = nn.relu(norm(name=f"stem_bn{index}")(x, train=train))
-        return max_pool(x, 3, 2, padding=1)
+        return pool(x)
     if stem not in _STEMS:
         valid = ", ".join(map(repr, [*_STEMS, "deep"]))
         raise ConfigError(f"{family} stem is {stem!r}: write one of {valid}")
     kernel, stride, pools = _STEMS[stem]
     x = convolution(width, kernel, stride, name="conv1")(x)
     x = nn.relu(norm(name="bn1")(x, train=train))
-    return max_pool(x, 3, 2, padding=1) if pools else x
+    return pool(x) if pools else x

@@ -4,10 +4,11 @@ import re
 
 import numpy as np
 
-from imgcls.models.weights.tables import Layout
+from imgcls.models.weights.layout import Layout
 
 # Layers of attention whose outputs or inputs are `[..., heads, head_dim]`.
-_TO_HEADS, _FROM_HEADS = r"\battn(_pool)?/(qkv|q|kv)/", r"\battn(_pool)?/proj/"
+_TO_HEADS = r"\b(time_)?attn(_pool)?/(qkv|q|kv)/"
+_FROM_HEADS = r"\b(time_)?attn(_pool)?/proj/"
 
 
 def from_theirs(
@@ -37,6 +38,8 @@ def from_theirs(
         return array.T.reshape(shape)
     if re.search(layout.dense, path):
         array = array.reshape(array.shape[0], -1, *shape[:2])
+    if re.search(layout.pointwise, path):
+        array = array.reshape(array.shape[:2])
     return array.transpose(*range(2, array.ndim), 1, 0)
 
 
@@ -49,4 +52,6 @@ def to_theirs(path: str, array: np.ndarray, layout: Layout) -> np.ndarray:
     if re.search(_FROM_HEADS, path):
         return array.reshape(-1, array.shape[-1]).T
     array = array.transpose(-1, -2, *range(array.ndim - 2))
+    if re.search(layout.pointwise, path):
+        return array[..., None, None, None]
     return array.reshape(len(array), -1) if re.search(layout.dense, path) else array

@@ -16,14 +16,14 @@ _ALWAYS_ALLOWED, _MAX_RATIO = 2**28, 20
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """Reads the arrays of a .safetensors, .npz, or .pth/.pt/.bin file, by name.
+    """Reads the arrays of a .safetensors, .npz, or .pth/.pt/.pyth/.bin file, by name.
 
     Raises:
       ConfigError: the file does not exist, is of another kind, is broken or contains anything but
         arrays, or torch is needed and not installed.
     """
     readers = {".safetensors": _safetensors, ".npz": _npz}
-    readers |= dict.fromkeys((".pth", ".pt", ".bin"), _torch)
+    readers |= dict.fromkeys((".pth", ".pt", ".pyth", ".bin"), _torch)
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in readers:
         raise ConfigError(
@@ -135,7 +135,7 @@ def _torch(path: str) -> dict:
             f"init_from: {path} is refused: it contains more than arrays, and reading it could run "
             "code; write a .safetensors file"
         ) from e
-    for key in ("state_dict", "model"):
+    for key in ("state_dict", "model", "model_state"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     named = loaded.items() if isinstance(loaded, dict) else [("the file", loaded)]

@@ -1,4 +1,4 @@
-"""Weights of models of images for models of volumes."""
+"""Weights of models of images for models of volumes and clips."""
 
 import numpy as np
 
@@ -17,8 +17,24 @@ def inflate(kernel: np.ndarray, depth: int) -> np.ndarray:
     return np.repeat(kernel[None] / np.float32(depth), depth, axis=0)
 
 
+def center(kernel: np.ndarray, depth: int) -> np.ndarray:
+    """The kernel `[h, w, C, F]` in the middle of a new first axis, zeros elsewhere.
+
+    Arnab et al. 2021, ViViT, arXiv:2103.15691, equation 9.
+
+    Returns:
+      `[depth, h, w, C, F]`.
+    """
+    inflated = np.zeros((depth, *kernel.shape), kernel.dtype)
+    inflated[depth // 2] = kernel
+    return inflated
+
+
 def inflate_all(
-    arrays: dict[str, np.ndarray], wanted: dict[str, tuple[int, ...]], prefixes: list[int]
+    arrays: dict[str, np.ndarray],
+    wanted: dict[str, tuple[int, ...]],
+    prefixes: list[int],
+    patches: str = "mean",
 ) -> list[str]:
     """Brings the arrays of a model of images to the axes of a model of volumes, in place.
 
@@ -29,7 +45,8 @@ def inflate_all(
       arrays: arrays by path.
       wanted: shapes of the model of volumes by path.
       prefixes: numbers of position embeddings that may stand before those of the patches, the
-        likeliest first.
+        likeliest first; empty: position embeddings stay those of a square.
+      patches: "mean": the kernel of patches is inflated as the others; "center": see `center`.
 
     Returns:
       What was changed, for the log; empty: the arrays are of a model of volumes.
@@ -38,9 +55,11 @@ def inflate_all(
     for path, array in arrays.items():
         shape = wanted.get(path, ())
         if array.ndim == 4 and len(shape) == 5:
-            arrays[path] = inflate(array, shape[0])
-            changed.append("kernels (inflated)")
-    if "patch_embed/kernel" in arrays and changed and "pos_embed" in arrays:
+            centered = patches == "center" and path == "patch_embed/kernel"
+            arrays[path] = (center if centered else inflate)(array, shape[0])
+            if shape[0] > 1:
+                changed.append("kernels (inflated)")
+    if prefixes and "patch_embed/kernel" in arrays and changed and "pos_embed" in arrays:
         arrays["pos_embed"] = _to_cube(arrays["pos_embed"], prefixes)
         changed.append("pos_embed (repeated along the depth)")
     return list(dict.fromkeys(changed))

@@ -4,14 +4,16 @@
 
 - `timm:vit_base_patch16_224.augreg_in1k` (from huggingface.co), `timm:/path/model.safetensors`;
 - `torchvision:/path/resnet50.pth`;
+- `pytorchvideo:/path/SLOW_8x8_R50.pyth`;
+- `timesformer:/path/TimeSformer_divST_8x32_224_K400.pyth`, `transformers:/path/model.safetensors`;
 - `augreg:/path/B_16.npz`: google-research/vision_transformer or big_vision;
 - `cadene:/path/bninception.pth`: pretrained-models.pytorch;
 - `/path/model.safetensors`: the project is recognized by the names in the file;
 - `/path/of/a/workdir`: a run; its averaged parameters if it has any, and after pre-training only
   the backbone.
 
-Weights of a model of images also initialize the model of volumes of that family, by inflation, and
-the images' part of a model of rows of images.
+Weights of a model of images also initialize the model of volumes or clips of that family, by
+inflation, and the images' part of a model of rows of images.
 """
 
 import dataclasses
@@ -31,15 +33,13 @@ from imgcls.models.registry import MODELS, model_entry
 from imgcls.models.sequence import ImageSequence
 from imgcls.models.weights import arrays, files
 from imgcls.models.weights.inflate import inflate_all
-from imgcls.models.weights.tables import (
-    AUXILIARY,
-    CLASSIFIERS,
-    STEM,
-    Layout,
-    layouts,
-)
+from imgcls.models.weights.layout import Layout
+from imgcls.models.weights.tables import AUXILIARY, CLASSIFIERS, STEM, layouts
 
-PROJECTS = ("timm", "torchvision", "augreg", "cadene")
+PROJECTS = (
+    *("timm", "torchvision", "augreg", "cadene"),
+    *("pytorchvideo", "timesformer", "transformers"),
+)
 HEADS = ("auto", "fresh", "zero")
 # A model of features alone has no heads.
 _HEADS = [f"{head}/{leaf}" for head in ("head", "head_dist") for leaf in ("kernel", "bias")]
@@ -125,7 +125,10 @@ def load(
         loaded = _read_file(path, choices, model, wanted, report)
     if isinstance(model, ImageModel) and model.spatial_axes == 3:
         prefixes = [getattr(model, name, 0) for name in ("prefix_positions", "prefix_tokens")]
-        report.adapted += inflate_all(loaded, wanted, [*prefixes, 0, 1])
+        # Models of clips have the positions of an image.
+        over_time = getattr(model, "position_axes", 3) == 3
+        prefixes = [*prefixes, 0, 1] if over_time else []
+        report.adapted += inflate_all(loaded, wanted, prefixes, model.inflated_patches)
     placed = _place(loaded, wanted, model, head, report)
     tree = {
         name: traverse_util.unflatten_dict(
@@ -287,7 +290,7 @@ def adapt_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
 
 def _fit_positions(array: np.ndarray, shape: tuple, model, report: Report) -> np.ndarray:
     """Resamples position embeddings `[1, N, D]`, and removes that of an unused class token."""
-    prefix, axes = model.prefix_positions, model.spatial_axes
+    prefix, axes = model.prefix_positions, model.position_axes
     tokens = array.shape[1]
     for embedded in (0, 1, model.prefix_tokens):
         other = model.has_class_token and embedded != prefix

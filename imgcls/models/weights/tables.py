@@ -1,18 +1,11 @@
-"""Names of weights in the files of other projects: one table per project and family.
+"""Names of weights in the files of other projects: one table per project and family."""
 
-A rule is `(regex, replacement)`. The path of an array in this package, `layer1_0/conv1/kernel`, is
-first written in the style of torch, `layer1_0.conv1.weight`, and then rewritten by the rules of the
-family in order. If an array corresponds to several arrays of the other project, the result names
-all of them: `.../{query,key,value}/kernel`.
-"""
-
-import dataclasses
 import re
-from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 
-Rules = Sequence[tuple[str, str | Callable[[re.Match], str]]]
+from imgcls.models.weights.layout import RESNET, Layout, Rules
+from imgcls.models.weights.video_tables import VIDEO
 
 # Arrays whose last axis is the classes.
 CLASSIFIERS = r"^(head|head_dist|aux\d/fc2|AuxLogits/fc)/"
@@ -20,54 +13,11 @@ CLASSIFIERS = r"^(head|head_dist|aux\d/fc2|AuxLogits/fc)/"
 AUXILIARY = r"^(aux\d|AuxLogits)[/.]"
 # The kernel of the first convolution, which is applied to the image.
 STEM = (
-    r"^(conv1(/conv)?|stem(_conv1)?(/conv)?|patch_embed|stage0/conv0|conv1_7x7_s2/conv"
+    r"^(conv1(/conv|/spatial)?|stem(_conv1)?(/conv)?|patch_embed|stage0/conv0|conv1_7x7_s2/conv"
     r"|Conv2d_1a_3x3/conv)/kernel$"
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Names and layout of a family's weights in another project.
-
-    Attributes:
-      project: name of the project, the prefix in `init_from`.
-      rules: rules that rewrite names, or a function of the model that returns them.
-      torch: whether arrays have the layout of torch (`[out, in, h, w]`), otherwise that of flax.
-      dense: regex of convolutions that are dense layers on a flattened map in the other project.
-      ignore: regex of names in the files that are not used.
-    """
-
-    project: str
-    rules: Rules | Callable[[nn.Module], Rules]
-    torch: bool = True
-    dense: str = "$^"
-    ignore: str = r"num_batches_tracked$"
-
-    def names(self, path: str, model: nn.Module) -> list[str]:
-        """Names of the array at `path` in the other project; several are parts to be stacked."""
-        name = _torch_name(path) if self.torch else path
-        rules = self.rules(model) if callable(self.rules) else self.rules
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        if match := re.fullmatch(r"(.*)\{(.*)\}(.*)", name):
-            return [match[1] + part + match[3] for part in match[2].split(",")]
-        return [name]
-
-
-_LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-
-def _torch_name(path: str) -> str:
-    *modules, leaf = path.split("/")
-    return ".".join([*modules, _LEAVES.get(leaf, leaf)])
-
-
-_RESNET = (
-    (r"^layer(\d)_(\d+)", r"layer\1.\2"),
-    (r"downsample_conv", "downsample.0"),
-    (r"downsample_bn", "downsample.1"),
-    (r"^head\.", "fc."),
-)
 _DEEP_STEM = (
     (r"^stem_conv1\.", "conv1.0."),
     (r"^stem_bn1\.", "conv1.1."),
@@ -91,12 +41,12 @@ _DENSENET = (
     (r"^transition(\d)\.", r"features.transition\1."),
     (r"^head\.", "classifier."),
 )
-_RESNEST = (*_DEEP_STEM, *_AVG_SHORTCUT, *_RESNET)
+_RESNEST = (*_DEEP_STEM, *_AVG_SHORTCUT, *RESNET)
 _INCEPTION_V3 = ((r"^head\.", "fc."),)
 
 
 def _resnet_timm(model: nn.Module) -> Rules:
-    return (*_DEEP_STEM, *(_AVG_SHORTCUT if model.shortcut == "avg" else ()), *_RESNET)
+    return (*_DEEP_STEM, *(_AVG_SHORTCUT if model.shortcut == "avg" else ()), *RESNET)
 
 
 def _vgg_features(model: nn.Module) -> Rules:
@@ -162,7 +112,7 @@ TORCHVISION = {
         dense=r"^aux\d/fc1/",
     ),
     "InceptionV3": Layout("torchvision", _INCEPTION_V3),
-    "ResNet": Layout("torchvision", _RESNET),
+    "ResNet": Layout("torchvision", RESNET),
     "DenseNet": Layout("torchvision", _DENSENET),
     "RegNet": Layout(
         "torchvision",
@@ -258,16 +208,16 @@ BIG_VISION = {
     )
 }
 
-LAYOUTS = (TIMM, TORCHVISION, CADENE, VISION_TRANSFORMER, BIG_VISION)
+LAYOUTS = (*VIDEO, TIMM, TORCHVISION, CADENE, VISION_TRANSFORMER, BIG_VISION)
 
 
 def layouts(model: nn.Module, project: str | None = None) -> list[Layout]:
     """Layouts of a model's weights in one project, or in all projects (None).
 
-    A model of volumes has the names of the model of images.
+    Those of its own family come before those of the models of images that it extends.
     """
-    family = type(model).__name__.removesuffix("3D")
-    available = [table[family] for table in LAYOUTS if family in table]
+    families = [base.__name__ for base in type(model).__mro__]
+    available = [table[family] for family in families for table in LAYOUTS if family in table]
     return [layout for layout in available if project in (None, layout.project)]
 
 

@@ -23,6 +23,7 @@ class Case:
       options: options of the model in this package.
       torch: function that imports the other project and creates its model.
       size: side of the images in pixels.
+      frames: frames of clips; None: images.
       train: whether logits in training mode are compared too.
       trained_size: side of the images that the weights of a ViT are for.
     """
@@ -34,6 +35,12 @@ class Case:
     size: int = 64
     train: bool = True
     trained_size: int | None = None
+    frames: int | None = None
+
+    @property
+    def images(self) -> np.ndarray:
+        """The images or clips."""
+        return random_images(self.size, self.frames)
 
 
 CLASSES = 5
@@ -119,7 +126,122 @@ def import_torchvision():
     return torchvision
 
 
+def video_resnet(block: str, stem: str, first: str, others: str) -> Callable:
+    """A ResNet of clips of torchvision, with one block in each of the first two stages alone.
+
+    Convolutions are named by their class in torchvision.
+    """
+
+    def make():
+        import_torchvision()
+        import torch
+        from torchvision.models.video import resnet
+
+        makers = [getattr(resnet, name) for name in (first, *[others] * 3)]
+        parts = getattr(resnet, block), makers, [1] * 4, getattr(resnet, stem)
+        model = resnet.VideoResNet(*parts)
+        model.layer3, model.layer4 = torch.nn.Identity(), torch.nn.Identity()
+        model.fc = torch.nn.Linear(128, CLASSES)
+        return model
+
+    return make
+
+
+def pytorchvideo(name: str, depths: tuple[int, ...], window: tuple[int, ...], **options):
+    """A model of pytorchvideo's hub, with other blocks in its stages and windows of its pooling."""
+
+    def make():
+        import_torchvision()
+        import torch
+        from pytorchvideo.models import hub, resnet
+
+        resnet._MODEL_STAGE_DEPTH[50] = depths
+        model = getattr(hub, name)(model_num_class=CLASSES, **options)
+        model.blocks[-1].pool = torch.nn.AvgPool3d(window, stride=1)
+        return model
+
+    return make
+
+
+def slowfast(depths: tuple[int, ...], windows: tuple[tuple[int, ...], ...], **options):
+    """pytorchvideo's SlowFast of its hub, of which the slow pathway gets every fourth frame."""
+
+    def make():
+        import_torchvision()
+        import torch
+        from pytorchvideo.models import hub
+        from pytorchvideo.models import slowfast as module
+
+        module._MODEL_STAGE_DEPTH[50] = depths
+        model = hub.slowfast_r50(model_num_class=CLASSES, **options)
+        pools = [torch.nn.AvgPool3d(window, stride=1) for window in windows]
+        model.blocks[-2].pool = torch.nn.ModuleList(pools)
+
+        def split(_, inputs):
+            count = inputs[0].shape[2]
+            slow = torch.linspace(0, count - 1, count // 4).long()
+            return ([inputs[0][:, :, slow], inputs[0]],)
+
+        model.register_forward_pre_hook(split)
+        return model
+
+    return make
+
+
+def small_s3d() -> Any:
+    """torchvision's S3D with windows for small clips."""
+    import torch
+
+    model = import_torchvision().models.video.s3d(num_classes=CLASSES)
+    model.avgpool = torch.nn.AvgPool3d(1)
+    return model
+
+
+def timesformer(**options) -> Callable:
+    """TimeSformer of Hugging Face's transformers."""
+
+    def make():
+        import_torchvision()
+        from transformers import TimesformerConfig, TimesformerForVideoClassification
+
+        config = TimesformerConfig(num_labels=CLASSES, drop_path_rate=0, **options)
+        model = TimesformerForVideoClassification(config)
+        model.register_forward_pre_hook(lambda _, inputs: inputs[0].transpose(1, 2))
+        model.register_forward_hook(lambda _, __, outputs: outputs.logits)
+        return model
+
+    return make
+
+
+def shifted_resnet() -> Any:
+    """torchvision's ResNet on frames, with a shift before the first convolution of each block."""
+    resnet = import_torchvision().models.resnet
+    import torch
+
+    model = resnet.ResNet(resnet.BasicBlock, [1, 1, 1, 1], num_classes=CLASSES)
+    clips = 2
+
+    def shift(_, inputs):
+        (x,) = inputs
+        frames = x.unflatten(0, (clips, -1))
+        shifted, fold = frames.clone(), x.shape[1] // 8
+        zero = torch.zeros_like(frames[:, :1])
+        ahead = torch.cat([frames[:, 1:], zero], dim=1)
+        behind = torch.cat([zero, frames[:, :-1]], dim=1)
+        shifted[:, :, :fold] = ahead[:, :, :fold]
+        shifted[:, :, fold : 2 * fold] = behind[:, :, fold : 2 * fold]
+        return (shifted.flatten(0, 1),)
+
+    for name, module in model.named_modules():
+        if name.endswith(".conv1"):
+            module.register_forward_pre_hook(shift)
+    model.register_forward_pre_hook(lambda _, inputs: inputs[0].transpose(1, 2).flatten(0, 1))
+    model.register_forward_hook(lambda _, __, logits: logits.unflatten(0, (clips, -1)).mean(1))
+    return model
+
+
 _ONE = {"stage_sizes": (1, 1, 1, 1)}
+_CLIP = {"size": 32, "frames": 8}
 _VGG = {"widths": (8, 8, 16, 24, 24), "hidden": 32}
 _VIT = {"depth": 2}
 _TINY = {"depth": 2, "width": 32, "num_heads": 2, "mlp_dim": 128}
@@ -253,18 +375,83 @@ CASES = {
         tiny_vit("vit_medium_patch16_reg4_gap_256", img_size=64),
         train=False,
     ),
+    "r3d": Case(
+        "torchvision",
+        "r3d_18",
+        {"stage_sizes": (1, 1)},
+        video_resnet("BasicBlock", "BasicStem", "Conv3DSimple", "Conv3DSimple"),
+        train=False,
+        **_CLIP,
+    ),
+    "mc3": Case(
+        "torchvision",
+        "mc3_18",
+        {"stage_sizes": (1, 1)},
+        video_resnet("BasicBlock", "BasicStem", "Conv3DSimple", "Conv3DNoTemporal"),
+        train=False,
+        **_CLIP,
+    ),
+    "r2plus1d": Case(
+        "torchvision",
+        "r2plus1d_18",
+        {"stage_sizes": (1, 1)},
+        video_resnet("BasicBlock", "R2Plus1dStem", "Conv2Plus1D", "Conv2Plus1D"),
+        **_CLIP,
+    ),
+    **{
+        name: Case(
+            "pytorchvideo",
+            name,
+            {"stage_sizes": (1, 2, 1), "width": 16, "window": (2, 1, 1)},
+            pytorchvideo(name, (1, 2, 1), (2, 1, 1), stem_dim_out=16),
+            train=name == "i3d_r50",
+            **_CLIP,
+        )
+        for name in ("c2d_r50", "i3d_r50", "slow_r50")
+    },
+    "slowfast": Case(
+        "pytorchvideo",
+        "slowfast_r50_8x8",
+        {
+            **{"stage_sizes": (1, 2, 1), "width": 16},
+            **{"slow_window": (1, 2, 2), "fast_window": (7, 2, 2)},
+        },
+        slowfast((1, 2, 1), ((1, 2, 2), (7, 2, 2)), stem_dim_outs=(16, 2)),
+        train=False,
+        **_CLIP,
+    ),
+    "s3d": Case("torchvision", "s3d", {}, small_s3d, 32, train=False, frames=8),
+    "timesformer": Case(
+        "transformers",
+        "timesformer_b16",
+        _TINY,
+        timesformer(
+            image_size=32,
+            num_frames=4,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=128,
+        ),
+        32,
+        train=False,
+        frames=4,
+    ),
+    "tsm": Case("timm", "tsm_r18", _ONE, shifted_resnet, train=False, **_CLIP),
 }
 
 
-def random_images(size: int) -> np.ndarray:
-    """Float32 `[6, size, size, 3]`."""
+def random_images(size: int, frames: int | None = None) -> np.ndarray:
+    """Float32 images `[6, size, size, 3]`, or clips `[2, frames, size, size, 3]`."""
     rng = np.random.default_rng(size)
-    return rng.standard_normal((6, size, size, 3), dtype=np.float32)
+    shape = (6, size, size, 3) if frames is None else (2, frames, size, size, 3)
+    return rng.standard_normal(shape, dtype=np.float32)
 
 
 # Scale of the tokens of a ViT: small, so that the epsilon of every norm matters.
 _RESIDUAL = (
-    r"^pos_embed|^patch_embed|_token$|pos_embedding|conv_proj|attn\.proj|out_proj|mlp\.(fc2|3)"
+    r"pos_embed|position_emb|time_embed|patch_embed|_token$|conv_proj|temporal_dense"
+    r"|attn\.proj|out_proj|mlp\.(fc2|3)"
 )
 
 

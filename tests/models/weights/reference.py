@@ -1,14 +1,16 @@
-"""Writes `recorded_logits.json`: `python -m tests.models.weights.reference`.
+"""Writes `recorded_logits.json`: `python -m tests.models.weights.reference`, or with the names of
+the cases to record anew.
 
 Needs torch for the CPU, timm and others: requirements-parity.txt.
 """
 
 import json
 import pathlib
+import sys
 
 import numpy as np
 
-from tests.models.weights.cases import CASES, Case, random_images, weights
+from tests.models.weights.cases import CASES, Case, weights
 
 RECORDED = pathlib.Path(__file__).with_name("recorded_logits.json")
 
@@ -26,11 +28,13 @@ def state_dict(model) -> dict[str, np.ndarray]:
 def logits(model, arrays: dict[str, np.ndarray], images: np.ndarray, train: bool) -> list:
     """Logits of a torch model with these weights: `[logits, auxiliary logits...]`.
 
-    In training mode without dropout, since its randomness has no counterpart.
+    They are computed in float64, and in training mode without dropout, since its randomness has no
+    counterpart.
     """
     import torch
 
     model.load_state_dict({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()})
+    model.double()
     if hasattr(model, "set_input_size"):
         model.set_input_size(images.shape[1:3])
     for module in model.modules():
@@ -38,7 +42,7 @@ def logits(model, arrays: dict[str, np.ndarray], images: np.ndarray, train: bool
             module.p = 0.0
     model.train(train)
     with torch.no_grad():
-        outputs = model(torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+        outputs = model(torch.from_numpy(np.moveaxis(images, -1, 1).astype(np.float64)))
     if not isinstance(outputs, tuple):
         outputs = (outputs,)
     if not train:
@@ -52,7 +56,7 @@ def logits(model, arrays: dict[str, np.ndarray], images: np.ndarray, train: bool
 def expected(case: Case) -> dict[str, list]:
     """Logits of a case in both modes, as lists."""
     model = case.torch()
-    arrays, images = state_dict(model), random_images(case.size)
+    arrays, images = state_dict(model), case.images
     modes = {"eval": False, "train": True} if case.train else {"eval": False}
     return {
         mode: [
@@ -64,5 +68,7 @@ def expected(case: Case) -> dict[str, list]:
 
 
 if __name__ == "__main__":
-    lines = [f'"{name}": {json.dumps(expected(case))}' for name, case in CASES.items()]
+    known = json.loads(RECORDED.read_text())
+    known |= {name: expected(CASES[name]) for name in sys.argv[1:] or CASES}
+    lines = [f'"{name}": {json.dumps(known[name])}' for name in CASES]
     RECORDED.write_text("{\n" + ",\n".join(lines) + "\n}\n")
