@@ -134,8 +134,7 @@ class ViT(ImageModel, kw_only=True):
         Raises:
           ConfigError: an option is invalid, or the patch size does not divide the image size.
         """
-        x = self.check_input(x)
-        self._check(x)
+        self._check(x := self.check_input(x))
         x = self._embed(self._embed_patches(x))
         if keep is not None:
             prefix = x[:, : self.prefix_tokens]
