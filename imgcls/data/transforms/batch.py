@@ -130,7 +130,8 @@ def random_erasing(
       p: probability per example.
       area: range of the box's area as a fraction of the image's; uniform.
       ratio: range of the box's height / width; log-uniform.
-      mode: 'pixel' erases with standard normal noise, 'const' with 0, the mean color.
+      mode: 'pixel' erases with standard normal noise, the same in all frames of a clip; 'const'
+        with 0, the mean color.
     """
     spec.check_number("p", p, 0, 1)
     spec.check_range("area", area, 0, 1)
@@ -147,7 +148,9 @@ def random_erasing(
         mask &= use.reshape(-1, *[1] * (image.ndim - 1))
         fill = jnp.zeros((), image.dtype)
         if mode == "pixel":
-            fill = jax.random.normal(noise_rng, image.shape, image.dtype)
+            # The same for all frames of a clip.
+            shape = (len(image), *[1] * (image.ndim - 4), *image.shape[-3:])
+            fill = jax.random.normal(noise_rng, shape, image.dtype)
         return {**batch, "image": jnp.where(mask, fill, image)}
 
     return transform

@@ -2,6 +2,7 @@
 
 import collections
 
+import jax
 import numpy as np
 import pytest
 
@@ -11,6 +12,7 @@ from imgcls.data.transforms import spec
 from imgcls.data.transforms.apply import transform_frames, transform_video
 from imgcls.data.transforms.clip import sample_frames, sample_segments
 from imgcls.data.transforms.transform import (
+    BATCH_TRANSFORMS,
     TRANSFORMS,
     ClipTransform,
     VolumeTransform,
@@ -196,3 +198,33 @@ def test_recipes_of_videos_are_recognized():
     assert takes_videos("sample_frames(8)|flip", "x") and takes_videos("sample_segments(3)", "x")
     assert not takes_videos("flip|sample_frames(8)", "x") and not takes_videos("", "x")
     assert not takes_videos("auto", "x")
+
+
+BATCH_ARGUMENTS = {
+    "mixup": "0.8",
+    "cutmix": "1.0",
+    "mixup_or_cutmix": "0.8, 1.0",
+    "random_erasing": "1.0",
+    "random_translate": "2",
+    "cutout": "3",
+    "label_smoothing": "0.1",
+}
+
+
+def test_every_transform_of_batches_has_one_draw_for_all_frames():
+    """But for those over three axes; each changes the frames as it changes images."""
+    images = np.random.default_rng(0).normal(size=(6, 8, 8, 3)).astype(np.float32)
+    clips = np.stack([images] * 4, axis=1)
+    others = {"label": np.arange(6) % 3, "index": np.arange(6), "epoch": np.zeros(6, int)}
+    for name in BATCH_TRANSFORMS:
+        if name.endswith("3d"):
+            continue
+        recipe = f"{name}({BATCH_ARGUMENTS.get(name, '')})"
+        (transform,) = spec.parse(recipe, BATCH_TRANSFORMS, name)
+        for seed in range(3):
+            key = jax.random.key(seed)
+            changed = transform({"image": jax.numpy.asarray(clips), **others}, key, 3)
+            alone = transform({"image": jax.numpy.asarray(images), **others}, key, 3)
+            expected = np.stack([alone["image"]] * 4, axis=1)
+            np.testing.assert_allclose(changed["image"], expected, atol=1e-6, err_msg=name)
+            np.testing.assert_array_equal(changed["label"], alone["label"], err_msg=name)
