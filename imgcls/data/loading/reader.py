@@ -98,16 +98,19 @@ class Reader:
         for index in range(min(len(self.source), MAX_REPLACEMENTS)):
             try:
                 image, label = self._open(index)
-                image = _decode(image)
+                views = [_decode(image)] * VIEWS[self.views]
+                # Videos are read by their transforms.
+                example = self._transform_views(views, label, 0, 0)
                 break
             except DataError:
                 if self.on_error == "fail":
                     raise
         else:
-            image, label = np.zeros((64, 64, self.channels), np.uint8), np.asarray(0)
+            image = np.zeros((64, 64, self.channels), np.uint8)
             image = ArrayVideo(image[None], "no video") if self._takes_videos else image
-        views = [image] * VIEWS[self.views]
-        example = self._transform_views(views, label, 0, 0) | self._is_same(True)
+            views = [image] * VIEWS[self.views]
+            example = self._transform_views(views, np.asarray(0), 0, 0)
+        example |= self._is_same(True)
         return {key: np.zeros_like(value) for key, value in example.items()}
 
     @functools.cached_property
