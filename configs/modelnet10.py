@@ -4,13 +4,13 @@
 
 A narrow 3D ResNet-10, for CPUs. Wu et al. 2015, arXiv:1406.5670, is the source of the shapes; the
 file has the arrays `X_train`, `y_train`, `X_test` and `y_test`. Target: 92 % on the 908 test
-shapes, the accuracy of VoxNet (Maturana & Scherer 2015, table II).
+shapes, the accuracy of VoxNet (Maturana & Scherer 2015, table II). Reached: 90.2 %, with one seed.
 """
 
 from ml_collections import ConfigDict
 
 
-def get_config(data: str = "modelnet10.npz", epochs: int = 14, width: int = 24) -> ConfigDict:
+def get_config(data: str = "modelnet10.npz", epochs: int = 16, width: int = 16) -> ConfigDict:
     """Returns the config.
 
     Args:
@@ -22,14 +22,15 @@ def get_config(data: str = "modelnet10.npz", epochs: int = 14, width: int = 24) 
     c.total = f"{epochs} epochs"
     c.batch_size = 32
 
-    c.model = ConfigDict(dict(name="resnet3d_10", stem="stride2", width=width, drop_rate=0.3))
+    c.model = ConfigDict(dict(name="resnet3d_10", stem="stride2", width=width))
     c.objective = ConfigDict(dict(name="supervised", loss="softmax", label_smoothing=0.1))
 
     c.data = ConfigDict()
     c.data.source = f"modelnet10:{data}"
     c.data.channels = 1
-    # Shapes stand upright, with axis 2 up; a mirrored piece of furniture is one, too.
-    c.data.train_transform = "flip3d(axes=(0, 1))|random_crop3d(32, padding=3)"
+    # Shapes stand upright, with axis 2 up, and most are symmetric along axis 0. The nearest voxel,
+    # because test shapes have no voxels between empty and occupied.
+    c.data.train_transform = "flip3d(axes=0)|affine3d(10, translate=0.06, order=0)"
     c.data.eval_transform = ""
     c.data.mean = (0.095,)
     c.data.std = (0.294,)
