@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import json
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +20,8 @@ from typing import TextIO
 from PIL import Image
 from tqdm import tqdm
 
-from imgcls.core import cli, errors
-from imgcls.core.errors import ConfigError
+from imgcls.core import cli, errors, log
+from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.files import read_example
 from imgcls.predict import formats
 from imgcls.predict.heat_file import encode_heat
@@ -37,24 +38,34 @@ def main(argv: list[str] | None = None) -> int:
     threshold = _parse_threshold(args.threshold)
     run = Run(args.checkpoint)
     files = find_files(args.paths, run.takes_videos)
-    predictions = run.stream(
-        files,
-        batch_size=args.batch_size,
-        top_k=args.top_k,
-        flip=args.flip,
-        threshold=threshold,
-        on_error="skip",
-        explain=args.explain is not None,
-    )
+    options = dict(top_k=args.top_k, flip=args.flip, threshold=threshold)
     unreadable = []
     root = common_folder(args.paths)
-    readable = _readable(_with_progress(predictions, len(files), args.out), files, unreadable)
+    if args.every is None:
+        options |= dict(on_error="skip", explain=args.explain is not None)
+        predictions = run.stream(files, batch_size=args.batch_size, **options)
+        readable = _readable(_with_progress(predictions, len(files), args.out), files, unreadable)
+    else:
+        windows = _windows(run, files, unreadable, args.every, args.batch_size, options)
+        readable = _with_progress(windows, None, args.out)
     if args.explain is not None:
         readable = _save_overlays(readable, args.explain, root, run)
     _writer(args, run, root)(readable)
     if unreadable:
         print(f"{len(unreadable)} of {len(files)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0
+
+
+def _windows(
+    run: Run, files: list[str], unreadable: list[str], every: float, batch_size: int, options: dict
+) -> Iterator[Prediction]:
+    """Yields the predictions of the windows of each video; appends others to `unreadable`."""
+    for file in files:
+        try:
+            yield from run.windows(file, every, batch_size=batch_size, **options)
+        except DataError as e:
+            log.warning(f"skipped an unreadable record: {e}")
+            unreadable.append(file)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -72,6 +83,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
         help="minimum probability of a predicted class: 0.5, or by class '{\"cat\": 0.3}' "
         "(default: the calibrated thresholds; 0.5 for multi-label; none for one label)",
     )
+    add(
+        "--every",
+        metavar="SECONDS",
+        type=_seconds,
+        help="one prediction for each part of a video of this length, such as 2s",
+    )
     add("--explain", metavar="DIR", help="folder for heat maps of the most probable classes")
     add("--from_name", default="choice", help="labelstudio: name of the Choices tag")
     add("--to_name", default="image", help="labelstudio: name of the Image tag")
@@ -80,11 +97,23 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.top_k < 1 or args.batch_size < 1:
         raise ConfigError("--top_k and --batch_size must be 1 or more")
+    if args.every is not None and (args.explain or args.format not in ("jsonl", "csv")):
+        raise ConfigError("--every: goes with --format=jsonl or csv, and without --explain")
     if args.format == "darwin" and args.out is None:
         raise ConfigError("--format=darwin: writes one file per image; add a folder, --out=DIR")
     if args.out is None:
         cli.require_output()
     return args
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ConfigError(f"--every={text}: write seconds, such as 2s or 0.5s")
+    return seconds
 
 
 def _parse_threshold(text: str | None) -> float | dict | None:
@@ -96,7 +125,7 @@ def _parse_threshold(text: str | None) -> float | dict | None:
         ) from e
 
 
-def _with_progress(predictions: Iterable, total: int, out: str | None) -> Iterable:
+def _with_progress(predictions: Iterable, total: int | None, out: str | None) -> Iterable:
     """Adds a progress bar, unless the predictions themselves are printed on the terminal."""
     hidden = None if out is not None or not sys.stdout.isatty() else True
     return tqdm(predictions, total=total, unit="img", disable=hidden, dynamic_ncols=True)

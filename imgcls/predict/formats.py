@@ -20,15 +20,21 @@ OUTPUT_FORMATS = ("jsonl", "csv", "labelstudio", "darwin")
 
 
 def write_jsonl(out: TextIO, predictions: Iterable[Prediction]) -> None:
-    """Writes one JSON object per line: `path`, `labels`, and `predictions` with scores."""
+    """Writes one JSON object per line: `path`, `labels`, and `predictions` with scores.
+
+    A window of a video also has `start` and `end`, in seconds.
+    """
     for prediction in predictions:
         scores = [{"class": name, "score": score} for name, score in prediction.scores.items()]
-        line = {"path": prediction.path, "labels": prediction.labels, "predictions": scores}
+        line = {"path": prediction.path, **_times(prediction)}
+        line |= {"labels": prediction.labels, "predictions": scores}
         print(json.dumps(line), file=out, flush=True)
 
 
 def write_csv(out: TextIO, predictions: Iterable[Prediction], separator: str) -> None:
     """Writes CSV with the columns path, labels, class_1, score_1, class_2, ...
+
+    Windows of a video have the columns start and end after the path.
 
     All text is quoted, so that CSV readers do not interpret a name as a number.
 
@@ -42,9 +48,17 @@ def write_csv(out: TextIO, predictions: Iterable[Prediction], separator: str) ->
         pairs = prediction.scores.items()
         if number == 0:
             columns = [f"{c}_{n}" for n in range(1, len(pairs) + 1) for c in ("class", "score")]
-            table.writerow(["path", "labels", *columns])
+            table.writerow(["path", *_times(prediction), "labels", *columns])
         values = [value for pair in pairs for value in pair]
-        table.writerow([prediction.path, join_labels(prediction.labels, separator), *values])
+        labels = join_labels(prediction.labels, separator)
+        table.writerow([prediction.path, *_times(prediction).values(), labels, *values])
+
+
+def _times(prediction: Prediction) -> dict[str, float]:
+    """`start` and `end` of a window of a video, to the millisecond; empty for other inputs."""
+    if prediction.start is None or prediction.end is None:
+        return {}
+    return {"start": round(prediction.start, 3), "end": round(prediction.end, 3)}
 
 
 def write_labelstudio(

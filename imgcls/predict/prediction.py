@@ -21,6 +21,7 @@ class Prediction:
       overlay: heat map over the image, uint8 `[H, W, 3]`, if one was requested; of a volume over
         three slices and the maximum along D, see `slices.montage`.
       heat: the heat map itself, float32 `[H, W]` or `[D, H, W]`, 0 to 1.
+      start, end: of a window of a video, in seconds since its first frame; None of other inputs.
     """
 
     path: str | None
@@ -29,6 +30,8 @@ class Prediction:
     probabilities: np.ndarray
     overlay: np.ndarray | None = None
     heat: np.ndarray | None = None
+    start: float | None = None
+    end: float | None = None
 
     def __repr__(self) -> str:
         scores = ", ".join(f"{name!r}: {score:.3f}" for name, score in self.scores.items())

@@ -6,9 +6,11 @@ for prediction in run.predict(["cat.jpg", "holidays/", "old/*.png"]):
 """
 
 import contextlib
+import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import jax
@@ -19,7 +21,6 @@ from ml_collections import ConfigDict
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_eval_loader, open_split
 from imgcls.data.sources.mapped import map_classes
-from imgcls.data.table.names import normalize
 from imgcls.data.transforms.transform import takes_videos
 from imgcls.distributed import sharding
 from imgcls.evaluate.averaging import over_clips
@@ -30,10 +31,10 @@ from imgcls.evaluate.outcomes import OutcomeReader
 from imgcls.predict.explain import heat_maps, overlay
 from imgcls.predict.images import ImageInputs, Images
 from imgcls.predict.prediction import Prediction
+from imgcls.predict.thresholds import Threshold, class_number, minimum_probabilities
+from imgcls.predict.windows import Window, read_windows
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import check_classifies, load_trained
-
-Threshold = float | Mapping[str, float] | None
 
 # Defaults of the methods below and of the flags of `python -m imgcls.predict`.
 BATCH_SIZE = 64
@@ -171,7 +172,11 @@ class Run:
         if top_k < 1:
             raise ConfigError(f"top_k={top_k}: must be 1 or more")
         minimum = self._minimum(threshold)
-        explained = None if isinstance(explain, bool) else self._class_number(explain)
+        explained = (
+            None
+            if isinstance(explain, bool)
+            else class_number(explain, self.class_names, self._path)
+        )
         inputs = self._inputs(images)
         batches = self._batches(self._scores(flip), inputs, batch_size, on_error)
 
@@ -186,6 +191,45 @@ class Run:
                     yield self._prediction(path, row, minimum, top_k, *heat) if readable else None
 
         return predictions()
+
+    def windows(
+        self,
+        path: str | os.PathLike,
+        every: float,
+        *,
+        batch_size: int = BATCH_SIZE,
+        top_k: int = TOP_K,
+        flip: bool = False,
+        threshold: Threshold = None,
+    ) -> Iterator[Prediction]:
+        """Yields a prediction for each window of a video, however long it is.
+
+        >>> [(p.start, p.labels) for p in run.windows("day.mp4", every=2.0)]
+
+        Args:
+          path: file of a video, which is read as a stream; raises the errors of `read_windows`.
+          every: length of a window in seconds.
+          batch_size, top_k, flip, threshold: see `predict`.
+        """
+        check_classifies(self._trained, self._path)
+        if not self.takes_videos:
+            raise ConfigError(f"{self._path}: windows are parts of videos, and it takes images")
+        minimum = self._minimum(threshold)
+        file = os.fspath(path)
+        windows = read_windows(file, every, self.config, self.info.image_shape[-1])
+        while batch := list(itertools.islice(windows, batch_size)):
+            for window, scores in zip(batch, self._score(batch, batch_size, flip), strict=True):
+                prediction = self._prediction(file, scores, minimum, top_k, None, None)
+                yield dataclasses.replace(prediction, start=window.start, end=window.end)
+
+    def _score(self, windows: list[Window], batch_size: int, flip: bool) -> np.ndarray:
+        """Probabilities `[N, K]` of windows, computed in one batch."""
+        trained, shards = self._trained, sharding.num_shards(self._trained.mesh)
+        clips = np.zeros((-(-batch_size // shards) * shards, *windows[0].clip.shape), np.uint8)
+        clips[: len(windows)] = [window.clip for window in windows]
+        batch = jax.device_put({"image": clips}, sharding.batch_sharding(trained.mesh))
+        scores = self._scores(flip)(trained.params, trained.model_state, batch)
+        return np.asarray(scores)[: len(windows)]
 
     def features(self, images: Images, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
         """Computes the backbone features of each image, float32 `[N, D]`.
@@ -220,7 +264,9 @@ class Run:
           DataError: an image can't be read.
         """
         check_classifies(self._trained, self._path)
-        explained = None if class_name is None else self._class_number(class_name)
+        explained = (
+            None if class_name is None else class_number(class_name, self.class_names, self._path)
+        )
         inputs = self._inputs(images)
         batches = self._batches(self._scores(False), inputs, batch_size, "fail")
         return [image for batch in batches for image, _ in self._overlays(batch, explained)]
@@ -329,37 +375,8 @@ class Run:
         return [(overlay(*pair), pair[1]) for pair in zip(pixels, maps, strict=True)]
 
     def _minimum(self, threshold: Threshold) -> np.ndarray:
-        """Returns the minimum probability at which each class is predicted, float `[K]`."""
-        minimum = self.calibration.thresholds
-        if minimum is None:
-            # Above 0.5, as in evaluation.
-            default = np.nextafter(np.float32(0.5), 1) if self.task == "multi_label" else 0.0
-            minimum = np.full(len(self.class_names), default)
-        if threshold is None:
-            return minimum
-        by_class = threshold
-        if not isinstance(by_class, Mapping):
-            by_class = dict.fromkeys(self.class_names, by_class)
-        minimum = minimum.copy()
-        for name, value in by_class.items():
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if not is_number or not 0 <= value <= 1:
-                raise ConfigError(
-                    f"threshold={threshold!r}: must be a number from 0 to 1, or a number for some "
-                    'classes: {"cat": 0.3}'
-                )
-            minimum[self._class_number(name)] = value
-        return minimum
-
-    def _class_number(self, name: str) -> int:
-        if name not in self.class_names:
-            # One that is spelled in another Unicode form.
-            same = [n for n in self.class_names if normalize(n) == normalize(name)]
-            name = same[0] if len(same) == 1 else name
-        if name not in self.class_names:
-            names = ", ".join(self.class_names[:10]) + (", ..." * (len(self.class_names) > 10))
-            raise ConfigError(f"{name!r} is not a class of {self._path}; choose one of {names}")
-        return self.class_names.index(name)
+        names = self.class_names
+        return minimum_probabilities(threshold, self.calibration, self.task, names, self._path)
 
     def _prediction(
         self,

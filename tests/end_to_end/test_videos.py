@@ -116,3 +116,28 @@ def test_clips_are_averaged(trained, workdir, videos):
     scores = run.predict(file)[0].probabilities
     np.testing.assert_allclose(np.log(scores[0] / scores[1]), np.mean(odds), rtol=1e-3)
     assert run.evaluate("test").metrics["accuracy"] == 1
+
+
+def test_windows_of_a_video(trained, workdir, here, tmp_path):
+    """A second of noise that is dark, and then one that is bright."""
+    frames = np.concatenate([draw(0, 1), draw(0, 2)[:5], draw(1, 3), draw(1, 4)[:5]])
+    file = tmp_path / "both.mp4"
+    file.write_bytes(write_video(frames, gop=8))
+    (tmp_path / "broken.mp4").write_bytes(b"none")
+    paths = [str(file), str(tmp_path / "broken.mp4")]
+    done = here("predict", f"--checkpoint={workdir}", "--every=0.5s", *paths)
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(row["start"], row["end"]) for row in rows] == [(0, 0.5), (0.5, 1), (1, 1.5), (1.5, 2)]
+    assert [row["labels"] for row in rows] == [["dark"], ["dark"], ["bright"], ["bright"]]
+    assert done.returncode == 1 and "broken.mp4: not a video" in done.stderr
+    part = EncodedVideo(file.read_bytes(), "part", start=1.0, end=1.5)
+    alone = trained.predict(part.frames(range(len(part))))[0]
+    assert rows[2]["predictions"][0]["score"] == pytest.approx(max(alone.probabilities), rel=1e-5)
+    table = here("predict", f"--checkpoint={workdir}", "--every=1s", "--format=csv", paths[0])
+    lines = table.stdout.splitlines()
+    assert lines[0].startswith('"path","start","end","labels"') and len(lines) == 3
+    for argument in ("--every=0s", "--every=often"):
+        done = here("predict", f"--checkpoint={workdir}", argument, *paths)
+        assert done.returncode == 2 and "write seconds, such as 2s" in done.stderr
+    done = here("predict", f"--checkpoint={workdir}", "--every=1s", "--format=labelstudio", *paths)
+    assert done.returncode == 2 and "--every: goes with --format=jsonl" in done.stderr

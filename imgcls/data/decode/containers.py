@@ -4,6 +4,7 @@ The checks come before FFmpeg's, which allocates what a header declares: a file 
 state billions of frames.
 """
 
+import mmap
 from collections.abc import Iterator
 
 from imgcls.core.errors import DataError
@@ -57,11 +58,11 @@ def is_video(start: bytes) -> bool:
     return find_container(start) not in (None, "gif")
 
 
-def check_container(data: bytes, container: str, name: str) -> None:
+def check_container(data: bytes | mmap.mmap, container: str, name: str) -> None:
     """Raises a DataError if a file ends early, or declares too many frames.
 
     Args:
-      data: bytes of the file.
+      data: bytes | mmap.mmap of the file.
       container: its format, by `find_container`.
       name: name for messages.
     """
@@ -76,13 +77,13 @@ def check_container(data: bytes, container: str, name: str) -> None:
             raise _truncated(declared, data, name)
 
 
-def _truncated(declared: int, data: bytes, name: str) -> DataError:
+def _truncated(declared: int, data: bytes | mmap.mmap, name: str) -> DataError:
     return DataError(
         f"{name}: truncated: its header declares {declared:,} bytes, and {len(data):,} are there"
     )
 
 
-def _check_boxes(data: bytes, name: str) -> None:
+def _check_boxes(data: bytes | mmap.mmap, name: str) -> None:
     samples = edits = 0
     found = set()
     for kind, start, end in _boxes(data, 0, len(data)):
@@ -108,7 +109,9 @@ def _too_many(name: str) -> DataError:
     return DataError(f"{name}: declares more than the {MAX_FRAMES:,} frames allowed; cut it")
 
 
-def _boxes(data: bytes, start: int, end: int, depth: int = 0) -> Iterator[tuple[bytes, int, int]]:
+def _boxes(
+    data: bytes | mmap.mmap, start: int, end: int, depth: int = 0
+) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the content of boxes of an MP4, and of those inside `_PARENTS`."""
     while start + 8 <= end:
         size, kind, content = _integer(data, start), data[start + 4 : start + 8], start + 8
@@ -123,17 +126,17 @@ def _boxes(data: bytes, start: int, end: int, depth: int = 0) -> Iterator[tuple[
         start = last
 
 
-def _integer(data: bytes, at: int) -> int:
+def _integer(data: bytes | mmap.mmap, at: int) -> int:
     return int.from_bytes(data[at : at + 4], "big")
 
 
-def _riff_size(data: bytes) -> int:
+def _riff_size(data: bytes | mmap.mmap) -> int:
     """The end of an AVI by its header; 0 where the writer never filled it in."""
     size = int.from_bytes(data[4:8], "little")
     return size + 8 if size else 0
 
 
-def _segment_end(data: bytes) -> int:
+def _segment_end(data: bytes | mmap.mmap) -> int:
     """The end of a Matroska file by its header; 0 if it is unknown, as of a live stream."""
     at = data.find(_SEGMENT, 0, 4096)
     if at < 0 or at + 4 >= len(data) or not data[at + 4]:

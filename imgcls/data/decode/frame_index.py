@@ -6,6 +6,7 @@ no reliable times, such as AVI; there the order is the one in which the decoder 
 
 import contextlib
 import hashlib
+import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +56,7 @@ class FrameIndex(NamedTuple):
         return int(usable[-1]) if len(usable) else 0
 
 
-def read_index(data: bytes, name: str) -> FrameIndex:
+def read_index(data: bytes | pathlib.Path, name: str) -> FrameIndex:
     """Indexes a video by the presentation times of its packets, or by decoding it.
 
     Raises:
@@ -84,19 +85,21 @@ def read_index(data: bytes, name: str) -> FrameIndex:
     return _make_index(packets, order, keys, times)
 
 
-def decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
+def decode_index(data: bytes | pathlib.Path, name: str, keys: list[int]) -> FrameIndex:
     """Indexes a video by decoding all frames, with broken ones as far as possible.
 
     This takes as long as reading the video, so the result is kept for the next epoch.
 
     Args:
-      data: bytes of the file.
+      data: bytes or path of the file.
       name: name for messages.
       keys: packets that decoding can start from.
 
     Raises:
       DataError: see `packets.open_video`, or no frame can be decoded.
     """
+    if isinstance(data, pathlib.Path):
+        return _decode_index(data, name, keys)
     digest = hashlib.blake2b(data, digest_size=16).digest() + len(keys).to_bytes(4, "big")
     if digest not in _known:
         index = _decode_index(data, name, keys)
@@ -106,7 +109,7 @@ def decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
     return _known[digest]
 
 
-def _decode_index(data: bytes, name: str, keys: list[int]) -> FrameIndex:
+def _decode_index(data: bytes | pathlib.Path, name: str, keys: list[int]) -> FrameIndex:
     pts, dts, tags = [], [], []
     error = require_av(name).error.FFmpegError
     with open_video(data, name) as stream:

@@ -7,6 +7,7 @@ frame, and ends with it; other groups of pictures are skipped.
 
 import collections
 import functools
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -30,7 +31,7 @@ class EncodedVideo:
     """A video file whose frames are decoded on demand, see `clips.Video`. Thread-safe.
 
     Args:
-      data: bytes of the file.
+      data: bytes of the file, or its path.
       name: name for messages.
       channels: 3 (RGB), 1 (gray) or 4 (RGBA).
       start, end: seconds since the first frame; only frames from `start` to before `end` count.
@@ -42,7 +43,7 @@ class EncodedVideo:
 
     def __init__(
         self,
-        data: bytes,
+        data: bytes | pathlib.Path,
         name: str,
         *,
         channels: int = 3,
@@ -97,6 +98,55 @@ class EncodedVideo:
             return self._decode(exact, _same_times(numbers, self._index, exact), size)
         except _WrongIndexError as e:
             raise DataError(f"{self.name}: corrupted video: {e}") from e
+
+    def clips(self, windows: Sequence[np.ndarray], size: FrameSize = None) -> Iterator[np.ndarray]:
+        """Decodes the file once, from start to end, and yields clips as soon as they are complete.
+
+        Only the frames of clips that are not complete are in memory.
+
+        Args:
+          windows: int `[T]` each, the frames of each clip; none ends before an earlier one.
+          size: see `frames`.
+
+        Yields:
+          uint8 `[T, H, W, C]`.
+
+        Raises:
+          DataError: see `frames`.
+        """
+        done, numbers = 0, [self._range[0] + np.asarray(window, int) for window in windows]
+        try:
+            for clip in self._stream(self._index, numbers, size):
+                yield clip
+                done += 1
+            return
+        except _WrongIndexError:
+            exact = decode_index(self._data, self.name, [])
+        rest = [_same_times(window, self._index, exact) for window in numbers[done:]]
+        try:
+            yield from self._stream(exact, rest, size)
+        except _WrongIndexError as e:
+            raise DataError(f"{self.name}: corrupted video: {e}") from e
+
+    def _stream(
+        self, index: FrameIndex, windows: list[np.ndarray], size: FrameSize
+    ) -> Iterator[np.ndarray]:
+        todo = collections.deque(windows)
+        # The first frame that each clip and all later ones need.
+        needed = collections.deque(np.minimum.accumulate([w.min() for w in windows[::-1]])[::-1])
+        kept: dict[int, np.ndarray] = {}
+        with open_video(self._data, self.name) as stream:
+            codec = stream.codec_context
+            convert = FrameConverter(codec.height, codec.width, size, self._channels)
+            wanted = np.unique(np.concatenate(windows))
+            for number, frame in _find(stream, index, wanted, self.name):
+                kept[number] = convert(frame).copy()
+                check_clip(len(kept), kept[number].shape, self.name)
+                while todo and number >= todo[0].max():
+                    yield np.stack([kept[n] for n in todo.popleft()])
+                    needed.popleft()
+                    first = needed[0] if needed else number + 1
+                    kept = {n: pixels for n, pixels in kept.items() if n >= first}
 
     @functools.cached_property
     def _index(self) -> FrameIndex:

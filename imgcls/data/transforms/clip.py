@@ -10,7 +10,7 @@ import numpy as np
 from imgcls.data.decode.clips import stated_times
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.transform import Sampler, register_clip_transform
+from imgcls.data.transforms.transform import ClipTransform, register_clip_transform
 
 _SHORT = ("loop", "hold")
 # Times that differ by less, in seconds, are the same.
@@ -25,7 +25,7 @@ def sample_frames(
     clips: int = 1,
     short: str = "loop",
     size: FrameSize = None,
-) -> Sampler:
+) -> ClipTransform:
     """Samples one stretch of frames at equal distances: at random in training.
 
     In evaluation the stretch is in the middle, or there are several, evenly spaced from the start
@@ -68,7 +68,9 @@ def sample_frames(
         clip = video.frames(indices.ravel(), size)
         return clip.reshape(*indices.shape, *clip.shape[1:]) if len(starts) > 1 else clip
 
-    return sample
+    if fps is not None:
+        return ClipTransform(sample, seconds=length / fps)
+    return ClipTransform(sample, frames=length * stride)
 
 
 def _choose(room: float, clips: int, drawn: float | None) -> np.ndarray:
@@ -94,7 +96,7 @@ def _shown_at(seconds: np.ndarray, times: np.ndarray, short: str) -> np.ndarray:
 
 
 @register_clip_transform("sample_segments")
-def sample_segments(segments: int, size: FrameSize = None) -> Sampler:
+def sample_segments(segments: int, size: FrameSize = None) -> ClipTransform:
     """Samples one frame of each of several equal parts of the video, as TSN does.
 
     Wang et al. 2016, https://arxiv.org/abs/1608.00859, section 3.1: a random frame of each part in
@@ -112,7 +114,7 @@ def sample_segments(segments: int, size: FrameSize = None) -> Sampler:
         indices = (np.arange(segments) + within) * len(video) / segments
         return video.frames(indices.astype(int), size)
 
-    return sample
+    return ClipTransform(sample)
 
 
 def _check_size(size: FrameSize) -> None:

@@ -90,9 +90,13 @@ class ClipTransform:
 
     Attributes:
       fn: chooses the frames.
+      frames: length of the stretch that it samples, in frames; None: as long as the video.
+      seconds: the same in seconds.
     """
 
     fn: Sampler
+    frames: int | None = None
+    seconds: float | None = None
 
     def __call__(self, video: Video, rng: np.random.Generator | None) -> np.ndarray:
         return self.fn(video, rng)
@@ -100,17 +104,13 @@ class ClipTransform:
 
 def register_clip_transform(
     name: str,
-) -> Callable[[Callable[..., Sampler]], Callable[..., ClipTransform]]:
+) -> Callable[[Callable[..., ClipTransform]], Callable[..., ClipTransform]]:
     """Decorator that registers the factory of a transform that samples a clip from a video."""
 
-    def register(factory: Callable[..., Sampler]) -> Callable[..., ClipTransform]:
-        @functools.wraps(factory)
-        def create(*args, **kwargs) -> ClipTransform:
-            return ClipTransform(factory(*args, **kwargs))
-
+    def register(factory: Callable[..., ClipTransform]) -> Callable[..., ClipTransform]:
         CLIP_TRANSFORMS.add(name)
-        TRANSFORMS.add(name, create)
-        return create
+        TRANSFORMS.add(name, factory)
+        return factory
 
     return register
 
