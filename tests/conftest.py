@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import gc
 import importlib
 import io
 import os
@@ -11,10 +12,11 @@ import shutil
 import subprocess
 import sys
 
-# Before jax starts: tests of sharding use the first 1, 2, 4 or 8 devices. Programs of tests are
-# small, so they are compiled faster and run slower.
+from tests import COMPILE_FLAGS
+
+# Before jax starts: tests of sharding use the first 1, 2, 4 or 8 devices.
 os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + (
-    " --xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    f" --xla_force_host_platform_device_count=8 {COMPILE_FLAGS}"
 )
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["HF_HUB_OFFLINE"] = "1"  # No test needs a network.
@@ -31,6 +33,12 @@ from tests import forking
 
 REPO = pathlib.Path(__file__).resolve().parents[1]
 SHARED_DATA = REPO.parent / "shared" / "data"
+
+
+def pytest_collection_finish() -> None:
+    """Collects garbage seldom: tracing makes many objects, and few of them are in cycles."""
+    gc.freeze()
+    gc.set_threshold(50_000, 10, 10)
 
 
 @pytest.fixture(scope="session")
@@ -180,9 +188,7 @@ def command_line(name: str, *args: str) -> list[str]:
 def command_env(cache: str, devices: int = 1) -> dict[str, str]:
     """Returns the environment of a command, with virtual devices and a compile cache."""
     env = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-    env["XLA_FLAGS"] = (
-        f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0"
-    )
+    env["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices} {COMPILE_FLAGS}"
     # The default of `config.compile_cache` is under HOME.
     env["HOME"] = cache
     return env
