@@ -24,13 +24,15 @@ VOLUMES = 4
 def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Computes how much each pixel or voxel contributes to a class, with a maximum of 1 per image.
 
-    A model with a feature map before its pooling is explained by Grad-CAM, and a ViT by attention
-    rollout, which does not depend on the class. The program is compiled once for a model, an image
+    A model with a feature map before its pooling is explained by Grad-CAM, a ViT by attention
+    rollout, which does not depend on the class, and a Transformer of clips by Grad-CAM on the
+    patches before its last block. The program is compiled once for a model, an image
     size and B rounded up to a power of two.
 
     Args:
       trained: model that classifies; the head of a pretrained model is its probe.
-      images: uint8 `[B, H, W, C]` or volumes `[B, D, H, W, C]`, output of the evaluation transform.
+      images: uint8 `[B, H, W, C]`, volumes `[B, D, H, W, C]` or clips `[B, T, H, W, C]`, output of
+        the evaluation transform.
       classes: int `[B]`, class to explain for each image.
 
     Returns:
@@ -104,7 +106,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     weights = jnp.mean(gradient, axis=range(1, gradient.ndim - 1))
     heat = nn.relu(jnp.einsum("b...d,bd->b...", last, weights))
     if len(heat) != len(x):
-        # A model of images has seen the slices of all volumes, one by one.
+        # A model of images has seen the slices of all volumes, or the frames of all clips.
         heat = heat.reshape(len(x), -1, *heat.shape[1:])
         heat = jnp.moveaxis(heat, 1, 1 + getattr(model, "axis", 0))
     return heat
@@ -145,7 +147,8 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     # From the last layer to the first, a product of a row and a matrix instead of two matrices.
     for attention in reversed(layers):
         row = 0.5 * jnp.einsum("bq,bqk->bk", row, jnp.mean(attention, axis=1)) + 0.5 * row
-    grid = [side // model.patch_size for side in x.shape[1:-1]]
+    sides = zip(x.shape[1:-1], model.patch_sides, strict=True)
+    grid = [side // patch for side, patch in sides]
     return row[:, model.prefix_tokens :].reshape(len(x), *grid)
 
 

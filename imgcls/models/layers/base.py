@@ -24,7 +24,7 @@ def is_explained(module: nn.Module) -> bool:
 
 
 def tap(module: nn.Module, x: jax.Array) -> jax.Array:
-    """Exposes x, the last map before pooling, as "map" in the collection `EXPLAIN`.
+    """Exposes x, the last map before pooling or the last block, as "map" in `EXPLAIN`.
 
     A "map" passed in by the caller is added to x: the gradient of a logit with respect to a zero
     map is the gradient with respect to x, which Grad-CAM needs.
@@ -63,8 +63,8 @@ class ImageModel(nn.Module):
       takes_length: whether the model is called with `length`, see `imgcls.models.registry`.
       inflated_patches: how a kernel of image patches becomes one over time, see
         `imgcls.models.weights.inflate.inflate_all`: "mean" or "center".
-      explained_by: basis of heat maps: the gradient with respect to the last map before pooling
-        (Grad-CAM), or the attention of all blocks (attention rollout).
+      explained_by: basis of heat maps: the gradient with respect to the map of `tap` (Grad-CAM), or
+        the attention of all blocks (attention rollout).
     """
 
     compiler_options: ClassVar[dict[str, dict[str, str]]] = {}

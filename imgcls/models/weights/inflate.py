@@ -62,7 +62,19 @@ def inflate_all(
     if prefixes and "patch_embed/kernel" in arrays and changed and "pos_embed" in arrays:
         arrays["pos_embed"] = _to_cube(arrays["pos_embed"], prefixes)
         changed.append("pos_embed (repeated along the depth)")
-    return list(dict.fromkeys(changed))
+    copied = _copy_attention(arrays, wanted)
+    return list(dict.fromkeys(changed + copied))
+
+
+def _copy_attention(arrays: dict[str, np.ndarray], wanted: dict) -> list[str]:
+    """Attention over time starts as that over space (facebookresearch/TimeSformer, helpers.py)."""
+    copied = []
+    for path in wanted:
+        source = path.replace("/time_attn/", "/attn/").replace("/time_norm/", "/norm1/")
+        if path not in arrays and source != path and source in arrays:
+            copied.append((path, arrays[source]))
+    arrays.update(copied)
+    return ["attention over time (as over space)"] if copied else []
 
 
 def _to_cube(positions: np.ndarray, prefixes: list[int]) -> np.ndarray:

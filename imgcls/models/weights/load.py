@@ -34,7 +34,7 @@ from imgcls.models.sequence import ImageSequence
 from imgcls.models.weights import arrays, files
 from imgcls.models.weights.inflate import inflate_all
 from imgcls.models.weights.layout import Layout
-from imgcls.models.weights.tables import AUXILIARY, CLASSIFIERS, STEM, layouts
+from imgcls.models.weights.tables import AUXILIARY, CLASSIFIERS, OVER_TIME, STEM, layouts
 
 PROJECTS = (
     *("timm", "torchvision", "augreg", "cadene"),
@@ -123,13 +123,17 @@ def load(
         if project == "timm" and not os.path.exists(path):
             path = files.download(path)
         loaded = _read_file(path, choices, model, wanted, report)
+    # Weights of images may lack what is over time.
+    optional = AUXILIARY
+    if not any(re.search(OVER_TIME, path) for path in loaded):
+        optional += f"|{OVER_TIME}"
     if isinstance(model, ImageModel) and model.spatial_axes == 3:
         prefixes = [getattr(model, name, 0) for name in ("prefix_positions", "prefix_tokens")]
         # Models of clips have the positions of an image.
         over_time = getattr(model, "position_axes", 3) == 3
         prefixes = [*prefixes, 0, 1] if over_time else []
         report.adapted += inflate_all(loaded, wanted, prefixes, model.inflated_patches)
-    placed = _place(loaded, wanted, model, head, report)
+    placed = _place(loaded, wanted, model, head, report, optional)
     tree = {
         name: traverse_util.unflatten_dict(
             {key: placed[key] for key in flat if key in placed}, sep="/"
@@ -223,8 +227,13 @@ def _read_file(
     return loaded
 
 
-def _place(loaded: dict, wanted: dict, model, head: str, report: Report) -> dict[str, np.ndarray]:
-    """Adapts loaded arrays to the shapes of the model, and reports those that are not used."""
+def _place(
+    loaded: dict, wanted: dict, model, head: str, report: Report, optional: str
+) -> dict[str, np.ndarray]:
+    """Adapts loaded arrays to the shapes of the model, and reports those that are not used.
+
+    Paths that match the regex `optional` may be missing among them.
+    """
     placed = {}
     for path, shape in wanted.items():
         part = path.split("/")[0]
@@ -240,15 +249,16 @@ def _place(loaded: dict, wanted: dict, model, head: str, report: Report) -> dict
         elif path in loaded:
             placed[path] = _fit(path, loaded[path], shape, model, report)
             report.taken += 1
-        elif re.search(AUXILIARY, path):
-            report.new.append(part)
+        elif re.search(optional, path):
+            over_time = re.search(OVER_TIME, path)
+            report.new.append(over_time[2] if over_time else part)
         else:
             hint = "; set model.pos_embed='sincos2d' if it had none" if path == "pos_embed" else ""
             raise ConfigError(f"init_from {report.init_from}: has no weights for {path}{hint}")
     if unplaced := [path for path in loaded if path not in wanted]:
         for path in unplaced:
-            optional = path == "cls_token" or re.search(f"{AUXILIARY}|{CLASSIFIERS}", path)
-            if not optional:
+            unused = path == "cls_token" or re.search(f"{AUXILIARY}|{CLASSIFIERS}", path)
+            if not unused:
                 raise ConfigError(f"init_from {report.init_from}: the model has no {path}")
         report.left_out += [path.split("/")[0] for path in unplaced]
     return placed

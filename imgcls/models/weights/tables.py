@@ -11,6 +11,8 @@ from imgcls.models.weights.video_tables import VIDEO
 CLASSIFIERS = r"^(head|head_dist|aux\d/fc2|AuxLogits/fc)/"
 # Auxiliary classifiers: they may be missing in the file or in the model.
 AUXILIARY = r"^(aux\d|AuxLogits)[/.]"
+# Parameters over time, which models of images do not have.
+OVER_TIME = r"(^|/)(time_\w+)"
 # The kernel of the first convolution, which is applied to the image.
 STEM = (
     r"^(conv1(/conv|/spatial)?|stem(_conv1)?(/conv)?|patch_embed|stage0/conv0|conv1_7x7_s2/conv"
