@@ -206,7 +206,9 @@ def _read_value(section: ConfigDict, key: str, text: str):
 def _tuples(value):
     if isinstance(value, (list, tuple)):
         return tuple(_tuples(v) for v in value)
-    return ConfigDict(value) if isinstance(value, dict) else value
+    if isinstance(value, (dict, ConfigDict)):
+        return ConfigDict({key: _tuples(inner) for key, inner in value.items()})
+    return value
 
 
 def leaves(config: ConfigDict, prefix: str = "") -> dict:

@@ -69,6 +69,16 @@ def test_json_round_trip():
     assert list(json.loads(text)) == sorted(config)
 
 
+def test_json_round_trip_of_tuples_in_an_inner_section():
+    """Otherwise a run would not continue, as its config would have changed."""
+    options = {"stage_sizes": (1, 1), "deeper": {"sizes": ((1, 2), (3,))}}
+    model = dict(name="slices2d", backbone_options=options)
+    config = merge(default_config(), ConfigDict({"model": model}))
+    again = config_lib.from_json(config_lib.to_json(config))
+    assert config_lib.changed_keys(config, again) == {}
+    assert again.model.backbone_options.deeper.sizes == ((1, 2), (3,))
+
+
 def test_json_of_an_older_version_gets_new_defaults():
     old = json.loads(config_lib.to_json(default_config()))
     del old["ema"], old["ema_warmup"], old["checkpoint"]

@@ -1,7 +1,9 @@
 """Folders of videos through the commands."""
 
 import json
+import shutil
 
+import jax
 import numpy as np
 import pytest
 
@@ -141,3 +143,16 @@ def test_windows_of_a_video(trained, workdir, here, tmp_path):
         assert done.returncode == 2 and "write seconds, such as 2s" in done.stderr
     done = here("predict", f"--checkpoint={workdir}", "--every=1s", "--format=labelstudio", *paths)
     assert done.returncode == 2 and "--every: goes with --format=jsonl" in done.stderr
+
+
+def test_resumes_bitwise(here, trained, workdir, videos, tmp_path):
+    """From the checkpoint of step 6, with other threads."""
+    again = tmp_path / "again"
+    shutil.copytree(workdir, again)
+    shutil.rmtree(again / "checkpoints" / "12")
+    resumed = train(here, f"folder:{videos}", again, "--config.data.threads=3")
+    expected, found = (jax.tree.leaves(run._trained.params) for run in (trained, resumed))
+    assert len(expected) == len(found) > 0
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert losses(again)[-6:] == losses(workdir)[-6:]
