@@ -16,11 +16,13 @@ from imgcls.core.config import from_json, load, to_json
 from imgcls.core.durations import Durations, to_steps
 from imgcls.core.errors import ConfigError
 from imgcls.data import create as data_lib
+from imgcls.data.decode.clips import ArrayVideo
 from imgcls.data.info import DataInfo
 from imgcls.data.loading.views import VIEWS
 from imgcls.data.sources.source import Dataset
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
+from imgcls.data.transforms.apply import transform_video
 from imgcls.data.transforms.transform import BATCH_TRANSFORMS, TRANSFORMS, SpacingTransform
 from imgcls.distributed import sharding
 from imgcls.evaluate.create import create_evaluators
@@ -43,6 +45,9 @@ VOLUMES = {
     "manifest:scans.csv": (400, 2, 96, np.int16),
     "folder:scans": (200, 3, 40, np.int16),
 }
+
+# Training videos and classes: split 1 of UCF101, and what can still be downloaded of Kinetics-400.
+VIDEOS = {"folder:kinetics400": (240_000, 400), "manifest:ucf101.csv": (9_537, 101)}
 
 # Arguments of recipes that can't do without, by name of the file.
 REQUIRED = {
@@ -113,13 +118,22 @@ def config(request):
     return read(request.param)
 
 
+class Clip(ArrayVideo):
+    """Five seconds of noise at 30 frames per second."""
+
+    def __init__(self):
+        noise = np.random.default_rng(0).integers(0, 256, (1, 24, 32, 3), np.uint8)
+        super().__init__(np.repeat(noise, 150, axis=0), "noise")
+        self.times = np.arange(150) / 30
+
+
 def volumes(config) -> tuple | None:
     return VOLUMES.get(config.data.source.partition("/")[0])
 
 
 def sizes(config) -> tuple[int, int]:
     found = volumes(config)
-    return found[:2] if found else SIZES.get(config.data.source, IMAGENET)
+    return found[:2] if found else (SIZES | VIDEOS).get(config.data.source, IMAGENET)
 
 
 def picture(config) -> np.ndarray:
@@ -133,8 +147,12 @@ def picture(config) -> np.ndarray:
 
 
 def transform(config, key: str) -> np.ndarray:
-    image, rng = picture(config), np.random.default_rng(1)
-    for fn in spec.parse(config.data[key], TRANSFORMS, f"data.{key}"):
+    rng = np.random.default_rng(1)
+    transforms = spec.parse(config.data[key], TRANSFORMS, f"data.{key}")
+    if config.data.source in VIDEOS:
+        return transform_video(Clip(), transforms, rng, train="train" in key)
+    image = picture(config)
+    for fn in transforms:
         if isinstance(fn, SpacingTransform):
             image, _ = fn.fn(image, (3, 3, 3))
         else:
@@ -144,7 +162,8 @@ def transform(config, key: str) -> np.ndarray:
 
 def describe(config) -> DataInfo:
     examples, classes = sizes(config)
-    shape = transform(config, "eval_transform").shape
+    # Of several clips of a video the model gets one at a time.
+    shape = transform(config, "eval_transform").shape[-4:]
     return DataInfo(tuple(map(str, range(classes))), False, shape, examples)
 
 

@@ -30,6 +30,14 @@ SMALL: dict[str, tuple[dict[str, Any], int]] = {
 }
 
 
+# Others of a family are tested with the slow tests.
+FIRST = (
+    *("frame_average", "cnn_lstm", "r2plus1d_18", "i3d_r50", "tsm_r18", "slowfast_r50", "s3d"),
+    *("timesformer_b16", "vivit_b16x2"),
+)
+FAMILIES = [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
+
+
 def small(name, **options):
     return create_model(name, 5, in_channels=2, **{**SMALL[name][0], **options})
 
@@ -46,7 +54,7 @@ def test_names():
     assert create_model("timesformer_s8", 3).patch_sides == (1, 8, 8)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", FAMILIES)
 def test_shapes_and_dtypes(name):
     """Logits, features and parameters are float32, whatever the computation is in."""
     model = small(name, dtype="bfloat16")

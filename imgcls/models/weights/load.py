@@ -4,7 +4,7 @@
 
 - `timm:vit_base_patch16_224.augreg_in1k` (from huggingface.co), `timm:/path/model.safetensors`;
 - `torchvision:/path/resnet50.pth`;
-- `pytorchvideo:/path/SLOW_8x8_R50.pyth`;
+- `pytorchvideo:/path/SLOW_8x8_R50.pyth`, `tsm:/path/x.pth`;
 - `timesformer:/path/TimeSformer_divST_8x32_224_K400.pyth`, `transformers:/path/model.safetensors`;
 - `augreg:/path/B_16.npz`: google-research/vision_transformer or big_vision;
 - `cadene:/path/bninception.pth`: pretrained-models.pytorch;
@@ -38,7 +38,7 @@ from imgcls.models.weights.tables import AUXILIARY, CLASSIFIERS, OVER_TIME, STEM
 
 PROJECTS = (
     *("timm", "torchvision", "augreg", "cadene"),
-    *("pytorchvideo", "timesformer", "transformers"),
+    *("pytorchvideo", "tsm", "timesformer", "transformers"),
 )
 HEADS = ("auto", "fresh", "zero")
 # A model of features alone has no heads.

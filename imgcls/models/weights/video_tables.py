@@ -86,6 +86,18 @@ _PYTORCHVIDEO = {
     "VideoResNet": Layout("pytorchvideo", _video_resnet_pytorchvideo),
     "SlowFast": Layout("pytorchvideo", _slowfast_pytorchvideo),
 }
+# TSN with shifts: `conv1` is wrapped, and the head has another name.
+_TSM = {
+    "VideoResNet": Layout(
+        "tsm",
+        (
+            *RESNET[:-1],
+            (r"^(layer\S*)\.conv1\.", r"\1.conv1.net."),
+            (r"^", "base_model."),
+            (r"^base_model\.head\.", "new_fc."),
+        ),
+    )
+}
 # In the files of the authors the names follow `model.`; Hugging Face's transformers have their own.
 _TIMESFORMER = {
     "TimeSformer": Layout(
@@ -125,4 +137,4 @@ _TRANSFORMERS = {
     )
 }
 
-VIDEO = (_TORCHVISION, _PYTORCHVIDEO, _TIMESFORMER, _TRANSFORMERS)
+VIDEO = (_TORCHVISION, _PYTORCHVIDEO, _TSM, _TIMESFORMER, _TRANSFORMERS)

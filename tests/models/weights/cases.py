@@ -46,6 +46,15 @@ class Case:
 CLASSES = 5
 
 
+def torchvision_video(name: str) -> Callable:
+    """A model of clips of torchvision."""
+
+    def make():
+        return getattr(import_torchvision().models.video, name)(num_classes=CLASSES)
+
+    return make
+
+
 def timm(name: str, **options) -> Callable:
     """A model of timm."""
 
@@ -147,7 +156,9 @@ def video_resnet(block: str, stem: str, first: str, others: str) -> Callable:
     return make
 
 
-def pytorchvideo(name: str, depths: tuple[int, ...], window: tuple[int, ...], **options):
+def pytorchvideo(
+    name: str, depths: tuple[int, ...], window: tuple[int, ...], **options
+) -> Callable:
     """A model of pytorchvideo's hub, with other blocks in its stages and windows of its pooling."""
 
     def make():
@@ -163,7 +174,9 @@ def pytorchvideo(name: str, depths: tuple[int, ...], window: tuple[int, ...], **
     return make
 
 
-def slowfast(depths: tuple[int, ...], windows: tuple[tuple[int, ...], ...], **options):
+def slowfast(
+    depths: tuple[int, ...] = (3, 4, 6, 3), windows: tuple = ((8, 7, 7), (32, 7, 7)), **options
+) -> Callable:
     """pytorchvideo's SlowFast of its hub, of which the slow pathway gets every fourth frame."""
 
     def make():

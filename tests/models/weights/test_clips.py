@@ -174,3 +174,46 @@ def test_weights_that_do_not_fit():
     wanted = jax.eval_shape(model.init, KEY, still(2))
     with pytest.raises(ConfigError, match="has no weights for conv1/"):
         weights.load("/runs/1", model, wanted, trained=image)
+
+
+@pytest.mark.parametrize(
+    ("project", "name", "path", "theirs"),
+    [
+        # mit-han-lab/temporal-shift-module, ops/temporal_shift.py and ops/models.py.
+        ("tsm", "tsm", "conv1/kernel", "base_model.conv1.weight"),
+        ("tsm", "tsm", "layer1_0/conv1/kernel", "base_model.layer1.0.conv1.net.weight"),
+        ("tsm", "tsm", "layer1_0/conv2/kernel", "base_model.layer1.0.conv2.weight"),
+        (
+            "tsm",
+            "tsm",
+            "layer2_0/downsample_bn/mean",
+            "base_model.layer2.0.downsample.1.running_mean",
+        ),
+        ("tsm", "tsm", "head/bias", "new_fc.bias"),
+        # facebookresearch/TimeSformer, timesformer/models/vit.py.
+        ("timesformer", "timesformer_b16", "time_embed", "model.time_embed"),
+        (
+            "timesformer",
+            "timesformer_b16",
+            "block3/time_attn/qkv/kernel",
+            "model.blocks.3.temporal_attn.qkv.weight",
+        ),
+        (
+            "timesformer",
+            "timesformer_b16",
+            "block3/time_norm/scale",
+            "model.blocks.3.temporal_norm1.weight",
+        ),
+        (
+            "timesformer",
+            "timesformer_b16",
+            "block3/time_proj/bias",
+            "model.blocks.3.temporal_fc.bias",
+        ),
+        ("timesformer", "timesformer_b16", "patch_embed/kernel", "model.patch_embed.proj.weight"),
+        ("timesformer", "timesformer_b16", "head/kernel", "model.head.weight"),
+    ],
+)
+def test_names_of_projects_that_are_no_packages(project, name, path, theirs):
+    model = create_model(name, 400)
+    assert layouts(model, project)[0].names(path, model) == [theirs]

@@ -21,9 +21,13 @@ from tests.models.weights.cases import (
     CASES,
     CLASSES,
     bn_inception,
+    pytorchvideo,
     random_images,
+    slowfast,
+    timesformer,
     timm,
     torchvision,
+    torchvision_video,
 )
 from tests.models.weights.test_recorded import EXPECTED
 
@@ -49,7 +53,23 @@ WHOLE = {
     "regnetx_400mf_tv": ("torchvision", torchvision("regnet_x_400mf")),
     "regnety_8gf_tv": ("torchvision", torchvision("regnet_y_8gf")),
     "vit_b16": ("torchvision", torchvision("vit_b_16")),
+    **{
+        name: ("torchvision", torchvision_video(name))
+        for name in ("r3d_18", "mc3_18", "r2plus1d_18", "s3d")
+    },
+    **{
+        name: ("pytorchvideo", pytorchvideo(name, (3, 4, 6, 3), window))
+        for name, window in (
+            ("c2d_r50", (4, 7, 7)),
+            ("i3d_r50", (4, 7, 7)),
+            ("slow_r50", (8, 7, 7)),
+        )
+    },
+    "slowfast_r50_8x8": ("pytorchvideo", slowfast()),
+    "timesformer_b16": ("transformers", timesformer()),
 }
+# Frames of models of clips that were designed for more.
+FRAMES = {"s3d": 16}
 
 
 def relative_error(ours, theirs) -> float:
@@ -68,10 +88,16 @@ def our_logits(model, variables, images, train):
     return [outputs[0], *outputs[1].get("intermediates", {}).get("aux_logits", ())]
 
 
-def model_and_shapes(name, size):
+def images_of(name):
+    """Images or clips of the size that the model was designed for."""
+    entry = model_entry(name)
+    return random_images(entry.input_size, FRAMES.get(name, entry.input_frames))
+
+
+def model_and_shapes(name, images):
     options = {"aux_drop_rate": 0.0} if name == "inception_v1" else {}
     model = create_model(name, CLASSES, drop_rate=0.0, **options)
-    return model, jax.eval_shape(model.init, jax.random.key(0), random_images(size)[:1])
+    return model, jax.eval_shape(model.init, jax.random.key(0), images[:1])
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -79,16 +105,16 @@ def test_logits(name, tmp_path):
     import torch
 
     project, make = WHOLE[name]
-    size = model_entry(name).input_size
+    images = images_of(name)
     theirs = make()
     arrays = reference.state_dict(theirs)
     # As torch writes it: read back through its weights-only loading.
     torch.save({k: torch.from_numpy(np.array(v)) for k, v in arrays.items()}, tmp_path / "w.pth")
-    model, shapes = model_and_shapes(name, size)
+    model, shapes = model_and_shapes(name, images)
     variables, _ = weights_lib.load(f"{project}:{tmp_path / 'w.pth'}", model, shapes)
     for train in (False, True) if "batch_stats" in shapes else (False,):
-        expected = reference.logits(theirs, arrays, random_images(size), train)
-        found = our_logits(model, variables, random_images(size), train)
+        expected = reference.logits(theirs, arrays, images, train)
+        found = our_logits(model, variables, images, train)
         errors = [relative_error(*pair) for pair in zip(found, expected, strict=True)]
         print(name, "training" if train else "evaluation", [f"{e:.1e}" for e in errors])
         assert max(errors) < 1e-4
@@ -103,7 +129,7 @@ def test_recorded_logits_are_up_to_date(name):
 
 @pytest.mark.parametrize("project", [0, 1], ids=["vision_transformer", "big_vision"])
 def test_npz_is_read_as_timm_reads_it(project, tmp_path):
-    model, shapes = model_and_shapes("vit_b32", 224)
+    model, shapes = model_and_shapes("vit_b32", random_images(224))
     layout = layouts(model, "augreg")[project]
     rng = np.random.default_rng(0)
     arrays = {}
@@ -142,7 +168,7 @@ def test_pth_is_not_unpickled(tmp_path):
 
     trap = tmp_path / "trap"
     torch.save({"conv1.weight": Malicious(trap)}, tmp_path / "w.pth")
-    model, shapes = model_and_shapes("resnet18", 64)
+    model, shapes = model_and_shapes("resnet18", random_images(64))
     with pytest.raises(ConfigError, match="w.pth is refused: it contains more than arrays"):
         weights_lib.load(f"timm:{tmp_path / 'w.pth'}", model, shapes)
     assert not trap.exists()
