@@ -27,7 +27,6 @@ RECIPES = {
     "percentiles": "percentiles(1, 99)|random_crop3d(96)",
     "z-scores": "z_score|random_crop3d(96)",
     "rotated, scaled": "window(40, 400)|affine3d(15)|random_crop3d(96)",
-    "deformed": "window(40, 400)|elastic3d|random_crop3d(96)",
 }
 
 

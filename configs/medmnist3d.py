@@ -17,7 +17,8 @@ Targets, not yet reproduced: area under the ROC curve and accuracy on the test s
     synapse          2     .820  .745       .705  .722      .851  .795
 
 The area is `roc_auc` of `python -m imgcls.evaluate`. On adrenal, a ridge regression on the means of
-8^3 blocks reaches .845 and .795: compare with it, not only with networks.
+8^3 blocks reaches .845 and .795: compare with it, not only with networks. `variant=cpu` reached
+areas of .890, .878 and .884 and accuracies of .856, .836 and .849 there, with the seeds 0, 1 and 2.
 """
 
 from ml_collections import ConfigDict
