@@ -47,13 +47,18 @@ VOLUMES = {
 }
 
 # Training videos and classes: split 1 of UCF101, and what can still be downloaded of Kinetics-400.
-VIDEOS = {"folder:kinetics400": (240_000, 400), "manifest:ucf101.csv": (9_537, 101)}
+VIDEOS = {
+    "folder:kinetics400": (240_000, 400),
+    "manifest:ucf101.csv": (9_537, 101),
+    "folder:videos": (200, 3),
+}
 
 # Arguments of recipes that can't do without, by name of the file.
 REQUIRED = {
     "finetune.py": "init_from=weights,data=folder:pictures",
     "own.py": "data=folder:pictures,size=64,epochs=20",
     "own_volumes.py": "data=folder:scans",
+    "own_videos.py": "data=folder:videos",
 }
 
 # Arguments that choose another model.
@@ -64,7 +69,10 @@ VARIANTS = (
 )
 
 # Files that reproduce no paper.
-OWN = ("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py", "own.py", "own_volumes.py")
+OWN = (
+    *("digits.py", "cifar10_resnet18.py", "cifar10_denoise.py"),
+    *("own.py", "own_volumes.py", "own_videos.py"),
+)
 
 
 class Built(NamedTuple):

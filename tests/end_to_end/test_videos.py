@@ -156,3 +156,14 @@ def test_resumes_bitwise(here, trained, workdir, videos, tmp_path):
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     assert losses(again)[-6:] == losses(workdir)[-6:]
+
+
+@pytest.mark.parametrize("options", ["", ",fps=5,model='cnn_lstm'"])
+def test_own_videos(options, here, videos, tmp_path):
+    recipe = f"own_videos.py:data=folder:{videos},size=16,frames=3,epochs=1,width=4{options}"
+    done = here("main", f"--config=configs/{recipe}", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    run = imgcls.load(tmp_path / "run")
+    assert run.info.image_shape == (3, 16, 16, 3)
+    (prediction,) = run.predict(str(videos / "dark" / "00.mp4"))
+    assert prediction.labels
