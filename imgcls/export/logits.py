@@ -9,6 +9,9 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader
 from imgcls.data.sources.arrays import ArraySource
 from imgcls.data.transforms import batch as batch_transforms
+from imgcls.data.transforms import spec
+from imgcls.data.transforms.apply import transform_frames
+from imgcls.data.transforms.transform import TRANSFORMS, takes_videos
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Classifies
 from imgcls.runs.trained import Trained
@@ -19,7 +22,13 @@ LogitsFunction = Callable[[jax.Array], jax.Array]
 
 
 def image_shape(trained: Trained) -> tuple[int, ...]:
-    """`(H, W, C)` of images, or `(D, H, W, C)` of volumes, after the evaluation transform."""
+    """The shape of an example after the evaluation transform.
+
+    `(H, W, C)` of images, `(D, H, W, C)` of volumes, and `(T, H, W, C)` of one clip of a video.
+    """
+    recipe = trained.config.data.eval_transform
+    if takes_videos(recipe, "config.data.eval_transform"):
+        return _clip_shape(trained.info.image_shape, recipe)
     image = np.zeros((1, *trained.info.image_shape), np.uint8)
     source = ArraySource(image, np.zeros(1, int), trained.info.class_names)
     config = trained.config.copy_and_resolve_references()
@@ -27,6 +36,14 @@ def image_shape(trained: Trained) -> tuple[int, ...]:
     parts = config.data.eval_transform.split("|")
     config.data.eval_transform = "|".join(p for p in parts if p.split("(")[0].strip() != "resample")
     return create_reader(config, source, train=False).spec["image"].shape
+
+
+def _clip_shape(shape: tuple[int, ...], recipe: str) -> tuple[int, ...]:
+    """The shape of a clip `(T, H, W, C)` after the transforms of its frames."""
+    clip, rng = np.zeros(shape, np.uint8), np.random.default_rng(0)
+    for transform in spec.parse(recipe, TRANSFORMS, "config.data.eval_transform")[1:]:
+        clip = transform_frames(clip, transform, rng)
+    return clip.shape
 
 
 def make_logits(trained: Trained, dtype: str | None = None) -> LogitsFunction:

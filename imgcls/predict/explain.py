@@ -13,7 +13,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import EXPLAIN, ImageModel
-from imgcls.predict.slices import center_of, montage
+from imgcls.predict.slices import center_of, contact_sheet, montage
 from imgcls.runs.trained import Trained, check_classifies, model_variables
 
 # Largest number of images and of volumes in a batch.
@@ -152,24 +152,28 @@ def attention_rollout(model: Any, variables: dict, x: jax.Array) -> jax.Array:
     return row[:, model.prefix_tokens :].reshape(len(x), *grid)
 
 
-def overlay(image: np.ndarray, heat: np.ndarray) -> np.ndarray:
+def overlay(image: np.ndarray, heat: np.ndarray, is_clip: bool = False) -> np.ndarray:
     """Draws a heat map over an image, from dark violet to yellow: uint8 `[H, W, 3]`.
 
     Args:
-      image: uint8 `[H, W, C]`, or a volume `[D, H, W, C]`, which gives the slices through the
-        hottest voxel and the maximum of `slices.montage`.
-      heat: `[H, W]` or `[D, H, W]`, 0 to 1.
+      image: uint8 `[H, W, C]`, a volume `[D, H, W, C]` or a clip `[T, H, W, C]`, see `draw`.
+      heat: `[H, W]`, `[D, H, W]` or `[T, H, W]`, 0 to 1.
+      is_clip: whether four axes are those of a clip.
     """
     if image.ndim == 4:
-        at = center_of(heat)
-        tiles = montage(255 * heat[..., None], at)[..., 0]
-        return overlay(montage(image, at), tiles.astype(np.float32) / 255)
+        tiles = draw(255 * heat[..., None], heat, is_clip)[..., 0]
+        return overlay(draw(image, heat, is_clip), tiles.astype(np.float32) / 255)
     from matplotlib import colormaps
 
     # The image is gray, so that all colors are from the heat map.
     gray = np.mean(image, axis=-1, keepdims=True)
     colors = 255 * colormaps["plasma"](heat)[..., :3]
     return np.round(0.5 * gray + 0.5 * colors).astype(np.uint8)
+
+
+def draw(image: np.ndarray, heat: np.ndarray, is_clip: bool) -> np.ndarray:
+    """Draws a clip by four frames, and a volume by the slices through its hottest voxel."""
+    return contact_sheet(image) if is_clip else montage(image, center_of(heat))
 
 
 def _pad(array: np.ndarray, size: int) -> np.ndarray:

@@ -19,7 +19,7 @@ class Prediction:
       scores: probabilities of the `top_k` most probable classes, best first.
       probabilities: probabilities of all classes, float32 `[K]`.
       overlay: heat map over the image, uint8 `[H, W, 3]`, if one was requested; of a volume over
-        three slices and the maximum along D, see `slices.montage`.
+        three slices and the maximum along D, and of a clip over four frames, see `slices`.
       heat: the heat map itself, float32 `[H, W]` or `[D, H, W]`, 0 to 1.
       start, end: of a window of a video, in seconds since its first frame; None of other inputs.
     """

@@ -214,8 +214,7 @@ class Run:
         check_classifies(self._trained, self._path)
         if not self.takes_videos:
             raise ConfigError(f"{self._path}: windows are parts of videos, and it takes images")
-        minimum = self._minimum(threshold)
-        file = os.fspath(path)
+        file, minimum = os.fspath(path), self._minimum(threshold)
         windows = read_windows(file, every, self.config, self.info.image_shape[-1])
         while batch := list(itertools.islice(windows, batch_size)):
             for window, scores in zip(batch, self._score(batch, batch_size, flip), strict=True):
@@ -372,7 +371,8 @@ class Run:
         if explained is not None:
             classes = np.full_like(classes, explained)
         maps = heat_maps(self._trained, pixels, classes)
-        return [(overlay(*pair), pair[1]) for pair in zip(pixels, maps, strict=True)]
+        pairs = zip(pixels, maps, strict=True)
+        return [(overlay(*pair, is_clip=self.takes_videos), pair[1]) for pair in pairs]
 
     def _minimum(self, threshold: Threshold) -> np.ndarray:
         names = self.class_names

@@ -1,4 +1,7 @@
-"""A volume on a page: three orthogonal slices and the maximum along one axis, in one image."""
+"""A volume or a clip on a page, in one image.
+
+A volume is three orthogonal slices and the maximum along one axis; a clip is four of its frames.
+"""
 
 import cv2
 import numpy as np
@@ -55,8 +58,26 @@ def montage(
         height, width = (max(1, round(float(lengths[axis] * scale))) for axis in axes)
         # The first axis grows to superior or anterior, which is up.
         tiles.append(_fit(_to_uint8(plane[::-1]), height, width, edge))
-    gap = np.zeros((edge, _GAP, volume.shape[-1]), np.uint8)
-    rows = [np.concatenate([a, gap, b], 1) for a, b in (tiles[:2], tiles[2:])]
+    return _tile(*tiles)
+
+
+def contact_sheet(clip: np.ndarray) -> np.ndarray:
+    """Draws four evenly spaced frames of a clip, the first two above the others.
+
+    Args:
+      clip: `[T, H, W, C]`, 0 to 255.
+
+    Returns:
+      uint8 `[2 H + 1, 2 W + 1, C]`.
+    """
+    first, second, third, last = clip[np.linspace(0, len(clip) - 1, 4).round().astype(int)]
+    return _tile(*map(_to_uint8, (first, second, third, last)))
+
+
+def _tile(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
+    """Four images of one size `[H, W, C]` with gaps between: a and b above c and d."""
+    gap = np.zeros((len(a), _GAP, a.shape[-1]), np.uint8)
+    rows = [np.concatenate([left, gap, right], 1) for left, right in ((a, b), (c, d))]
     gap = np.zeros((_GAP, *rows[0].shape[1:]), np.uint8)
     return np.concatenate([rows[0], gap, rows[1]])
 

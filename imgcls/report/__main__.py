@@ -24,6 +24,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.core.storage import as_path, replace_bytes
 from imgcls.data.sources.splits import stratified_slice
 from imgcls.data.sources.subset import Subset
+from imgcls.data.transforms.transform import takes_videos
 from imgcls.evaluate.baseline import Baseline
 from imgcls.evaluate.curves import precision_recall, reliability
 from imgcls.evaluate.evaluators.embedding_map import project
@@ -69,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
         settings=settings,
         results=results,
         groups=groups,
+        is_clip=takes_videos(trained.config.data.eval_transform, "config.data.eval_transform"),
         heat_maps=any(image["heat"] for group in groups for image in group["images"]),
         **_model_values(trained),
         **_data_values(results),

@@ -9,10 +9,9 @@ import numpy as np
 from imgcls.core.errors import ConfigError
 from imgcls.data.create import create_reader
 from imgcls.data.transforms.transform import takes_videos
-from imgcls.predict.explain import heat_maps, overlay
+from imgcls.predict.explain import draw, heat_maps, overlay
 from imgcls.predict.formats import write_file
 from imgcls.predict.heat_file import encode_heat
-from imgcls.predict.slices import center_of, montage
 from imgcls.report import html
 from imgcls.report.results import Results
 
@@ -169,12 +168,15 @@ def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, numbe
     else:
         labels, correct = [names[p.labels[row]]], p.labels[row] == number
     name = p.names[row]
-    drawn, side = (
-        (image, SIDE) if image.ndim == 3 else (montage(image, center_of(heat)), SLICES_SIDE)
-    )
+    recipe = results.trained.config.data.eval_transform
+    is_clip = takes_videos(recipe, "config.data.eval_transform")
+    drawn, side = image, SIDE
+    if image.ndim == 4:
+        drawn, side = draw(image, heat, is_clip), SLICES_SIDE
+    colored = html.image_uri(overlay(image, heat, is_clip), side) if np.ptp(heat) > 0 else None
     return {
         "image": html.image_uri(drawn, side),
-        "heat": html.image_uri(overlay(image, heat), side) if np.ptp(heat) > 0 else None,
+        "heat": colored,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),
         "class_name": names[number],

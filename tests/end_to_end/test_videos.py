@@ -6,9 +6,11 @@ import shutil
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 import imgcls
 from imgcls.data.decode.video import EncodedVideo
+from imgcls.export.__main__ import main as export_main
 from tests.data.videos import write_video
 
 CONFIG = """
@@ -167,3 +169,29 @@ def test_own_videos(options, here, videos, tmp_path):
     assert run.info.image_shape == (3, 16, 16, 3)
     (prediction,) = run.predict(str(videos / "dark" / "00.mp4"))
     assert prediction.labels
+
+
+def test_export_is_a_function_of_a_clip(trained, workdir, videos, tmp_path):
+    export_main([f"--checkpoint={workdir}", f"--to={tmp_path}", "--format=stablehlo"])
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["input"]["shape"] == ["b", 4, 16, 16, 3]
+
+
+def test_a_report_shows_videos(here, trained, workdir):
+    done = here("report", f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    page = (workdir / "report" / "report.html").read_text()
+    assert "Each clip is shown by four frames" in page and "Each volume" not in page
+
+
+def test_a_folder_of_frames_is_predicted(trained, workdir, videos, here, tmp_path):
+    frames = EncodedVideo((videos / "bright" / "01.mp4").read_bytes(), "clip").frames(range(20))
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, frame in enumerate(frames):
+        Image.fromarray(frame).save(folder / f"{number}.png")
+    (alone,) = trained.predict(frames)
+    done = here("predict", f"--checkpoint={workdir}", str(folder))
+    (row,) = (json.loads(line) for line in done.stdout.splitlines())
+    assert row["path"] == str(folder) and row["labels"] == ["bright"]
+    assert row["predictions"][0]["score"] == pytest.approx(max(alone.probabilities), rel=1e-6)

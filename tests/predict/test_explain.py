@@ -18,6 +18,7 @@ from imgcls.models.layers.base import EXPLAIN, ImageModel
 from imgcls.models.registry import list_models, model_entry
 from imgcls.objectives.create import create_objective
 from imgcls.predict import explain
+from imgcls.predict.slices import contact_sheet
 from imgcls.runs.trained import Trained
 from tests.conftest import make_mesh
 
@@ -359,3 +360,17 @@ def test_overlay(channels):
         for x in range(5):
             color = np.array(colormaps["plasma"](heat[y, x])[:3]) * 255
             np.testing.assert_allclose(found[y, x], image[y, x].mean() / 2 + color / 2, atol=0.51)
+
+
+def test_a_clip_is_shown_by_four_frames():
+    clip = np.arange(10, dtype=np.uint8)[:, None, None, None] * np.ones((1, 3, 4, 3), np.uint8)
+    sheet = contact_sheet(clip)
+    assert sheet.shape == (7, 9, 3)
+    corners = (sheet[:3, :4], sheet[:3, 5:], sheet[4:, :4], sheet[4:, 5:])
+    assert [np.unique(corner).tolist() for corner in corners] == [[0], [3], [6], [9]]
+    heat = np.zeros((10, 3, 4), np.float32)
+    heat[6] = 1
+    drawn = explain.overlay(clip, heat, is_clip=True).astype(int)
+    assert drawn.shape == sheet.shape
+    hot, cold = drawn[4:, :4].mean((0, 1)), drawn[:3, :4].mean((0, 1))
+    assert hot[0] > 100 and cold[0] < 50  # yellow and dark violet
