@@ -8,6 +8,7 @@ import mmap
 from collections.abc import Iterator
 
 from imgcls.core.errors import DataError
+from imgcls.data.decode.structure import check_structure
 
 # Longer videos are refused; ten hours at 29 frames per second.
 MAX_FRAMES = 2**20
@@ -25,7 +26,6 @@ FORMATS = "MP4, MOV, MKV, WebM, AVI, MPEG, GIF"
 _EBML = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
 _GIF = (b"GIF87a", b"GIF89a")
-_GIF_END = b"\x3b"
 # Brands of images in the container of MP4.
 _IMAGE_BRANDS = (b"avif", b"heic", b"heix", b"heim", b"heis", b"mif1")
 # Boxes that an MP4 starts with.
@@ -59,7 +59,7 @@ def is_video(start: bytes) -> bool:
 
 
 def check_container(data: bytes | mmap.mmap, container: str, name: str) -> None:
-    """Raises a DataError if a file ends early, or declares too many frames.
+    """Raises a DataError if a file ends early, is damaged, or declares too many frames.
 
     Args:
       data: bytes | mmap.mmap of the file.
@@ -68,13 +68,11 @@ def check_container(data: bytes | mmap.mmap, container: str, name: str) -> None:
     """
     if container == "mov":
         _check_boxes(data, name)
-    elif container == "gif":
-        if _GIF_END not in data[-64:]:
-            raise DataError(f"{name}: truncated GIF")
-    else:
-        declared = {"avi": _riff_size, "matroska": _segment_end}.get(container, lambda _: 0)(data)
-        if declared > len(data):
-            raise _truncated(declared, data, name)
+        return
+    declared = {"avi": _riff_size, "matroska": _segment_end}.get(container, lambda _: 0)(data)
+    if declared > len(data):
+        raise _truncated(declared, data, name)
+    check_structure(data, container, name)
 
 
 def _truncated(declared: int, data: bytes | mmap.mmap, name: str) -> DataError:

@@ -54,6 +54,12 @@ def flip(data: bytes, first: float, seed: int) -> bytes:
     return bytes(changed)
 
 
+def damage(data: bytes) -> bytes:
+    """Replaces the middle of a file, which FFmpeg would skip without a message."""
+    first, last = (int(len(data) * fraction) for fraction in (0.4, 0.7))
+    return data[:first] + np.random.default_rng(0).bytes(last - first) + data[last:]
+
+
 def flip_frames(data: bytes) -> bytes:
     """Flips bits in the frames of an MP4, not in its header."""
     start = data.index(b"mdat") + 100
@@ -93,14 +99,18 @@ BROKEN = {
         *("fragments", lambda d: patch(d, b"trun", 4, 10**9), "more than the 1,048,576"),
     ),
     "webm cut": ("webm", lambda d: cut(d, 0.6), "truncated"),
-    "webm cut in its header": ("webm", lambda d: d[:40], "corrupted video"),
-    "webm with flipped bits": ("webm", lambda d: flip(d, 0.3, 0), "corrupted"),
+    "webm cut in its header": ("webm", lambda d: d[:40], "corrupted or truncated"),
+    "webm with a damaged part": ("webm", lambda d: damage(d), "corrupted or truncated after byte"),
+    "avi with a damaged part": ("avi", lambda d: damage(d), "corrupted or truncated after byte"),
+    "mpg with a damaged part": ("mpg", lambda d: damage(d), "corrupted or truncated after byte"),
+    "gif with a damaged part": ("gif", lambda d: damage(d), "corrupted or truncated after byte"),
+    "mpg cut": ("mpg", lambda d: d[:-3000], "corrupted or truncated after byte"),
     "avi cut": ("avi", lambda d: cut(d, 0.6), "truncated"),
     "avi cut in its header": ("avi", lambda d: d[:12], "truncated"),
     "avi with flipped bits": ("avi", lambda d: flip(d, 0.3, 0), "corrupted video"),
-    "mpg cut in its header": ("mpg", lambda d: d[:30], "corrupted video: End of file"),
+    "mpg cut in its header": ("mpg", lambda d: d[:30], "corrupted or truncated"),
     "mpg with flipped bits": ("mpg", lambda d: flip(d, 0.3, 0), "corrupted video"),
-    "gif cut": ("gif", lambda d: cut(d, 0.6), "truncated GIF"),
+    "gif cut": ("gif", lambda d: cut(d, 0.6), "corrupted or truncated"),
     "gif of 4 billion pixels": ("gif", lambda d: gif_size(d, 65535, 65535), "too many pixels"),
     "gif of 256 million pixels": ("gif", lambda d: gif_size(d, 16000, 16000), "too many pixels"),
     "gif without frames": ("gif", lambda d: d[: d.index(b"\x21\xf9")] + b"\x3b", "has no frames"),
