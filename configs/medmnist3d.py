@@ -54,7 +54,6 @@ def get_config(
     c.model = ConfigDict(dict(name="resnet3d_18", stem="cifar", zero_init_residual=False))
     if not published:
         c.model = ConfigDict(dict(name="resnet3d_10", stem="stride2", width=16))
-        c.ema = 0.99
     c.objective = ConfigDict(dict(name="supervised", loss="softmax"))
 
     c.data = ConfigDict()

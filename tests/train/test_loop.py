@@ -32,7 +32,9 @@ def test_first_run_of_the_readme(command, tmp_path):
 
 def test_workdir_and_log_lines(command, tmp_path):
     profile = ("--config.log.profile=(3, 4)",)
-    done = command("main", *RUN, *profile, f"--workdir={tmp_path}")
+    # Another environment starts Python itself: the profiler does not like forks.
+    options = dict(PYTHONFAULTHANDLER="1")
+    done = command("main", *RUN, *profile, f"--workdir={tmp_path}", **options)
     assert done.returncode == 0, done.stderr
     assert "tensorflow" not in done.stderr.lower()
     for words in ("step 10/40 ", "learning_rate", "img/s", "left", "test/ema_accuracy", "done: 40"):

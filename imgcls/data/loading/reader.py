@@ -107,7 +107,10 @@ class Reader:
                     raise
         else:
             image = np.zeros((64, 64, self.channels), np.uint8)
-            image = ArrayVideo(image[None], "no video") if self._takes_videos else image
+            if self._takes_videos:
+                image = ArrayVideo(image[None], "no video")
+            elif self._takes_volumes:
+                image = Volume(np.zeros((64, 64, 64, self.channels), np.uint8), (1, 1, 1))
             views = [image] * VIEWS[self.views]
             example = self._transform_views(views, np.asarray(0), 0, 0)
         example |= self._is_same(True)
