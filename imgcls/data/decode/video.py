@@ -207,7 +207,7 @@ def _find(
             if tag is not None and index.rank[tag] < index.rank[start]:
                 continue
             found = -1 if tag is None else int(index.place[tag])
-            _check_frame(frame, found, last, index.place[start])
+            _check_frame(frame, found, last, index, start)
             last = found
             if found == todo[0]:
                 yield todo.popleft(), frame
@@ -240,20 +240,25 @@ def _decode_packet(
         raise _WrongIndexError(e.strerror) from e
 
 
-def _check_frame(frame: Any, found: int, last: int | None, first: int) -> None:
+def _check_frame(frame: Any, found: int, last: int | None, index: FrameIndex, start: int) -> None:
     """Raises a _WrongIndexError if a frame is broken, or does not follow the last one.
 
     Args:
       frame: decoded frame.
       found: its number; -1 if it should not be shown.
       last: number of the frame before; None after a keyframe was skipped to.
-      first: number of the frame of that keyframe.
+      index: what the packets state.
+      start: packet of that keyframe, which an edit list may hide.
     """
     if frame.is_corrupt:
         raise _WrongIndexError(f"frame {found} is broken")
-    if found < 0 or found != (first if last is None else last + 1):
+    if last is None:
+        expected = int(np.searchsorted(index.rank[index.packets], index.rank[start]))
+    else:
+        expected = last + 1
+    if found < 0 or found != expected:
         raise _WrongIndexError(f"frame {found} comes after frame {last}")
-    if last is None and not frame.key_frame:
+    if found == index.place[start] and not frame.key_frame:
         raise _WrongIndexError(f"frame {found} is no keyframe")
 
 

@@ -2,13 +2,14 @@
 
 import concurrent.futures
 import io
+import struct
 
 import av
 import numpy as np
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.decode import video
+from imgcls.data.decode import frame_index, video
 from imgcls.data.decode.video import EncodedVideo
 from tests.data.videos import number_in, numbered, numbered_video, write_video
 
@@ -216,3 +217,55 @@ def test_real_videos_decode_as_from_the_first_frame_to_the_last(folder, count, s
 def _in_parts(clip: EncodedVideo, length: int):
     for first in range(0, len(clip), length):
         yield clip.frames(range(first, min(first + length, len(clip))))
+
+
+@pytest.mark.parametrize("first", [0, 5, 17])
+def test_an_edit_list_hides_the_start(first, monkeypatch):
+    data = numbered_video(60, gop=12, options={X264: f"{SCENES}:bframes=2:b-adapt=0"})
+    at = data.index(b"elst") + 12  # Duration in ms, and the time in the media at which it starts.
+    duration, start = struct.unpack(">2I", data[at : at + 8])
+    edit = struct.pack(">2I", duration - 40 * first, start + 512 * first)
+    data = data[:at] + edit + data[at + 8 :]
+    clip, expected = EncodedVideo(data, "clip"), sequential(data)
+    monkeypatch.setattr(video, "decode_index", None)
+    assert [number_in(frame) for frame in expected] == list(range(first, 60))
+    np.testing.assert_array_equal(clip.frames(range(len(clip))), expected)
+    for number in range(0, len(clip), 6):
+        np.testing.assert_array_equal(clip.frames([number])[0], expected[number])
+    np.testing.assert_allclose(clip.times, np.arange(60 - first) / 25, atol=1e-6)
+
+
+def hide(data: bytes, hidden: int) -> bytes:
+    """A video of VP8 without one of its frames, to which others still refer."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data)) as source, av.open(out, "w", format="webm") as target:
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for number, packet in enumerate(source.demux(source.streams.video[0])):
+            if packet.dts is None:
+                continue
+            content = bytearray(bytes(packet))
+            if number == hidden:
+                content[0] &= ~0x10
+            changed = av.Packet(bytes(content))
+            changed.pts, changed.dts, changed.time_base = packet.pts, packet.dts, packet.time_base
+            changed.is_keyframe, changed.stream = packet.is_keyframe, stream
+            target.mux(changed)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("noticed", [True, False])
+def test_packets_without_a_frame_are_not_counted(noticed, monkeypatch):
+    """If the packet did not say so, the frames that are shown at its times would be found."""
+    data = hide(numbered_video(40, "webm", "libvpx", gop=200, options=GOOD), 7)
+    expected = sequential(data)
+    shown = [n for n in range(40) if n != 7]
+    assert [number_in(frame) for frame in expected] == shown
+    if noticed:
+        monkeypatch.setattr(video, "decode_index", None)
+    else:
+        monkeypatch.setattr(frame_index, "_is_hidden", lambda packet, stream: False)
+    clip = EncodedVideo(data, "clip")
+    assert len(clip) == (39 if noticed else 40)
+    wanted = [6, 7, 20] if noticed else [6, 8, 21]
+    found = [number_in(frame) for frame in clip.frames(wanted)]
+    assert found == [6, 8, 21]
