@@ -64,9 +64,14 @@ def test_equals_scikit_learn(digits):
     # The grid matters here: one value is better than all others.
     assert sorted(scores.values())[-1] > sorted(scores.values())[-2]
     model = fit(best, train, train_labels)
+    # Both solvers stop at a tolerance, so examples between two classes may go either way.
+    top = np.sort(model.predict_proba(test), axis=1)
+    undecided = np.mean(top[:, -1] - top[:, -2] < 0.005)
+    assert undecided < 0.01
+    accuracy = found.pop("accuracy")
+    assert accuracy == pytest.approx(model.score(test, labels), abs=undecided + 1e-9)
     assert found == pytest.approx(
         {
-            "accuracy": model.score(test, labels),
             "top5_accuracy": top_k_accuracy_score(labels, model.predict_proba(test), k=5),
             "C": best,
             "holdout_accuracy": scores[best],
@@ -74,7 +79,7 @@ def test_equals_scikit_learn(digits):
         },
         abs=1e-9,
     )
-    assert 0.5 < found["accuracy"] < 1
+    assert 0.5 < accuracy < 1
 
 
 def test_test_labels_do_not_affect_the_fit(digits):
