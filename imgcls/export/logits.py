@@ -10,8 +10,8 @@ from imgcls.data.create import create_reader
 from imgcls.data.sources.arrays import ArraySource
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.apply import transform_frames
-from imgcls.data.transforms.transform import TRANSFORMS, takes_videos
+from imgcls.data.transforms.apply import transform_clip
+from imgcls.data.transforms.transform import TRANSFORMS, ViewTransform, takes_videos
 from imgcls.objectives.create import create_objective
 from imgcls.objectives.objective import Classifies
 from imgcls.runs.trained import Trained
@@ -40,10 +40,11 @@ def image_shape(trained: Trained) -> tuple[int, ...]:
 
 def _clip_shape(shape: tuple[int, ...], recipe: str) -> tuple[int, ...]:
     """The shape of a clip `(T, H, W, C)` after the transforms of its frames."""
-    clip, rng = np.zeros(shape, np.uint8), np.random.default_rng(0)
-    for transform in spec.parse(recipe, TRANSFORMS, "config.data.eval_transform")[1:]:
-        clip = transform_frames(clip, transform, rng)
-    return clip.shape
+    transforms = spec.parse(recipe, TRANSFORMS, "config.data.eval_transform")[1:]
+    # What makes crops of frames would make crops of crops here.
+    transforms = [t for t in transforms if not isinstance(t, ViewTransform)]
+    clip = np.zeros(shape, np.uint8)
+    return transform_clip(clip, transforms, np.random.default_rng(0)).shape
 
 
 def make_logits(trained: Trained, dtype: str | None = None) -> LogitsFunction:

@@ -12,7 +12,7 @@ from imgcls.data.decode.clips import stated_times
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.decode.video import EncodedVideo
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.apply import transform_frames
+from imgcls.data.transforms.apply import transform_clip
 from imgcls.data.transforms.transform import TRANSFORMS, ClipTransform
 
 # Times that differ by less, in seconds, are the same.
@@ -60,9 +60,7 @@ def read_windows(path: str, every: float, config: ConfigDict, channels: int) -> 
     for number, (clip, shape) in enumerate(zip(clips, shapes, strict=True)):
         clip = clip.reshape(*shape, *clip.shape[1:])
         rng = np.random.default_rng((config.seed, number))
-        for transform in others:
-            clip = transform_frames(clip, transform, rng)
-        yield Window(*parts[number][:2], clip)
+        yield Window(*parts[number][:2], transform_clip(clip, others, rng))
 
 
 class _Plan:

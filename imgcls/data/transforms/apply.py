@@ -14,6 +14,7 @@ from imgcls.data.transforms.transform import (
     SpacingTransform,
     Transform,
     ValueTransform,
+    ViewTransform,
     check_rank,
 )
 
@@ -76,10 +77,27 @@ def transform_video(
 
     Returns:
       uint8 `[T, H, W, C]`, or `[V, T, H, W, C]` of several views in evaluation.
+
+    Raises:
+      ConfigError: a transform is not one of videos, or not one of training.
     """
-    clip = transforms[0](video, rng if train else None)
-    for transform in transforms[1:]:
-        clip = transform_frames(clip, transform, rng)
+    if train and any(isinstance(transform, ViewTransform) for transform in transforms):
+        raise ConfigError(
+            "config.data.train_transform: three_crops is for evaluation, which averages over them: "
+            "write a random crop"
+        )
+    return transform_clip(transforms[0](video, rng if train else None), transforms[1:], rng)
+
+
+def transform_clip(
+    clip: np.ndarray, transforms: Sequence[Any], rng: np.random.Generator
+) -> np.ndarray:
+    """Applies the transforms after the first one to a clip `[T, H, W, C]` or `[V, T, H, W, C]`."""
+    for transform in transforms:
+        if isinstance(transform, ViewTransform):
+            clip = transform(clip if clip.ndim == 5 else clip[None])
+        else:
+            clip = transform_frames(clip, transform, rng)
     return clip
 
 

@@ -1,4 +1,4 @@
-"""Transforms that choose the frames of a clip; they come first in a recipe.
+"""Transforms that choose the frames of a clip, which come first in a recipe, and views of it.
 
 `fn(video, rng) -> clip`: a clip is uint8 `[T, H, W, C]`, or `[V, T, H, W, C]` of several views; in
 evaluation there is no `rng`. The transforms that follow are those of images, which are applied to
@@ -7,10 +7,16 @@ all frames with the same random numbers.
 
 import numpy as np
 
+from imgcls.core.errors import ConfigError
 from imgcls.data.decode.clips import stated_times
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.transform import ClipTransform, register_clip_transform
+from imgcls.data.transforms.transform import (
+    ClipTransform,
+    ViewTransform,
+    register_clip_transform,
+    register_transform,
+)
 
 _SHORT = ("loop", "hold")
 # Times that differ by less, in seconds, are the same.
@@ -71,6 +77,36 @@ def sample_frames(
     if fps is not None:
         return ClipTransform(sample, seconds=length / fps)
     return ClipTransform(sample, frames=length * stride)
+
+
+@register_transform("three_crops")
+def three_crops(size: int) -> ViewTransform:
+    """Makes three clips of each: square crops along the longer side, at its ends and its middle.
+
+    With `sample_frames(clips=10)` before it, an evaluation averages the usual 30 views (Wang et al.
+    2017, https://arxiv.org/abs/1711.07971, section 4.1).
+
+    Args:
+      size: side of the crops; neither side of the frames may be shorter.
+    """
+    spec.check_integer("size", size, 1)
+
+    def crop(clips: np.ndarray) -> np.ndarray:
+        height, width = clips.shape[2:4]
+        if min(height, width) < size:
+            raise ConfigError(
+                f"config.data: three_crops({size}): the frames have {width} x {height} pixels: add "
+                f"size={size} to the transform that samples them"
+            )
+        down, right = height - size, width - size
+        # Along the shorter side, all are in the middle.
+        tops = [0, down // 2, down] if down > right else [down // 2] * 3
+        lefts = [right // 2] * 3 if down > right else [0, right // 2, right]
+        corners = zip(tops, lefts, strict=True)
+        crops = [clips[:, :, top : top + size, left : left + size] for top, left in corners]
+        return np.concatenate(crops)
+
+    return ViewTransform(crop)
 
 
 def _choose(room: float, clips: int, drawn: float | None) -> np.ndarray:

@@ -102,6 +102,20 @@ class ClipTransform:
         return self.fn(video, rng)
 
 
+@dataclasses.dataclass(frozen=True)
+class ViewTransform:
+    """A transform of evaluation that makes several clips of each clip.
+
+    Attributes:
+      fn: `[V, T, H, W, C] -> [V', T, H', W', C]`.
+    """
+
+    fn: Callable[[np.ndarray], np.ndarray]
+
+    def __call__(self, clips: np.ndarray) -> np.ndarray:
+        return self.fn(clips)
+
+
 def register_clip_transform(
     name: str,
 ) -> Callable[[Callable[..., ClipTransform]], Callable[..., ClipTransform]]:
@@ -144,7 +158,7 @@ def register_volume_transform(
 def check_rank(transform: Any, image: Any) -> None:
     """Raises a ConfigError if a transform of images gets a volume, or the like."""
     is_volume = len(image.shape) == 4
-    if not isinstance(transform, ClipTransform):
+    if not isinstance(transform, ClipTransform | ViewTransform):
         if isinstance(transform, VolumeTransform) == is_volume:
             return
     fn = getattr(transform, "fn", transform)
@@ -155,6 +169,8 @@ def check_rank(transform: Any, image: Any) -> None:
     has = volumes if is_volume else images
     if isinstance(transform, ClipTransform):
         takes, hint = "videos, before all others", "leave it out"
+    elif isinstance(transform, ViewTransform):
+        takes, hint = "videos", "leave it out"
     elif isinstance(transform, VolumeTransform):
         takes, hint = volumes, "use one for images"
     else:

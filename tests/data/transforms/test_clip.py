@@ -9,7 +9,7 @@ import pytest
 from imgcls.core.errors import ConfigError
 from imgcls.data.decode.clips import ArrayVideo
 from imgcls.data.transforms import spec
-from imgcls.data.transforms.apply import transform_frames, transform_video
+from imgcls.data.transforms.apply import transform_frames, transform_image, transform_video
 from imgcls.data.transforms.clip import sample_frames, sample_segments
 from imgcls.data.transforms.transform import (
     BATCH_TRANSFORMS,
@@ -33,7 +33,7 @@ ARGUMENTS = {
     "color_jitter": "0.4, 0.4, 0.4, 0.1",
 }
 # Transforms of volumes and videos that need arguments.
-OTHERS = ("window", "resample", "sample_frames", "sample_segments")
+OTHERS = ("window", "resample", "sample_frames", "sample_segments", "three_crops")
 
 
 def video(count: int) -> ArrayVideo:
@@ -228,3 +228,32 @@ def test_every_transform_of_batches_has_one_draw_for_all_frames():
             expected = np.stack([alone["image"]] * 4, axis=1)
             np.testing.assert_allclose(changed["image"], expected, atol=1e-6, err_msg=name)
             np.testing.assert_array_equal(changed["label"], alone["label"], err_msg=name)
+
+
+@pytest.mark.parametrize(("height", "width"), [(6, 11), (11, 6), (6, 6)])
+def test_three_crops_lie_along_the_longer_side(height, width):
+    frames = np.random.default_rng(0).integers(0, 256, (5, height, width, 3), np.uint8)
+    transforms = spec.parse("sample_frames(2, clips=2)|three_crops(6)", TRANSFORMS, "x")
+    views = transform_video(ArrayVideo(frames, "video"), transforms, rng(), train=False)
+    assert views.shape == (6, 2, 6, 6, 3)
+    expected = []
+    for place in (0, 0.5, 1):
+        top, left = int((height - 6) * place), int((width - 6) * place)
+        cropped = frames[:, top : top + 6, left : left + 6]
+        expected += [cropped[0:2], cropped[3:5]]
+    np.testing.assert_array_equal(views, expected)
+    # Of one clip too, and then flipped or not, all alike.
+    alone = spec.parse("sample_frames(5)|three_crops(6)|flip(1)", TRANSFORMS, "x")
+    views = transform_video(ArrayVideo(frames, "video"), alone, rng(), train=False)
+    np.testing.assert_array_equal(views[0], frames[:, :6, :6][:, :, ::-1])
+
+
+def test_three_crops_are_for_evaluation_and_large_frames():
+    frames = ArrayVideo(np.zeros((5, 4, 9, 3), np.uint8), "video")
+    transforms = spec.parse("sample_frames(2)|three_crops(6)", TRANSFORMS, "x")
+    with pytest.raises(ConfigError, match="three_crops is for evaluation"):
+        transform_video(frames, transforms, rng(), train=True)
+    with pytest.raises(ConfigError, match="frames have 9 x 4 pixels: add size=6"):
+        transform_video(frames, transforms, rng(), train=False)
+    with pytest.raises(ConfigError, match="three_crops is for videos, and the data has images"):
+        transform_image(np.zeros((9, 9, 3), np.uint8), transforms[1:], rng())
