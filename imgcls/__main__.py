@@ -13,6 +13,7 @@ COMMANDS = {
     "predict": ("imgcls.predict.__main__", "classify images with a checkpoint"),
     "report": ("imgcls.report.__main__", "a page that shows what a run learned and got wrong"),
     "audit": ("imgcls.audit.__main__", "a page that shows what is wrong with a dataset"),
+    "studio": ("imgcls.studio.__main__", "upload, tag, train and look, in a browser"),
     "export": ("imgcls.export.__main__", "write a model as safetensors, StableHLO or ONNX"),
     "convert": ("imgcls.convert", "write a dataset as ArrayRecord files"),
     "prepare": ("imgcls.prepare", "prepare a TFDS dataset"),

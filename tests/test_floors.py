@@ -19,6 +19,7 @@ FLOORS = (
     ("train", "predict"),
     ("report", "bench"),
     ("audit",),
+    ("studio",),
     ("doors",),
 )
 # Files of the package's root are its doors; its face, `imgcls/__init__.py`, opens lazily.

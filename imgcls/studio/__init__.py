@@ -1,0 +1,1 @@
+"""The studio: upload, create classes, tag, train and look, in a browser and by API."""

@@ -1,0 +1,1 @@
+"""Subcommands of `imgcls studio`."""

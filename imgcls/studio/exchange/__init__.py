@@ -1,0 +1,1 @@
+"""Export of a version, and import into a data set."""

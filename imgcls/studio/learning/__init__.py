@@ -1,0 +1,1 @@
+"""Versions, training and suggestions of the studio."""

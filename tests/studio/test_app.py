@@ -1,0 +1,24 @@
+"""The application: the page's files, the API's description, and errors as JSON."""
+
+import pytest
+from starlette.testclient import TestClient
+
+from imgcls.studio.app import create_app
+from imgcls.studio.home import Home
+
+
+@pytest.fixture
+def client(tmp_path):
+    with TestClient(create_app(Home(tmp_path / "home")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def test_the_page_and_the_description_of_the_api(client):
+    page = client.get("/")
+    assert page.status_code == 200 and "imgcls studio" in page.text
+    assert client.get("/openapi.json").json()["info"]["title"] == "imgcls studio"
+
+
+def test_unknown_paths_are_errors_in_json(client):
+    assert client.get("/api/nothing").status_code == 404
+    assert client.get("/api/nothing").json().keys() == {"error"}
