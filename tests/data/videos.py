@@ -73,6 +73,15 @@ def write_video(
     return file.getvalue()
 
 
+def sequential(data: bytes) -> np.ndarray:
+    """All frames uint8 `[N, H, W, 3]`, decoded from the first to the last."""
+    import av
+
+    with av.open(io.BytesIO(data)) as container:
+        stream = container.streams.best("video")
+        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(stream)])
+
+
 def numbered_video(count: int, container: str = "mp4", codec: str = "libx264", **kwargs) -> bytes:
     """A video of the numbers 0 to `count` - 1."""
     size = kwargs.pop("size", (64, 96))

@@ -11,7 +11,7 @@ import pytest
 from imgcls.core.errors import ConfigError
 from imgcls.data.decode import frame_index, video
 from imgcls.data.decode.video import EncodedVideo
-from tests.data.videos import number_in, numbered, numbered_video, write_video
+from tests.data.videos import number_in, numbered, numbered_video, sequential, write_video
 
 X264 = "x264-params"
 # Keyframes at the distance of `gop` alone.
@@ -51,13 +51,6 @@ KINDS = {
     "odd size": dict(gop=12, size=(63, 95), pixels="yuv444p", options={X264: SCENES}),
     "alpha": dict(container="mov", codec="prores_ks", pixels="yuva444p10le"),
 }
-
-
-def sequential(data: bytes) -> np.ndarray:
-    """All frames uint8 `[N, H, W, 3]`, decoded from the first to the last."""
-    with av.open(io.BytesIO(data)) as container:
-        stream = container.streams.best("video")
-        return np.stack([f.to_ndarray(format="rgb24") for f in container.decode(stream)])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -192,31 +185,6 @@ def test_a_segment_counts_from_its_start():
     assert len(clip) == 15
     assert [number_in(frame) for frame in clip.frames([0, 14])] == [10, 24]
     np.testing.assert_allclose(clip.times, np.arange(15) / 25, atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("folder", "count"),
-    [("video_edge", 7), pytest.param("video_real", 5, marks=pytest.mark.slow)],
-)
-def test_real_videos_decode_as_from_the_first_frame_to_the_last(folder, count, shared_data):
-    files = sorted(p for p in (shared_data / folder).iterdir() if p.suffix != ".txt")
-    assert len(files) == count
-    for file in files:
-        data = file.read_bytes()
-        clip, number = EncodedVideo(data, file.name), 0
-        with av.open(io.BytesIO(data)) as container:
-            decoded = container.decode(container.streams.best("video"))
-            for frames in _in_parts(clip, 50):
-                for frame, other in zip(frames, decoded, strict=False):
-                    np.testing.assert_array_equal(frame, other.to_ndarray(format="rgb24"))
-                    number += 1
-            assert next(decoded, None) is None
-        assert number == len(clip)
-
-
-def _in_parts(clip: EncodedVideo, length: int):
-    for first in range(0, len(clip), length):
-        yield clip.frames(range(first, min(first + length, len(clip))))
 
 
 @pytest.mark.parametrize("first", [0, 5, 17])
