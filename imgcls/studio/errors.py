@@ -44,10 +44,22 @@ class Conflict(Refused):
     status = 409
 
 
+class TooSlow(Refused):
+    """A body that comes too slowly."""
+
+    status = 408
+
+
 class TooLarge(Refused):
     """More bytes, pixels or items than allowed."""
 
     status = 413
+
+
+class Misdirected(Refused):
+    """The request names another server."""
+
+    status = 421
 
 
 class TooMany(Refused):
