@@ -1,9 +1,9 @@
 """Darwin JSON 2.0, as exported by V7: one file per image, or a list in one file.
 
 Format: https://docs.v7labs.com/reference/darwin-json. The labels of an image are its `tag`
-annotations; their attributes, text and properties are kept as metadata. If an item has several
-slots, each is an image, `PATH/ITEM/SLOT/FILE` as V7 downloads it, with its own tags; the item is a
-group.
+annotations; their attributes, text and properties are kept as metadata, as are the properties of
+the image's item; one named `split` is its split. If an item has several slots, each is an image,
+`PATH/ITEM/SLOT/FILE` as V7 downloads it, with its own tags; the item is a group.
 
 A video is its file, or the folder of its frames, which is named as the file without extension. If
 its tags are for parts of it, each part is an example.
@@ -18,7 +18,7 @@ from imgcls.data.files import walk
 from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
-from imgcls.data.table.table import Segment, Table
+from imgcls.data.table.table import Segment, Table, split_of
 
 EXPECTED = "Darwin JSON 2.0"
 DETAILS = ("attributes", "text", "properties")
@@ -64,16 +64,30 @@ def _add_file(content, file: str, table: Table) -> None:
         path = os.path.join(folder, item["name"].lstrip("/"))
         tags = [a for a in entry.get("annotations", []) if _is_tag(a, table)]
         slots = item.get("slots")
+        known = _item_properties(entry)
+        split = split_of(known.pop("split", ""))
         if not all(isinstance(tag.get("name"), str) for tag in tags):
             table.problems.add(kinds.MALFORMED, f"{path} has a tag without a name")
         elif isinstance(slots, list) and len(slots) > 1:
-            _add_slots(path, slots, tags, table)
+            _add_slots(path, slots, tags, table, split, known)
         else:
             slot = slots[0] if isinstance(slots, list) and slots else {}
             slot = slot if isinstance(slot, dict) else {}
             for segment, own in _by_segment(tags, slot, table):
                 names = [tag["name"] for tag in own]
-                table.add(path, names, metadata=_details(own), segment=segment)
+                table.add(path, names, split, metadata=known | _details(own), segment=segment)
+
+
+def _item_properties(entry: dict) -> dict[str, str]:
+    """The properties of an item, `{name: value}`, with the name `split` in any case."""
+    entries = entry.get("properties")
+    pairs = [
+        (p.get("name"), p.get("value"))
+        for p in (entries if isinstance(entries, list) else ())
+        if isinstance(p, dict)
+    ]
+    texts = {k: v for k, v in pairs if isinstance(k, str) and isinstance(v, str)}
+    return {"split" if key.lower() == "split" else key: value for key, value in texts.items()}
 
 
 def _by_segment(
@@ -105,7 +119,14 @@ def _is_range(pair) -> bool:
     return isinstance(pair[0], int) and (pair[1] is None or isinstance(pair[1], int))
 
 
-def _add_slots(item: str, slots: list, tags: list[dict], table: Table) -> None:
+def _add_slots(
+    item: str,
+    slots: list,
+    tags: list[dict],
+    table: Table,
+    split: str | None,
+    known: dict[str, str],
+) -> None:
     """Adds the images of an item's slots; a tag without slots belongs to all of them."""
     for slot in slots:
         files = slot.get("source_files") if isinstance(slot, dict) else None
@@ -119,8 +140,9 @@ def _add_slots(item: str, slots: list, tags: list[dict], table: Table) -> None:
             continue
         own = [t for t in tags if not t.get("slot_names") or name in _texts(t["slot_names"])]
         path = os.path.join(item, name, names[0].lstrip("/"))
-        metadata = {**_details(own), "slot": name}
-        table.add(path, [tag["name"] for tag in own], group=item, metadata=metadata)
+        metadata = {**known, **_details(own), "slot": name}
+        names = [tag["name"] for tag in own]
+        table.add(path, names, split, group=item, metadata=metadata)
 
 
 def _texts(value) -> list[str]:

@@ -1,7 +1,7 @@
 """Label Studio's JSON and JSON-MIN exports; the majority of the annotators decides.
 
 Format: https://labelstud.io/guide/export. The labels of an image are the choices of its
-annotations.
+annotations. If the data of each task have a split, `"split": "train"`, it is the image's.
 """
 
 import collections
@@ -16,7 +16,7 @@ from imgcls.data.formats.format import register_format
 from imgcls.data.formats.json_file import load_json
 from imgcls.data.table import problems as kinds
 from imgcls.data.table.names import normalize
-from imgcls.data.table.table import Table
+from imgcls.data.table.table import Table, split_of
 
 EXPECTED = "a list of tasks, as exported by Label Studio in JSON or JSON-MIN"
 # Keys of a JSON-MIN row that are neither data nor answers, and usual keys of answers.
@@ -69,7 +69,9 @@ def read_label_studio(path: str, table: Table) -> None:
     # The labels chosen by each annotator, for each task.
     votes = [[frozenset().union(*vote.values()) for vote in task.votes] for task in tasks]
     table.listed |= any(len(vote) > 1 for task_votes in votes for vote in task_votes)
-    for task, task_votes in zip(tasks, votes, strict=True):
+    splits = [split_of(str(task.data.get("split", ""))) for task in tasks]
+    have_splits = all(splits)
+    for task, task_votes, split in zip(tasks, votes, splits, strict=True):
         key = _image_key(task.data)
         if key is None:
             table.problems.add(kinds.MALFORMED, f"task {task.number} has no image")
@@ -82,8 +84,9 @@ def read_label_studio(path: str, table: Table) -> None:
         elif not task_votes:
             table.problems.add(kinds.UNLABELED, image)
         else:
-            metadata = {k: v for k, v in task.data.items() if k != key}
-            table.add(_to_path(image), labels, metadata=metadata)
+            used = (key, "split") if have_splits else (key,)
+            metadata = {k: v for k, v in task.data.items() if k not in used}
+            table.add(_to_path(image), labels, split if have_splits else None, metadata=metadata)
 
 
 def _keep_question(tasks: list[Task], question: str, questions: list[str], path: str) -> None:

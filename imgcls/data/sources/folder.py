@@ -33,6 +33,12 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
       ConfigError: `path` does not exist, has no class folders, or has folders of splits beside
         others.
     """
+    table, files = read_folder(path, options)
+    return open_table(table, files, options)
+
+
+def read_folder(path: str, options: SourceOptions) -> tuple[Table, Files]:
+    """Reads the class folders at a path, unchecked; see `open_folder`."""
     spec = f"folder:{path}"
     files = Files(path, spec, options.videos)
     classes_file = f"{os.path.splitext(files.root)[0]}.classes.txt"
@@ -44,7 +50,7 @@ def open_folder(path: str, options: SourceOptions) -> Dataset:
     others = [path for path in listing.others if path != "classes.txt"]
     table.problems.other_files = count_extensions(others)
     _add_items(listing._replace(others=others), table)
-    return open_table(table, files, options)
+    return table, files
 
 
 def _add_items(listing: Listing, table: Table) -> None:

@@ -112,3 +112,26 @@ def test_an_item_with_several_slots(pictures):
     folder = darwin("eye", tag("ill"), path="/images/p")
     found = problems(f"darwin:{write(root, 'bad.json', [folder, single])}")
     assert found.names == {kinds.MISSING: ["images/p/eye"]}
+
+
+def test_properties_of_an_item(pictures):
+    """One named `split` is the split; the others are metadata."""
+    root = pictures("a.jpg", "b.jpg", "c/0/d.jpg", "c/1/e.jpg")
+    slots = [
+        {"type": "image", "slot_name": str(n), "source_files": [{"file_name": name}]}
+        for n, name in enumerate(("d.jpg", "e.jpg"))
+    ]
+    several = darwin("c", tag("y"))
+    several["item"]["slots"] = slots
+    items = [darwin("a.jpg", tag("x")), darwin("b.jpg", tag("y")), several]
+    for item, split in zip(items, ("Training", "val", "test"), strict=True):
+        item["properties"] = [
+            {"name": "Split", "value": split},
+            {"name": "site", "value": "north"},
+            {"name": "empty", "value": None},
+        ]
+    data = open_dataset(f"darwin:{write(root, 'all.json', items)}")
+    assert data.splits == ("train", "val", "test")
+    assert [len(data.open(split)) for split in data.splits] == [1, 1, 2]
+    assert data.open("train").metadata(0) == {"site": "north"}
+    assert data.open("test").metadata(0) == {"site": "north", "slot": "0"}

@@ -168,3 +168,21 @@ def test_json_min(pictures):
     file = write(root, "min.json", [row("a.jpg", 1, mood="x")])
     with pytest.raises(ConfigError, match="can't tell which of title, mood is the label"):
         open_dataset(f"labelstudio:{file}")
+
+
+def test_splits_in_the_data(pictures):
+    """They count where each task has one."""
+    root = pictures("a.jpg", "b.jpg", "c.jpg")
+    tasks = [
+        task("a.jpg", ["x"], split="train"),
+        task("b.jpg", ["y"], split="Validation"),
+        task("c.jpg", ["y"], split="test"),
+    ]
+    data = open_dataset(f"labelstudio:{write(root, 't.json', tasks)}")
+    assert data.splits == ("train", "val", "test")
+    assert [len(data.open(split)) for split in data.splits] == [1, 1, 1]
+    assert data.open("val").metadata(0) == {}
+    tasks[1]["data"]["split"] = "left"
+    data = open_dataset(f"labelstudio:{write(root, 't.json', tasks)}")
+    assert len(data.open("train")) == 3
+    assert {data.open("train").metadata(i)["split"] for i in range(3)} == {"train", "left", "test"}
