@@ -121,7 +121,7 @@ def test_properties_of_an_item(pictures):
         {"type": "image", "slot_name": str(n), "source_files": [{"file_name": name}]}
         for n, name in enumerate(("d.jpg", "e.jpg"))
     ]
-    several = darwin("c", tag("y"))
+    several = darwin("c", tag("y") | {"slot_names": []})
     several["item"]["slots"] = slots
     items = [darwin("a.jpg", tag("x")), darwin("b.jpg", tag("y")), several]
     for item, split in zip(items, ("Training", "val", "test"), strict=True):

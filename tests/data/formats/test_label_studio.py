@@ -184,5 +184,6 @@ def test_splits_in_the_data(pictures):
     assert data.open("val").metadata(0) == {}
     tasks[1]["data"]["split"] = "left"
     data = open_dataset(f"labelstudio:{write(root, 't.json', tasks)}")
-    assert len(data.open("train")) == 3
-    assert {data.open("train").metadata(i)["split"] for i in range(3)} == {"train", "left", "test"}
+    sources = [data.open(split) for split in data.splits]
+    found = {source.metadata(i)["split"] for source in sources for i in range(len(source))}
+    assert found == {"train", "left", "test"}
