@@ -180,3 +180,8 @@ def _check_name(name: str) -> str:
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise Refused(f"there is no role {role!r}; write one of {', '.join(ROLES)}")
+
+
+def names(connection: Connection) -> dict[int, str]:
+    """`{id: name}` of all users, the local one too."""
+    return {row.id: row.name for row in connection.execute(sa.select(user.c.id, user.c.name))}
