@@ -13,20 +13,34 @@ from starlette.exceptions import HTTPException
 
 from imgcls.core.errors import UserError, one_line
 from imgcls.studio.errors import Refused
+from imgcls.studio.guards import LOOPBACK, Guard, check_bind
 from imgcls.studio.home import Home
 from imgcls.studio.settings import Settings
+from imgcls.studio.store.connect import Database
+from imgcls.studio.store.users import People
 
 PAGE = pathlib.Path(__file__).parent / "page"
 # Modules of `imgcls.studio.api`, each with a `router`.
-ROUTERS = ()
+ROUTERS = ("users",)
 
 
 def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
-    """Returns the application that serves a home: the API, and the page's files at `/`."""
+    """Returns the application that serves a home: the API, and the page's files at `/`.
+
+    Its `state` has what the API's functions use: `home`, `settings` and `database`.
+
+    Raises:
+      ConfigError: the database can't be opened, or strangers could reach a home without users.
+    """
+    settings = settings or Settings()
+    database = Database(home.database_url)
+    people = People(database)
+    check_bind(settings.host, people.local() is None)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        database.close()
 
     app = FastAPI(
         title="imgcls studio",
@@ -35,6 +49,10 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+    )
+    app.state.home, app.state.settings, app.state.database = home, settings, database
+    app.add_middleware(
+        Guard, people=people, hosts=settings.hosts, network=settings.host not in LOOPBACK
     )
     for name in ROUTERS:
         app.include_router(importlib.import_module(f"imgcls.studio.api.{name}").router)

@@ -34,8 +34,8 @@ class Person(Protocol):
     def id(self) -> int: ...
 
 
-class People(Protocol):
-    """Who may come in, see `imgcls.studio.store.users.Users`. Each method asks the database."""
+class Door(Protocol):
+    """Who may come in, see `imgcls.studio.store.users.People`. Each method asks the database."""
 
     def local(self) -> Person | None:
         """The owner of a home without users; None once it has users."""
@@ -45,7 +45,7 @@ class People(Protocol):
         """The active user with this token."""
         ...
 
-    def of_session(self, session: str) -> Person | None:
+    def of_session(self, cookie: str) -> Person | None:
         """The active user who logged in with this cookie."""
         ...
 
@@ -83,7 +83,7 @@ class Guard:
     def __init__(
         self,
         app,
-        people: People,
+        people: Door,
         hosts: Iterable[str] = (),
         network: bool = False,
         limits: Limits | None = None,

@@ -44,8 +44,9 @@ class Home:
         self.uploads = self.root / "uploads"
         self._lock = None
         try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             for name in _FOLDERS:
-                (self.root / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
         except OSError as e:
             raise ConfigError(f"--home={directory}: {reason(e)}; choose a writable one") from e
 

@@ -10,6 +10,7 @@ import uvicorn
 from imgcls.core import log
 from imgcls.studio.app import create_app
 from imgcls.studio.home import Home
+from imgcls.studio.protocol import HeaderTimeout
 from imgcls.studio.settings import Settings
 
 
@@ -20,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--database", default="", metavar="URL", help="postgresql://... instead of SQLite in DIR")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     add("--port", type=int, default=8765, help="port to listen on (default: 8765; 0: a free one)")
+    add("--hosts", default="", metavar="NAMES", help="names of this machine, NAME,NAME")
     add("--roots", default="", metavar="DIRS", help="directories of files to register, DIR:DIR")
     add(
         "--allow_configs", action="store_true", help="the owner may train with config files by path"
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     settings = Settings(
         host=args.host,
         port=args.port,
+        hosts=tuple(filter(None, args.hosts.split(","))),
         roots=tuple(filter(None, args.roots.split(os.pathsep))),
         allow_configs=args.allow_configs,
     )
@@ -42,6 +45,8 @@ def run(args: argparse.Namespace) -> int:
         host=settings.host,
         port=settings.port,
         log_level="warning",
+        http=HeaderTimeout,
+        server_header=False,
         timeout_graceful_shutdown=2,
     )
     server = _Server(config, not args.no_browser)

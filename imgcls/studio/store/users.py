@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from imgcls.studio.errors import Conflict, NotFound, Refused
+from imgcls.studio.store.connect import Database
 from imgcls.studio.store.schema import session, user
 
 ROLES = ("tagger", "reviewer", "owner")
@@ -33,6 +34,30 @@ class User:
     def may(self, role: str) -> bool:
         """Whether this user may do what `role` may."""
         return ROLES.index(self.role) >= ROLES.index(role)
+
+
+class People:
+    """Who may come in, as the guard asks. Makes "local" at the first start of a home."""
+
+    def __init__(self, database: Database):
+        self._database = database
+        database.write(_make_local)
+
+    def local(self) -> User | None:
+        """The owner of a home without users; None once it has users."""
+        return self._ask(local_user)
+
+    def of_token(self, token: str) -> User | None:
+        """The active user with this token."""
+        return self._ask(of_token, token)
+
+    def of_session(self, cookie: str) -> User | None:
+        """The active user who logged in with this cookie."""
+        return self._ask(of_session, cookie)
+
+    def _ask(self, question, *args) -> User | None:
+        with self._database.read() as connection:
+            return question(connection, *args)
 
 
 def hash_of(secret: str) -> str:
@@ -146,6 +171,12 @@ def start_session(connection: Connection, who: User) -> str:
 def end_session(connection: Connection, cookie: str) -> None:
     """Forgets a session."""
     connection.execute(sa.delete(session).where(session.c.hash == hash_of(cookie)))
+
+
+def _make_local(connection: Connection) -> None:
+    if connection.execute(sa.select(user.c.id).limit(1)).first() is None:
+        values = dict(name=LOCAL, role="owner", created=time.time(), active=True)
+        connection.execute(sa.insert(user).values(values))
 
 
 def _one(connection: Connection, condition) -> User | None:
