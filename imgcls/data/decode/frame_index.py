@@ -7,12 +7,14 @@ no reliable times, such as AVI; there the order is the one in which the decoder 
 import contextlib
 import hashlib
 import pathlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from imgcls.core.errors import DataError
 from imgcls.data.decode.packets import open_video, read_packets, require_av
+from imgcls.data.decode.references import is_unused
 
 # Codecs of AVI whose frames are shown in the order in which they are stored.
 _IN_ORDER = ("mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h263", "flv1")
@@ -20,9 +22,9 @@ _IN_ORDER = ("mjpeg", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2", "h2
 _VP8_SHOWN = 0x10
 
 
-# Indices that took decoding, by digest of the file; of so many frames in total.
+# Indices by digest of the file, for the next epoch; of so many frames in total.
 _known: dict[bytes, "FrameIndex"] = {}
-_MAX_KNOWN = 2**22
+_MAX_KNOWN = 2**21
 
 
 class FrameIndex(NamedTuple):
@@ -34,6 +36,7 @@ class FrameIndex(NamedTuple):
       rank: int `[P]`, place of each packet in the order of presentation of all packets.
       keys: int `[K]`, numbers of the packets that decoding can start from.
       times: float64 `[N]`, seconds since the first frame; None if unknown.
+      unused: bool `[P]`, packets that no other frame refers to, as far as it is known.
       counted: whether packets do not identify frames: frame n is the n-th that is decoded.
     """
 
@@ -42,6 +45,7 @@ class FrameIndex(NamedTuple):
     rank: np.ndarray
     keys: np.ndarray
     times: np.ndarray | None
+    unused: np.ndarray
     counted: bool = False
 
     def start(self, frame: int) -> int:
@@ -62,11 +66,46 @@ def read_index(data: bytes | pathlib.Path, name: str) -> FrameIndex:
     Raises:
       DataError: see `packets.open_video`, or there are no frames.
     """
-    pts, keys, shown = [], [], []
+    return _remember(data, lambda: _read_index(data, name), b"read")
+
+
+def decode_index(data: bytes | pathlib.Path, name: str) -> FrameIndex:
+    """Indexes a video by decoding all frames, with broken ones as far as possible.
+
+    Decoding starts from the first packet, and leaves out none.
+
+    Args:
+      data: bytes or path of the file.
+      name: name for messages.
+
+    Raises:
+      DataError: see `packets.open_video`, or no frame can be decoded.
+    """
+    return _remember(data, lambda: _decode_index(data, name, []), b"decoded")
+
+
+def _remember(
+    data: bytes | pathlib.Path, make: Callable[[], FrameIndex], kind: bytes
+) -> FrameIndex:
+    """The index of a file, which is only made once if the file is in memory."""
+    if isinstance(data, pathlib.Path):
+        return make()
+    key = hashlib.blake2b(data, digest_size=16).digest() + kind
+    if key not in _known:
+        index = make()
+        if sum(len(other.packets) for other in list(_known.values())) > _MAX_KNOWN:
+            return index
+        _known[key] = index
+    return _known[key]
+
+
+def _read_index(data: bytes | pathlib.Path, name: str) -> FrameIndex:
+    pts, keys, shown, unused = [], [], [], []
     with open_video(data, name) as stream:
         for number, packet in enumerate(read_packets(stream, name)):
             pts.append(packet.pts)
             shown.append(not packet.is_discard and not _is_hidden(packet, stream))
+            unused.append(is_unused(packet, stream.codec_context))
             if packet.is_keyframe:
                 keys.append(number)
         time_base, has_times = float(stream.time_base), _has_times(stream)
@@ -78,44 +117,22 @@ def read_index(data: bytes | pathlib.Path, name: str) -> FrameIndex:
     is_unique = None not in pts and len(set(pts)) == len(pts)
     # Frames before the first keyframe may refer to ones that are cut off.
     if not has_times or not is_unique or keys[:1] != [0] or np.argmin(pts) > 0:
-        return decode_index(data, name, keys)
+        return _decode_index(data, name, keys)
     order = np.argsort(pts)
     packets = order[np.array(shown)[order]]
     times = (np.array(pts)[packets] - pts[packets[0]]) * time_base
-    return _make_index(packets, order, keys, times)
-
-
-def decode_index(data: bytes | pathlib.Path, name: str, keys: list[int]) -> FrameIndex:
-    """Indexes a video by decoding all frames, with broken ones as far as possible.
-
-    This takes as long as reading the video, so the result is kept for the next epoch.
-
-    Args:
-      data: bytes or path of the file.
-      name: name for messages.
-      keys: packets that decoding can start from.
-
-    Raises:
-      DataError: see `packets.open_video`, or no frame can be decoded.
-    """
-    if isinstance(data, pathlib.Path):
-        return _decode_index(data, name, keys)
-    digest = hashlib.blake2b(data, digest_size=16).digest() + len(keys).to_bytes(4, "big")
-    if digest not in _known:
-        index = _decode_index(data, name, keys)
-        if sum(len(other.packets) for other in list(_known.values())) > _MAX_KNOWN:
-            return index
-        _known[digest] = index
-    return _known[digest]
+    return _make_index(packets, order, keys, times, unused)
 
 
 def _decode_index(data: bytes | pathlib.Path, name: str, keys: list[int]) -> FrameIndex:
-    pts, dts, tags = [], [], []
+    """See `decode_index`; with `keys`, decoding can start from these packets."""
+    pts, dts, tags, unused = [], [], [], []
     error = require_av(name).error.FFmpegError
     with open_video(data, name) as stream:
         for number, packet in enumerate(read_packets(stream, name)):
             pts.append(packet.pts)
             dts.append(packet.dts)
+            unused.append(bool(keys) and is_unused(packet, stream.codec_context))
             packet.pts, packet.dts = number, None
             with contextlib.suppress(error):
                 tags += [frame.pts for frame in stream.decode(packet)]
@@ -133,19 +150,26 @@ def _decode_index(data: bytes | pathlib.Path, name: str, keys: list[int]) -> Fra
     if counted:
         packets = np.arange(len(tags))
         order = np.arange(max(len(pts), len(tags)))
-        return _make_index(packets, order, [0], times)._replace(counted=True)
+        nothing = [False] * len(order)
+        return _make_index(packets, order, [0], times, nothing)._replace(counted=True)
     packets = np.array(tags)
     order = np.concatenate([packets, np.setdiff1d(np.arange(len(pts)), packets)])
-    return _make_index(packets, order, sorted({0, *keys} & {0, *tags}), times)
+    return _make_index(packets, order, sorted({0, *keys} & {0, *tags}), times, unused)
 
 
 def _make_index(
-    packets: np.ndarray, order: np.ndarray, keys: list[int], times: np.ndarray | None
+    packets: np.ndarray,
+    order: np.ndarray,
+    keys: list[int],
+    times: np.ndarray | None,
+    unused: list[bool],
 ) -> FrameIndex:
     """The index of frames by their packets `[N]`, and the order of all packets `[P]`."""
     place, rank = np.full(len(order), -1, np.int32), np.empty(len(order), np.int32)
     place[packets], rank[order] = np.arange(len(packets)), np.arange(len(order))
-    return FrameIndex(packets.astype(np.int32), place, rank, np.array(keys), times)
+    return FrameIndex(
+        packets.astype(np.int32), place, rank, np.array(keys), times, np.array(unused)
+    )
 
 
 def _has_times(stream: Any) -> bool:

@@ -24,12 +24,13 @@ _BUFFER = 2**18
 
 
 @contextlib.contextmanager
-def open_video(data: bytes | pathlib.Path, name: str) -> Iterator[Any]:
+def open_video(data: bytes | pathlib.Path, name: str, *, checked: bool = False) -> Iterator[Any]:
     """Opens the largest video stream of a file, in a container of its own.
 
     Args:
       data: bytes of the file, or its path, from which it is read piece by piece.
       name: name for messages.
+      checked: whether the file has been opened before without an error.
 
     Yields:
       `av.VideoStream`.
@@ -46,7 +47,8 @@ def open_video(data: bytes | pathlib.Path, name: str) -> Iterator[Any]:
         if kind is None:
             what = f"not a video in one of {FORMATS}" if len(view) else "empty file"
             raise DataError(f"{name}: {what}")
-        check_container(view, kind, name)
+        if not checked:
+            check_container(view, kind, name)
         try:
             # With a format, FFmpeg does not probe for others, such as playlists of other files.
             container = av.open(

@@ -93,7 +93,7 @@ class EncodedVideo:
         try:
             return self._decode(self._index, numbers, size)
         except _WrongIndexError:
-            exact = decode_index(self._data, self.name, [])
+            exact = decode_index(self._data, self.name)
         try:
             return self._decode(exact, _same_times(numbers, self._index, exact), size)
         except _WrongIndexError as e:
@@ -121,7 +121,7 @@ class EncodedVideo:
                 done += 1
             return
         except _WrongIndexError:
-            exact = decode_index(self._data, self.name, [])
+            exact = decode_index(self._data, self.name)
         rest = [_same_times(window, self._index, exact) for window in numbers[done:]]
         try:
             yield from self._stream(exact, rest, size)
@@ -135,7 +135,7 @@ class EncodedVideo:
         # The first frame that each clip and all later ones need.
         needed = collections.deque(np.minimum.accumulate([w.min() for w in windows[::-1]])[::-1])
         kept: dict[int, np.ndarray] = {}
-        with open_video(self._data, self.name) as stream:
+        with open_video(self._data, self.name, checked=True) as stream:
             codec = stream.codec_context
             convert = FrameConverter(codec.height, codec.width, size, self._channels)
             wanted = np.unique(np.concatenate(windows))
@@ -172,7 +172,7 @@ class EncodedVideo:
     def _decode(self, index: FrameIndex, numbers: np.ndarray, size: FrameSize) -> np.ndarray:
         """Frames `[T, H, W, C]` by their numbers in an index."""
         clip = np.zeros(0, np.uint8)
-        with open_video(self._data, self.name) as stream:
+        with open_video(self._data, self.name, checked=True) as stream:
             codec = stream.codec_context
             convert = FrameConverter(codec.height, codec.width, size, self._channels)
             for number, frame in _find(stream, index, np.unique(numbers), self.name):
@@ -193,6 +193,8 @@ def _find(
       _WrongIndexError: a frame is broken, or is not the one that the index states.
     """
     todo = collections.deque(wanted.tolist())
+    left_out = index.unused.copy()
+    left_out[index.packets[wanted]] = False
     start, decoding, last, count = index.start(todo[0]), False, None, 0
     for number, packet in _numbered(stream, name):
         if not decoding and number < start:
@@ -200,6 +202,8 @@ def _find(
         if not decoding:
             stream.codec_context.flush_buffers()
             decoding, last = True, None
+        if packet is not None and left_out[number]:
+            continue
         for tag, frame in _decode_packet(stream, packet, number, name, index.rank, start):
             tag = count if index.counted else tag
             count += 1
@@ -207,7 +211,8 @@ def _find(
             if tag is not None and index.rank[tag] < index.rank[start]:
                 continue
             found = -1 if tag is None else int(index.place[tag])
-            _check_frame(frame, found, last, index, start)
+            expected = _following(last, index, start, left_out)
+            _check_frame(frame, found, expected, index.place[start])
             last = found
             if found == todo[0]:
                 yield todo.popleft(), frame
@@ -240,25 +245,38 @@ def _decode_packet(
         raise _WrongIndexError(e.strerror) from e
 
 
-def _check_frame(frame: Any, found: int, last: int | None, index: FrameIndex, start: int) -> None:
-    """Raises a _WrongIndexError if a frame is broken, or does not follow the last one.
+def _following(last: int | None, index: FrameIndex, start: int, left_out: np.ndarray) -> int:
+    """The number of the frame that the decoder should return next.
+
+    Args:
+      last: number of the frame before; None after a keyframe was skipped to.
+      index: what the packets state.
+      start: packet of that keyframe, which an edit list may hide.
+      left_out: bool `[P]`, packets that are not decoded.
+    """
+    if last is None:
+        number = int(np.searchsorted(index.rank[index.packets], index.rank[start]))
+    else:
+        number = last + 1
+    while number < len(index.packets) and left_out[index.packets[number]]:
+        number += 1
+    return number
+
+
+def _check_frame(frame: Any, found: int, expected: int, key: int) -> None:
+    """Raises a _WrongIndexError if a frame is broken, or is not the expected one.
 
     Args:
       frame: decoded frame.
       found: its number; -1 if it should not be shown.
-      last: number of the frame before; None after a keyframe was skipped to.
-      index: what the packets state.
-      start: packet of that keyframe, which an edit list may hide.
+      expected: the number that it should have.
+      key: number of the keyframe that decoding started from.
     """
     if frame.is_corrupt:
         raise _WrongIndexError(f"frame {found} is broken")
-    if last is None:
-        expected = int(np.searchsorted(index.rank[index.packets], index.rank[start]))
-    else:
-        expected = last + 1
     if found < 0 or found != expected:
-        raise _WrongIndexError(f"frame {found} comes after frame {last}")
-    if found == index.place[start] and not frame.key_frame:
+        raise _WrongIndexError(f"frame {found} comes instead of frame {expected}")
+    if found == key and not frame.key_frame:
         raise _WrongIndexError(f"frame {found} is no keyframe")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imgcls.core.errors import ConfigError, DataError
-from imgcls.data.decode import containers, packets
+from imgcls.data.decode import containers, frame_index, packets
 from imgcls.data.decode.video import EncodedVideo
 from imgcls.data.loading.reader import Reader
 from imgcls.data.sources.open import open_dataset
@@ -228,6 +228,7 @@ def test_real_headers_pass_the_checks(good):
 
 
 def test_without_pyav_a_line_says_what_to_install(good, monkeypatch):
+    monkeypatch.setattr(frame_index, "_known", {})
     monkeypatch.setitem(__import__("sys").modules, "av", None)
     with pytest.raises(ConfigError, match="clip.mp4: is read by PyAV: run `pip install -r require"):
         len(EncodedVideo(good["mp4"], "clip.mp4"))

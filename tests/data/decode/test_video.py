@@ -83,6 +83,35 @@ def test_only_groups_with_wanted_frames_are_decoded(kind, monkeypatch):
     assert not set(decoded) & {*range(8), *range(34, 44)} and len(decoded) < 40
 
 
+@pytest.mark.parametrize("kind", ["h264 B-frames", "h264 avi", "h264 interlaced"])
+def test_frames_that_no_other_one_needs_are_not_decoded(kind, monkeypatch):
+    data = numbered_video(60, **KINDS[kind])
+    expected, clip = sequential(data), EncodedVideo(data, "clip")
+    unused = int(clip._index.unused.sum())
+    assert 12 < unused < 45
+    decoded = []
+    decode = video._decode_packet
+    monkeypatch.setattr(
+        video, "_decode_packet", lambda *args: decoded.append(args[2]) or decode(*args)
+    )
+    monkeypatch.setattr(video, "decode_index", None)
+    for first in range(8):
+        decoded.clear()
+        numbers = np.arange(first, 60, 8)
+        np.testing.assert_array_equal(clip.frames(numbers), expected[numbers])
+        assert len(decoded) <= 61 - unused + len(numbers)
+
+
+def test_a_file_in_memory_is_indexed_once(monkeypatch):
+    data = numbered_video(20, gop=12)
+    clip = EncodedVideo(data, "clip")
+    assert len(clip) == 20
+    monkeypatch.setattr(frame_index, "_read_index", None)
+    assert [number_in(f) for f in EncodedVideo(bytes(bytearray(data)), "again").frames([7])] == [7]
+    with pytest.raises(TypeError):
+        len(EncodedVideo(data + b"\0", "other"))
+
+
 def test_frames_are_the_same_from_several_threads_at_once():
     clip = EncodedVideo(numbered_video(60, gop=12), "clip")
     rng = np.random.default_rng(0)
