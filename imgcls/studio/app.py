@@ -4,10 +4,11 @@ import contextlib
 import importlib
 import pathlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -20,12 +21,14 @@ from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
 
 PAGE = pathlib.Path(__file__).parent / "page"
+# Kept by browsers, and used only once the server says that it is still the newest.
+FRESH = {"cache-control": "no-cache"}
 # Modules of `imgcls.studio.api`, each with a `router`.
 ROUTERS = ("users",)
 
 
 def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
-    """Returns the application that serves a home: the API, and the page's files at `/`.
+    """Returns the application that serves a home: the API, and the page at `/`.
 
     Its `state` has what the API's functions use: `home`, `settings` and `database`.
 
@@ -60,12 +63,24 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
 
+    @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
-    def docs() -> FileResponse:
-        return FileResponse(PAGE / "docs.html")
+    @app.get("/d/{path:path}", include_in_schema=False)
+    def page() -> FileResponse:
+        """The page; it reads its address itself."""
+        return FileResponse(PAGE / "index.html", headers=FRESH)
 
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
+    app.mount("/page", PageFiles(directory=PAGE), name="page")
     return app
+
+
+class PageFiles(StaticFiles):
+    """The page's files, which browsers ask for again when a newer studio is installed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(FRESH)
+        return response
 
 
 async def _refuse(_: Request, error: Exception) -> JSONResponse:
