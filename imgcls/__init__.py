@@ -1,24 +1,44 @@
-"""Image classification in JAX. In Python: `imgcls.load('/runs/mine').predict('photos/')`."""
+"""Image classification in JAX.
+
+In Python: `imgcls.train("digits", "/runs/mine")`, `imgcls.load("/runs/mine").predict("photos/")`.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
 import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from imgcls.api.run import Run
+    from imgcls.api.train import train
+    from imgcls.audit.__main__ import audit
+    from imgcls.evaluate.__main__ import evaluate
+    from imgcls.export.__main__ import export
     from imgcls.models.create import create_model
     from imgcls.models.registry import list_models
-    from imgcls.predict.run import Run
+    from imgcls.report.__main__ import report
 
-__all__ = ("create_model", "list_models", "load")
+__all__ = (
+    "audit",
+    "create_model",
+    "evaluate",
+    "export",
+    "list_models",
+    "load",
+    "report",
+    "train",
+)
+# Packages that are functions too, see `imgcls.core.callable_package`.
+_CALLABLE = ("audit", "evaluate", "export", "report", "train")
 
 # When the process of a command began, except for the start of the interpreter.
 BEGAN = time.monotonic()
 
 
 def load(path: str | os.PathLike) -> Run:
-    """Loads a trained model, ready to use: see `imgcls.predict.run.Run`.
+    """Loads a trained model, ready to use: see `imgcls.predict.run.Run` and `imgcls.api.run.Run`.
 
     >>> run = imgcls.load("/runs/mine")
     >>> run.predict("cat.jpg")
@@ -31,13 +51,15 @@ def load(path: str | os.PathLike) -> Run:
       ConfigError: there is no checkpoint at `path`.
     """
     # Imported here, so that `import imgcls` alone neither imports jax nor starts a device.
-    from imgcls.predict.run import Run
+    from imgcls.api.run import Run
 
     return Run(path)
 
 
 def __getattr__(name: str) -> object:
-    """Imports `create_model` and `list_models` when they are first used, since they import jax."""
+    """Imports functions when they are first used, since they import jax."""
+    if name in _CALLABLE:
+        return importlib.import_module(f"imgcls.{name}")
     if name == "create_model":
         from imgcls.models.create import create_model
 

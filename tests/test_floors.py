@@ -19,6 +19,7 @@ FLOORS = (
     ("train", "predict"),
     ("report", "bench"),
     ("audit",),
+    ("api",),
     ("studio",),
     ("doors",),
 )

@@ -11,3 +11,7 @@
 `checks` runs all of them, `findings` describes the results in words, and `page` and `as_json` write
 audit.html and audit.json.
 """
+
+from imgcls.core.callable_package import make_callable
+
+make_callable(__name__, "imgcls.audit.__main__:audit")

@@ -8,7 +8,9 @@ findings, and 2 for a mistake in the command.
 
 import argparse
 import json
+import os
 import pathlib
+from collections.abc import Sequence
 
 from imgcls.audit import page
 from imgcls.audit.as_json import to_json
@@ -24,33 +26,88 @@ from imgcls.data.sources.source import Dataset, Source
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the checks and writes the results; returns the exit code."""
-    args = _parser().parse_args(argv)
-    if args.max_images is not None and args.max_images < 1:
-        raise ConfigError(f"--max_images={args.max_images}: must be 1 or more")
-    out = pathlib.Path(args.out).expanduser()
+    args = vars(_parser().parse_args(argv))
+    args["splits"] = args["splits"].split(",") if args["splits"] else None
+    args["label_columns"] = args["label_columns"].split(",") if args["label_columns"] else ()
+    if args["multi_label"] is not None:
+        args["multi_label"] = args["multi_label"] == "True"
+    found = audit(**args)
+    return int(any(f.level == "finding" for f in found.findings))
+
+
+def audit(
+    data: str,
+    out: str | os.PathLike = "audit",
+    *,
+    data_dir: str | None = None,
+    checkpoint: str | None = None,
+    splits: Sequence[str] | None = None,
+    max_images: int | None = None,
+    seed: int = 0,
+    split_seed: int = 0,
+    multi_label: bool | None = None,
+    label_columns: Sequence[str] = (),
+    question: str | None = None,
+    channels: int = 3,
+    bits: int | None = None,
+    separator: str = "|",
+) -> Audit:
+    """Checks a dataset before training, as `python -m imgcls.audit` does.
+
+    >>> imgcls.audit("folder:/my/pictures", max_images=10_000).findings
+
+    Args:
+      data: the dataset, as in `config.data.source`.
+      out: directory of audit.html and audit.json, created if missing.
+      data_dir, split_seed, multi_label, label_columns, question, channels, bits, separator: keys of
+        `config.data`.
+      checkpoint: trained model whose features are used to check the labels.
+      splits: splits to check; None is all.
+      max_images: size of a random sample to check; None is all images.
+      seed: seed of sample, folds and permutations.
+
+    Returns:
+      The results; a notebook shows the findings.
+
+    Raises:
+      ConfigError: an invalid argument, or there are no labeled images.
+    """
+    if max_images is not None and max_images < 1:
+        raise ConfigError(f"--max_images={max_images}: must be 1 or more")
+    folder = pathlib.Path(out).expanduser()
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise ConfigError(f"--out={args.out}: can't be written: {errors.one_line(e)}") from e
-    if args.bits is not None and not MIN_BITS <= args.bits <= MAX_BITS:
-        raise ConfigError(f"--bits={args.bits}: must be {MIN_BITS} to {MAX_BITS}")
-    if args.channels < 1:
-        raise ConfigError(f"--channels={args.channels}: must be 1 or more")
-    data = _open(args)
-    audit = run_checks(
-        args.data,
-        _open_splits(data, args),
-        checkpoint=args.checkpoint,
-        max_images=args.max_images,
-        seed=args.seed,
-        problems=data.problems,
-        decoding=Decoding(args.bits, args.channels),
+        raise ConfigError(f"--out={out}: can't be written: {errors.one_line(e)}") from e
+    if bits is not None and not MIN_BITS <= bits <= MAX_BITS:
+        raise ConfigError(f"--bits={bits}: must be {MIN_BITS} to {MAX_BITS}")
+    if channels < 1:
+        raise ConfigError(f"--channels={channels}: must be 1 or more")
+    # The audit itself reports invalid entries.
+    dataset = open_dataset(
+        data,
+        data_dir=data_dir,
+        seed=split_seed,
+        on_error="skip",
+        multi_label=multi_label,
+        separator=separator,
+        question=question,
+        label_columns=tuple(label_columns),
     )
-    replace_text(out / "audit.json", json.dumps(to_json(audit), indent=1))
-    replace_text(out / "audit.html", page.write(audit))
-    _print_findings(audit)
-    log.result(f"page: {out / 'audit.html'}")
-    return int(any(f.level == "finding" for f in audit.findings))
+    found = run_checks(
+        data,
+        _open_splits(data, dataset, splits),
+        checkpoint=checkpoint,
+        max_images=max_images,
+        seed=seed,
+        problems=dataset.problems,
+        decoding=Decoding(bits, channels),
+    )
+    replace_text(folder / "audit.json", json.dumps(to_json(found), indent=1))
+    replace_text(folder / "audit.html", page.write(found))
+    _print_findings(found)
+    log.result(f"page: {folder / 'audit.html'}")
+    return found
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -78,26 +135,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _open(args: argparse.Namespace) -> Dataset:
-    """Opens the dataset; the audit itself reports invalid entries."""
-    return open_dataset(
-        args.data,
-        data_dir=args.data_dir,
-        seed=args.split_seed,
-        on_error="skip",
-        multi_label=None if args.multi_label is None else args.multi_label == "True",
-        separator=args.separator,
-        question=args.question,
-        label_columns=tuple(args.label_columns.split(",")) if args.label_columns else (),
-    )
-
-
-def _open_splits(data: Dataset, args: argparse.Namespace) -> dict[str, Source]:
-    names = args.splits.split(",") if args.splits else data.splits
-    sources = {name: data.open(name) for name in names}
+def _open_splits(data: str, dataset: Dataset, splits: Sequence[str] | None) -> dict[str, Source]:
+    sources = {name: dataset.open(name) for name in splits or dataset.splits}
     sources = {name: source for name, source in sources.items() if len(source)}
     if not sources:
-        raise ConfigError(f"--data={args.data}: there are no labeled images")
+        raise ConfigError(f"--data={data}: there are no labeled images")
     return sources
 
 

@@ -12,6 +12,7 @@ from imgcls.audit.findings import Finding
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import RGB, Decoding, ImageTable, read_images
 from imgcls.audit.shortcuts import Shortcuts, find_shortcuts
+from imgcls.core import notebook_html
 from imgcls.core.errors import ConfigError
 from imgcls.data.sources.source import Source
 from imgcls.data.table.problems import Problems
@@ -41,6 +42,12 @@ class Audit:
     shortcuts: Shortcuts
     findings: list[Finding]
     checkpoint: str | None
+
+    def _repr_html_(self) -> str:
+        """The findings as a table."""
+        rows = [(f.level, f.check, f.text) for f in self.findings]
+        title = f"<p>{notebook_html.text(self.data)}: {len(self.images):,} images</p>"
+        return title + notebook_html.table(("level", "check", "what"), rows)
 
 
 def run_checks(

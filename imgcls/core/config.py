@@ -12,7 +12,7 @@ import math
 import pathlib
 import re
 import runpy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -86,24 +86,54 @@ def override(config: ConfigDict, arguments: Iterable[str]) -> ConfigDict:
         if not match:
             raise ConfigError(f"{argument}: not understood; overrides are --config.KEY=VALUE")
         path, text = match.groups()
-        *sections, key = path.split(".")
-        section = config
-        for depth, name in enumerate(sections):
-            here = ".".join(["config", *sections[:depth]])
-            if name not in section and sections[0] in OPEN_SECTIONS:
-                section[name] = ConfigDict()
-            if not isinstance(section.get(name), ConfigDict):
-                raise ConfigError(
-                    f"{here} has no section {name!r}{did_you_mean(name, section.keys())}"
-                )
-            section = section[name]
-        value = _read_value(section, key, text)
-        if value == {} and isinstance(section.get(key), ConfigDict):
-            _empty(section, key, f"config.{path}")
-        elif isinstance(value, dict) and isinstance(section.get(key), ConfigDict):
-            merge(section[key], ConfigDict(value), f"config.{path}")
-        else:
-            _set(section, key, value, f"config.{path}")
+        section, key = _find_section(config, path)
+        _assign(section, key, _read_value(section, key, text), f"config.{path}")
+    return _drop_best_of_removed(config, evaluators)
+
+
+def assign(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
+    """Sets keys of `config` in place, and returns it: `override` with values in place of text.
+
+    Args:
+      config: merged config.
+      values: `{'optim.learning_rate': 1e-3, 'evaluators.val': None}`.
+
+    Raises:
+      ConfigError: an unknown key or a value of the wrong type.
+    """
+    evaluators = set(config.evaluators)
+    for path, value in values.items():
+        section, key = _find_section(config, path)
+        _assign(section, key, value, f"config.{path}")
+    return _drop_best_of_removed(config, evaluators)
+
+
+def _find_section(config: ConfigDict, path: str) -> tuple[ConfigDict, str]:
+    """The section that holds a key, and the key's name in it."""
+    *sections, key = path.split(".")
+    section = config
+    for depth, name in enumerate(sections):
+        here = ".".join(["config", *sections[:depth]])
+        if name not in section and sections[0] in OPEN_SECTIONS:
+            section[name] = ConfigDict()
+        if not isinstance(section.get(name), ConfigDict):
+            raise ConfigError(f"{here} has no section {name!r}{did_you_mean(name, section.keys())}")
+        section = section[name]
+    return section, key
+
+
+def _assign(section: ConfigDict, key: str, value, path: str) -> None:
+    """Sets a key, empties a section, or merges into it."""
+    if value == {} and isinstance(section.get(key), ConfigDict):
+        _empty(section, key, path)
+    elif isinstance(value, dict) and isinstance(section.get(key), ConfigDict):
+        merge(section[key], ConfigDict(value), path)
+    else:
+        _set(section, key, value, path)
+
+
+def _drop_best_of_removed(config: ConfigDict, evaluators: set[str]) -> ConfigDict:
+    """Sets `keep_best` to None, with a warning, if its evaluator was removed."""
     best = config.checkpoint.keep_best
     if best is not None and best.split("/")[0] in evaluators - set(config.evaluators):
         log.warning(f"config.checkpoint.keep_best={best!r} is off, as its evaluator is")

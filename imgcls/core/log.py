@@ -96,10 +96,15 @@ def check_written() -> None:
         raise first
 
 
+def shows_progress() -> bool:
+    """Whether progress bars are shown: standard error is a terminal, or this is a notebook."""
+    return sys.stderr.isatty() or _in_notebook()
+
+
 def progress(
     total: int, unit: str, *, description: str | None = None, first: int = 0, leave: bool = True
 ) -> tqdm:
-    """Creates a progress bar on standard error, shown only if that is a terminal.
+    """Creates a progress bar: on standard error if that is a terminal, or in a notebook's cell.
 
     Args:
       total: count at which the bar is full.
@@ -108,12 +113,24 @@ def progress(
       first: initial count.
       leave: whether the bar stays on the screen when it is closed.
     """
-    return tqdm(
+    bar = tqdm
+    if _in_notebook():
+        # Imported here, since it looks for the widgets of notebooks.
+        from tqdm.auto import tqdm as bar
+    return bar(
         total=total,
         unit=unit,
         desc=description,
         initial=first,
         leave=leave,
-        disable=None,
+        disable=not shows_progress(),
         dynamic_ncols=True,
     )
+
+
+def _in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook (Jupyter, Colab)."""
+    # Never imported here: a process without IPython is no kernel.
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and "IPKernelApp" in shell.config

@@ -23,7 +23,9 @@ _session: "_Session | None" = None
 
 
 @contextlib.contextmanager
-def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator[None]:
+def session(
+    place: Place | None, timeout: float, stall: float = 0.0, interruptible: bool = False
+) -> Iterator[None]:
     """Context in which this process takes part in a run, and SIGTERM stops the run gracefully.
 
     Args:
@@ -31,6 +33,7 @@ def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator
       timeout: seconds without a sign of life after which a process is lost.
       stall: seconds without a step, while others wait, after which a process counts as stuck; at
         least `timeout` is used, and 0 means never.
+      interruptible: whether SIGINT stops the run gracefully too; for a process alone.
 
     Raises:
       ConfigError: the coordinator's port is taken, or `timeout` or `stall` is out of range.
@@ -40,7 +43,7 @@ def session(place: Place | None, timeout: float, stall: float = 0.0) -> Iterator
         raise ConfigError(f"config.processes.timeout={timeout}: must be at least 5 seconds")
     if stall < 0:
         raise ConfigError(f"config.processes.stall={stall}: must be 0 or more seconds")
-    _session = _Session()
+    _session = _Session(interruptible)
     try:
         if place:
             _session.join(place, timeout, stall)
@@ -87,9 +90,9 @@ class _Others(NamedTuple):
 class _Session:
     """The part of this process in a run, alone until it joins others."""
 
-    def __init__(self):
+    def __init__(self, interruptible: bool):
         self._ending = Ending()
-        self._signals = Signals(self._ending)
+        self._signals = Signals(self._ending, interruptible)
         self._others: _Others | None = None
 
     def join(self, place: Place, timeout: float, stall: float) -> None:

@@ -1,4 +1,8 @@
-"""Handles SIGTERM: the first one asks the run to save and stop, the second ends the process."""
+"""Handles SIGTERM: the first one asks the run to save and stop, the second ends the process.
+
+In a notebook or script, Ctrl-C (SIGINT) may ask for the same; the second one is a
+KeyboardInterrupt as usual.
+"""
 
 import ctypes
 import os
@@ -6,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable
 
+from imgcls.core import log
 from imgcls.core.errors import EXIT_AGAIN
 from imgcls.distributed.ending import AGAIN, EXIT_TERMINATED, Ending
 
@@ -19,14 +24,15 @@ class Signals:
 
     Args:
       ending: ends this process.
+      interruptible: whether SIGINT asks the run to save and stop too.
 
     Attributes:
-      asked: whether SIGTERM was received.
+      asked: whether SIGTERM, or SIGINT if it counts, was received.
       started: whether the run has done a step. Before that there is nothing to save, so SIGTERM
         ends the process.
     """
 
-    def __init__(self, ending: Ending):
+    def __init__(self, ending: Ending, interruptible: bool = False):
         self.asked = self.started = False
         self._ending = ending
         self._forward: Callable[[int], None] | None = None
@@ -36,6 +42,9 @@ class Signals:
         if self._main:
             self._wakeup = signal.set_wakeup_fd(self._written, warn_on_full_buffer=False)
             self._handler = signal.signal(signal.SIGTERM, lambda *_: None)
+            self._interrupt = signal.getsignal(signal.SIGINT)
+            if interruptible:
+                signal.signal(signal.SIGINT, self._interrupted)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def replace_jax_handlers(self, on_abort: Callable[[], None]) -> None:
@@ -57,7 +66,15 @@ class Signals:
         if self._main:
             signal.set_wakeup_fd(self._wakeup)
             signal.signal(signal.SIGTERM, self._handler)
+            signal.signal(signal.SIGINT, self._interrupt)
         os.close(self._written)
+
+    def _interrupted(self, *_) -> None:
+        """Stops the run after its step; before the first there is nothing to save."""
+        if self.asked or not self.started:
+            raise KeyboardInterrupt
+        log.info("interrupted: saving and stopping; interrupt again to end at once")
+        self.asked = True
 
     def _listen(self) -> None:
         while received := os.read(self._pipe, 1):

@@ -11,14 +11,18 @@ stores them in the checkpoint: later evaluations and `predict` apply them.
 """
 
 import argparse
+import dataclasses
 import json
+import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from imgcls.core import cli, config
+from imgcls.core import cli, config, notebook_html
 from imgcls.core.durations import Durations
 from imgcls.core.errors import ConfigError
 from imgcls.core.storage import replace_bytes, replace_text
@@ -42,23 +46,86 @@ from imgcls.runs.metrics_log import save_pictures, split_pictures
 from imgcls.runs.trained import load_eval_variables, used_prefix
 
 
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Results of the evaluators of a checkpoint.
+
+    Attributes:
+      metrics: `{'EVALUATOR/METRIC': value}`, and intervals `[low, high]` as `..._interval`.
+      summaries: metrics, classes and confusion matrix of each classification evaluator.
+      pictures: files of the pictures that evaluators drew.
+    """
+
+    metrics: dict[str, Any]
+    summaries: dict[str, Summary]
+    pictures: list[str]
+
+    def _repr_html_(self) -> str:
+        """Each summary under its name, and the numbers of the other evaluators."""
+        parts = [
+            f"<h4>{notebook_html.text(name)}</h4>{summary._repr_html_()}"
+            for name, summary in self.summaries.items()
+        ]
+        others = {k: v for k, v in self.metrics.items() if k.split("/")[0] not in self.summaries}
+        parts += [notebook_html.table(("metric", "value"), others.items())] if others else []
+        return "".join(parts)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Evaluates the checkpoint that the flags name, and prints its metrics."""
     args, overrides = _parse(argv)
     cli.require_output()
-    checkpoint = find_checkpoint(args.workdir)
+    results = _evaluate(
+        args.workdir, lambda c: config.override(c, overrides), args.calibrate, args.bootstrap
+    )
+    print(json.dumps(results.metrics, indent=2))
+    return 0
+
+
+def evaluate(
+    checkpoint: str | os.PathLike,
+    *,
+    calibrate: str | None = None,
+    bootstrap: int = 1000,
+    **overrides,
+) -> Evaluation:
+    """Runs the evaluators of a checkpoint's config, as `python -m imgcls.evaluate` does.
+
+    >>> imgcls.evaluate("/runs/mine", **{"data.source": "folder:/new/images"}).metrics
+
+    Args:
+      checkpoint: a workdir, or the directory of a checkpoint, see `imgcls.load`.
+      calibrate: split on which a calibration is fitted first and stored in the checkpoint.
+      bootstrap: number of bootstrap replicates for the intervals; 0 for no intervals.
+      **overrides: keys of `data`, `evaluators` or `mesh`, as `**{'section.key': value}`.
+
+    Raises:
+      ConfigError: there is no checkpoint, an invalid override, or no evaluator.
+    """
+    return _evaluate(
+        os.fspath(checkpoint), lambda c: config.assign(c, overrides), calibrate, bootstrap
+    )
+
+
+def _evaluate(
+    workdir: str,
+    override: Callable[[ConfigDict], ConfigDict],
+    calibrate_on: str | None,
+    bootstrap: int,
+) -> Evaluation:
+    checkpoint = find_checkpoint(workdir)
     settings, info = checkpoint.read_meta()
-    _override(settings, overrides)
+    _override(settings, override)
     mesh = sharding.create_mesh(settings)
     objective = create_objective(settings, info)
     validation = None
-    if args.calibrate is not None:
-        validation = _open_validation(settings, objective, mesh, info, args.calibrate)
+    if calibrate_on is not None:
+        validation = _open_validation(settings, objective, mesh, info, calibrate_on)
     durations = Durations(settings, 1)
     evaluators = create_evaluators(settings, objective, mesh, info, durations, _log)
     if not evaluators:
         raise ConfigError(
-            f"{args.workdir}: its config has no evaluator; add one, for example "
+            f"{workdir}: its config has no evaluator; add one, for example "
             "--config.evaluators.test.split=test"
         )
     variables = load_eval_variables(checkpoint, objective, info, mesh, settings.mesh.rules)
@@ -70,22 +137,23 @@ def main(argv: list[str] | None = None) -> int:
     calibration = load_calibration(checkpoint, info.class_names)
     _log_calibration(calibration, used, evaluators)
 
-    metrics = {}
+    metrics, shown = {}, {}
     for name, (_, evaluator) in evaluators.items():
         if isinstance(evaluator, Classification):
             outcomes = evaluator.outcomes(variables)
-            summaries = _summarize(outcomes, used, calibration, args.bootstrap)
+            summaries = _summarize(outcomes, used, calibration, bootstrap)
             results = flatten(summaries)
             table = table_of(outcomes[used], calibration, settings.data.separator)
             write_report(checkpoint.workdir / "report", name, table, summaries[used], used)
+            shown[name] = summaries[used]
         else:
             results = evaluator.run(variables)
         metrics |= {f"{name}/{key}": value for key, value in results.items()}
     numbers, pictures = split_pictures(metrics)
-    for path in save_pictures(str(checkpoint.workdir), checkpoint.step, pictures):
-        _log(str(path))
-    print(json.dumps(numbers, indent=2))
-    return 0
+    paths = list(map(str, save_pictures(str(checkpoint.workdir), checkpoint.step, pictures)))
+    for path in paths:
+        _log(path)
+    return Evaluation(numbers, shown, paths)
 
 
 def _summarize(
@@ -150,10 +218,10 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     return args, overrides
 
 
-def _override(settings: ConfigDict, overrides: list[str]) -> None:
+def _override(settings: ConfigDict, override: Callable[[ConfigDict], ConfigDict]) -> None:
     settings.checkpoint.keep_best = None
     trained = settings.copy_and_resolve_references()
-    config.override(settings, overrides)
+    override(settings)
     for key in config.changed_keys(trained, settings):
         if key.startswith(("model.", "objective.")) and key != "model.dtype":
             raise ConfigError(

@@ -8,6 +8,7 @@ import json
 
 import numpy as np
 
+from imgcls.core import notebook_html
 from imgcls.core.errors import ConfigError
 from imgcls.evaluate import ranked as ranked_lib
 from imgcls.evaluate import sums as sums_lib
@@ -34,6 +35,9 @@ LIGHT = {
 }
 # Which values of the metrics of `measure` are better; it has all of them but the counts.
 DIRECTIONS = sums_lib.DIRECTIONS | ranked_lib.DIRECTIONS
+
+# Largest number of classes whose confusion matrix a notebook shows.
+_SHOWN_CLASSES = 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +69,15 @@ class Summary:
         fields = dataclasses.asdict(self) | {"confusion": self.confusion.tolist()}
         lines = [f'"{key}": {_item_lines(value)}' for key, value in fields.items()]
         return "{\n" + ",\n".join(lines) + "\n}\n"
+
+    def _repr_html_(self) -> str:
+        """The metrics with their intervals and, of up to 30 classes, the confusion matrix."""
+        rows = [(k, v, *self.intervals.get(k, (None, None))) for k, v in self.metrics.items()]
+        shown = notebook_html.table(("metric", "value", "95% from", "to"), rows)
+        if self.confusion.ndim == 2 and len(self.classes) <= _SHOWN_CLASSES:
+            names = [row["name"] for row in self.classes]
+            shown += notebook_html.heat_table(names, self.confusion.tolist())
+        return f"<div>{shown}</div>"
 
 
 def measure(

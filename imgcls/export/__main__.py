@@ -12,9 +12,9 @@ float32 logits `[b, K]`; the command reads the file back and compares its logits
 parameters are exported if the checkpoint has any.
 """
 
-import argparse
 import importlib.util
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -35,6 +35,7 @@ from imgcls.runs.trained import (
     load_trained,
 )
 
+FORMATS = ("safetensors", "stablehlo", "onnx")
 # Batch sizes that are compared.
 BATCHES = (1, 5)
 # Bytes of the parameters: StableHLO's container and protobuf both hold less than 2^31 bytes.
@@ -86,31 +87,59 @@ def main(argv: list[str] | None = None) -> int:
     parser = cli.create_parser("export", __doc__)
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help=cli.CHECKPOINT_HELP)
     parser.add_argument("--to", required=True, metavar="DIR", help="created if missing")
-    parser.add_argument("--format", required=True, choices=("safetensors", "stablehlo", "onnx"))
+    parser.add_argument("--format", required=True, choices=FORMATS)
     args = parser.parse_args(argv)
-    _check_installed(args.format)
-    trained = load_trained(find_checkpoint(args.checkpoint))
-    _check_trained(trained, args)
-    file = pathlib.Path(args.to).expanduser() / f"model.{args.format}"
-    _check_overwrite(file, args.format)
+    export(args.checkpoint, args.to, args.format)
+    return 0
 
-    shape, extra, onnx = image_shape(trained), {}, args.format == "onnx"
+
+def export(
+    checkpoint: str | os.PathLike, to: str | os.PathLike, format: str = "safetensors"
+) -> pathlib.Path:
+    """Exports a trained model, as `python -m imgcls.export` does, and compares the logits.
+
+    Args:
+      checkpoint: a workdir, or the directory of a checkpoint, see `imgcls.load`.
+      to: directory of the files, created if missing.
+      format: 'safetensors', 'stablehlo' or 'onnx'.
+
+    Returns:
+      The file of the model; `config.json` beside it has its classes and preprocessing.
+
+    Raises:
+      ConfigError: there is no checkpoint, it has no classes, a package is missing, or `to` holds
+        files that are not from an export.
+      UserError: the exported model's logits differ.
+    """
+    if format not in FORMATS:
+        raise ConfigError(
+            f"format={format!r}: unknown{errors.did_you_mean(format, FORMATS)}; "
+            f"valid: {', '.join(FORMATS)}"
+        )
+    _check_installed(format)
+    where = os.fspath(checkpoint)
+    trained = load_trained(find_checkpoint(where))
+    _check_trained(trained, where, format)
+    file = pathlib.Path(to).expanduser() / f"model.{format}"
+    _check_overwrite(file, format)
+
+    shape, extra, onnx = image_shape(trained), {}, format == "onnx"
     # onnxruntime has no bfloat16 convolutions on the CPU.
     original = make_logits(trained, "float32" if onnx else None)
-    if args.format == "safetensors":
+    if format == "safetensors":
         data, extra = to_safetensors(trained, shape)
     else:
         data = (to_onnx if onnx else to_stablehlo)(original, shape, trained.info.image_dtype)
-    description = json.dumps(_describe(trained, shape, args.format) | extra, indent=2) + "\n"
+    description = json.dumps(_describe(trained, shape, format) | extra, indent=2) + "\n"
     _write({file: data, file.with_name("config.json"): description.encode()})
     log.result(f"{file}: {len(data):,} bytes")
-    if args.format != "safetensors":
+    if format != "safetensors":
         exact = onnx or (jax.default_backend() == "cpu" and trained.config.model.dtype == "float32")
         exported = (run_onnx if onnx else run_stablehlo)(file.read_bytes())
         with jax.default_matmul_precision("highest" if onnx else "default"):
             tolerance = 1e-4 if exact else 2e-2
             compare(str(file), exported, original, shape, tolerance, trained.info.image_dtype)
-    return 0
+    return file
 
 
 def _describe(trained: Trained, shape: tuple[int, ...], file_format: str) -> dict[str, Any]:
@@ -142,13 +171,13 @@ def _check_installed(file_format: str) -> None:
             )
 
 
-def _check_trained(trained: Trained, args: argparse.Namespace) -> None:
+def _check_trained(trained: Trained, checkpoint: str, file_format: str) -> None:
     """Raises a ConfigError if the model has no classes or is too large for the format."""
-    check_classifies(trained, args.checkpoint)
+    check_classifies(trained, checkpoint)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves((trained.params, trained.model_state)))
-    if args.format != "safetensors" and size > LARGEST:
+    if file_format != "safetensors" and size > LARGEST:
         raise ConfigError(
-            f"--format={args.format} can hold at most 2 GB, and the parameters have "
+            f"--format={file_format} can hold at most 2 GB, and the parameters have "
             f"{size / 1e9:.1f} GB: use --format=safetensors"
         )
 

@@ -89,7 +89,7 @@ class Run:
     """
 
     def __init__(self, path: str | os.PathLike):
-        checkpoint = find_checkpoint(path)
+        checkpoint = self._checkpoint = find_checkpoint(path)
         self.name, self._path = checkpoint.name, str(checkpoint.path)
         self._trained = load_trained(checkpoint)
         self.config, self.info = self._trained.config, self._trained.info

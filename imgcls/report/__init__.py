@@ -4,3 +4,7 @@
 into rows, curves and images with heat maps, which `templates/report.html` lays out. `html` renders
 templates, also for `imgcls.audit`.
 """
+
+from imgcls.core.callable_package import make_callable
+
+make_callable(__name__, "imgcls.report.__main__:report")

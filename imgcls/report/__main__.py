@@ -11,12 +11,17 @@ Other data with the same classes, or some of them: `--config.data.source=folder:
 
 import argparse
 import contextlib
+import dataclasses
 import datetime
+import html as html_lib
 import math
+import os
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from etils import epath
+from ml_collections import ConfigDict
 
 from imgcls.core import cli, errors, log
 from imgcls.core import config as config_lib
@@ -39,30 +44,104 @@ from imgcls.runs.trained import Trained, check_classifies, load_trained
 DOTS = (10, 1000)
 
 
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A report: one HTML file; a notebook shows it.
+
+    Attributes:
+      path: the file.
+    """
+
+    path: epath.Path
+
+    def _repr_html_(self) -> str:
+        page = html_lib.escape(self.path.read_text(), quote=True)
+        style = "width:100%;height:720px;border:1px solid #8884;border-radius:6px"
+        return f'<iframe sandbox style="{style}" srcdoc="{page}"></iframe>'
+
+
 def main(argv: list[str] | None = None) -> int:
     """Evaluates the checkpoint and writes the report; returns the exit code."""
     args, overrides = _parse(argv)
-    checkpoint = find_checkpoint(args.workdir)
+    options = vars(args)
+    workdir = options.pop("workdir")
+    _report(workdir, lambda c: config_lib.override(c, overrides), **options)
+    return 0
+
+
+def report(
+    checkpoint: str | os.PathLike,
+    *,
+    split: str | None = None,
+    calibrate_on: str | None = None,
+    out: str | os.PathLike | None = None,
+    examples: int = 24,
+    heat_maps: str | None = None,
+    batch_size: int | None = None,
+    **overrides,
+) -> Report:
+    """Writes a report about a trained model, as `python -m imgcls.report` does.
+
+    Args:
+      checkpoint: a workdir, or the directory of a checkpoint, see `imgcls.load`.
+      split: split to evaluate; None is test, or the validation split without one.
+      calibrate_on: split to calibrate on; None is the validation split, unless it is evaluated.
+      out: output file; None is `report/report.html` in the workdir.
+      examples: number of images of each kind.
+      heat_maps: folder for the heat maps of volumes as NIfTI.
+      batch_size: batch size; None is that of the config.
+      **overrides: keys of `data`, as `**{'data.source': value}`.
+
+    Raises:
+      ConfigError: there is no checkpoint, it has no classes, or the file can't be written.
+    """
+    return _report(
+        os.fspath(checkpoint),
+        lambda c: config_lib.assign(c, overrides),
+        split=split,
+        calibrate_on=calibrate_on,
+        out=out,
+        examples=examples,
+        heat_maps=heat_maps,
+        batch_size=batch_size,
+    )
+
+
+def _report(
+    workdir: str,
+    override: Callable[[ConfigDict], ConfigDict],
+    *,
+    split: str | None,
+    calibrate_on: str | None,
+    out: str | os.PathLike | None,
+    examples: int,
+    heat_maps: str | None,
+    batch_size: int | None,
+) -> Report:
+    for name, value in (("examples", examples), ("batch_size", batch_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name}={value}: must be 1 or more")
+    checkpoint = find_checkpoint(workdir)
     trained = load_trained(checkpoint)
-    check_classifies(trained, args.workdir)
+    check_classifies(trained, workdir)
     settings = config_lib.to_json(trained.config)
-    _override(trained, overrides)
-    trained.config.batch_size = args.batch_size or trained.config.batch_size
-    out = as_path(args.out or checkpoint.workdir / "report" / "report.html")
-    with _writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    results = read_results(trained, checkpoint, args.split, args.calibrate_on)
-    if args.split is None and results.split != "test":
+    _override(trained, override)
+    trained.config.batch_size = batch_size or trained.config.batch_size
+    file = as_path(out or checkpoint.workdir / "report" / "report.html")
+    with _writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    results = read_results(trained, checkpoint, split, calibrate_on)
+    if split is None and results.split != "test":
         log.result(f"the data has no test split: {results.split} is reported")
-    if split := results.calibration.split:
-        log.result(f"calibrated on {split}: {results.calibration}")
+    if used := results.calibration.split:
+        log.result(f"calibrated on {used}: {results.calibration}")
     else:
         log.result(f"not calibrated: no split besides {results.split} was held out from training")
     baseline = compare(results, checkpoint.workdir)
     if baseline is not None:
         for name, accuracy in tables.baseline_rows(results, baseline):
             log.result(f"accuracy {accuracy:.4f}: {name}")
-    groups = gallery.show(results, gallery.choose(results, args.examples), args.heat_maps)
+    groups = gallery.show(results, gallery.choose(results, examples), heat_maps)
     page = html.render(
         "report.html",
         run=checkpoint.workdir.name,
@@ -78,11 +157,11 @@ def main(argv: list[str] | None = None) -> int:
         **_metric_values(results),
         **_baseline_values(results, baseline),
     )
-    with _writing(out):
+    with _writing(file):
         # File names are bytes and may not be valid text.
-        replace_bytes(out, page.encode(errors="replace"))
-    log.result(str(out))
-    return 0
+        replace_bytes(file, page.encode(errors="replace"))
+    log.result(str(file))
+    return Report(file)
 
 
 def _model_values(trained: Trained) -> dict:
@@ -212,18 +291,13 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
     )
     add("--heat_maps", metavar="DIR", help="folder for the heat maps of volumes as NIfTI")
     add("--batch_size", type=int, metavar="B", help="batch size (default: that of the config)")
-    args, overrides = parser.parse_known_args(argv)
-    for name in ("examples", "batch_size"):
-        value = vars(args)[name]
-        if value is not None and value < 1:
-            raise ConfigError(f"--{name}={value}: must be 1 or more")
-    return args, overrides
+    return parser.parse_known_args(argv)
 
 
-def _override(trained: Trained, overrides: list[str]) -> None:
+def _override(trained: Trained, override: Callable[[ConfigDict], ConfigDict]) -> None:
     """Overrides keys of `config.data`; raises a ConfigError for other keys."""
     before = trained.config.copy_and_resolve_references()
-    config_lib.override(trained.config, overrides)
+    override(trained.config)
     for key in config_lib.changed_keys(before, trained.config):
         if not key.startswith("data."):
             raise ConfigError(

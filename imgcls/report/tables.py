@@ -1,6 +1,5 @@
 """Tables of a report, as plain values for the template."""
 
-import json
 import math
 
 import numpy as np
@@ -8,6 +7,7 @@ from etils import epath
 
 from imgcls.evaluate.baseline import Baseline
 from imgcls.report.results import Results
+from imgcls.runs.metrics_log import read_metrics
 
 # Above this number of classes a list of confused pairs replaces the matrix.
 MATRIX = 30
@@ -161,20 +161,12 @@ def read_history(workdir: epath.Path) -> tuple[dict[str, dict], float | None]:
       Curves by chart, `{chart: {name: (steps [S], values [S])}}`, and the time of the last line in
       Unix seconds. Without the file they are empty and None.
     """
-    lines = []
-    if (path := workdir / "metrics.jsonl").is_file():
-        for text in path.read_text().splitlines():
-            try:
-                lines.append(json.loads(text))
-            except ValueError:
-                continue  # A line cut off by a crash.
+    lines = read_metrics(workdir)
     series: dict[str, list] = {}
     for line in lines:
         for key, value in line.items():
             if key not in ("step", "time"):
-                # Values that are not finite are written as text.
-                number = float(value)
-                number = number if math.isfinite(number) else math.nan
+                number = value if math.isfinite(value) else math.nan
                 series.setdefault(key, []).append((line["step"], number))
     arrays = {key: np.array(pairs, float).T for key, pairs in series.items()}
     charts = {

@@ -3,12 +3,13 @@
 Only process 0 writes; on other processes the writer does nothing.
 """
 
+import dataclasses
 import importlib.util
 import io
 import json
 import math
-import sys
 import time
+from collections.abc import Callable
 
 import jax
 import numpy as np
@@ -30,6 +31,22 @@ from imgcls.core.storage import (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Callbacks:
+    """Functions of the caller, called on process 0 with the step and `{name: value}`.
+
+    Attributes:
+      on_log: called with the training metrics that are logged, `train/NAME`.
+      on_eval: called with the metrics of an evaluation, `EVALUATOR/NAME`.
+    """
+
+    on_log: Callable[[int, dict[str, float]], object] | None = None
+    on_eval: Callable[[int, dict[str, float]], object] | None = None
+
+
+NO_CALLBACKS = Callbacks()
+
+
 class Writer:
     """Writes the metrics of a run to disk and to the terminal.
 
@@ -39,9 +56,18 @@ class Writer:
       first: step from which the run starts or continues. Lines of later steps, from before a crash,
         are removed from `metrics.jsonl`, as these steps are repeated.
       total: last step.
+      callbacks: called with what is written.
     """
 
-    def __init__(self, workdir: str, config: ConfigDict, first: int, total: int):
+    def __init__(
+        self,
+        workdir: str,
+        config: ConfigDict,
+        first: int,
+        total: int,
+        callbacks: Callbacks = NO_CALLBACKS,
+    ):
+        self._callbacks = callbacks
         self._active, self._workdir = jax.process_index() == 0, workdir
         self._batch_size, self._total = config.batch_size, total
         self._step, self._since = first, time.monotonic()
@@ -64,7 +90,7 @@ class Writer:
         self._store()
         if config.log.wandb:
             self._wandb = _start_wandb(workdir, config)
-        if sys.stderr.isatty():
+        if log.shows_progress():
             self._bar = log.progress(total, "step", first=first)
 
     def progress(self, step: int) -> None:
@@ -87,6 +113,8 @@ class Writer:
         metrics = {**metrics, "images_per_second": speed}
         written = {f"train/{key}": value for key, value in metrics.items()}
         self.write(step, written | (unshown or {}))
+        if self._active and self._callbacks.on_log is not None:
+            self._callbacks.on_log(step, written | (unshown or {}))
         if self._bar is not None:
             self._bar.set_postfix_str(f"loss {metrics['loss']:.4g}, {speed:.0f} img/s")
         else:
@@ -114,6 +142,8 @@ class Writer:
                     self._board.picture(step, key, picture)
             self._store()
         log.info(f"step {step}/{self._total} " + " ".join(shown))
+        if self._active and self._callbacks.on_eval is not None:
+            self._callbacks.on_eval(step, numbers)
         return numbers
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
@@ -205,6 +235,18 @@ def save_pictures(workdir: str, step: int, pictures: dict[str, np.ndarray]) -> l
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_bytes(path, data)
     return list(files)
+
+
+def read_metrics(workdir: epath.Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.jsonl`: `step`, `time` and metrics by name; [] without one."""
+    path, lines = workdir / "metrics.jsonl", []
+    for text in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            # Values that are not finite are written as text.
+            lines.append({key: float(value) for key, value in json.loads(text).items()})
+        except ValueError:
+            continue  # A line cut off by a crash.
+    return lines
 
 
 def without_later_lines(lines: bytes, step: int) -> bytes:

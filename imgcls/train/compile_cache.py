@@ -28,6 +28,7 @@ from typing import Any
 
 import jax
 from jax.experimental import serialize_executable
+from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -43,6 +44,10 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 IGNORED_FLAGS = ("jax_compilation_cache_dir", "jax_log_compiles", "jax_explain_cache_misses")
 # Number of programs to keep; a run has two.
 KEEP = 64
+
+
+# JAX's own setting of the directory, such as JAX_COMPILATION_CACHE_DIR.
+_jax_folder = jax.config.values.get("jax_compilation_cache_dir")
 
 
 class _CacheHits(threading.local):
@@ -65,12 +70,18 @@ jax.monitoring.register_event_listener(_count_hits)
 def use_compile_cache(config: ConfigDict) -> None:
     """Makes JAX cache all compiled programs in `config.compile_cache`, however fast they compile.
 
-    If others can write to that directory, it is not used, with a warning.
+    If others can write to that directory, it is not used, with a warning. Without one JAX's own
+    setting applies, also after a run of this process that had one.
     """
-    if config.compile_cache and _make_private(folder := _cache_folder(config)):
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+    folder = _jax_folder
+    if config.compile_cache and _make_private(_cache_folder(config)):
+        folder = str(_cache_folder(config))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+    if folder != jax.config.values.get("jax_compilation_cache_dir"):
+        jax.config.update("jax_compilation_cache_dir", folder)
+        # JAX would go on with the directory that it has opened.
+        compilation_cache.reset_cache()
 
 
 class Programs:

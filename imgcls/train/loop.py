@@ -1,5 +1,6 @@
 """The training loop: the only one, for every objective."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -14,7 +15,7 @@ from imgcls.distributed.ending import AGAIN
 from imgcls.evaluate.evaluator import Evaluator
 from imgcls.runs.best import BestMetric
 from imgcls.runs.goodput import Goodput
-from imgcls.runs.metrics_log import Writer
+from imgcls.runs.metrics_log import NO_CALLBACKS, Callbacks, Writer
 from imgcls.runs.profile import Profile
 from imgcls.train.auto import choose, save_choice
 from imgcls.train.nonfinite import PendingMetrics, Rollback
@@ -23,7 +24,11 @@ from imgcls.train.start_clock import StartClock
 
 
 def train(
-    config: ConfigDict, workdir: str, accept_changes: bool = False, clock: StartClock | None = None
+    config: ConfigDict,
+    workdir: str,
+    accept_changes: bool = False,
+    clock: StartClock | None = None,
+    callbacks: Callbacks = NO_CALLBACKS,
 ) -> dict[str, float] | None:
     """Trains what the config describes, or continues from the workdir's newest checkpoint.
 
@@ -32,10 +37,11 @@ def train(
       workdir: gets the checkpoints and logs.
       accept_changes: continue even if the config differs from the checkpoint's.
       clock: started when the process began; by default a new one starts here.
+      callbacks: functions that are called with what is logged.
 
     Returns:
       The last evaluation's metrics (empty if the run was already complete); None if it was stopped
-      by SIGTERM and is to be continued.
+      by a signal and is to be continued.
 
     Raises:
       ConfigError: a setting that can't work; nothing has been written then.
@@ -52,7 +58,7 @@ def train(
         describe_run(config, training)
         clock.lap("set-up")
         try:
-            return Loop(config, workdir, training, clock, goodput).run()
+            return Loop(config, workdir, training, clock, goodput, callbacks).run()
         except Rollback as bad:
             # As if the command was typed again, but with the data that comes after the stretch.
             stretch, clock = bad.stretch, StartClock()
@@ -67,6 +73,7 @@ class Loop:
       training: result of `set_up`.
       clock: time since the process began.
       goodput: useful time of the run.
+      callbacks: functions that are called with what is logged.
     """
 
     def __init__(
@@ -76,14 +83,19 @@ class Loop:
         training: Training,
         clock: StartClock,
         goodput: Goodput,
+        callbacks: Callbacks = NO_CALLBACKS,
     ):
         first, total, shift = training.first, training.total, training.record.shift
         self._config, self._workdir, self._training = config, workdir, training
         self._clock, self._goodput = clock, goodput
-        self._loader = create_train_loader(
-            config, training.reader, training.mesh, first + shift, total + shift
-        )
-        self._writer = Writer(workdir, config, first, total)
+        with contextlib.ExitStack() as opened:
+            opened.callback(training.checkpointer.close)
+            self._loader = create_train_loader(
+                config, training.reader, training.mesh, first + shift, total + shift
+            )
+            opened.callback(self._loader.close)
+            self._writer = Writer(workdir, config, first, total, callbacks)
+            opened.pop_all()
         self._pending = PendingMetrics(config, training.record)
         self._profile = Profile(config, workdir)
         self._results: dict[str, float] = {}

@@ -1,5 +1,6 @@
 """Sets up a run: config -> data -> model -> state."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -126,38 +127,40 @@ def set_up(
     prefixes = objective.eval_variables(shapes)
     best = find_best_metric(config, {name: e for name, (_, e) in evaluators.items()}, prefixes)
     checkpointer = Checkpointer(workdir, config, info, best)
-    programs = Programs(config, info, objective, mesh)
-    first, record = _find_start(checkpointer, stretch)
-    if first > durations.total:
-        checkpointer.close()
-        raise _passed(config, workdir, first, durations.total)
-    if first:
-        state = Future()
-        state.set_result(checkpointer.restore(shapes, first))
-        log.info(f"continue at step {first} of {durations.total} from {workdir}")
-    else:
-        given = initial_arrays(config, objective, shapes, source)
-        jitted = jax.jit(create, out_shardings=placement)
-        state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
-    return Training(
-        mesh=mesh,
-        reader=reader,
-        objective=objective,
-        evaluators=evaluators,
-        best=best,
-        checkpointer=checkpointer,
-        programs=programs,
-        shapes=shapes,
-        state=state,
-        step_fn=make_train_step(
-            objective, optimizer, schedule, transforms, config, mesh, placement
-        ),
-        first=first,
-        record=record,
-        total=durations.total,
-        log_every=log_every,
-        checkpoint_every=checkpoint_every,
-    )
+    with contextlib.ExitStack() as opened:
+        opened.callback(checkpointer.close)
+        programs = Programs(config, info, objective, mesh)
+        first, record = _find_start(checkpointer, stretch)
+        if first > durations.total:
+            raise _passed(config, workdir, first, durations.total)
+        if first:
+            state = Future()
+            state.set_result(checkpointer.restore(shapes, first))
+            log.info(f"continue at step {first} of {durations.total} from {workdir}")
+        else:
+            given = initial_arrays(config, objective, shapes, source)
+            jitted = jax.jit(create, out_shardings=placement)
+            state = in_background(lambda: programs.compile("create_state", jitted, given)(given))
+        opened.pop_all()
+        return Training(
+            mesh=mesh,
+            reader=reader,
+            objective=objective,
+            evaluators=evaluators,
+            best=best,
+            checkpointer=checkpointer,
+            programs=programs,
+            shapes=shapes,
+            state=state,
+            step_fn=make_train_step(
+                objective, optimizer, schedule, transforms, config, mesh, placement
+            ),
+            first=first,
+            record=record,
+            total=durations.total,
+            log_every=log_every,
+            checkpoint_every=checkpoint_every,
+        )
 
 
 def _find_start(checkpointer: Checkpointer, stretch: Stretch | None) -> tuple[int, Record]:
