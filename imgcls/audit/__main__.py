@@ -7,6 +7,7 @@ findings, and 2 for a mistake in the command.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -16,8 +17,9 @@ from imgcls.audit import page
 from imgcls.audit.as_json import to_json
 from imgcls.audit.checks import Audit, run_checks
 from imgcls.audit.reading import Decoding
+from imgcls.audit.videos import is_video
 from imgcls.core import cli, errors, log
-from imgcls.core.errors import ConfigError
+from imgcls.core.errors import ConfigError, DataError
 from imgcls.core.storage import replace_text
 from imgcls.data.decode.gray import MAX_BITS, MIN_BITS
 from imgcls.data.sources.open import open_dataset
@@ -51,6 +53,8 @@ def audit(
     channels: int = 3,
     bits: int | None = None,
     separator: str = "|",
+    videos: bool = False,
+    group_pattern: str | None = None,
 ) -> Audit:
     """Checks a dataset before training, as `python -m imgcls.audit` does.
 
@@ -65,6 +69,8 @@ def audit(
       splits: splits to check; None is all.
       max_images: size of a random sample to check; None is all images.
       seed: seed of sample, folds and permutations.
+      videos: whether the examples are videos; recognized if the first one is the file of a video.
+      group_pattern: regular expression whose first group in a path is the scene or subject.
 
     Returns:
       The results; a notebook shows the findings.
@@ -84,24 +90,18 @@ def audit(
     if channels < 1:
         raise ConfigError(f"--channels={channels}: must be 1 or more")
     # The audit itself reports invalid entries.
-    dataset = open_dataset(
-        data,
-        data_dir=data_dir,
-        seed=split_seed,
-        on_error="skip",
-        multi_label=multi_label,
-        separator=separator,
-        question=question,
-        label_columns=tuple(label_columns),
-    )
+    options = dict(data_dir=data_dir, seed=split_seed, on_error="skip", multi_label=multi_label)
+    options |= dict(separator=separator, question=question, label_columns=tuple(label_columns))
+    dataset, sources, videos = _open(data, splits, videos, options)
     found = run_checks(
         data,
-        _open_splits(data, dataset, splits),
+        sources,
         checkpoint=checkpoint,
         max_images=max_images,
         seed=seed,
         problems=dataset.problems,
-        decoding=Decoding(bits, channels),
+        decoding=Decoding(bits, channels, videos),
+        pattern=group_pattern,
     )
     replace_text(folder / "audit.json", json.dumps(to_json(found), indent=1))
     replace_text(folder / "audit.html", page.write(found))
@@ -131,8 +131,49 @@ def _parser() -> argparse.ArgumentParser:
     add("--question", metavar="NAME", help="same as config.data.question")
     add("--channels", type=int, default=3, metavar="N", help="same as config.data.channels")
     add("--bits", type=int, metavar="N", help="same as config.data.bits")
+    add("--videos", action="store_true", help="check videos; set where there are also images")
+    add(
+        "--group_pattern",
+        metavar="REGEX",
+        help="names that go together: what the first group in a path is, such as '_(g[0-9]+)_'",
+    )
     add("--separator", default="|", help="same as config.data.separator")
     return parser
+
+
+def _open(
+    data: str, splits: Sequence[str] | None, videos: bool, options: dict
+) -> tuple[Dataset, dict[str, Source], bool]:
+    """Returns the dataset, its splits, and whether the examples are videos.
+
+    Raises:
+      ConfigError: there are no examples.
+    """
+
+    def open_as(videos: bool) -> tuple[Dataset, dict[str, Source]]:
+        dataset = open_dataset(data, videos=videos, **options)
+        return dataset, _open_splits(data, dataset, splits)
+
+    try:
+        opened = open_as(videos)
+        if videos or not _has_videos(opened[1]):
+            return *opened, videos
+        # Only now are the parts of videos read.
+        return *open_as(True), True
+    except ConfigError as e:
+        # Files of videos are passed over among images.
+        with contextlib.suppress(ConfigError):
+            opened = open_as(True)
+            if not videos and _has_videos(opened[1]):
+                return *opened, True
+        raise e
+
+
+def _has_videos(sources: dict[str, Source]) -> bool:
+    try:
+        return is_video(next(iter(sources.values()))[0]["image"], False)
+    except DataError:
+        return False
 
 
 def _open_splits(data: str, dataset: Dataset, splits: Sequence[str] | None) -> dict[str, Source]:
@@ -149,7 +190,8 @@ def _print_findings(audit: Audit) -> None:
         text = "".join(c if c.isprintable() else "?" for c in finding.text)
         log.result(f"{finding.level}: {finding.check}: {text}")
     count = sum(f.level == "finding" for f in audit.findings)
-    log.result(f"{len(audit.images):,} images, {count} {'finding' if count == 1 else 'findings'}")
+    examples = f"{len(audit.images):,} {audit.images.noun}s"
+    log.result(f"{examples}, {count} {'finding' if count == 1 else 'findings'}")
 
 
 if __name__ == "__main__":

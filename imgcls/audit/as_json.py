@@ -35,6 +35,15 @@ def to_json(audit: Audit) -> dict:
         },
         "properties": {p.name: _summary(p) for p in shortcuts.properties.values()},
         "duplicates": _duplicates(audit),
+        "groups": [
+            {
+                "name": group.name,
+                "source": group.source,
+                "splits": [images.splits[s] for s in group.splits],
+                "pictures": [_place(audit, i) for i in group.rows],
+            }
+            for group in audit.shared
+        ],
         "quality": {
             issue: [
                 _place(audit, i) | {"score": round(float(score), 4)}

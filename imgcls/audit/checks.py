@@ -4,11 +4,12 @@ import dataclasses
 
 import numpy as np
 
-from imgcls.audit import findings, label_errors, quality, volumes
+from imgcls.audit import findings, groups, label_errors, quality, videos, volumes
 from imgcls.audit.class_counts import ClassCounts, count_classes
 from imgcls.audit.duplicates import Duplicates, find_duplicates
 from imgcls.audit.features import handmade, of_checkpoint
 from imgcls.audit.findings import Finding
+from imgcls.audit.groups import Shared
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import RGB, Decoding, ImageTable, read_images
 from imgcls.audit.shortcuts import Shortcuts, find_shortcuts
@@ -27,6 +28,7 @@ class Audit:
       images: measured images.
       problems: entries that the source skipped.
       class_counts, duplicates, quality, label_errors, shortcuts: results of the checks.
+      shared: groups of examples, such as scenes or subjects, that lie in several splits.
       findings: the results in words, findings before notes.
       checkpoint: the checkpoint whose features the labels were checked with; None for hand-made
         features.
@@ -40,6 +42,7 @@ class Audit:
     quality: dict[str, tuple[np.ndarray, np.ndarray]]
     label_errors: LabelErrors
     shortcuts: Shortcuts
+    shared: list[Shared]
     findings: list[Finding]
     checkpoint: str | None
 
@@ -59,6 +62,7 @@ def run_checks(
     seed: int = 0,
     problems: Problems | None = None,
     decoding: Decoding = RGB,
+    pattern: str | None = None,
 ) -> Audit:
     """Checks the splits of a dataset.
 
@@ -71,6 +75,7 @@ def run_checks(
       seed: seed of the sample, the folds and the permutations.
       problems: entries that the source skipped.
       decoding: how images are decoded, as `config.data.bits` and `config.data.channels`.
+      pattern: regular expression whose first group in a name is the example's scene or subject.
 
     Raises:
       ConfigError: no image can be read, or there are fewer than two classes.
@@ -82,23 +87,26 @@ def run_checks(
     images = read_images(sources, max_images, seed, decoding)
     problems = Problems() if problems is None else problems
     counts, duplicates = count_classes(images), find_duplicates(images)
-    if images.cubes is None:
+    if images.prints is not None:
+        issues = videos.find_issues(images.raw_quality, images.mode)
+    elif images.cubes is None:
         issues = quality.find_issues(images.raw_quality, images.mode)
     else:
         issues = volumes.find_issues(images.raw_quality)
     features = of_checkpoint(checkpoint, images) if checkpoint else handmade(images.thumbs, seed)
     labels, names = images.labels, images.class_names
     errors = label_errors.find_label_errors(features, labels, names, seed)
-    shortcuts = find_shortcuts(images, seed)
+    shortcuts, shared = find_shortcuts(images, seed), groups.find_shared(images, pattern)
     found = [
         *findings.of_reading(images, problems),
-        *findings.of_shortcuts(shortcuts),
+        *findings.of_shortcuts(shortcuts, images.noun),
         *findings.of_duplicates(duplicates, images),
         *findings.of_patients(images),
-        *findings.of_label_errors(errors),
+        *findings.of_groups(shared, images),
+        *findings.of_label_errors(errors, images.noun),
         *findings.of_class_counts(counts, images),
         *findings.of_bits(images),
-        *findings.of_quality(issues, images),
+        *findings.of_quality(issues, len(images), images.noun),
     ]
     found.sort(key=lambda f: f.level)
     return Audit(
@@ -110,6 +118,7 @@ def run_checks(
         quality=issues,
         label_errors=errors,
         shortcuts=shortcuts,
+        shared=shared,
         findings=found,
         checkpoint=checkpoint,
     )

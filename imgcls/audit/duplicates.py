@@ -6,21 +6,15 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from imgcls.audit.hashes import near_pairs, phash
+from imgcls.audit.copies import find_copies
+from imgcls.audit.hashes import MAX_BITS, MIN_CONTRAST, MIN_CORRELATION, near_pairs, phash
 from imgcls.audit.reading import ImageTable
 
-# Near duplicates differ in at most this many of the 64 bits of the perceptual hash, and their
-# color thumbnails of 16 x 16 pixels have at least this correlation. All 12 pairs of CIFAR-10's
-# test images that meet both criteria look like copies of each other.
-MAX_BITS = 8
-MIN_CORRELATION = 0.95
 # Near duplicates among volumes have at least this correlation of details. Among the 1,584 glands of
 # AdrenalMNIST3D the highest is 0.92.
 MIN_DETAILS = 0.97
 # Volumes that are compared with all others at a time.
 _BLOCK = 256
-# Empty images (low standard deviation of the gray thumbnail) all look alike and are not compared.
-_MIN_CONTRAST = 4.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +47,9 @@ def find_duplicates(images: ImageTable) -> Duplicates:
     files = images.file_hash
     same_file = [bool(files[g[0]]) and len(set(files[g])) == 1 for g in exact]
     single = np.sort(first)
-    if images.cubes is None:
+    if images.prints is not None:
+        near, correlation = find_copies([images.prints[i] for i in single])
+    elif images.cubes is None:
         near, correlation = _near(images.grays[single], images.thumbs[single])
     else:
         near, correlation = _near_volumes(images.cubes[single])
@@ -66,7 +62,7 @@ def find_duplicates(images: ImageTable) -> Duplicates:
 
 def _near(grays: np.ndarray, thumbs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns the pairs `[M, 2]` of nearly equal images, and their correlations `[M]`."""
-    busy = np.flatnonzero(grays.reshape(len(grays), -1).std(1) >= _MIN_CONTRAST)
+    busy = np.flatnonzero(grays.reshape(len(grays), -1).std(1) >= MIN_CONTRAST)
     pairs, found = [np.empty((0, 2), int)], [np.empty(0)]
     vectors = _unit_vectors(thumbs[busy])
     for block in near_pairs(phash(grays[busy]), MAX_BITS):

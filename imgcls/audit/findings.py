@@ -2,9 +2,10 @@
 
 import dataclasses
 
-from imgcls.audit import class_counts, label_errors, shortcuts
+from imgcls.audit import class_counts, groups, label_errors, shortcuts
 from imgcls.audit.class_counts import ClassCounts
 from imgcls.audit.duplicates import Duplicates
+from imgcls.audit.groups import Shared
 from imgcls.audit.label_errors import LabelErrors
 from imgcls.audit.reading import ImageTable
 from imgcls.audit.shortcuts import Shortcut, Shortcuts
@@ -27,6 +28,8 @@ QUALITY = {
     "grayscale": (1.0, "gray among color images"),
     "constant": (0.0, "with the same value in all voxels"),
     "nearly_empty": (0.01, "with the same value in nearly all voxels"),
+    "still": (0.05, "in which nothing moves"),
+    "odd_duration": (0.05, "far shorter or longer than the others"),
     "not_finite": (0.01, "with voxels that are not a number"),
 }
 _TYPICAL = 0.5
@@ -54,7 +57,7 @@ def of_reading(images: ImageTable, problems: Problems) -> list[Finding]:
     found = []
     if images.unreadable:
         names = _some([u.name for u in images.unreadable])
-        text = f"{_count(len(images.unreadable), 'image')} can't be read: {names}"
+        text = f"{_count(len(images.unreadable), images.noun)} can't be read: {names}"
         found.append(Finding("reading", "finding", text, len(images.unreadable)))
     counts = problems.counts.items()
     for (_, count), line in zip(counts, problems.lines(), strict=True):
@@ -80,31 +83,33 @@ def of_class_counts(found: ClassCounts, images: ImageTable) -> list[Finding]:
         result.append(Finding("balance", "finding", text, len(alike)))
     if found.few:
         where = _some([f"{names[c]!r} ({found.counts[:, c].sum()})" for c in found.few])
-        text = f"fewer than {class_counts.FEW} images of a class: {where}"
+        text = f"fewer than {class_counts.FEW} {images.noun}s of a class: {where}"
         result.append(Finding("balance", "finding", text, len(found.few)))
     if found.ratio >= class_counts.UNEVEN:
         level = "finding" if found.ratio >= class_counts.VERY_UNEVEN else "note"
-        text = f"the largest class has {found.ratio:.0f} times as many images as the smallest"
+        text = (
+            f"the largest class has {found.ratio:.0f} times as many {images.noun}s as the smallest"
+        )
         result.append(Finding("balance", level, text, 1))
     if found.unlabelled:
-        text = f"{_count(found.unlabelled, 'image')} without a label"
+        text = f"{_count(found.unlabelled, images.noun)} without a label"
         result.append(Finding("balance", "note", text, found.unlabelled))
     return result
 
 
 def of_duplicates(found: Duplicates, images: ImageTable) -> list[Finding]:
     """Reports leaks between splits, copies with different labels, and many copies."""
-    result = []
+    result, nouns = [], f"{images.noun}s"
     kinds = {
-        ("group of equal images", "groups of equal images"): found.exact,
-        ("pair of nearly equal images", "pairs of nearly equal images"): list(found.near),
+        (f"group of equal {nouns}", f"groups of equal {nouns}"): found.exact,
+        (f"pair of nearly equal {nouns}", f"pairs of nearly equal {nouns}"): list(found.near),
     }
-    for names, groups in kinds.items():
-        across = [g for g in groups if len(set(images.split[g])) > 1]
+    for names, equal in kinds.items():
+        across = [g for g in equal if len(set(images.split[g])) > 1]
         if across:
-            text = f"{_count(len(across), *names)} in two splits, so test images may be trained on"
+            text = f"{_count(len(across), *names)} in two splits, so test {nouns} may be trained on"
             result.append(Finding("duplicates", "finding", text, len(across)))
-        differ = [g for g in groups if len({_label(images, i) for i in g}) > 1]
+        differ = [g for g in equal if len({_label(images, i) for i in g}) > 1]
         if differ:
             text = f"{_count(len(differ), *names)} with different labels"
             result.append(Finding("duplicates", "finding", text, len(differ)))
@@ -112,7 +117,7 @@ def of_duplicates(found: Duplicates, images: ImageTable) -> list[Finding]:
     if copies:
         share = copies / len(images)
         level = "finding" if share > MAX_COPIES else "note"
-        text = f"{_count(copies, 'copy', 'copies')} of other images in total ({share:.2%})"
+        text = f"{_count(copies, 'copy', 'copies')} of other {nouns} in total ({share:.2%})"
         result.append(Finding("duplicates", level, text, copies))
     return result
 
@@ -136,6 +141,21 @@ def of_patients(images: ImageTable) -> list[Finding]:
     return [Finding("duplicates", "finding", text, len(shared))]
 
 
+def of_groups(shared: list[Shared], images: ImageTable) -> list[Finding]:
+    """Reports scenes and subjects in several splits."""
+    result = []
+    for source, what in groups.SOURCES.items():
+        found = [group for group in shared if group.source == source]
+        if not found:
+            continue
+        ways = [f"{g.name} in {' and '.join(images.splits[s] for s in g.splits)}" for g in found]
+        text = f"{_count(len(found), *what)} in several splits: {_some(ways)}"
+        if source == "name":
+            text += "; name the group of each video in the column `group` of a manifest"
+        result.append(Finding("duplicates", "finding", text, len(found)))
+    return result
+
+
 def of_bits(images: ImageTable) -> list[Finding]:
     """Reports gray images of 16 bits that use fewer, which look dark."""
     deep = images.used_bits > 0
@@ -152,20 +172,20 @@ def of_bits(images: ImageTable) -> list[Finding]:
     return [Finding("quality", level, text, int(deep.sum()))]
 
 
-def of_quality(found: dict[str, tuple], images: ImageTable) -> list[Finding]:
-    """Reports the images that cleanvision's thresholds flag, by issue."""
+def of_quality(found: dict[str, tuple], count: int, noun: str = "image") -> list[Finding]:
+    """Reports the examples with an issue, of `count` in total."""
     result = []
     for issue, (indices, _) in found.items():
-        share = len(indices) / len(images)
+        share = len(indices) / count
         bound, words = QUALITY[issue]
         if len(indices) and not (issue == "grayscale" and share == 1):
             level = "finding" if bound <= share <= _TYPICAL else "note"
-            text = f"{_count(len(indices), 'image')} {words} ({share:.2%})"
+            text = f"{_count(len(indices), noun)} {words} ({share:.2%})"
             result.append(Finding("quality", level, text, len(indices)))
     return result
 
 
-def of_label_errors(found: LabelErrors) -> list[Finding]:
+def of_label_errors(found: LabelErrors, noun: str = "image") -> list[Finding]:
     """Reports how many labels are wrong, or how many are worth a look."""
     result = []
     count = len(found.suspects)
@@ -179,19 +199,21 @@ def of_label_errors(found: LabelErrors) -> list[Finding]:
     elif found.judged and not found.reliable:
         text = (
             f"wrong labels can't be counted: the classifier's accuracy of {found.accuracy:.0%} on "
-            "held-out images is too low; use a trained model's features with --checkpoint"
+            f"held-out {noun}s is too low; use a trained model's features with --checkpoint"
         )
         result.append(Finding("label_errors", "note", text, count))
     elif count:
         text = f"{_count(count, 'label')} worth a look, no more than expected by chance"
         result.append(Finding("label_errors", "note", text, count))
     if found.skipped:
-        text = f"labels not checked, fewer than {label_errors.FOLDS} images: {_some(found.skipped)}"
+        text = (
+            f"labels not checked, fewer than {label_errors.FOLDS} {noun}s: {_some(found.skipped)}"
+        )
         result.append(Finding("label_errors", "note", text, len(found.skipped)))
     return result
 
 
-def of_shortcuts(found: Shortcuts) -> list[Finding]:
+def of_shortcuts(found: Shortcuts, noun: str = "image") -> list[Finding]:
     """Reports properties that predict the labels."""
     result = [
         Finding("shortcuts", "finding" if test.level == "strong" else "note", describe(test), 1)
@@ -201,11 +223,11 @@ def of_shortcuts(found: Shortcuts) -> list[Finding]:
     if found.folders_are_classes:
         text = (
             "each class has its own folder under a different name; if the folders are the origins "
-            "of the images, a model may learn the origin instead"
+            f"of the {noun}s, a model may learn the origin instead"
         )
         result.append(Finding("shortcuts", "note", text, 1))
     if found.skipped:
-        text = f"not tested, fewer than {shortcuts.MIN_EXAMPLES} images: {_some(found.skipped)}"
+        text = f"not tested, fewer than {shortcuts.MIN_EXAMPLES} {noun}s: {_some(found.skipped)}"
         result.append(Finding("shortcuts", "note", text, len(found.skipped)))
     return result
 

@@ -15,12 +15,15 @@ SIDE = 160
 SLICES_SIDE = 260
 # Properties whose range is a fact about the data.
 _FACTS = ("width", "height", "file size", "JPEG quality")
+_VIDEO_FACTS = ("duration", "frame rate", "width", "height", "file size")
 _VOLUME_FACTS = (
     *("depth", "height", "width", "spacing D", "spacing H", "spacing W"),
     *("smallest value", "largest value", "file size"),
 )
+# Largest number of kinds of files that are listed.
+_KINDS = 12
 # Largest number of images of each kind on the page.
-EXTREMES, PAIRS, SUSPECTS, ODD = 12, 24, 48, 12
+EXTREMES, PAIRS, SUSPECTS, ODD, GROUPS = 12, 24, 48, 12, 12
 
 
 def write(audit: Audit) -> str:
@@ -33,6 +36,7 @@ def write(audit: Audit) -> str:
         counts=_counts(audit),
         shortcuts=_shortcuts(audit),
         pairs=_pairs(audit),
+        shared=_shared(audit),
         suspects=[
             _figure(audit, s.index) | {"suspect": s} for s in audit.label_errors.suspects[:SUSPECTS]
         ],
@@ -48,19 +52,23 @@ def _facts(audit: Audit) -> dict[str, str]:
     """Returns sizes and file formats of the images, in words."""
     properties = audit.shortcuts.properties
     are_volumes, facts = audit.images.cubes is not None, {}
-    for name in _VOLUME_FACTS if are_volumes else _FACTS:
+    are_videos = audit.images.prints is not None
+    for name in _VOLUME_FACTS if are_volumes else _VIDEO_FACTS if are_videos else _FACTS:
         values = properties[name].values
         values = values[np.isfinite(values)]
         if len(values):
-            # Spacings and values of volumes are not whole numbers.
-            form = ",.0f" if abs(values).max() >= 100 or not are_volumes else ".4g"
+            # Spacings and values of volumes, and seconds, are not whole numbers.
+            whole = abs(values).max() >= 100 or not (are_volumes or are_videos)
+            form = ",.0f" if whole else ".4g"
             low, median, high = (format(q, form) for q in np.quantile(values, [0, 0.5, 1]))
             facts[name] = low if low == high else f"{low} to {high}, median {median}"
             facts[name] += f" {properties[name].unit}" if properties[name].unit else ""
-    kinds, numbers = np.unique(properties["file format"].values, return_counts=True)
-    facts["file format"] = ", ".join(
-        f"{kind or 'pixels'} ({n:,})" for kind, n in zip(kinds, numbers, strict=True)
-    )
+    for name in ("file format", *(("codec", "encoder", "sound") if are_videos else ())):
+        if name in properties:
+            kinds, numbers = np.unique(properties[name].values, return_counts=True)
+            missing = "pixels" if name == "file format" else "none"
+            counted = [f"{k or missing} ({n:,})" for k, n in zip(kinds, numbers, strict=True)]
+            facts[name] = ", ".join(counted[:_KINDS]) + (", ..." if len(counted) > _KINDS else "")
     return facts
 
 
@@ -125,6 +133,20 @@ def _pairs(audit: Audit) -> list[dict]:
             "leaks": not same_split,
         }
         for same_labels, same_split, exact, a, b in rows[:PAIRS]
+    ]
+
+
+def _shared(audit: Audit) -> list[dict]:
+    """Returns groups in several splits, each with its first example in each of these."""
+    images = audit.images
+    return [
+        {
+            "name": group.name,
+            "images": [
+                _figure(audit, group.rows[images.split[group.rows] == s][0]) for s in group.splits
+            ],
+        }
+        for group in audit.shared[:GROUPS]
     ]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
-from imgcls.audit import headers, quality, volumes
+from imgcls.audit import headers, quality, videos, volumes
 from imgcls.audit.properties import jpeg_quality, sharpness
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError, one_line
@@ -26,10 +26,11 @@ THUMB = 32
 
 
 class Decoding(NamedTuple):
-    """Options of `imgcls.data.decode.image.decode_image`."""
+    """Options of `imgcls.data.decode.image.decode_image`, and whether the data are videos."""
 
     bits: int | None = None
     channels: int = 3
+    videos: bool = False
 
 
 RGB = Decoding()
@@ -45,7 +46,7 @@ class Unreadable(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class ImageTable:
-    """Measurements of the N readable images or volumes of all splits, in the order of the splits.
+    """Measurements of the N readable images, volumes or videos, in the order of the splits.
 
     Attributes:
       class_names: names of the K classes.
@@ -59,17 +60,19 @@ class ImageTable:
       groups, metadata: group and metadata of each image, see `Source`.
       file_hash, pixel_hash: bytes `[N]`, hashes of the encoded file and of the decoded pixels (b''
         if there is no file).
-      thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square; of volumes the means along D, H and W.
+      thumbs: uint8 `[N, 32, 32, 3]`, stretched to a square; of volumes the means along D, H and W,
+        of videos the frame in the middle.
       grays: uint8 `[N, 32, 32]`, resized as in ImageHash's phash.
       values: `{property: float64 [N]}`, NaN if an image lacks the property.
       raw_quality: `{name: float64 [N]}`, raw measurements of cleanvision, or of `volumes`.
       used_bits: int `[N]`, bits of the largest sample of a gray image of 16 bits; 0 for others.
       decoding: how images are decoded.
       format, mode: text `[N]`, Pillow's names of the file format and color mode; of volumes the
-        format and dtype.
+        format and dtype, of videos FFmpeg's names of the container and pixel format.
       unreadable: the images that can't be decoded.
       cubes: float16 `[N, 20, 20, 20]`, details of volumes, see `volumes.high_pass`; None of images.
-      texts: `{property: text [N]}` of the headers of volumes.
+      prints: what copies of videos are found by, see `videos.Prints`; None of images and volumes.
+      texts: `{property: text [N]}` of the headers of volumes and videos.
       patients: text `[N]`, digest of the patient's ID of DICOM files; '' if unknown.
     """
 
@@ -95,15 +98,27 @@ class ImageTable:
     unreadable: list[Unreadable]
     decoding: Decoding = RGB
     cubes: np.ndarray | None = None
+    prints: list[videos.Prints] | None = None
     texts: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
     patients: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.index)
 
+    @property
+    def noun(self) -> str:
+        """What an example is called."""
+        return "image" if self.prints is None else "video"
+
     def pixels(self, i: int) -> np.ndarray:
-        """Reads image `i` again, for display: uint8 `[H, W, 3]`; of a volume the slices."""
-        image = self.sources[self.split[i]][int(self.index[i])]["image"]
+        """Reads image `i` again, for display: uint8 `[H, W, 3]`.
+
+        Of a volume it returns slices, and of a video the frame in the middle.
+        """
+        record = self.sources[self.split[i]][int(self.index[i])]
+        image = record["image"]
+        if self.prints is not None:
+            return videos.draw(record, self.names[i])
         if self.cubes is not None:
             return volumes.draw(image, self.names[i])
         return visible(_pixels(image, self.names[i], self.decoding))
@@ -137,7 +152,7 @@ def read_images(
       decoding: how images are decoded.
 
     Raises:
-      ConfigError: no image can be read, or there are images and volumes.
+      ConfigError: no image can be read, or there are images, volumes or videos together.
     """
     places = [(s, i) for s, source in enumerate(sources.values()) for i in range(len(source))]
     if max_images is not None and max_images < len(places):
@@ -149,7 +164,10 @@ def read_images(
         s, i = place
         name = opened[s].name(i)
         try:
-            image = opened[s][i]["image"]
+            record = opened[s][i]
+            image = record["image"]
+            if videos.is_video(image, decoding.videos):
+                return videos.measure(record, name)
             if volumes.is_volume(image, name, decoding.channels):
                 return volumes.measure(image, name)
             return measure(image, name, decoding)
@@ -162,9 +180,9 @@ def read_images(
     if not measured:
         first = f": {unreadable[0].error}" if unreadable else ""
         raise ConfigError(f"--data: none of the {len(places)} images can be read{first}")
-    are_volumes = {"cubes" in row for row in measured}
-    if len(are_volumes) > 1:
-        raise ConfigError("--data: has images and volumes; keep one kind")
+    kinds = {_kind(row) for row in measured}
+    if len(kinds) > 1:
+        raise ConfigError(f"--data: has {' and '.join(sorted(kinds))}; keep one kind")
     readable = [not isinstance(result, Unreadable) for result in results]
     split, index = np.array(places)[readable].T
     first = opened[0]
@@ -260,6 +278,10 @@ def visible(image: np.ndarray) -> np.ndarray:
     return image[..., :3] if image.shape[-1] >= 3 else np.repeat(image[..., :1], 3, -1)
 
 
+def _kind(row: dict) -> str:
+    return "volumes" if "cubes" in row else "videos" if "prints" in row else "images"
+
+
 def _columns(rows: list[dict]) -> dict[str, Any]:
     """Converts rows to arrays by column."""
     columns: dict[str, Any] = {}
@@ -267,6 +289,8 @@ def _columns(rows: list[dict]) -> dict[str, Any]:
         values = [row[key] for row in rows]
         if key in ("values", "raw_quality"):
             columns[key] = {name: np.array([v[name] for v in values], float) for name in values[0]}
+        elif key == "prints":
+            columns[key] = values
         elif key == "texts":
             columns |= _text_columns(values)
         elif key in ("file_hash", "pixel_hash"):

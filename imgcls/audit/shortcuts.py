@@ -44,6 +44,9 @@ BOUNDS = {
     "smallest value": 0.65,
     "largest value": 0.65,
     "mean value": 0.65,
+    "duration": 0.65,
+    "frames": 0.65,
+    "bit rate": 0.65,
 }
 # For properties that do not depend on what an image shows: JPEG quality, format, folder, metadata.
 _OTHER_BOUND = 0.25
@@ -158,6 +161,11 @@ def list_properties(images: ImageTable) -> list[Property]:
     light = colors(images.thumbs)
     border = light.pop("border")
     units = {"hue": "degrees", "width": "pixels", "height": "pixels", "file size": "bytes"}
+    units |= {
+        "duration": "seconds",
+        "frame rate": "frames per second",
+        "bit rate": "bits per second",
+    }
     numbers = {name: light[name] for name in ("brightness", "contrast", "saturation")}
     numbers |= images.values
     properties = [

@@ -59,7 +59,7 @@ def test_clean_dataset(tmp_path, capsys):
     assert set(found) == {
         *("version", "data", "checkpoint", "class_names", "multi_label", "splits", "pictures"),
         *("findings", "unreadable", "problems", "counts", "properties", "duplicates", "quality"),
-        *("label_errors", "shortcuts"),
+        *("label_errors", "shortcuts", "groups"),
     }
 
 

@@ -33,7 +33,7 @@ def test_equals_cleanvision(shared_data, tmp_path):
         for i, score in zip(*found[issue], strict=True):
             np.testing.assert_allclose(score, scores[order.index(i)], atol=1e-6)
     assert [issue for issue in ISSUES if not len(found[issue][0])] == []
-    texts = findings.of_quality(found, read)
+    texts = findings.of_quality(found, len(read))
     # One of 44 is above 1 %.
     assert [f.level for f in texts if "almost black" in f.text] == ["finding"]
     assert [f.level for f in texts if "gray among" in f.text] == ["note"]
@@ -53,6 +53,6 @@ def test_large_images_are_reduced_only_for_brightness(shared_data):
 
 def test_issue_of_most_images_is_a_note(shared_data):
     black = {"dark": (np.arange(80), np.zeros(80))}
-    assert [f.level for f in findings.of_quality(black, range(100))] == ["note"]
+    assert [f.level for f in findings.of_quality(black, 100)] == ["note"]
     black = {"dark": (np.arange(8), np.zeros(8))}
-    assert [f.level for f in findings.of_quality(black, range(100))] == ["finding"]
+    assert [f.level for f in findings.of_quality(black, 100)] == ["finding"]

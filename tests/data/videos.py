@@ -26,7 +26,7 @@ def number_in(frame: np.ndarray) -> int:
 
 
 def write_video(
-    frames: Sequence[np.ndarray],
+    frames: Sequence[np.ndarray] | np.ndarray,
     container: str = "mp4",
     codec: str = "libx264",
     *,
