@@ -2,8 +2,9 @@
 
 With `embed_prefix=False`, `norm_epsilon=1e-5` and `pos_embed="learned"` this is MONAI's `ViT` with
 biases of queries, keys and values. Patches that are shorter along the first axis are those of
-slices that are far apart, or the tubelets of ViViT (Arnab et al. 2021, arXiv:2103.15691, section
-3.2) in clips.
+slices that are far apart, or the tubelets of clips: then this is model 1 of ViViT (Arnab et al.
+2021, arXiv:2103.15691, section 3.3), and the network of VideoMAE (Tong et al. 2022,
+arXiv:2203.12602, section 3.3), there with positions along one axis instead of three.
 """
 
 from typing import ClassVar
@@ -35,6 +36,24 @@ def vit3d_entry(size: str, patch_size: str) -> ModelEntry:
     return ModelEntry(ViT3D, {"patch_size": int(patch_size), **SIZES[size]}, input_size=64)
 
 
+@register_pattern(r"vit3d_(ti|s|b|l|h)([1-9]\d*)x([1-9]\d*)")
+def tubelets_entry(size: str, patch_size: str, tubelet: str) -> ModelEntry:
+    """Entry of a ViT of clips of any size, patch size and tubelet, such as "vit3d_s8x4"."""
+    sides = {"patch_size": int(patch_size), "patch_depth": int(tubelet)}
+    return ModelEntry(ViT3D, {**sides, **_CLIPS, **SIZES[size]}, input_frames=16)
+
+
+# The features are the mean of the patches, and the positions fit clips of any size.
+_CLIPS = {"pool": "gap", "pos_embed": "sincos3d"}
+register_model(
+    "vit3d_b16x2",
+    input_frames=16,
+    source="Tong et al. 2022; MCG-NJU/VideoMAE",
+    patch_size=16,
+    patch_depth=2,
+    **_CLIPS,
+    **SIZES["b"],
+)(ViT3D)
 for _size, _patch in (("ti", 8), ("s", 8), ("b", 8), ("b", 16)):
     register_model(
         f"vit3d_{_size}{_patch}",

@@ -5,7 +5,6 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from imgcls.models.layers.conv import conv
 from imgcls.models.layers.norm import BatchNorm
@@ -140,10 +139,7 @@ class PatchDecoder(nn.Module):
         hidden = jnp.broadcast_to(hidden.astype(self.dtype), shape)
         x = jnp.concatenate([x, hidden], axis=1)
         x = jnp.take_along_axis(x, restore[:, :, None], axis=1)
-        # Channels that are left over, such as 2 of 512 over three axes, have no position.
-        rest = self.width % (2 * len(self.grid))
-        positions = np.pad(sincos_positions(self.grid, self.width - rest), ((0, 0), (0, rest)))
-        x = x + jnp.asarray(positions, self.dtype)
+        x = x + jnp.asarray(sincos_positions(self.grid, self.width), self.dtype)
         x = jnp.concatenate([prefix, x], axis=1)
         for index in range(self.depth):
             block = Block(

@@ -1,4 +1,8 @@
-"""Masked autoencoder: reconstructs masked patches from the visible ones."""
+"""Masked autoencoder: reconstructs masked patches from the visible ones.
+
+He et al. 2021, arXiv:2111.06377, of images. Of clips, with tubes: VideoMAE, Tong et al. 2022,
+arXiv:2203.12602.
+"""
 
 import math
 from collections.abc import Mapping
@@ -10,12 +14,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from imgcls import losses
+from imgcls.core.config import check_choice
 from imgcls.core.errors import ConfigError
 from imgcls.models.vit import ViT
 from imgcls.objectives.heads import PatchDecoder
 from imgcls.objectives.objective import register_objective
 from imgcls.objectives.patches import from_patches, to_patches
 from imgcls.objectives.pretraining import Pretraining
+
+MASKS = ("random", "tube")
 
 
 class MaskedAutoencoder(nn.Module):
@@ -48,7 +55,9 @@ class MAE(Pretraining):
 
     Args:
       config, data_info: see `Pretraining`.
-      mask_ratio: fraction of masked patches (0.75, section 4.1).
+      mask_ratio: fraction of masked patches (0.75, section 4.1; 0.9 of clips, VideoMAE).
+      mask: 'random', or 'tube': the same places in all frames, so that no patch is visible a moment
+        before or after (VideoMAE, section 3.3).
       decoder_width: channels of the decoder (512, table 1).
       decoder_depth: number of decoder blocks (8, table 1).
       decoder_heads: attention heads of the decoder (16).
@@ -64,6 +73,7 @@ class MAE(Pretraining):
         config: ConfigDict,
         data_info,
         mask_ratio: float = 0.75,
+        mask: str = "random",
         decoder_width: int = 512,
         decoder_depth: int = 8,
         decoder_heads: int = 16,
@@ -77,6 +87,7 @@ class MAE(Pretraining):
                 f"config.model.name={config.model.name!r}: mae needs a ViT; write for example "
                 f"{example}"
             )
+        check_choice("objective.mask", mask, MASKS)
         if decoder_width % decoder_heads:
             raise ConfigError(
                 f"config.objective.decoder_heads={decoder_heads}: does not divide "
@@ -90,13 +101,18 @@ class MAE(Pretraining):
             )
         self._sides = self.model.patch_sides
         grid = tuple(length // side for length, side in zip(lengths, self._sides, strict=True))
-        self._patches = math.prod(grid)
-        self._visible = round(self._patches * (1 - mask_ratio))
-        if not 0 < self._visible < self._patches:
+        if mask == "tube" and len(grid) == 2:
+            raise ConfigError("config.objective.mask='tube': is for clips; write 'random'")
+        # Masks are drawn for the places of a part of the patches, and are the same in all parts.
+        self._parts = grid[0] if mask == "tube" else 1
+        self._places = math.prod(grid) // self._parts
+        kept = round(self._places * (1 - mask_ratio))
+        if not 0 < kept < self._places:
             raise ConfigError(
-                f"config.objective.mask_ratio={mask_ratio}: leaves {self._visible} of "
-                f"{self._patches} patches visible; use a ratio that masks some patches, not all"
+                f"config.objective.mask_ratio={mask_ratio}: leaves {kept} of {self._places} "
+                "patches visible; use a ratio that masks some patches, not all"
             )
+        self._visible = kept * self._parts
         self._normalize = normalize
         decoder = PatchDecoder(
             grid,
@@ -116,8 +132,13 @@ class MAE(Pretraining):
 
     def draw_mask(self, rng: jax.Array, batch: int) -> tuple[jax.Array, jax.Array]:
         """Random `keep` int `[B, n]` and `restore` int `[B, N]`, see `MaskedAutoencoder`."""
-        order = jnp.argsort(jax.random.uniform(rng, (batch, self._patches)), axis=1)
-        return order[:, : self._visible], jnp.argsort(order, axis=1)
+        order = jnp.argsort(jax.random.uniform(rng, (batch, self._places)), axis=1)
+        rank = jnp.argsort(order, axis=1)[:, None]
+        kept, part = self._visible // self._parts, jnp.arange(self._parts)[:, None]
+        keep = order[:, None, :kept] + part * self._places
+        hidden = self._visible + part * (self._places - kept) + rank - kept
+        restore = jnp.where(rank < kept, part * kept + rank, hidden)
+        return keep.reshape(batch, -1), restore.reshape(batch, -1)
 
     def pretext_loss(self, params, model_state, target, batch, rng, step) -> tuple:
         """Mean squared error of the masked patches (section 3); features of the visible ones."""

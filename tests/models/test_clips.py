@@ -26,6 +26,7 @@ SMALL: dict[str, tuple[dict[str, Any], int]] = {
     **{name: (_NET, 72) for name in ("slowfast_r50", "slowfast_r50_8x8")},
     "s3d": ({"width": 8}, 128),
     "timesformer_b16": (_VIT, 12),
+    "vit3d_b16x2": (_VIT, 12),
     "vivit_b16x2": ({**_VIT, "time_depth": 1}, 12),
 }
 
@@ -33,7 +34,7 @@ SMALL: dict[str, tuple[dict[str, Any], int]] = {
 # Others of a family are tested with the slow tests.
 FIRST = (
     *("frame_average", "cnn_lstm", "r2plus1d_18", "i3d_r50", "tsm_r18", "slowfast_r50", "s3d"),
-    *("timesformer_b16", "vivit_b16x2"),
+    *("timesformer_b16", "vit3d_b16x2", "vivit_b16x2"),
 )
 FAMILIES = [n if n in FIRST else pytest.param(n, marks=pytest.mark.slow) for n in SMALL]
 
@@ -51,6 +52,7 @@ def test_names():
     assert names == sorted(SMALL)
     assert model_entry("r3d_18").input_shape == (16, 112, 112)
     assert create_model("vivit_ti8x4", 3).patch_sides == (4, 8, 8)
+    assert create_model("vit3d_l16x4", 3).patch_sides == (4, 16, 16)
     assert create_model("timesformer_s8", 3).patch_sides == (1, 8, 8)
 
 

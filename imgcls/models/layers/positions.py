@@ -53,18 +53,11 @@ def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:
     The channels are divided among the axes, the last axis first: sines, then cosines, with
     wavelengths in geometric progression from 2 pi to 2 pi * 10,000. For images these are sin(x),
     cos(x), sin(y), cos(y) of Chen et al. 2021, MoCo v3, arXiv:2104.02057; the largest wavelength is
-    included, as in big_vision.
-
-    Raises:
-      ConfigError: the width is not a multiple of twice the number of axes.
+    included, as in big_vision. Channels that are left over, such as the last 4 of 1024 over three
+    axes, are zero.
     """
     parts = 2 * len(grid)
-    if width % parts:
-        raise ConfigError(
-            f"sine-cosine positions over {len(grid)} axes need a width that is a multiple of "
-            f"{parts}, not {width}"
-        )
     frequencies = 10_000.0 ** -np.linspace(0.0, 1.0, width // parts)
     angles = [axis.reshape(-1, 1) * frequencies for axis in reversed(np.indices(grid))]
     table = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)
-    return table.astype(np.float32)
+    return np.pad(table, ((0, 0), (0, width % parts))).astype(np.float32)
