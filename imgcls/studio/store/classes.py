@@ -94,7 +94,7 @@ def create(
         key = connection.execute(klass.insert().values(row)).inserted_primary_key
         assert key is not None
         rows.append(Row("class", key[0], {"deleted": True}, row))
-    _check_hotkeys(connection, dataset_id)
+    check_hotkeys(connection, dataset_id)
     said = ", ".join(row.after["name"] for row in rows[:5]) + (", ..." if len(rows) > 5 else "")
     action = Action(
         *(request_id, user.id, dataset_id, "class.create"),
@@ -122,7 +122,7 @@ def update(
     )
     rows = [Row("class", class_id, before, new)] if new else []
     result = changes.record(connection, action, rows=rows)
-    _check_hotkeys(connection, row.dataset_id)
+    check_hotkeys(connection, row.dataset_id)
     return result
 
 
@@ -246,7 +246,8 @@ def _public(row: Any) -> dict[str, Any]:
     return {name: row._mapping[name] for name in names}
 
 
-def _check_hotkeys(connection: Connection, dataset_id: int) -> None:
+def check_hotkeys(connection: Connection, dataset_id: int) -> None:
+    """Raises Conflict if two classes have the same hotkey."""
     classes, seen = read_classes(connection, dataset_id), {}
     for row in (classes.rows[c] for c in classes.live):
         if row.hotkey is not None and seen.setdefault(row.hotkey, row.name) != row.name:

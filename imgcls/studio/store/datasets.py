@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from imgcls.studio.errors import Conflict, NotFound, Refused
-from imgcls.studio.store import changes
+from imgcls.studio.store import changes, users
 from imgcls.studio.store.changes import Action, Row
 from imgcls.studio.store.classmap import read_classes
 from imgcls.studio.store.schema import answer, change, dataset, image, label, tag
@@ -54,7 +54,7 @@ def create(connection: Connection, user: User, request_id: str, **values: Any) -
     if again := changes.repeated(connection, request_id, user.id):
         return again
     row = {"kind": "single", "taggers": 1, "archived": False, "fractions": FRACTIONS, **values}
-    _check(connection, row)
+    check(connection, row)
     key = connection.execute(
         dataset.insert().values({**row, "created": time.time()})
     ).inserted_primary_key
@@ -76,10 +76,9 @@ def update(
         return again
     row = get(connection, dataset_id)
     new = {k: v for k, v in values.items() if v is not None and v != row._mapping[k]}
-    _check(connection, new, dataset_id)
+    check(connection, new, dataset_id)
     if new.get("kind") == "single":
-        _refuse_several(connection, dataset_id)
-    before = {name: row._mapping[name] for name in new}
+        before = {name: row._mapping[name] for name in new}
     said = ", ".join(f"{name} from {before[name]} to {value}" for name, value in new.items())
     action = Action(
         *(request_id, user.id, dataset_id, "dataset.change"), what=f"changed {said or 'nothing'}"
@@ -117,15 +116,33 @@ def counts(connection: Connection, dataset_id: int, user_id: int) -> dict[str, A
     by_class = {key: count for key, count in connection.execute(query)}
     untagged = sa.select(sa.func.count()).where(here, without_answer(user_id))
     by_split = by(image.c.split)
-    last = sa.select(sa.func.max(change.c.seq)).where(change.c.dataset_id == dataset_id)
     return {
         "images": sum(by_split.values()),
         "by_split": by_split,
         "by_status": by(image.c.status),
         "by_class": by_class,
         "untagged": connection.execute(untagged).scalar_one(),
-        "seq": connection.execute(last).scalar() or 0,
+        "seq": last_seq(connection, dataset_id),
     }
+
+
+def last_seq(connection: Connection, dataset_id: int) -> int:
+    """The last change of a data set; 0 without one."""
+    last = sa.select(sa.func.max(change.c.seq)).where(change.c.dataset_id == dataset_id)
+    return connection.execute(last).scalar() or 0
+
+
+def history(
+    connection: Connection, dataset_id: int, before: int, limit: int
+) -> list[dict[str, Any]]:
+    """The actions in a data set below a seq, newest first."""
+    get(connection, dataset_id)
+    names = ("seq", "time", "user_id", "kind", "what", "undoes", "undone_by")
+    query = sa.select(*(change.c[name] for name in names))
+    query = query.where(change.c.dataset_id == dataset_id, change.c.seq < before)
+    rows = connection.execute(query.order_by(change.c.seq.desc()).limit(limit))
+    who = users.names(connection)
+    return [{**row._mapping, "name": who.get(row.user_id)} for row in rows]
 
 
 def without_answer(user_id: int) -> sa.ColumnElement[bool]:
@@ -137,7 +154,8 @@ def without_answer(user_id: int) -> sa.ColumnElement[bool]:
     return ~tagged & ~none
 
 
-def _check(connection: Connection, values: dict[str, Any], dataset_id: int | None = None) -> None:
+def check(connection: Connection, values: dict[str, Any], dataset_id: int | None = None) -> None:
+    """Raises Refused if a data set can't have these values."""
     if "name" in values:
         name = values["name"] = values["name"].strip()
         if not name or len(name) > 200 or not name.isprintable():
@@ -149,6 +167,8 @@ def _check(connection: Connection, values: dict[str, Any], dataset_id: int | Non
             raise Conflict(f"name: there is a data set {name!r} already; choose another name")
     if values.get("kind", "single") not in KINDS:
         raise Refused(f"kind: there is no {values['kind']!r}; write single or multi")
+    if values.get("kind") == "single" and dataset_id is not None:
+        _refuse_several(connection, dataset_id)
     if not 1 <= values.get("taggers", 1) <= 99:
         raise Refused(f"taggers: {values['taggers']} of an image; write 1 to 99")
     if "fractions" in values:
