@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from imgcls.core.errors import UserError, one_line
 from imgcls.studio.errors import Refused
+from imgcls.studio.events import Events
 from imgcls.studio.guards import LOOPBACK, Guard, check_bind
 from imgcls.studio.home import Home
 from imgcls.studio.settings import Settings
@@ -21,16 +22,27 @@ from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
 
 PAGE = pathlib.Path(__file__).parent / "page"
+<<<<<<< HEAD
 # Kept by browsers, and used only once the server says that it is still the newest.
 FRESH = {"cache-control": "no-cache"}
+=======
+_FRESH = {"cache-control": "no-cache"}
+>>>>>>> 3f24f71 (The studio serves its API: data sets, classes, images, tagging, undo and events)
 # Modules of `imgcls.studio.api`, each with a `router`.
-ROUTERS = ("users",)
+ROUTERS = (
+    "users",
+    "datasets",
+    "classes",
+    "images",
+    "answers",
+    "events",
+)
 
 
 def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     """Returns the application that serves a home: the API, and the page at `/`.
 
-    Its `state` has what the API's functions use: `home`, `settings` and `database`.
+    Its `state` has what the API's functions use: `home`, `settings`, `database` and `events`.
 
     Raises:
       ConfigError: the database can't be opened, or strangers could reach a home without users.
@@ -39,10 +51,12 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     database = Database(home.database_url)
     people = People(database)
     check_bind(settings.host, people.local() is None)
+    events = Events(database)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        events.close()
         database.close()
 
     app = FastAPI(
@@ -53,7 +67,8 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.home, app.state.settings, app.state.database = home, settings, database
+    app.state.home, app.state.settings = home, settings
+    app.state.database, app.state.events = database, events
     app.add_middleware(
         Guard, people=people, hosts=settings.hosts, network=settings.host not in LOOPBACK
     )
@@ -63,6 +78,7 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
 
+<<<<<<< HEAD
     @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     @app.get("/d/{path:path}", include_in_schema=False)
@@ -80,6 +96,25 @@ class PageFiles(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers.update(FRESH)
+=======
+    # The page's own addresses: it finds out itself what to show.
+    for path in ("/", "/docs", "/d/{rest:path}"):
+        app.add_api_route(path, _show_page, include_in_schema=False)
+    app.mount("/page", _Files(directory=PAGE), name="page")
+    return app
+
+
+def _show_page() -> FileResponse:
+    return FileResponse(PAGE / "index.html", headers=_FRESH)
+
+
+class _Files(StaticFiles):
+    """The page's files: browsers ask each time whether they changed."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(_FRESH)
+>>>>>>> 3f24f71 (The studio serves its API: data sets, classes, images, tagging, undo and events)
         return response
 
 

@@ -14,8 +14,10 @@ def client(tmp_path):
 
 
 def test_the_page_and_the_description_of_the_api(client):
-    page = client.get("/")
-    assert page.status_code == 200 and "imgcls studio" in page.text
+    for path in ("/", "/docs", "/d/1/images/2", "/page/index.html"):
+        page = client.get(path)
+        assert page.status_code == 200 and "imgcls" in page.text
+        assert page.headers["cache-control"] == "no-cache" and page.headers["etag"]
     assert client.get("/openapi.json").json()["info"]["title"] == "imgcls studio"
 
 
