@@ -22,12 +22,8 @@ from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
 
 PAGE = pathlib.Path(__file__).parent / "page"
-<<<<<<< HEAD
 # Kept by browsers, and used only once the server says that it is still the newest.
 FRESH = {"cache-control": "no-cache"}
-=======
-_FRESH = {"cache-control": "no-cache"}
->>>>>>> 3f24f71 (The studio serves its API: data sets, classes, images, tagging, undo and events)
 # Modules of `imgcls.studio.api`, each with a `router`.
 ROUTERS = (
     "users",
@@ -78,7 +74,6 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
 
-<<<<<<< HEAD
     @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
     @app.get("/d/{path:path}", include_in_schema=False)
@@ -96,25 +91,6 @@ class PageFiles(StaticFiles):
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)
         response.headers.update(FRESH)
-=======
-    # The page's own addresses: it finds out itself what to show.
-    for path in ("/", "/docs", "/d/{rest:path}"):
-        app.add_api_route(path, _show_page, include_in_schema=False)
-    app.mount("/page", _Files(directory=PAGE), name="page")
-    return app
-
-
-def _show_page() -> FileResponse:
-    return FileResponse(PAGE / "index.html", headers=_FRESH)
-
-
-class _Files(StaticFiles):
-    """The page's files: browsers ask each time whether they changed."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers.update(_FRESH)
->>>>>>> 3f24f71 (The studio serves its API: data sets, classes, images, tagging, undo and events)
         return response
 
 

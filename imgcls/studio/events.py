@@ -97,10 +97,10 @@ class Events:
     def _loop(self) -> None:
         while True:
             self._wake.wait()
-            if self._closed:
-                return
             time.sleep(_REST)
             self._wake.clear()
+            if self._closed:
+                return
             with self._database.read() as connection:
                 found = _read(connection, self._seq)
             for dataset_id, data in found:
