@@ -8,8 +8,8 @@ The slow pathway of Feichtenhofer et al. 2018, arXiv:1812.03982, by the recipe o
 8 clips each. Crops are as large a part of a video of 4:3 as 224 pixels are where the shorter side
 is 256 to 320. Left out: statistics of BatchNorm over 200 batches before an evaluation.
 
-Target: 74.6 % top-1 on the validation videos (pytorchvideo's model zoo). Views: there 10 clips x 3
-crops of 256 pixels, here 10 clips x 1 central crop of 224 pixels, which is a little lower.
+Target: 74.6 % top-1 on the validation videos (pytorchvideo's model zoo). Views: 10 clips x 3
+crops of 256 pixels, averaged, there and here.
 """
 
 from ml_collections import ConfigDict
@@ -33,7 +33,7 @@ def get_config(data: str = "folder:kinetics400") -> ConfigDict:
     c.data.train_split = "train"
     crop = "random_resized_crop(224, scale=(0.37, 0.57), ratio=(1.0, 1.0))"
     c.data.train_transform = f"sample_frames(8, stride=8, size=320)|{crop}|flip"
-    c.data.eval_transform = "sample_frames(8, stride=8, clips=10, size=256)|center_crop(224)"
+    c.data.eval_transform = "sample_frames(8, stride=8, clips=10, size=256)|three_crops(256)"
     c.data.mean = (0.45, 0.45, 0.45)
     c.data.std = (0.225, 0.225, 0.225)
 

@@ -35,6 +35,31 @@ def over_clips(fn: Callable[..., jax.Array], params, model_state, batch, *args) 
     return jnp.mean(jax.lax.map(one, jnp.moveaxis(image, 1, 0)), axis=0)
 
 
+def logits_over_clips(objective: Classifies, params, model_state, batch) -> jax.Array:
+    """Logits `[B, K]`; of several clips of a video those of the mean of their probabilities.
+
+    The mean of the softmax is the usual score of a video (Wang et al. 2017, arXiv:1711.07971,
+    section 4.1). Its logarithm has that mean as its softmax; without a softmax, the log-odds of the
+    mean have it as their sigmoid.
+
+    Args:
+      objective: objective with logits.
+      params, model_state, batch: see `over_clips`.
+    """
+    if batch["image"].ndim != 6:
+        return objective.logits(params, model_state, batch)
+
+    def one(clip: jax.Array) -> jax.Array:
+        return objective.logits(params, model_state, {**batch, "image": clip})
+
+    logits = jax.lax.map(one, jnp.moveaxis(batch["image"], 1, 0))
+    count = jnp.log(len(logits))
+    if objective.task == "softmax":
+        return jax.nn.logsumexp(jax.nn.log_softmax(logits), axis=0) - count
+    yes, no = (jax.nn.logsumexp(jax.nn.log_sigmoid(sign * logits), axis=0) for sign in (1, -1))
+    return yes - no
+
+
 class AveragedViews:
     """An objective whose logits are averaged over views of each image.
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from imgcls.core.errors import TrainingError
 from imgcls.data.sources.source import Source
-from imgcls.evaluate.averaging import over_clips
+from imgcls.evaluate.averaging import logits_over_clips
 from imgcls.evaluate.gather import gather, make_eval_fn
 from imgcls.evaluate.per_example import brier_score, top_k_indices
 from imgcls.objectives.objective import Classifies
@@ -94,7 +94,7 @@ class OutcomeReader:
         light: bool = False,
     ):
         def outputs(params, model_state, batch) -> dict[str, jax.Array]:
-            logits = over_clips(objective.logits, params, model_state, batch)
+            logits = logits_over_clips(objective, params, model_state, batch)
             labels = batch["label"]
             scores, losses = objective.scores(logits), objective.example_loss(logits, labels)
             fields = {"labels": labels, "losses": losses, "mask": batch["mask"]}

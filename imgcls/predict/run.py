@@ -23,7 +23,7 @@ from imgcls.data.create import create_eval_loader, open_split
 from imgcls.data.sources.mapped import map_classes
 from imgcls.data.transforms.transform import takes_videos
 from imgcls.distributed import sharding
-from imgcls.evaluate.averaging import over_clips
+from imgcls.evaluate.averaging import logits_over_clips, over_clips
 from imgcls.evaluate.calibration import load_calibration
 from imgcls.evaluate.gather import make_eval_fn
 from imgcls.evaluate.metrics import Summary, measure
@@ -340,9 +340,8 @@ class Run:
 
         def scores(params, model_state, batch):
             def score(image):
-                logits = over_clips(
-                    objective.logits, params, model_state, {**batch, "image": image}
-                )
+                views = {**batch, "image": image}
+                logits = logits_over_clips(objective, params, model_state, views)
                 return objective.scores(logits / temperature)
 
             image = batch["image"]

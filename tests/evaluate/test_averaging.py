@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from imgcls.core.errors import ConfigError
-from imgcls.evaluate.averaging import AveragedViews
+from imgcls.evaluate.averaging import AveragedViews, logits_over_clips
 from imgcls.evaluate.evaluators.classification import Classification
 from tests.conftest import make_mesh
 from tests.evaluate.evaluators.test_classification import (
@@ -137,3 +137,33 @@ def test_metrics_and_outcomes_use_the_mean(objective, variables, digits):
 def test_unknown_tta(objective):
     with pytest.raises(ConfigError, match="tta='flop': unknown; did you mean 'flip'"):
         AveragedViews(objective, "flop")
+
+
+@pytest.mark.parametrize(("task", "classes"), [("softmax", 5), ("multi_label", 5), ("binary", 1)])
+def test_scores_of_10x3_views_equal_a_loop_over_single_views(task, classes):
+    """One row for each video, whose probabilities are the mean of those of its 30 views."""
+
+    class Clips:
+        example_loss = None
+
+        def __init__(self):
+            self.task = task
+            self.scores = jax.nn.softmax if task == "softmax" else jax.nn.sigmoid
+
+        def logits(self, params, model_state, batch):
+            return jnp.einsum("bthwc,thwck->bk", batch["image"], params)
+
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(2, 3, 4, 1, classes)).astype(np.float32)
+    views = rng.normal(size=(6, 30, 2, 3, 4, 1)).astype(np.float32)
+    logits = logits_over_clips(Clips(), weights, {}, {"image": jnp.asarray(views)})
+    assert logits.shape == (6, classes)
+    for found, video in zip(Clips().scores(logits), views, strict=True):
+        expected = np.zeros(classes)
+        for view in video:
+            single = np.einsum("thwc,thwck->k", view, weights).astype(np.float64)
+            if task == "softmax":
+                expected += np.exp(single) / np.exp(single).sum() / 30
+            else:
+                expected += 1 / (1 + np.exp(-single)) / 30
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
