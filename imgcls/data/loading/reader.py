@@ -73,6 +73,7 @@ class Reader:
           `image` `[..., C]`, uint8 unless a transform of values sets another dtype (and `image2`
           ... with several views), `label` int32 or uint8 `[K]` and `index` int32 of the first
           image (its index in the source, -1 for padding),
+          `length` int32 of padded clips, see `sample_frames(short='pad')`,
           `mask` float32, `skipped` int32 (number of unreadable records at this position).
 
         Raises:
@@ -190,6 +191,9 @@ class Reader:
         self, views: list, label, index: int, position: int
     ) -> dict[str, np.ndarray]:
         images = {}
+        count = self.transforms[0].count if self._takes_videos else None  # type: ignore[union-attr]
+        if count is not None and len(views) == 1:
+            images["length"] = _int32(count(views[0]))
         for number, image in enumerate(views, start=1):
             # The first view does not depend on the number of views.
             key = (self.seed, position) if number == 1 else (self.seed, position, number)
@@ -211,7 +215,9 @@ class Reader:
         }
 
     def _padding(self) -> dict[str, np.ndarray]:
-        return {**self.spec, "index": _int32(-1)}
+        # A mean over no frames is not a number.
+        length = {"length": _int32(1)} if "length" in self.spec else {}
+        return {**self.spec, **length, "index": _int32(-1)}
 
 
 def _open_video(data: bytes, name: str, channels: int, record: dict) -> Example:

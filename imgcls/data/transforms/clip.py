@@ -5,10 +5,12 @@ evaluation there is no `rng`. The transforms that follow are those of images, wh
 all frames with the same random numbers.
 """
 
+import math
+
 import numpy as np
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.decode.clips import stated_times
+from imgcls.data.decode.clips import Video, stated_times
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import (
@@ -18,7 +20,7 @@ from imgcls.data.transforms.transform import (
     register_transform,
 )
 
-_SHORT = ("loop", "hold")
+_SHORT = ("loop", "hold", "pad")
 # Times that differ by less, in seconds, are the same.
 _SAME = 1e-6
 
@@ -45,7 +47,8 @@ def sample_frames(
         the frame rate of the video, which may also vary.
       clips: number of stretches V in evaluation.
       short: what follows the end of a video that is too short: 'loop', its start, or 'hold', its
-        last frame.
+        last frame; 'pad' as 'hold', but batches state as `length` how many frames are no padding,
+        and models with `takes_length` see only these.
       size: size to which frames are scaled while they are decoded, the shorter side or (H, W); this
         is faster than a transform, and takes less memory. None: as in the file.
     """
@@ -74,9 +77,17 @@ def sample_frames(
         clip = video.frames(indices.ravel(), size)
         return clip.reshape(*indices.shape, *clip.shape[1:]) if len(starts) > 1 else clip
 
+    def count(video: Video) -> int:
+        if fps is None:
+            return min(length, -(-len(video) // stride))
+        times = stated_times(video)
+        end = times[-1] * len(times) / max(len(times) - 1, 1)
+        return min(length, max(1, math.ceil(end * fps - _SAME)))
+
+    counted = count if short == "pad" else None
     if fps is not None:
-        return ClipTransform(sample, seconds=length / fps)
-    return ClipTransform(sample, frames=length * stride)
+        return ClipTransform(sample, seconds=length / fps, count=counted)
+    return ClipTransform(sample, frames=length * stride, count=counted)
 
 
 @register_transform("three_crops")

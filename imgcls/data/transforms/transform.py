@@ -92,11 +92,13 @@ class ClipTransform:
       fn: chooses the frames.
       frames: length of the stretch that it samples, in frames; None: as long as the video.
       seconds: the same in seconds.
+      count: `video -> int`, how many frames of its clip are no padding; None: all are.
     """
 
     fn: Sampler
     frames: int | None = None
     seconds: float | None = None
+    count: Callable[[Video], int] | None = None
 
     def __call__(self, video: Video, rng: np.random.Generator | None) -> np.ndarray:
         return self.fn(video, rng)

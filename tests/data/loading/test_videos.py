@@ -2,12 +2,14 @@
 
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import TRANSFORMS
+from imgcls.models.create import create_model
 from tests.conftest import make_mesh
 from tests.data.loading.test_loader import read
 from tests.data.videos import number_in, numbered_video
@@ -85,3 +87,20 @@ def test_evaluation_has_each_video_once(source):
     clips = np.concatenate([batch["image"] for batch in found])[:12]
     for length, (first, last) in zip(lengths, clips, strict=True):
         assert [number_in(f) for f in (*first, *last)] == [0, 1, length - 2, length - 1]
+
+
+@pytest.mark.parametrize("options", [dict(threads=2), dict(workers=2)])
+def test_lengths_of_padded_clips_are_in_the_batch(options, source):
+    """Videos have 20 to 31 frames; the logits are those of the frames without padding."""
+    recipe = "sample_frames(25, short='pad', size=16)|center_crop(16)"
+    (batch, *_) = batches(source, recipe, steps=1, **options)
+    numbers = [int(pathlib.Path(source.name(int(index))).stem) for index in batch["index"]]
+    lengths = [min(25, 20 + number) for number in numbers]
+    assert batch["length"].dtype == np.int32 and batch["length"].tolist() == lengths
+    model = create_model("cnn_gru", 3, backbone_options=dict(width=4, stage_sizes=(1,)), units=5)
+    images = batch["image"].astype(np.float32) / 255
+    variables = model.init(jax.random.key(0), images[:1])
+    padded = model.apply(variables, images, length=batch["length"])
+    for image, length, logits in zip(images, lengths, padded, strict=True):
+        alone = model.apply(variables, image[None, :length])
+        np.testing.assert_allclose(logits, alone[0], rtol=1e-4, atol=1e-5)

@@ -90,6 +90,23 @@ def test_short_videos_loop_or_hold(train):
     assert numbers(sample_frames(3, fps=10)(TimedVideo([0.0]), draw)) == [0] * 3
 
 
+@pytest.mark.parametrize(("frames", "stride", "real"), [(3, 1, 3), (9, 1, 5), (5, 2, 3), (1, 2, 1)])
+def test_padded_clips_state_their_length(frames, stride, real):
+    sample = sample_frames(5, stride=stride, short="pad")
+    hold = sample_frames(5, stride=stride, short="hold")
+    assert sample.count is not None and hold.count is None
+    assert sample.count(video(frames)) == real
+    assert numbers(sample(video(frames), None)) == numbers(hold(video(frames), None))
+
+
+def test_padded_clips_by_time_state_their_length():
+    sample = sample_frames(5, fps=5, short="pad")
+    assert sample.count is not None
+    # Shown for 0.1 seconds each: 0.4 seconds hold two frames, at 0 and 0.2.
+    assert sample.count(TimedVideo([0.0, 0.1, 0.2, 0.3])) == 2
+    assert sample.count(TimedVideo([0.0])) == 1
+
+
 def test_frames_by_time_are_those_that_are_shown():
     times = np.cumsum([0, *np.random.default_rng(1).uniform(0.01, 0.3, 49)])
     sample, length = sample_frames(6, fps=2.5), 5 / 2.5
@@ -128,7 +145,7 @@ def test_segments_have_one_frame_each(count):
     [
         ("sample_frames(0)", "length=0 must be an integer of at least 1"),
         ("sample_frames(8, stride=2, fps=4)", "exclude each other"),
-        ("sample_frames(8, short='stop')", "short='stop' must be one of loop, hold"),
+        ("sample_frames(8, short='stop')", "short='stop' must be one of loop, hold, pad"),
         ("sample_frames(8, size=(1, 2, 3))", "must be an integer or a pair"),
         ("sample_segments(2.5)", "segments=2.5 must be an integer"),
     ],
