@@ -17,6 +17,7 @@ from imgcls.studio.errors import Refused
 from imgcls.studio.events import Events
 from imgcls.studio.guards import LOOPBACK, Guard, check_bind
 from imgcls.studio.home import Home
+from imgcls.studio.pictures.ingest import Ingest
 from imgcls.studio.settings import Settings
 from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
@@ -31,6 +32,8 @@ ROUTERS = (
     "classes",
     "images",
     "answers",
+    "pictures",
+    "upload",
     "events",
 )
 
@@ -38,7 +41,8 @@ ROUTERS = (
 def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     """Returns the application that serves a home: the API, and the page at `/`.
 
-    Its `state` has what the API's functions use: `home`, `settings`, `database` and `events`.
+    Its `state` has what the API's functions use: `home`, `settings`, `database`, `events`
+    and `ingest`.
 
     Raises:
       ConfigError: the database can't be opened, or strangers could reach a home without users.
@@ -65,6 +69,7 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     )
     app.state.home, app.state.settings = home, settings
     app.state.database, app.state.events = database, events
+    app.state.ingest = Ingest(home, database, settings.roots)
     app.add_middleware(
         Guard, people=people, hosts=settings.hosts, network=settings.host not in LOOPBACK
     )

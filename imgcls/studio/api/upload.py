@@ -1,0 +1,54 @@
+"""Upload of small files in one request; large ones are sent in parts, see `uploads`."""
+
+import pathlib
+import shutil
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, File, Form, Request, UploadFile
+
+from imgcls.studio.api import who
+from imgcls.studio.errors import DiskFull, Refused
+from imgcls.studio.pictures.archives import check_name
+from imgcls.studio.pictures.ingest import Item
+
+router = APIRouter(prefix="/api", tags=["upload"])
+
+
+@router.post("/datasets/{dataset}/upload")
+def upload(
+    request: Request,
+    user: who.Tagger,
+    dataset: int,
+    files: Annotated[list[UploadFile], File(description="A name may have folders: a/b.jpg")],
+    request_id: Annotated[str | None, Form(max_length=64, pattern=r"^[\w.:-]+$")] = None,
+) -> dict[str, Any]:
+    """Upload files: `{"seq", "added": ids, "duplicates", "unreadable"}`."""
+    state = request.app.state
+    items: list[Item] = []
+    refused: list[dict[str, str]] = []
+    try:
+        for file in files:
+            try:
+                folder, _, name = check_name(file.filename or "").rpartition("/")
+            except Refused as e:
+                refused.append({"name": (file.filename or "")[:200], "why": str(e)})
+                continue
+            path = state.home.uploads / f"{uuid.uuid4()}.part"
+            items.append(Item(path, name or "unnamed", folder))
+            _save(file, path)
+        result = state.ingest.run(user, dataset, items, request_id)
+    finally:
+        for item in items:
+            item.path.unlink(missing_ok=True)
+    return {**result, "unreadable": refused + result["unreadable"]}
+
+
+def _save(file: UploadFile, path: pathlib.Path) -> None:
+    try:
+        with open(path, "xb") as target:
+            shutil.copyfileobj(file.file, target)
+    except OSError as e:
+        raise DiskFull(
+            f"the home can't store {file.filename!r}: {e.strerror}; make space and send it again"
+        ) from e
