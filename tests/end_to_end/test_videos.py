@@ -193,3 +193,24 @@ def test_a_folder_of_frames_is_predicted(trained, workdir, videos, here, tmp_pat
     (row,) = (json.loads(line) for line in done.stdout.splitlines())
     assert row["path"] == str(folder) and row["labels"] == ["bright"]
     assert row["predictions"][0]["score"] == pytest.approx(max(alone.probabilities), rel=1e-6)
+
+
+def test_padding_does_not_count_and_a_video_is_one_line(here, videos, tmp_path):
+    """Videos of 20 frames in clips of 30: the scores are those of clips of 20."""
+    sample = "sample_frames(30, {}short='pad')|resize((16, 16))"
+    evaluated = sample.format("clips=3, ")
+    recipes = [
+        f"--config.data.eval_transform={evaluated}",
+        f"--config.data.train_transform={sample.format('')}",
+    ]
+    model = "--config.model.name=frame_average"
+    run = train(here, f"folder:{videos}", tmp_path / "run", *recipes, model)
+    file = str(videos / "bright" / "01.mp4")
+    padded = run.predict(file)[0].probabilities
+    run.config.data.eval_transform = "sample_frames(20)|resize((16, 16))"
+    np.testing.assert_allclose(padded, run.predict(file)[0].probabilities, rtol=1e-4)
+    done = here("evaluate", f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    rows = (tmp_path / "run" / "report" / "test_predictions.csv").read_text().splitlines()[1:]
+    names = [row.split(",")[0] for row in rows]
+    assert len(set(names)) == len(names) == json.loads(done.stdout)["test/examples"]
