@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imgcls.api.run import Run
     from imgcls.api.train import train
     from imgcls.audit.__main__ import audit
+    from imgcls.compare.__main__ import compare
     from imgcls.evaluate.__main__ import evaluate
     from imgcls.export.__main__ import export
     from imgcls.models.create import create_model
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "audit",
+    "compare",
     "create_model",
     "evaluate",
     "export",
@@ -31,7 +33,7 @@ __all__ = (
     "train",
 )
 # Packages that are functions too, see `imgcls.core.callable_package`.
-_CALLABLE = ("audit", "evaluate", "export", "report", "train")
+_CALLABLE = ("audit", "compare", "evaluate", "export", "report", "train")
 
 # When the process of a command began, except for the start of the interpreter.
 BEGAN = time.monotonic()

@@ -18,7 +18,7 @@ FLOORS = (
     ("evaluate", "export"),
     ("train", "predict"),
     ("report", "bench"),
-    ("audit",),
+    ("audit", "compare"),
     ("api",),
     ("studio",),
     ("doors",),

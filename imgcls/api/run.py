@@ -7,14 +7,12 @@ import numpy as np
 
 from imgcls.core import notebook_html
 from imgcls.core.storage import as_path
-from imgcls.data.create import create_eval_loader
-from imgcls.data.sources.subset import Subset
 from imgcls.predict import run as predict
-from imgcls.predict.explain import draw
 from imgcls.predict.images import ImageInput, Images
 from imgcls.predict.prediction import Prediction
 from imgcls.report import charts, html, tables
 from imgcls.report.__main__ import Report, report
+from imgcls.report.previews import read_previews
 from imgcls.runs.metrics_log import read_metrics
 
 # Largest number of predictions that a notebook shows, and longest side of their pictures.
@@ -70,30 +68,8 @@ class Run(predict.Run):
     def pictures(self, images: Images, count: int) -> list[np.ndarray | None]:
         """The first images as the model sees them, uint8 `[H, W, C]`; None if unreadable."""
         inputs = self._inputs(images)
-        count = min(count, len(inputs))
-        config = self.config.copy_and_resolve_references()
-        config.data.on_error = "skip"
-        drawn: list[np.ndarray | None] = [None] * count
-        first = Subset(inputs, np.arange(count))
-        batch_size = -(-count // self._trained.mesh.size) * self._trained.mesh.size
-        loader = create_eval_loader(config, first, self._trained.mesh, batch_size)
-        try:
-            for batch in loader:
-                index, mask = np.asarray(batch["index"]), np.asarray(batch["mask"])
-                for i, readable, image in zip(index, mask, np.asarray(batch["image"]), strict=True):
-                    if i >= 0 and readable > 0:
-                        drawn[i] = self._drawn(image)
-        finally:
-            loader.close()
-        return drawn
-
-    def _drawn(self, image: np.ndarray) -> np.ndarray:
-        """An image as it is; of several clips the middle one; volumes and clips in one picture."""
-        if image.ndim == 5:
-            image = image[len(image) // 2]
-        if image.ndim == 4:
-            return draw(image, np.zeros(image.shape[:3], np.float32), self.takes_videos)
-        return image
+        first = np.arange(min(count, len(inputs)))
+        return read_previews(self.config, inputs, first, self._trained.mesh)
 
     def _repr_html_(self) -> str:
         count = sum(x.size for x in jax.tree.leaves(self._trained.params))

@@ -48,11 +48,11 @@ def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], ylabel: str) -> str
     """
     figure, axes = _make_axes(xlabel="step", ylabel=ylabel)
     lines = [
-        axes.plot(*_thin(steps, values), color=color, marker="o" if len(steps) < 2 else None)[0]
-        for (steps, values), color in zip(series.values(), _colors(len(series)), strict=True)
+        axes.plot(*thin(steps, values), color=color, marker="o" if len(steps) < 2 else None)[0]
+        for (steps, values), color in zip(series.values(), colors(len(series)), strict=True)
     ]
     if len(series) > 1:
-        _add_legend(figure, lines, list(series))
+        add_legend(figure, lines, list(series))
     return html.chart_uri(figure)
 
 
@@ -61,10 +61,10 @@ def precision_recall(series: dict[str, tuple[np.ndarray, np.ndarray]]) -> str:
     """Draws precision over recall of some classes, `{name: (precision [P], recall [P])}`."""
     figure, axes = _make_axes(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     lines = [
-        axes.plot(*_thin(recall, precision), color=color)[0]
-        for (precision, recall), color in zip(series.values(), _colors(len(series)), strict=True)
+        axes.plot(*thin(recall, precision), color=color)[0]
+        for (precision, recall), color in zip(series.values(), colors(len(series)), strict=True)
     ]
-    _add_legend(figure, lines, list(series))
+    add_legend(figure, lines, list(series))
     return html.chart_uri(figure)
 
 
@@ -98,11 +98,11 @@ def embedding(points: np.ndarray, labels: np.ndarray, class_names: Sequence[str]
     """
     figure = Figure(figsize=(5.0, 4.6))
     axes = figure.add_subplot(xticks=[], yticks=[])
-    colors = _colors(len(class_names))
-    axes.scatter(*points.T, s=9, c=np.array(colors)[labels], linewidths=0)
+    palette = colors(len(class_names))
+    axes.scatter(*points.T, s=9, c=np.array(palette)[labels], linewidths=0)
     if len(class_names) <= 2 * NAMED:
-        dots = [axes.scatter([], [], s=20, color=color) for color in colors]
-        _add_legend(figure, dots, class_names)
+        dots = [axes.scatter([], [], s=20, color=color) for color in palette]
+        add_legend(figure, dots, class_names)
     return html.chart_uri(figure)
 
 
@@ -117,13 +117,14 @@ def _make_axes(**properties) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot(**properties)
 
 
-def _add_legend(figure: Figure, handles: list, names: Sequence[str]) -> None:
+def add_legend(figure: Figure, handles: list, names: Sequence[str]) -> None:
+    """Adds a legend below a chart."""
     labels = [short_name(name) for name in names]
     columns = 3 if max(map(len, labels)) <= 12 else 2
     figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
-def _colors(count: int) -> list:
+def colors(count: int) -> list:
     """Returns `count` colors; up to twenty are easy to distinguish."""
     if count <= 2 * NAMED:
         # tab20 has pairs of similar colors, so it is used only if tab10 has too few.
@@ -132,7 +133,7 @@ def _colors(count: int) -> list:
     return list(matplotlib.colormaps["turbo"](np.linspace(0, 1, count)))
 
 
-def _thin(*arrays: np.ndarray) -> list[np.ndarray]:
+def thin(*arrays: np.ndarray) -> list[np.ndarray]:
     """Keeps at most `POINTS` evenly spaced elements of arrays `[P]`."""
     length = len(arrays[0])
     kept = np.unique(np.linspace(0, length - 1, min(length, POINTS)).round().astype(int))
