@@ -1,6 +1,6 @@
 """Pictures of images, frames of videos, slices of volumes, and the files themselves."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -56,11 +56,11 @@ def get_slice(
     request: Request,
     user: who.Tagger,
     image: int,
-    at: Annotated[float, Query(ge=0, le=1)],
-    axis: Literal["d", "h", "w"] = "d",
+    at: Annotated[int, Query(ge=0, le=2**31 - 1)],
+    axis: Annotated[int, Query(ge=0, le=2)] = 0,
     size: Size = 1024,
 ) -> Response:
-    """A slice of a volume across an axis, at 0 to 1 of its length."""
+    """A slice of a volume by its number, across axis 0 (depth), 1 (height) or 2 (width)."""
     row = _row(request, image)
     if row.media != "volume":
         raise Refused(f"image {image} is no volume; use /picture")

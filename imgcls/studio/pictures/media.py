@@ -16,7 +16,6 @@ from imgcls.data.decode.video import EncodedVideo
 from imgcls.data.decode.volume import decode_volume, is_volume
 
 MEDIA = ("image", "video", "volume")
-AXES = ("d", "h", "w")
 # Larger images and volumes are not read into memory.
 MAX_BYTES = 2**30
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
@@ -109,21 +108,17 @@ class Opened:
             video = self._video
             return Poster(video.frames([len(video) // 3])[0], len(video))
         if self.media == "volume":
-            return Poster(self.slice("d", 0.5), len(self._voxels))
+            return Poster(self.slice(0, len(self._voxels) // 2), len(self._voxels))
         return Poster(decode_image(self.data, self.name), 1)
 
     def frame(self, number: int) -> np.ndarray:
         """A frame of a video by its number, clipped to those that there are: uint8 `[H, W, 3]`."""
         return self._video.frames([min(max(number, 0), len(self._video) - 1)])[0]
 
-    def slice(self, axis: str, at: float) -> np.ndarray:
-        """A slice of a volume at 0 to 1 along "d", "h" or "w": uint8 `[H, W, 3]`."""
-        plane = self._voxels.take(self._index(axis, at), axis=AXES.index(axis))
-        return _visible(plane, *self._window)
-
-    def _index(self, axis: str, at: float) -> int:
-        count = self._voxels.shape[AXES.index(axis)]
-        return min(int(min(max(at, 0.0), 1.0) * count), count - 1)
+    def slice(self, axis: int, number: int) -> np.ndarray:
+        """A slice of a volume across axis 0, 1 or 2 by its number, clipped: uint8 `[H, W, 3]`."""
+        number = min(max(number, 0), self._voxels.shape[axis] - 1)
+        return _visible(self._voxels.take(number, axis=axis), *self._window)
 
     @functools.cached_property
     def _video(self) -> EncodedVideo:

@@ -63,7 +63,7 @@ class NearIndex:
             .where(image.c.dataset_id == self._dataset_id, image.c.id > self._last)
             .order_by(image.c.id)
         )
-        rows = connection.execute(query).tuples().all()
+        rows = connection.execute(query).all()
         if rows:
             self._last = rows[-1][0]
         rows = [(i, int(h, 16)) for i, h in rows if h is not None]
@@ -81,7 +81,7 @@ class NearIndex:
         rows = rows[np.argsort(distances[rows], kind="stable")][:_MOST]
         ids = [int(i) for i in self._ids[rows]]
         query = sa.select(signature).where(among(signature.c.image_id, ids))
-        found = [(correlation(t, thumb), -i) for i, t in connection.execute(query).tuples()]
+        found = [(correlation(t, thumb), -i) for i, t in connection.execute(query)]
         best, number = max(found, default=(0.0, 0))
         return -number if best >= MIN_CORRELATION else None
 

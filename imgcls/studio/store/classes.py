@@ -222,7 +222,7 @@ def _answers_with(
         .join(image, image.c.id == answer.c.image_id)
         .where(image.c.dataset_id == dataset_id, answer.c.tags != {})
     )
-    return [(i, tags) for i, tags in connection.execute(query).tuples() if keys & tags.keys()]
+    return [(i, tags) for i, tags in connection.execute(query) if keys & tags.keys()]
 
 
 def _usable(connection: Connection, class_id: int) -> Any:

@@ -37,9 +37,7 @@ def listing(connection: Connection) -> list[dict[str, Any]]:
             sa.select(image.c.dataset_id, sa.func.count())
             .where(image.c.removed.is_(False))
             .group_by(image.c.dataset_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rows = connection.execute(sa.select(dataset).order_by(dataset.c.id.desc()))
     return [{**row._mapping, "images": counts.get(row.id, 0)} for row in rows]
@@ -77,8 +75,7 @@ def update(
     row = get(connection, dataset_id)
     new = {k: v for k, v in values.items() if v is not None and v != row._mapping[k]}
     check(connection, new, dataset_id)
-    if new.get("kind") == "single":
-        before = {name: row._mapping[name] for name in new}
+    before = {name: row._mapping[name] for name in new}
     said = ", ".join(f"{name} from {before[name]} to {value}" for name, value in new.items())
     action = Action(
         *(request_id, user.id, dataset_id, "dataset.change"), what=f"changed {said or 'nothing'}"

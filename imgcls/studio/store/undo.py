@@ -32,7 +32,7 @@ def undo(connection: Connection, user: User, dataset_id: int, request_id: str) -
     """
     if again := changes.repeated(connection, request_id, user.id):
         return again
-    target = _last(connection, user, dataset_id, sa.and_(change.c.undone_by.is_(None)))
+    target = _last(connection, user, dataset_id, change.c.undone_by.is_(None))
     if target is None:
         raise NotFound("there is nothing to undo in this data set")
     of = target.redone_by or target.seq
@@ -49,10 +49,11 @@ def redo(connection: Connection, user: User, dataset_id: int, request_id: str) -
     """
     if again := changes.repeated(connection, request_id, user.id):
         return again
-    done = _last(connection, user, dataset_id, change.c.undone_by.is_(None))
+    newest = _last(connection, user, dataset_id, sa.true())
     query = (
         _actions(user, dataset_id)
-        .where(change.c.undone_by.is_not(None), change.c.seq > (done.seq if done else 0))
+        # Undone after the user's newest action: what was undone before that is given up.
+        .where(change.c.undone_by > (newest.seq if newest else 0))
         .order_by(change.c.seq)
         .limit(1)
     )
