@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -137,14 +138,21 @@ def check_classes(names: Iterable[str]) -> None:
             raise ConfigError(f"class {name!r}: is not one line of text; rename it")
 
 
-def to_json(collection: Collection) -> str:
-    """A collection as JSON lines: the classes first, then an image a line; without `file`.
+def digest(collection: Collection) -> str:
+    """SHA-256 of the tags: of classes with attributes, and images; not of colours and the like."""
+    plain = [ClassInfo(c.name, attributes=c.attributes) for c in collection.classes]
+    text = to_json(dataclasses.replace(collection, classes=tuple(plain)))
+    return hashlib.sha256(text.encode()).hexdigest()
 
-    The text is the same for the same tags, whatever the order in which they were made.
+
+def to_json(collection: Collection) -> str:
+    """A collection as JSON lines: the classes first, then an image a line.
+
+    `file` and the name of the data set are left out. The text is the same for the same tags,
+    whatever the order in which they were made.
     """
     head = {
         "format": 1,
-        "dataset": collection.name,
         "multi_label": collection.multi_label,
         "classes": [dataclasses.asdict(c) for c in collection.classes],
     }
@@ -156,14 +164,14 @@ def to_json(collection: Collection) -> str:
     return "".join(dump(row) + "\n" for row in (head, *rows))
 
 
-def from_json(text: str) -> Collection:
-    """The collection that `to_json` wrote."""
-    head, *rows = (json.loads(line) for line in text.splitlines())
+def from_json(text: str, name: str = "") -> Collection:
+    """The collection of the data set `name` that `to_json` wrote."""
+    head, *rows = (json.loads(line) for line in text.split("\n") if line)
     examples = tuple(
         Example(**{**row, "tags": tuple(Tag(**tag) for tag in row["tags"])}) for row in rows
     )
     classes = tuple(read_class(row) for row in head["classes"])
-    return Collection(head["dataset"], head["multi_label"], classes, examples)
+    return Collection(name, head["multi_label"], classes, examples)
 
 
 def read_class(row: dict) -> ClassInfo:
@@ -178,6 +186,11 @@ def read_class(row: dict) -> ClassInfo:
 def dump(value: Any) -> str:
     """A value as one line of JSON, the same text for equal values."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def parse(line: str) -> dict[str, Any]:
+    """An object that `dump` wrote."""
+    return json.loads(line)
 
 
 def _safe_path(example: Example) -> str:

@@ -93,7 +93,14 @@ def command(collection: Collection, name: str, folder: str) -> list[str]:
 def place_pictures(
     collection: Collection, paths: list[str], root: pathlib.Path, how: str = "link"
 ) -> None:
-    """Links or copies the images to their paths below `root`."""
+    """Links or copies the images to their paths below `root`.
+
+    Args:
+      collection: whose images.
+      paths: of the images below `root`.
+      root: a directory.
+      how: 'link', 'copy', or 'relative' for links that stay valid if all is moved together.
+    """
     made: set[str] = set()
     for example, path in zip(collection.examples, paths, strict=True):
         target = root / path
@@ -101,7 +108,9 @@ def place_pictures(
         if parent not in made:
             target.parent.mkdir(parents=True, exist_ok=True)
             made.add(parent)
-        if how == "link":
+        if how == "relative":
+            os.symlink(os.path.relpath(example.file, target.parent), target)
+        elif how == "link":
             os.symlink(os.path.abspath(example.file), target)
         else:
             shutil.copyfile(example.file, target)
@@ -133,6 +142,6 @@ def _write_classes(collection: Collection, root: pathlib.Path) -> None:
     order = "".join(f"{name}\n" for name in collection.used_classes())
     for folder in filter(pathlib.Path.is_dir, (root, root / darwin.FOLDER)):
         (folder / "classes.txt").write_text(order, encoding="utf-8")
-    described = json.loads(collections.to_json(collection).splitlines()[0])["classes"]
+    described = json.loads(collections.to_json(collection).split("\n", 1)[0])["classes"]
     text = json.dumps(described, indent=1, ensure_ascii=False)
     (root / "classes.json").write_text(text + "\n", encoding="utf-8")

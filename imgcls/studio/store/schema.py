@@ -256,6 +256,8 @@ version = Table(
     Column("manifest", Text, nullable=False),  # path below the home
     Column("digest", String(64), nullable=False),
     Column("count", Integer, nullable=False),
+    # {"name of a class": its id}
+    Column("class_ids", Json, nullable=False),
 )
 
 run = Table(
@@ -263,12 +265,16 @@ run = Table(
     metadata,
     _id(),
     Column("dataset_id", ForeignKey("dataset.id"), nullable=False, index=True),
-    Column("version_id", ForeignKey("version.id"), nullable=False),
+    # train, suggest (predictions), features (for orders and similarity), audit
+    Column("kind", String(20), nullable=False, server_default="train"),
+    Column("version_id", ForeignKey("version.id")),
     Column("started_by", ForeignKey("user.id")),
     Column("workdir", Text, nullable=False),  # path below the home
     Column("recipe", String(200), nullable=False),
     Column("arguments", Json, nullable=False),
+    # waiting, running, stopping, stopped, done, failed
     Column("state", String(20), nullable=False),
+    Column("error", Text, nullable=False, server_default=""),  # why it failed
     Column("pid", Integer),
     Column("created", Float, nullable=False),
     Column("started", Float),
