@@ -17,6 +17,7 @@ from imgcls.studio.errors import Refused
 from imgcls.studio.events import Events
 from imgcls.studio.guards import LOOPBACK, Guard, check_bind
 from imgcls.studio.home import Home
+from imgcls.studio.learning.service import create_supervisor
 from imgcls.studio.pictures.ingest import Ingest
 from imgcls.studio.settings import Settings
 from imgcls.studio.store.connect import Database
@@ -35,14 +36,17 @@ ROUTERS = (
     "pictures",
     "upload",
     "events",
+    "training",
+    "exchange",
+    "suggest",
 )
 
 
 def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     """Returns the application that serves a home: the API, and the page at `/`.
 
-    Its `state` has what the API's functions use: `home`, `settings`, `database`, `events`
-    and `ingest`.
+    Its `state` has what the API's functions use: `home`, `settings`, `database`, `events`,
+    `ingest` and `supervisor`.
 
     Raises:
       ConfigError: the database can't be opened, or strangers could reach a home without users.
@@ -52,10 +56,13 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     people = People(database)
     check_bind(settings.host, people.local() is None)
     events = Events(database)
+    supervisor = create_supervisor(database, home, events)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        supervisor.start()
         yield
+        supervisor.close()
         events.close()
         database.close()
 
@@ -70,6 +77,7 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.state.home, app.state.settings = home, settings
     app.state.database, app.state.events = database, events
     app.state.ingest = Ingest(home, database, settings.roots)
+    app.state.supervisor = supervisor
     app.add_middleware(
         Guard, people=people, hosts=settings.hosts, network=settings.host not in LOOPBACK
     )

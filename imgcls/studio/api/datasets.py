@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request
 
 from imgcls.studio.api import who
 from imgcls.studio.api.bodies import DatasetChange, NewDataset, Undo
+from imgcls.studio.learning import models
 from imgcls.studio.store import agreement, datasets, undo
 
 router = APIRouter(prefix="/api", tags=["data sets"])
@@ -30,7 +31,8 @@ def get_dataset(request: Request, user: who.Tagger, dataset: int) -> dict[str, A
     """A data set with its counts by split, status and class, and the `seq` of its last change."""
     with request.app.state.database.read() as connection:
         row = datasets.get(connection, dataset)
-        return {**row._mapping, **datasets.counts(connection, dataset, user.id)}
+        of_run = {"model_run_id": models.run_of(connection, row.model_id)}
+        return {**row._mapping, **datasets.counts(connection, dataset, user.id), **of_run}
 
 
 @router.patch("/datasets/{dataset}")

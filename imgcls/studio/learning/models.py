@@ -59,6 +59,35 @@ def checkpoint_of(
 
 
 def use(
+    connection: Connection, home: Home, user: User, run_id: int, request_id: str
+) -> dict[str, Any]:
+    """Makes the model of a run the one of its data set: `{"seq", "model"}`."""
+    if again := changes.repeated(connection, request_id, user.id):
+        return again
+    row = runs.get(connection, run_id)
+    checkpoint, _ = checkpoint_of(connection, home, user, run_id, False)
+    model_id = _model(connection, row.dataset_id, checkpoint, run_id)
+    set_current(connection, row.dataset_id, model_id)
+    action = Action(
+        *(request_id, user.id, row.dataset_id, "model.use"),
+        what=f"made run {run_id} the model",
+        undoable=False,
+    )
+    return changes.record(connection, action, result={"model": model_id})
+
+
+def run_of(connection: Connection, model_id: int | None) -> int | None:
+    """The run that a model is of; None for a checkpoint from elsewhere."""
+    return connection.execute(sa.select(model.c.run_id).where(model.c.id == model_id)).scalar()
+
+
+def set_current(connection: Connection, dataset_id: int, model_id: int) -> None:
+    """Makes a model the one whose suggestions are shown."""
+    here = dataset.c.id == dataset_id
+    connection.execute(dataset.update().where(here).values(model_id=model_id))
+
+
+def suggest(
     connection: Connection,
     user: User,
     dataset_id: int,
@@ -67,7 +96,7 @@ def use(
     run_id: int | None,
     ids: list[int] | None,
 ) -> dict[str, Any]:
-    """Adds a run that predicts images, and makes its model the one of the data set.
+    """Adds a run that predicts images, and then makes its model the one of the data set.
 
     Args:
       connection: of the writer.
@@ -219,9 +248,7 @@ def _replace(
 
 
 def _make_current(connection: Connection, row: Any, model_id: int) -> None:
-    connection.execute(
-        dataset.update().where(dataset.c.id == row.dataset_id).values(model_id=model_id)
-    )
+    set_current(connection, row.dataset_id, model_id)
     # A change, so that the pages show the suggestions.
     action = Action(
         *(f"run-{row.id}-suggestions", row.started_by, row.dataset_id, "suggest"),

@@ -129,11 +129,13 @@ def folder_of(home: Home, row: Any) -> pathlib.Path:
 
 def public(home: Home, row: Any) -> dict[str, Any]:
     """A run as the API shows it, with its progress."""
-    names = ("id", "dataset_id", "kind", "version_id", "recipe", "arguments", "state", "error")
+    names = ("id", "dataset_id", "kind", "version_id", "recipe", "state", "error")
     names += ("created", "started", "ended", "exit", "started_by")
     folder = folder_of(home, row)
     shown = {name: row._mapping[name] for name in names}
-    shown["has_report"] = report_file(home, row) is not None
+    given = row.arguments
+    shown |= {"arguments": given.get("arguments", {}), "config": given.get("config", {})}
+    shown |= {"message": row.error, "has_report": report_file(home, row) is not None}
     return shown | progress(folder)
 
 

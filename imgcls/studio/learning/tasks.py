@@ -180,9 +180,10 @@ def small_picture(path: str, media: str) -> np.ndarray:
     if media == "volume":
         return volumes.measure(read_example(path), path)["thumbs"]
     if media == "video":
-        from imgcls.studio.pictures.media import poster
+        from imgcls.studio.pictures.media import Opened
 
-        pixels = np.asarray(poster(path).convert("RGB"))
+        with open(path, "rb") as file, Opened(file, pathlib.Path(path), path) as opened:
+            pixels = opened.poster().pixels
     else:
         pixels = visible(decode_image(read_example(path), path))
     return cv2.resize(pixels, (THUMB, THUMB), interpolation=cv2.INTER_AREA)

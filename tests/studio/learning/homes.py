@@ -100,7 +100,6 @@ def add_image(
 
 
 def _local(database: Database) -> User:
-    with database.read() as connection:
-        found = users.local_user(connection)
+    found = users.People(database).local()
     assert found is not None
     return found
