@@ -40,6 +40,12 @@ class Api:
         assert found.status_code == status, found.text
         return found.json()
 
+    def cells(self, dataset: int, ids: list[int]) -> list[dict[str, Any]]:
+        """The cells of images."""
+        found = self.client.post(f"/api/datasets/{dataset}/cells", json={"ids": ids})
+        assert found.status_code == 200, found.text
+        return found.json()
+
     def wait(self, run: int, *states: str, seconds: float = 120) -> Any:
         """The run, once it is in one of the states; 'done' by default."""
         end = time.monotonic() + seconds

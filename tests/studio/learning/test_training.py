@@ -83,7 +83,7 @@ def test_suggestions_until_somebody_accepts_them(done, shared_data):
     job = api.post(f"datasets/{dataset}/suggest", **body)
     api.wait(job["id"])
     assert api.get(f"datasets/{dataset}")["model_run_id"] == done.run["id"]
-    cells = api.post(f"datasets/{dataset}/cells", ids=new)
+    cells = api.cells(dataset, new)
     scores = {cell["id"]: cell["prediction"]["score"] for cell in cells}
     assert all(not cell["labels"] and cell["status"] == "new" for cell in cells)
     # They are those of the model itself.
@@ -97,7 +97,7 @@ def test_suggestions_until_somebody_accepts_them(done, shared_data):
     least = sorted(scores.values())[-4]
     bulk = {"select": {"ids": new}, "action": {"accept": {"min": least}}}
     assert api.post(f"datasets/{dataset}/bulk", **bulk)["changed"] == 4
-    cells = api.post(f"datasets/{dataset}/cells", ids=new)
+    cells = api.cells(dataset, new)
     for cell in cells:
         accepted = scores[cell["id"]] >= least
         assert cell["labels"] == ([cell["prediction"]["class_id"]] if accepted else [])
