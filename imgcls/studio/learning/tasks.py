@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import runpy
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -26,9 +28,7 @@ def train(task: dict[str, Any], folder: pathlib.Path) -> int | None:
       task: "arguments" of `python -m imgcls.main`, and "version", the directory of the version.
       folder: the workdir.
     """
-    from imgcls.main import main
-
-    code = main([*task["arguments"], f"--workdir={folder}"])
+    code = _run_command("imgcls.main", [*task["arguments"], f"--workdir={folder}"])
     if code:
         return code
     log.info("evaluating, and writing the report")
@@ -38,6 +38,19 @@ def train(task: dict[str, Any], folder: pathlib.Path) -> int | None:
     except UserError as e:
         # The model is trained nevertheless.
         log.warning(f"no report: {one_line(e)}")
+    return 0
+
+
+def _run_command(module: str, arguments: list[str]) -> int:
+    """Runs `python -m MODULE ARGUMENTS` in this process; returns its exit code."""
+    before = sys.argv
+    sys.argv = [module, *arguments]
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as e:
+        return e.code if isinstance(e.code, int) else int(e.code is not None)
+    finally:
+        sys.argv = before
     return 0
 
 
@@ -94,9 +107,9 @@ def suggest(task: dict[str, Any], folder: pathlib.Path) -> None:
       task: "checkpoint", and "images": `[id, path, media]` of each.
       folder: where it is written.
     """
-    import imgcls
+    from imgcls.predict.run import Run
 
-    run = imgcls.load(task["checkpoint"])
+    run = Run(task["checkpoint"])
     chosen = _of_media(run, task["images"])
     ids, rows = [], []
     stream = run.stream([path for _, path in chosen], on_error="skip") if chosen else ()
@@ -131,9 +144,9 @@ def features(task: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 def _features_of(checkpoint: str, images: list) -> tuple[list[int], np.ndarray]:
-    import imgcls
+    from imgcls.predict.run import Run
 
-    run = imgcls.load(checkpoint)
+    run = Run(checkpoint)
     chosen = _of_media(run, images)
     ids, parts = [], []
     for start in range(0, len(chosen), _PART):
