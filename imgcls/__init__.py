@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from imgcls.api.run import Run
     from imgcls.api.train import train
     from imgcls.audit.__main__ import audit
+    from imgcls.browse.__main__ import browse
     from imgcls.compare.__main__ import compare
     from imgcls.evaluate.__main__ import evaluate
     from imgcls.export.__main__ import export
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = (
     "audit",
+    "browse",
     "compare",
     "create_model",
     "evaluate",
@@ -33,7 +35,7 @@ __all__ = (
     "train",
 )
 # Packages that are functions too, see `imgcls.core.callable_package`.
-_CALLABLE = ("audit", "compare", "evaluate", "export", "report", "train")
+_CALLABLE = ("audit", "browse", "compare", "evaluate", "export", "report", "train")
 
 # When the process of a command began, except for the start of the interpreter.
 BEGAN = time.monotonic()

@@ -18,7 +18,7 @@ FLOORS = (
     ("evaluate", "export"),
     ("train", "predict"),
     ("report", "bench"),
-    ("audit", "compare"),
+    ("audit", "browse", "compare"),
     ("api",),
     ("studio",),
     ("doors",),

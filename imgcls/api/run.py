@@ -5,6 +5,7 @@ import os
 import jax
 import numpy as np
 
+from imgcls.browse.__main__ import Page, browse
 from imgcls.core import notebook_html
 from imgcls.core.storage import as_path
 from imgcls.predict import run as predict
@@ -64,6 +65,10 @@ class Run(predict.Run):
     def report(self, **options) -> Report:
         """Writes the report of this checkpoint, see `imgcls.report`."""
         return report(self._path, **options)
+
+    def browse(self, **options) -> Page:
+        """Shows what the training of this run saw, see `imgcls.browse`."""
+        return browse(self.config, **options)
 
     def pictures(self, images: Images, count: int) -> list[np.ndarray | None]:
         """The first images as the model sees them, uint8 `[H, W, C]`; None if unreadable."""

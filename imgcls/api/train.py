@@ -1,24 +1,20 @@
 """`imgcls.train`: trains in this process what `python -m imgcls.main` trains in its own."""
 
 import os
-from collections.abc import Callable, Mapping
-
-from ml_collections import ConfigDict
+from collections.abc import Callable
 
 from imgcls.api.run import Run
 from imgcls.core import config as config_lib
 from imgcls.core import log
-from imgcls.core.errors import ConfigError
 from imgcls.distributed import processes
 from imgcls.runs.metrics_log import Callbacks
 from imgcls.train import loop
 
-Config = str | os.PathLike | ConfigDict | Mapping
 OnMetrics = Callable[[int, dict[str, float]], object]
 
 
 def train(
-    config: Config,
+    config: config_lib.Config,
     workdir: str | os.PathLike,
     *,
     accept_changes: bool = False,
@@ -54,7 +50,7 @@ def train(
       DataError: an unreadable record, with `data.on_error='fail'`.
       TrainingError: a loss or gradient is not finite, and `config.guard` allows no further attempt.
     """
-    settings = config_lib.assign(read_config(config), overrides)
+    settings = config_lib.assign(config_lib.read_config(config), overrides)
     folder = os.fspath(workdir)
     # A warning of an earlier run in this process is one of this run as well.
     log.warn_once.cache_clear()
@@ -62,19 +58,3 @@ def train(
     with processes.session(None, timeout, stall, interruptible=True):
         loop.train(settings, folder, accept_changes, callbacks=Callbacks(on_log, on_eval))
     return Run(folder)
-
-
-def read_config(config: Config) -> ConfigDict:
-    """The complete config of a path, a recipe's name, a ConfigDict or a dict.
-
-    Raises:
-      ConfigError: the file is missing or fails, or has an unknown key or a value of the wrong type.
-    """
-    if isinstance(config, str | os.PathLike):
-        return config_lib.load(os.fspath(config))
-    if isinstance(config, ConfigDict | Mapping):
-        values = config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
-        return config_lib.merge(config_lib.default_config(), values)
-    raise ConfigError(
-        f"config is a {type(config).__name__}; pass a path, a recipe's name, a ConfigDict or a dict"
-    )

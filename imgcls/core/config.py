@@ -9,6 +9,7 @@ import ast
 import inspect
 import json
 import math
+import os
 import pathlib
 import re
 import runpy
@@ -23,6 +24,8 @@ from imgcls.core.errors import ConfigError, did_you_mean
 # Sections that also hold options of what they configure, such as those of a model, which checks
 # them itself.
 OPEN_SECTIONS = ("model", "objective", "evaluators")
+# What `read_config` takes.
+Config = str | os.PathLike | ConfigDict | Mapping
 
 
 def load(path: str) -> ConfigDict:
@@ -53,6 +56,22 @@ def load(path: str) -> ConfigDict:
     if not isinstance(config, ConfigDict):
         raise ConfigError(f"--config={path}: get_config() must return a ConfigDict, not {config!r}")
     return merge(default_config(), config)
+
+
+def read_config(config: Config) -> ConfigDict:
+    """The complete config of a path, a recipe's name, a ConfigDict or a dict.
+
+    Raises:
+      ConfigError: the file is missing or fails, or has an unknown key or a value of the wrong type.
+    """
+    if isinstance(config, str | os.PathLike):
+        return load(os.fspath(config))
+    if isinstance(config, ConfigDict | Mapping):
+        values = config if isinstance(config, ConfigDict) else ConfigDict(dict(config))
+        return merge(default_config(), values)
+    raise ConfigError(
+        f"config is a {type(config).__name__}; pass a path, a recipe's name, a ConfigDict or a dict"
+    )
 
 
 def merge(base: ConfigDict, changes: ConfigDict, where: str = "config") -> ConfigDict:

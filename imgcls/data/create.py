@@ -95,15 +95,19 @@ def create_train_loader(
       mesh: device mesh.
       first, last: range of steps.
     """
-    if config.data.sampling == "balanced":
-        # Not in `create_reader`, because it reads every label.
-        balanced = create_balanced(reader.source.labels(), config.seed)
-        reader = dataclasses.replace(reader, balanced=balanced)
-    plan = BatchPlan(reader, mesh, config.batch_size, first, last)
+    plan = BatchPlan(balance(config, reader), mesh, config.batch_size, first, last)
     if config.data.device_resident:
         c = config.data
         return resident.ResidentLoader(plan, threads=c.threads, prefetch=c.prefetch)
     return _create_loader(config, plan)
+
+
+def balance(config: ConfigDict, reader: Reader) -> Reader:
+    """The reader with the order of `data.sampling`; apart, because it may read every label."""
+    if config.data.sampling != "balanced":
+        return reader
+    balanced = create_balanced(reader.source.labels(), config.seed)
+    return dataclasses.replace(reader, balanced=balanced)
 
 
 def create_eval_loader(

@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 
 import imgcls
-from imgcls.core.config import leaves, load
+from imgcls.core.config import leaves, load, read_config
 from imgcls.core.errors import ConfigError
 from tests.end_to_end.test_resume import final_state, training_curve
 
@@ -121,8 +121,6 @@ def test_a_second_interrupt_ends_at_once(tmp_path, on_devices):
 
 def test_a_config_is_a_path_a_config_or_a_dict(tmp_path):
     """All of them give the same config, and the caller's own is not changed."""
-    from imgcls.api.train import read_config
-
     expected = leaves(load("configs/digits.py"))
     assert leaves(read_config("digits")) == expected
     loaded = load("digits")

@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,14 @@ from imgcls.data.decode.voxels import Volume
 from imgcls.data.loading.order import Balanced, example_at
 from imgcls.data.loading.views import VIEWS, Partners
 from imgcls.data.sources.source import Source
-from imgcls.data.transforms.apply import transform_image, transform_video, transform_volume
+from imgcls.data.transforms.apply import (
+    clip_stages,
+    image_stages,
+    transform_image,
+    transform_video,
+    transform_volume,
+    volume_stages,
+)
 from imgcls.data.transforms.transform import ClipTransform, Transform, VolumeTransform
 
 # What an example is before its transforms.
@@ -126,6 +134,35 @@ class Reader:
     def _takes_videos(self) -> bool:
         """Whether the transforms are those of videos, so that a GIF is one."""
         return bool(self.transforms) and isinstance(self.transforms[0], ClipTransform)
+
+    def stages(self, index: int, position: int) -> Iterator[np.ndarray]:
+        """Yields a record as it is decoded, and after each transform of its first view.
+
+        Args:
+          index: index in the source.
+          position: position whose random numbers are used.
+
+        Raises:
+          DataError: the record is unreadable.
+        """
+        image, _ = self._open(index)
+        rng = np.random.default_rng((self.seed, position))
+        if isinstance(image, _VIDEOS):
+            first, *others = list[Any](self.transforms)
+            frames = np.linspace(0, len(image) - 1, 4).round().astype(int)
+            yield image.frames(frames)
+            clip = first(image, rng if self.shuffle else None)
+            yield clip
+            yield from clip_stages(clip, others, rng)
+        elif isinstance(image, Volume):
+            yield image.voxels
+            yield from volume_stages(image, self.transforms, rng, self.source.name(index))
+        else:
+            decoded = _decode(image)
+            assert isinstance(decoded, np.ndarray)
+            yield decoded
+            if self.transforms:
+                yield from image_stages(image, self.transforms, rng)
 
     def index_at(self, position: int, skipped: int) -> int:
         """Returns the record at a position, after `skipped` ones were unreadable there."""

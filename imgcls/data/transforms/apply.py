@@ -1,6 +1,7 @@
 """Applies the transforms of a recipe in turn: to an image, a volume or a video."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,22 @@ def transform_volume(
       ConfigError: no transform brings the values to 0 to 255, or one comes too late.
       DataError: the file has no spacing, and a transform needs it.
     """
+    voxels = _last(volume_stages(volume, transforms, rng, name), volume.voxels)
+    fits = volume.voxels.dtype == np.uint8
+    if not (fits or any(isinstance(transform, ValueTransform) for transform in transforms)):
+        raise ConfigError(
+            f"config.data: {name} has values of type {voxels.dtype} from {voxels.min():g} to "
+            f"{voxels.max():g}: add window(center, width), percentiles(1, 99), z_score or sigma(3) "
+            "to both transforms, which maps them to 0 to 255"
+        )
+    return voxels
+
+
+def volume_stages(
+    volume: Volume, transforms: Sequence[Transform], rng: np.random.Generator, name: str
+) -> Iterator[np.ndarray]:
+    """Yields a volume after each of its transforms; raises as `transform_volume`."""
     voxels, spacing = volume.voxels, volume.spacing
-    fits = voxels.dtype == np.uint8
     for transform in transforms:
         check_rank(transform, voxels)
         if isinstance(transform, SpacingTransform):
@@ -40,28 +55,31 @@ def transform_volume(
             if spacing is None:
                 raise DataError(f"{name}: states no spacing of its voxels, which resample needs")
             voxels, spacing = transform.fn(voxels, spacing)
+            yield voxels
             continue
         voxels = transform(voxels, rng)
-        fits = fits or isinstance(transform, ValueTransform)
         if not isinstance(transform, ValueTransform):
             spacing = None
-    if not fits:
-        raise ConfigError(
-            f"config.data: {name} has values of type {voxels.dtype} from {voxels.min():g} to "
-            f"{voxels.max():g}: add window(center, width), percentiles(1, 99), z_score or sigma(3) "
-            "to both transforms, which maps them to 0 to 255"
-        )
-    return voxels
+        yield voxels
 
 
 def transform_image(image, transforms: Sequence[Transform], rng: np.random.Generator) -> np.ndarray:
     """Applies transforms in turn; the first one may decode only part of the image."""
-    if not (transforms and isinstance(transforms[0], EncodedTransform)):
+    if not transforms:
+        return image.pixels if isinstance(image, EncodedImage) else image
+    return _last(image_stages(image, transforms, rng), image)
+
+
+def image_stages(
+    image, transforms: Sequence[Transform], rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yields an image after each of its transforms."""
+    if not isinstance(transforms[0], EncodedTransform):
         image = image.pixels if isinstance(image, EncodedImage) else image
     for transform in transforms:
         check_rank(transform, image)
         image = transform(image, rng)
-    return image
+        yield image
 
 
 def transform_video(
@@ -93,12 +111,24 @@ def transform_clip(
     clip: np.ndarray, transforms: Sequence[Any], rng: np.random.Generator
 ) -> np.ndarray:
     """Applies the transforms after the first one to a clip `[T, H, W, C]` or `[V, T, H, W, C]`."""
+    return _last(clip_stages(clip, transforms, rng), clip)
+
+
+def clip_stages(
+    clip: np.ndarray, transforms: Sequence[Any], rng: np.random.Generator
+) -> Iterator[np.ndarray]:
+    """Yields a clip after each of the transforms that follow the first one."""
     for transform in transforms:
         if isinstance(transform, ViewTransform):
             clip = transform(clip if clip.ndim == 5 else clip[None])
         else:
             clip = transform_frames(clip, transform, rng)
-    return clip
+        yield clip
+
+
+def _last(stages: Iterator[np.ndarray], start: np.ndarray) -> np.ndarray:
+    """The last stage; without any, what it started with."""
+    return functools.reduce(lambda _, stage: stage, stages, start)
 
 
 def transform_frames(
