@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from imgcls.core.errors import ConfigError
 from imgcls.studio.errors import Refused
 from imgcls.studio.exchange.collection import Attribute, ClassInfo, Example, Tag
 from imgcls.studio.exchange.read import Incoming, read
@@ -80,6 +81,8 @@ def bring(
         return studio.database.write(
             _apply, user, dataset_id, request_id, incoming, hashes, added, move_splits
         )
+    except ConfigError as e:  # Its text names files where they are for this moment.
+        raise Refused(str(e).replace(f"{place}/zip/", "").replace(f"{place}/", "")) from e
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

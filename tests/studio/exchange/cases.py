@@ -35,7 +35,7 @@ ATTRIBUTES = (
     Attribute("note", "text"),
 )
 VALUES = {
-    "attributes": ["blurred", "occluded"],
+    "attributes": ["occluded", "blurred"],
     "view": "side",
     "parts": ["head", "tail"],
     "young": False,
