@@ -1,6 +1,6 @@
 """Near duplicates: images whose perceptual hashes and small pictures are alike.
 
-The criteria are those of the audit, see `imgcls.audit.duplicates`.
+The criteria are those of the audit, see `imgcls.audit.duplicates`, which takes 100 MB to import.
 """
 
 import cv2
@@ -9,12 +9,13 @@ import sqlalchemy as sa
 from PIL import Image
 from sqlalchemy import Connection
 
-from imgcls.audit.duplicates import MAX_BITS, MIN_CORRELATION
 from imgcls.audit.hashes import hamming, phash
 from imgcls.studio.store.connect import among
 from imgcls.studio.store.schema import image, signature
 
 SIDE = 16
+MAX_BITS = 8
+MIN_CORRELATION = 0.95
 # Pictures with less contrast all look alike, and are not compared.
 _MIN_CONTRAST = 4.0
 # Candidates whose small pictures are compared.
