@@ -181,7 +181,7 @@ def _of_darwin(content: dict) -> tuple:
         )
         for tag in content["annotations"]
     ]
-    return item["path"], item["name"], splits, tags
+    return item["path"], item["name"], splits, sorted(tags, key=lambda tag: tag[0])
 
 
 def test_other_annotations_are_counted(tmp_path):
