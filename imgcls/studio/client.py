@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 
 from imgcls.core.errors import ConfigError, UserError
+from imgcls.studio.learning.client import LearningMethods
 
 # Files up to this size are sent many at once, larger ones and zips in parts.
 SMALL = 8 << 20
@@ -40,7 +41,7 @@ class StudioError(UserError):
         self.status, self.details = status, details
 
 
-class Client:
+class Client(LearningMethods):
     """A connection to a studio.
 
     Args:
