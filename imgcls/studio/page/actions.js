@@ -2,7 +2,7 @@
 
 import { plural } from "./dom.js";
 import { complain, toast } from "./toast.js";
-import { filterBody } from "./filters.js";
+import { filterBody, FLAGS } from "./filters.js";
 
 const EMPTY = { tags: {}, flag: null };
 
@@ -22,10 +22,12 @@ export class Actions {
     const cell = cells.peek(id);
     const revision = cell?.revision ?? null;
     cells.patch(id, () => {
-      const tags = single && delta.add ? {} : { ...this.mine(id).tags };
+      // As the server does: one class replaces the other, tags and "none of these" exclude each other.
+      const tags = (single && delta.add) || delta.flag === "none" ? {} : { ...this.mine(id).tags };
       for (const name of delta.remove ?? []) delete tags[name];
-      for (const [name, value] of Object.entries(delta.add ?? {})) tags[name] = { ...this.mine(id).tags[name], ...value };
-      const flag = "flag" in delta ? delta.flag : this.mine(id).flag;
+      for (const [name, value] of Object.entries(delta.add ?? {})) tags[name] = merged(this.mine(id).tags[name], value);
+      const before = this.mine(id).flag;
+      const flag = "flag" in delta ? delta.flag : delta.add && before !== "unsure" ? null : before;
       const labels = (info.taggers ?? 1) === 1 ? Object.keys(tags).map(Number) : cell.labels;
       return { mine: { ...cell.mine, tags, flag }, labels, comment: delta.comment ?? cell.comment };
     });
@@ -39,25 +41,21 @@ export class Actions {
   #refused(error) {
     const stale = error.body.stale?.[0];
     if (!stale) return complain(error);
-    const change = stale.changes?.at?.(-1);
-    const who = change?.user_name ?? change?.user;
+    const change = stale.changes?.[0];
+    const who = change?.name;
     return toast(who ? `Not saved: ${who} changed this image meanwhile` : error.message, { kind: "error" });
   }
 
   /** Sets or, where it is set, takes away a class of an image. */
   toggle(id, item) {
-    const { tags, flag } = this.mine(id);
-    if (item.id in tags) return this.answer(id, { remove: [item.id] }, `remove ${item.name}`);
-    const unflag = flag === "none" || flag === "skip" ? { flag: null } : {};
-    return this.answer(id, { add: { [item.id]: {} }, ...unflag }, `tag as ${item.name}`);
+    if (item.id in this.mine(id).tags) return this.answer(id, { remove: [item.id] }, `remove ${item.name}`);
+    return this.answer(id, { add: { [item.id]: {} } }, `tag as ${item.name}`);
   }
 
   /** Sets or takes away "none of these", "unsure" or "skip". */
   flag(id, flag) {
-    const { tags, flag: now } = this.mine(id);
-    if (now === flag) return this.answer(id, { flag: null }, "clear the answer");
-    const remove = flag === "none" ? Object.keys(tags).map(Number) : [];
-    return this.answer(id, { flag, ...(remove.length ? { remove } : {}) }, flag);
+    if (this.mine(id).flag === flag) return this.answer(id, { flag: null }, "clear the answer");
+    return this.answer(id, { flag }, FLAGS[flag]);
   }
 
   /** Accepts the suggestion of an image; false where it has none. */
@@ -65,7 +63,13 @@ export class Actions {
     const { prediction } = this.project.cells.peek(id) ?? {};
     const item = prediction && this.project.byId.get(prediction.class_id);
     if (!item || item.id in this.mine(id).tags) return false;
-    this.answer(id, { add: { [item.id]: {} }, flag: null, accept: true }, `accept ${item.name}`);
+    const { cells, single } = this.project;
+    cells.patch(id, () => {
+      const mine = this.mine(id);
+      const tags = { ...(single ? {} : mine.tags), [item.id]: {} };
+      return { mine: { ...mine, tags }, labels: Object.keys(tags).map(Number) };
+    });
+    this.project.send("bulk", { select: { ids: [id] }, action: { accept: { min: 0 } } }, `accept ${item.name}`).catch((error) => this.#refused(error)).finally(() => cells.touch([id]));
     return true;
   }
 
@@ -112,6 +116,12 @@ export class Actions {
       toast(error.message, { key: "undo", kind: error.status === 409 || error.status === 404 ? "info" : "error" });
     }
   }
+}
+
+/** A tag after attributes (null takes one away) and text were given. */
+function merged(before, { attributes, ...rest }) {
+  const values = Object.entries({ ...before?.attributes, ...attributes }).filter(([, value]) => value !== null);
+  return { ...before, ...rest, ...(values.length && { attributes: Object.fromEntries(values) }) };
 }
 
 function reasons(why) {

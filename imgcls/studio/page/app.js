@@ -145,7 +145,7 @@ class App {
     fill(this.picker, h("span", { class: "picker-text" }, project?.info.name ?? "Data sets"), icon("down"));
     this.nav.hidden = !project;
     if (!project) return;
-    const counts = { images: (project.info.counts ?? project.info).images, classes: project.classes.length };
+    const counts = { images: project.counts.images, classes: project.classes.length };
     fill(
       this.nav,
       Object.entries(TABS).map(([tab, { text, icon: picture }]) =>

@@ -6,12 +6,9 @@ let names = 0;
 
 /** Fields for a class that is set: each change is sent at once by `send({attributes} or {text})`. */
 export function attributeFields({ item, tag, locked, send }) {
-  const values = { ...tag.attributes };
-  const put = (id, value) => {
-    if (value === null || value === "" || (Array.isArray(value) && !value.length)) delete values[id];
-    else values[id] = value;
-    send({ attributes: { ...values } });
-  };
+  const values = tag.attributes ?? {};
+  // Null takes a value away.
+  const put = (id, value) => send({ attributes: { [id]: value === "" || (Array.isArray(value) && !value.length) ? null : value } });
   const text = tag.text ?? "";
   const textField = h("textarea", {
     rows: 1, value: text, placeholder: "Text", "aria-label": `Text of ${item.name}`, disabled: locked,

@@ -17,7 +17,7 @@ export function bulkBar({ project, actions, selection, select, total }) {
   function tagMenu(event) {
     openMenu(event.currentTarget, {
       label: "Tag as", search: "Tag as…", items: classItems(tagAs),
-      create: project.may("owner") ? async (name) => tagAs(await createClass(project, name)) : null,
+      create: async (name) => tagAs(await createClass(project, name)),
     });
   }
 

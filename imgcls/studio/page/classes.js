@@ -15,10 +15,10 @@ const KINDS = { choice: "one of", choices: "some of", yes_no: "yes or no", numbe
 export class ClassesTab {
   constructor(root, project) {
     this.project = project;
-    this.owner = project.may("owner");
+    this.reviewer = project.may("reviewer");
     this.body = h("tbody");
     this.count = h("span", { class: "count" });
-    this.empty = h("div", { class: "empty" }, icon("classes"), h("h2", {}, "No classes yet"), h("p", {}, "Paste a list of names to create many at once."), this.owner && button("Add classes", { kind: "primary", onclick: () => this.add() }));
+    this.empty = h("div", { class: "empty" }, icon("classes"), h("h2", {}, "No classes yet"), h("p", {}, "Paste a list of names to create many at once."), button("Add classes", { kind: "primary", onclick: () => this.add() }));
     this.table = h(
       "table",
       { class: "table" },
@@ -27,7 +27,7 @@ export class ClassesTab {
     );
     fill(
       root,
-      h("header", { class: "bar" }, h("h1", {}, "Classes"), this.count, h("span", { class: "space" }), this.owner && button("Add classes", { icon: "plus", kind: "primary", onclick: () => this.add() })),
+      h("header", { class: "bar" }, h("h1", {}, "Classes"), this.count, h("span", { class: "space" }), button("Add classes", { icon: "plus", kind: "primary", onclick: () => this.add() })),
       h("div", { class: "page" }, this.empty, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Classes" }, this.table)),
     );
     this.onChange = () => this.draw();
@@ -46,18 +46,17 @@ export class ClassesTab {
 
   draw() {
     const { project } = this;
-    const counts = project.info.counts ?? project.info;
     fill(this.count, plural(project.classes.length, "class", "classes"));
     this.empty.hidden = project.classes.length > 0;
     this.table.parentElement.hidden = project.classes.length === 0;
     const focused = this.body.contains(document.activeElement) ? document.activeElement.closest("tr").dataset.id : null;
-    fill(this.body, project.classes.map((item) => this.#row(item, (counts.class ?? counts.classes ?? {})[item.id] ?? 0)));
+    fill(this.body, project.classes.map((item) => this.#row(item, project.counts.by_class?.[item.id] ?? 0)));
     if (focused) this.body.querySelector(`tr[data-id="${focused}"] button`)?.focus();
   }
 
   #row(item, images) {
     const attributes = (item.attributes ?? []).map((each) => `${each.name} (${each.options?.length ? `${KINDS[each.kind]} ${each.options.join(", ")}` : KINDS[each.kind]})`);
-    const name = this.owner ? h("button", { type: "button", class: "link strong", onclick: () => this.edit(item) }, item.name) : h("strong", {}, item.name);
+    const name = h("button", { type: "button", class: "link strong", onclick: () => this.edit(item) }, item.name);
     return h(
       "tr",
       { dataset: { id: item.id } },
@@ -66,7 +65,7 @@ export class ClassesTab {
       h("td", { class: "numeric" }, h("a", { href: address(this.project.id, "images", null, new URLSearchParams({ class: item.id })) }, number(images))),
       h("td", { class: "wide-cell" }, attributes.join("; ")),
       h("td", { class: "wide-cell" }, item.description),
-      h("td", { class: "row-actions" }, this.owner && button("", { icon: "more", label: `Actions on ${item.name}`, kind: "plain", "aria-haspopup": "listbox", onclick: (event) => this.#menu(event.currentTarget, item) })),
+      h("td", { class: "row-actions" }, button("", { icon: "more", label: `Actions on ${item.name}`, kind: "plain", "aria-haspopup": "listbox", onclick: (event) => this.#menu(event.currentTarget, item) })),
     );
   }
 
@@ -75,8 +74,8 @@ export class ClassesTab {
       label: `Actions on ${item.name}`,
       items: [
         { text: "Edit…", icon: "edit", run: () => this.edit(item) },
-        { text: "Merge into…", icon: "merge", disabled: this.project.classes.length < 2, run: () => this.#chooseMerge(anchor, item) },
-        { text: "Delete…", icon: "trash", danger: true, separate: true, run: () => this.#delete(item) },
+        { text: "Merge into…", icon: "merge", disabled: !this.reviewer || this.project.classes.length < 2, run: () => this.#chooseMerge(anchor, item) },
+        { text: "Delete…", icon: "trash", danger: true, separate: true, disabled: !this.reviewer, run: () => this.#delete(item) },
       ],
     });
   }
@@ -135,9 +134,8 @@ export class ClassesTab {
     const sure = await ask({
       title: `Merge ${item.name} into ${into.name}?`,
       body: [
-        h("p", {}, `${plural(effect.images, "image")} tagged ${item.name} will be tagged ${into.name}.`),
+        h("p", {}, `${effect.what}.`),
         effect.both > 0 && h("p", {}, `${plural(effect.both, "image")} with both keep one tag.`),
-        h("p", { class: "muted" }, "The class leaves the list. It can be undone."),
       ],
       yes: "Merge",
     });
@@ -149,7 +147,7 @@ export class ClassesTab {
     if (!effect) return;
     const sure = await ask({
       title: `Delete ${item.name}?`,
-      body: [h("p", {}, effect.images ? `${plural(effect.images, "image")} will lose this tag.` : "No image has this tag."), h("p", { class: "muted" }, "It can be undone.")],
+      body: h("p", {}, `${effect.what}.`),
       yes: "Delete",
       danger: true,
     });

@@ -13,11 +13,9 @@ export async function createClass(project, name) {
  * @throws {ApiError} */
 export async function createClasses(project, classes) {
   try {
-    const names = new Set(classes.map((item) => item.name));
     const answer = await project.send("classes", { classes }, `create ${classes.length === 1 ? classes[0].name : `${classes.length} classes`}`);
     await project.loadClasses();
-    const made = new Set((answer.classes ?? []).map((item) => item.id ?? item));
-    return project.classes.filter((item) => (made.size ? made.has(item.id) : names.has(item.name)));
+    return project.classes.filter((item) => answer.ids.includes(item.id));
   } catch (error) {
     complain(error);
     throw error;

@@ -15,7 +15,7 @@ export function historyList() {
     try {
       const answer = await get(`/api/images/${asked}/history`);
       if (asked !== id) return;
-      const entries = answer.history ?? answer.changes ?? answer;
+      const entries = answer.history ?? answer;
       fill(list, entries.map(entry), !entries.length && h("li", {}, "Nothing yet"));
     } catch (error) {
       fill(list, h("li", { class: "problem" }, error.message));
@@ -34,17 +34,7 @@ export function historyList() {
 }
 
 function entry(change) {
-  const who = change.user_name ?? change.user ?? "";
-  return h("li", { class: change.undone_by ? "undone" : null },
-    h("strong", {}, String(who)), " ", change.what ?? describe(change), change.undone_by && " (undone)",
+  return h("li", { class: change.undone ? "undone" : null },
+    h("strong", {}, change.name ?? `user ${change.user}`), ` ${change.what}`, change.undone && " (undone)",
     h("time", {}, when(change.time)));
-}
-
-function describe({ kind, before, after }) {
-  const parts = [];
-  for (const key of new Set([...Object.keys(before ?? {}), ...Object.keys(after ?? {})])) {
-    if (key === "user" || JSON.stringify(before?.[key]) === JSON.stringify(after?.[key])) continue;
-    parts.push(typeof after?.[key] === "object" ? key : `${key}: ${before?.[key] ?? "none"} → ${after?.[key] ?? "none"}`);
-  }
-  return `${String(kind).replaceAll("_", " ")}${parts.length ? ` (${parts.join(", ")})` : ""}`;
 }

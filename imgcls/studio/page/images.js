@@ -170,7 +170,7 @@ export class ImagesTab {
   #drawFacets() {
     const { project } = this;
     const chosen = this.#query.getAll("class");
-    const counts = project.info.counts ?? project.info;
+    const { counts } = project;
     const row = (text, count, on, query, first = null, key = null) =>
       h("a", { class: "facet", href: address(project.id, "images", null, filterOf(query)), "aria-current": on ? "true" : null },
         first, h("span", { class: "facet-text" }, text), key && h("kbd", {}, key.toUpperCase()), h("span", { class: "facet-count" }, number(count)));
@@ -184,7 +184,7 @@ export class ImagesTab {
         row("Untagged", counts.untagged, untagged, untagged ? base : withKey(base, "untagged", ["1"])),
         project.classes.map((item) => {
           const on = chosen.includes(String(item.id));
-          return row(item.name, (counts.class ?? counts.classes ?? {})[item.id], on, on ? base : withKey(base, "class", [item.id]), dot(item.colour), item.hotkey);
+          return row(item.name, counts.by_class?.[item.id], on, on ? base : withKey(base, "class", [item.id]), dot(item.colour), item.hotkey);
         })),
       h("p", { class: "facets-hint" }, project.classes.length ? "Press a class's key to tag the selected images." : "There is no class yet: create some in Classes."),
     );

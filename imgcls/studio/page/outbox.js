@@ -110,9 +110,8 @@ class Outbox extends EventTarget {
     this.problem = "";
     this.#items.shift();
     if (this.#database) inStore(this.#database, "readwrite", (store) => store.delete(item.key)).catch(() => {});
-    for (const image of answer?.images ?? []) {
-      if (image?.id) this.#revisions.set(image.id, { revision: image.revision, order: this.#next() });
-    }
+    // The number of a change is the revision of the images in it.
+    for (const { image } of (answer && item.body.items) || []) this.#revisions.set(image, { revision: answer.seq, order: this.#next() });
     const promise = this.#promises.get(item.key);
     this.#promises.delete(item.key);
     if (answer) promise?.resolve(answer);

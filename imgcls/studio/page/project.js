@@ -16,6 +16,7 @@ export class Project extends EventTarget {
     this.id = id;
     this.me = me;
     this.info = null;
+    this.counts = {};
     this.classes = [];
     this.byId = new Map();
     this.live = "connecting";
@@ -59,6 +60,7 @@ export class Project extends EventTarget {
 
   async loadInfo() {
     this.info = await get(this.url);
+    this.counts = this.info.counts ?? this.info;
     this.tell("info");
   }
 
@@ -81,7 +83,8 @@ export class Project extends EventTarget {
 
   #sent({ item, answer }) {
     if (!item.url.startsWith(this.url) && item.body.dataset !== this.id && !item.url.startsWith("/api/classes")) return;
-    if (answer.images?.[0]?.id) this.cells.put(answer.images.filter((cell) => cell.id));
+    if (Array.isArray(answer.images)) this.cells.put(answer.images);
+    else if (item.body.items) this.cells.touch(item.body.items.map(({ image }) => image));
     this.refresh();
   }
 

@@ -137,7 +137,7 @@ export class RunPage {
   }
 
   async #suggest() {
-    const counts = this.project.info.counts ?? this.project.info;
+    const { counts } = this.project;
     const sure = await ask({
       title: "Suggest classes",
       body: h("p", {}, `The model looks at the ${number(counts.untagged ?? counts.images)} untagged images. Its suggestions have a dashed outline until somebody confirms them.`),

@@ -41,8 +41,8 @@ export class RunForm {
   }
 
   #dataLine() {
-    const counts = this.project.info.counts ?? this.project.info;
-    const splits = Object.entries(counts.split ?? counts.splits ?? {}).map(([split, count]) => `${count} ${split}`);
+    const { counts } = this.project;
+    const splits = Object.entries(counts.by_split ?? {}).map(([split, count]) => `${count} ${split}`);
     return h("p", { class: "muted" }, `${plural(counts.images - (counts.untagged ?? 0), "tagged image")} of ${counts.images}${splits.length ? ` (${splits.join(", ")})` : ""}.`);
   }
 

@@ -139,7 +139,7 @@ export class TagPanel {
     fill(
       this.list,
       shown.map((item) => this.#row(item, tags[item.id])),
-      this.#typed && !exact && this.project.may("owner") &&
+      this.#typed && !exact &&
         h("button", { type: "button", class: "class-row create", onclick: () => this.#create() }, icon("plus"), `Create “${this.#typed}”`),
       !shown.length && !this.#typed && h("p", { class: "note" }, "There is no class yet. Type a name to create one."),
     );
@@ -158,7 +158,7 @@ export class TagPanel {
       dot(item.colour), h("span", { class: "class-name" }, item.name), on && icon("check"), item.hotkey && h("kbd", {}, item.hotkey.toUpperCase()),
     );
     if (!on) return row;
-    const send = (part) => this.actions.answer(this.id, { add: { [item.id]: { ...pick(this.actions.mine(this.id).tags[item.id]), ...part } } }, `details of ${item.name}`);
+    const send = (part) => this.actions.answer(this.id, { add: { [item.id]: part } }, `details of ${item.name}`);
     return h("div", { class: "class-set" }, row, attributeFields({ item, tag, locked: this.#locked, send }));
   }
 
@@ -171,7 +171,7 @@ export class TagPanel {
         this.toggle(first);
         this.find.value = this.#typed = "";
         this.#drawClasses();
-      } else if (this.project.may("owner")) this.#create();
+      } else this.#create();
     } else return;
     event.preventDefault();
   }
@@ -212,13 +212,13 @@ export class TagPanel {
 
   #drawOthers() {
     const { me } = this.project;
-    const answers = (this.#details.answers ?? []).filter((answer) => answer.user_id !== me.id);
+    const answers = (this.#details.answers ?? []).filter((answer) => answer.user !== me.id);
     const findings = this.#details.findings ?? [];
     fill(
       this.others,
       answers.length > 0 && h("h3", {}, "Other taggers"),
       answers.map((answer) =>
-        h("div", { class: "other" }, h("span", { class: "other-name" }, answer.user ?? answer.user_name ?? answer.user_id),
+        h("div", { class: "other" }, h("span", { class: "other-name" }, answer.name),
           Object.keys(answer.tags ?? {}).map((id) => this.project.byId.get(Number(id))).filter(Boolean).map((item) => h("span", { class: "chip" }, dot(item.colour), item.name)),
           answer.flag && h("span", { class: "chip flagged" }, FLAGS[answer.flag]))),
       findings.length > 0 && h("h3", {}, "Audit"),
@@ -234,7 +234,7 @@ export class TagPanel {
       row("Name", image.name), row("Folder", image.folder),
       row("Size", image.width && `${image.width} × ${image.height}`), row("Frames", image.frames > 1 ? image.frames : null),
       row("File", image.bytes && size(image.bytes)), row("Uploaded", when(image.uploaded)), row("SHA-256", image.sha256 && h("code", {}, image.sha256.slice(0, 16))),
-      row("Near duplicates", image.cluster && h("button", { type: "button", class: "link", onclick: () => this.filter("cluster", image.cluster) }, `group ${image.cluster}`)),
+      row("Near duplicates", image.near_duplicates?.length > 0 && h("button", { type: "button", class: "link", onclick: () => this.filter("cluster", image.cluster) }, String(image.near_duplicates.length))),
     );
     this.facts.append(
       h("div", { class: "facts-links" },
@@ -243,8 +243,6 @@ export class TagPanel {
     );
   }
 }
-
-const pick = (tag) => ({ ...(tag?.attributes && { attributes: tag.attributes }), ...(tag?.text !== undefined && { text: tag.text }) });
 
 function leaveOnEscape(event) {
   if (event.key !== "Escape") return;
