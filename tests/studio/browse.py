@@ -16,6 +16,8 @@ import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
+
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 DRIVER = shutil.which("chromedriver")
 REPO = pathlib.Path(__file__).resolve().parents[2]
@@ -59,8 +61,9 @@ class Studio:
         self._process.wait(30)
 
     def call(self, method: str, path: str, body: dict | None = None) -> Any:
-        """Calls the API; a body gets a request id."""
-        data = None if body is None else json.dumps({"request_id": str(uuid.uuid4()), **body})
+        """Calls the API; a body gets a request id, but to `/cells`, which only reads."""
+        given = {} if path.endswith("/cells") else {"request_id": str(uuid.uuid4())}
+        data = None if body is None else json.dumps({**given, **body})
         request = urllib.request.Request(
             self.url + path,
             data and data.encode(),
@@ -72,6 +75,14 @@ class Studio:
                 return json.loads(answer.read())
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{method} {path}: {error.read().decode()}") from error
+
+
+def upload(studio: Studio, dataset: int, files: list[pathlib.Path]) -> dict:
+    """Uploads files by the API; its answer."""
+    named = [("files", (path.name, path.read_bytes())) for path in files]
+    answer = httpx.post(f"{studio.url}/api/datasets/{dataset}/upload", files=named, timeout=60)
+    assert answer.is_success, answer.text
+    return answer.json()
 
 
 def until(ask: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
@@ -159,14 +170,32 @@ class Page:
 
     def click(self, css: str, text: str = "") -> None:
         """Clicks an element, waited for."""
-        self.find(css, text).click()
+        self._steadily(lambda: self.find(css, text).click())
+
+    def text(self, css: str) -> str:
+        """The text of an element, waited for."""
+        return self._steadily(lambda: self.find(css).text)
 
     def type(self, css: str, text: str, clear: bool = True) -> None:
         """Types into a field."""
-        field = self.find(css)
-        if clear:
-            field.clear()
-        field.send_keys(text)
+
+        def fill() -> None:
+            field = self.find(css)
+            if clear:
+                field.clear()
+            field.send_keys(text)
+
+        self._steadily(fill)
+
+    def _steadily(self, act: Callable[[], Any]) -> Any:
+        """Acts again if the page drew the element anew in the meantime."""
+        from selenium.common.exceptions import StaleElementReferenceException
+
+        for _ in range(5):
+            with contextlib.suppress(StaleElementReferenceException):
+                return act()
+            time.sleep(0.1)
+        return act()
 
     def press(self, *keys: str) -> None:
         """Presses keys, wherever the focus is: `"a"`, `"ENTER"`, `"CONTROL+z"`."""

@@ -46,7 +46,7 @@ export class DocsPage {
       "details",
       { class: "call", dataset: { text: `${method} ${path} ${operation.summary ?? ""} ${operation.description ?? ""}`.toLowerCase() } },
       h("summary", {}, h("span", { class: `method ${method}` }, method), h("code", {}, path), h("span", { class: "muted" }, operation.summary)),
-      operation.description && operation.description.split(/\n\n+/).map((text) => h("p", {}, text)),
+      (operation.description ?? "").split(/\n\n+/).map((text) => text && h("p", {}, withCode(text))),
       parameters.length > 0 && [h("h4", {}, "Parameters"), this.#table(parameters.map((each) => ({ name: each.name, where: each.in, schema: each.schema, required: each.required, about: each.description ?? each.schema?.description })))],
       content && [h("h4", {}, `Body (${type})`), this.#schema(content.schema)],
       h("h4", {}, "Answers"),
@@ -114,5 +114,7 @@ export class DocsPage {
   }
 }
 
+/** Text with what stands in `backticks` as code. */
+const withCode = (text) => text.split("`").map((part, index) => (index % 2 ? h("code", {}, part) : part));
 const slug = (text) => `api-${text.replace(/\W+/g, "-")}`;
 const title = (text) => text.charAt(0).toUpperCase() + text.slice(1);
