@@ -6,6 +6,8 @@ import pathlib
 import re
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from imgcls.core import config as config_lib
 from imgcls.core.defaults import default_config
 from imgcls.core.errors import ConfigError, did_you_mean
@@ -31,8 +33,10 @@ def list_recipes() -> list[dict[str, Any]]:
 
 def list_keys() -> dict[str, Any]:
     """All keys of the config that may be set, with their defaults."""
-    leaves = config_lib.leaves(default_config())
-    return {f"config.{key}": value for key, value in leaves.items() if not _closed(key)}
+    leaves = config_lib.leaves(default_config()).items()
+    open_keys = {f"config.{key}": value for key, value in leaves if not _closed(key)}
+    # An empty section is a ConfigDict, which JSON does not have.
+    return {k: {} if isinstance(v, ConfigDict) else v for k, v in open_keys.items()}
 
 
 def arguments_of(

@@ -90,7 +90,7 @@ export function icon(name) {
 
 /** A button with an icon and text, or an icon alone with a name. */
 export function button(text, { icon: picture, label, kind = "", ...attributes } = {}) {
-  const name = label ?? null;
+  const name = label ?? (text || null);
   return h(
     "button",
     { type: "button", class: `button ${kind}${text ? "" : " square"}`, "aria-label": name, title: text ? null : name, ...attributes },
