@@ -1,6 +1,7 @@
 """What a file is, by its content, and the pictures that stand for it."""
 
 import functools
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
@@ -18,6 +19,9 @@ from imgcls.data.decode.volume import decode_volume, is_volume
 MEDIA = ("image", "video", "volume")
 # Larger images and volumes are not read into memory.
 MAX_BYTES = 2**30
+# A decoded volume of at most this many bytes is kept.
+_MOST_KEPT = 128 << 20
+_newest: tuple[tuple[int, ...], tuple[np.ndarray, tuple[float, float]]] | None = None
 _EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "GIF": "gif", "WEBP": "webp", "AVIF": "avif"}
 _VIDEOS = (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg")
 _MORE = (".npz", ".dcm", ".dicom", ".ima")
@@ -124,22 +128,41 @@ class Opened:
     def _video(self) -> EncodedVideo:
         return EncodedVideo(self._path, self.name)
 
-    @functools.cached_property
+    @property
     def _voxels(self) -> np.ndarray:
-        return decode_volume(self.data, self.name).voxels
+        return self._volume[0]
+
+    @property
+    def _window(self) -> tuple[float, float]:
+        return self._volume[1]
 
     @functools.cached_property
-    def _window(self) -> tuple[float, float]:
-        """The values that are black and white: all but the outermost 0.5 percent."""
-        values = self._voxels[..., 0].ravel()
-        values = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
-        values = values[np.isfinite(values)]
-        if not values.size:
-            return 0.0, 1.0
-        low, high = np.percentile(values, (0.5, 99.5))
-        if low == high:
-            low, high = values.min(), values.max()
-        return float(low), float(high)
+    def _volume(self) -> tuple[np.ndarray, tuple[float, float]]:
+        """Voxels and window; those of the newest volume stay decoded, for the next slice."""
+        stat = os.fstat(self._file.fileno())
+        key = (stat.st_dev, stat.st_ino, stat.st_mtime_ns, stat.st_size)
+        global _newest
+        kept = _newest
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        voxels = decode_volume(self.data, self.name).voxels
+        found = voxels, _find_window(voxels)
+        if voxels.nbytes <= _MOST_KEPT:
+            _newest = (key, found)
+        return found
+
+
+def _find_window(voxels: np.ndarray) -> tuple[float, float]:
+    """The values that are black and white: all but the outermost 0.5 percent."""
+    values = voxels[..., 0].ravel()
+    values = values[:: max(1, values.size // 1_000_000)].astype(np.float32)
+    values = values[np.isfinite(values)]
+    if not values.size:
+        return 0.0, 1.0
+    low, high = np.percentile(values, (0.5, 99.5))
+    if low == high:
+        low, high = values.min(), values.max()
+    return float(low), float(high)
 
 
 def _visible(plane: np.ndarray, low: float, high: float) -> np.ndarray:

@@ -18,6 +18,7 @@ from imgcls.studio.store.schema import (
     dataset,
     finding,
     image,
+    klass,
     label,
     prediction,
 )
@@ -149,6 +150,8 @@ def _predictions(
         sa.select(prediction.c.image_id, prediction.c.class_id, prediction.c.score)
         .join(image, image.c.id == prediction.c.image_id)
         .join(dataset, dataset.c.id == image.c.dataset_id)
+        .join(klass, klass.c.id == prediction.c.class_id)
+        .where(klass.c.deleted.is_(False), klass.c.merged_into.is_(None))
         .where(prediction.c.model_id == dataset.c.model_id, prediction.c.rank <= rank)
         .where(among(prediction.c.image_id, ids))
         .order_by(prediction.c.image_id, prediction.c.rank)
