@@ -83,8 +83,9 @@ def arguments_of(
     if takes_data:
         written.append(f"data={_quote(source['source'])}")
     name = str(path or recipe)
-    overrides = [f"--config.data.{key}={value}" for key, value in source.items()]
-    overrides += _overrides(keys, allow_configs, runs)
+    overrides = _overrides(keys, allow_configs, runs)
+    # Last, so that nothing else is trained on.
+    overrides += [f"--config.data.{key}={value}" for key, value in source.items()]
     return [f"--config={name}{':' if written else ''}{','.join(written)}", *overrides]
 
 
@@ -110,6 +111,13 @@ def _overrides(keys: dict[str, Any], allow_configs: bool, runs: pathlib.Path) ->
     overrides = []
     for key, value in keys.items():
         key = key.removeprefix("config.")
+        if key.rsplit(".", 1)[-1] == "init_from":
+            value = _check_weights(f"config.{key}", value, allow_configs, runs)
+        overrides.append(f"--config.{key}={value}")
+    # Unknown keys and values of a wrong type are found before anything is started, and closed keys
+    # in whatever form they are set: `log={'wandb': True}`.
+    changed = config_lib.override(default_config(), overrides)
+    for key in config_lib.changed_keys(default_config(), changed):
         if key in OWN_KEYS:
             raise ConfigError(
                 f"config.{key}: is set by the version that is trained on; leave it out"
@@ -118,11 +126,6 @@ def _overrides(keys: dict[str, Any], allow_configs: bool, runs: pathlib.Path) ->
             raise ConfigError(
                 f"config.{key}: can't be set from here; the owner may, with --allow_configs"
             )
-        if key.rsplit(".", 1)[-1] == "init_from":
-            value = _check_weights(f"config.{key}", value, allow_configs, runs)
-        overrides.append(f"--config.{key}={value}")
-    # Unknown keys and values of a wrong type are found before anything is started.
-    config_lib.override(default_config(), overrides)
     return overrides
 
 

@@ -1,7 +1,11 @@
-"""The whole story by the API: train, look, suggest, audit, order. Each run is a real process."""
+"""The whole story by the API: train, look, suggest, audit, order. Each run is a real process.
+
+`pytest -m slow tests/studio/learning` also stops and continues one.
+"""
 
 import json
 import pathlib
+import time
 import types
 
 import numpy as np
@@ -152,13 +156,12 @@ def test_a_run_that_fails_says_why(done):
     assert confusion.status_code == 409 and "see its log" in confusion.json()["error"]
 
 
+@pytest.mark.slow
 def test_stop_and_continue(done):
     config = {**TINY["config"], "total": "100000 steps", "checkpoint.every": "50000 steps"}
     api = done.api
     run = api.post(f"datasets/{done.dataset}/runs", **{**TINY, "config": config})["id"]
     other = api.post(f"datasets/{done.dataset}/runs", **TINY)["id"]
-    import time
-
     while "first step after" not in api.get(f"runs/{run}/log")["text"]:
         assert api.get(f"runs/{run}")["state"] in ("waiting", "running")
         time.sleep(0.1)
