@@ -19,6 +19,7 @@ from imgcls.studio.guards import LOOPBACK, Guard, check_bind
 from imgcls.studio.home import Home
 from imgcls.studio.learning.service import create_supervisor
 from imgcls.studio.pictures.ingest import Ingest
+from imgcls.studio.pictures.uploads import Uploads
 from imgcls.studio.settings import Settings
 from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
@@ -35,6 +36,7 @@ ROUTERS = (
     "answers",
     "pictures",
     "upload",
+    "uploads",
     "events",
     "training",
     "exchange",
@@ -46,7 +48,7 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     """Returns the application that serves a home: the API, and the page at `/`.
 
     Its `state` has what the API's functions use: `home`, `settings`, `database`, `events`,
-    `ingest` and `supervisor`.
+    `ingest`, `uploads` and `supervisor`.
 
     Raises:
       ConfigError: the database can't be opened, or strangers could reach a home without users.
@@ -78,6 +80,7 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.state.database, app.state.events = database, events
     app.state.ingest = Ingest(home, database, settings.roots)
     app.state.supervisor = supervisor
+    app.state.uploads = Uploads(home, database)
     app.add_middleware(
         Guard, people=people, hosts=settings.hosts, network=settings.host not in LOOPBACK
     )

@@ -11,6 +11,7 @@ from imgcls.studio.api import who
 from imgcls.studio.errors import DiskFull, Refused
 from imgcls.studio.pictures.archives import check_name
 from imgcls.studio.pictures.ingest import Item
+from imgcls.studio.pictures.uploads import expand
 
 router = APIRouter(prefix="/api", tags=["upload"])
 
@@ -23,8 +24,9 @@ def upload(
     files: Annotated[list[UploadFile], File(description="A name may have folders: a/b.jpg")],
     request_id: Annotated[str | None, Form(max_length=64, pattern=r"^[\w.:-]+$")] = None,
 ) -> dict[str, Any]:
-    """Upload files: `{"seq", "added": ids, "duplicates", "unreadable"}`."""
+    """Upload files, and the files in zips: `{"seq", "added": ids, "duplicates", "unreadable"}`."""
     state = request.app.state
+    saved: list[pathlib.Path] = []
     items: list[Item] = []
     refused: list[dict[str, str]] = []
     try:
@@ -35,12 +37,15 @@ def upload(
                 refused.append({"name": (file.filename or "")[:200], "why": str(e)})
                 continue
             path = state.home.uploads / f"{uuid.uuid4()}.part"
-            items.append(Item(path, name or "unnamed", folder))
+            saved.append(path)
             _save(file, path)
+            found, unusable = expand(path, f"{folder}/{name or 'unnamed'}", state.home.uploads)
+            items += found
+            refused += unusable
         result = state.ingest.run(user, dataset, items, request_id)
     finally:
-        for item in items:
-            item.path.unlink(missing_ok=True)
+        for path in saved + [item.path for item in items]:
+            path.unlink(missing_ok=True)
     return {**result, "unreadable": refused + result["unreadable"]}
 
 
