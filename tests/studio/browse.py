@@ -225,5 +225,5 @@ class Page:
         """By how many pixels the page is wider than its window."""
         return self.run(
             "const r = document.scrollingElement;"
-            "return Math.max(r.scrollWidth, document.body.scrollWidth) - innerWidth"
+            "return Math.max(r.scrollWidth, document.body.scrollWidth) - r.clientWidth"
         )
