@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 
 from imgcls.core.errors import UserError, one_line
@@ -89,6 +90,8 @@ def create_app(home: Home, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(UserError, _refuse)
     app.add_exception_handler(HTTPException, _refuse_http)
     app.add_exception_handler(RequestValidationError, _refuse_invalid)
+    app.add_exception_handler(OverflowError, _refuse_value)
+    app.add_exception_handler(DataError, _refuse_value)
 
     @app.get("/", include_in_schema=False)
     @app.get("/docs", include_in_schema=False)
@@ -120,6 +123,12 @@ async def _refuse(_: Request, error: Exception) -> JSONResponse:
 async def _refuse_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+
+
+async def _refuse_value(_: Request, error: Exception) -> JSONResponse:
+    """The database has no place for it: a number of 20 digits, a zero in a text."""
+    line = "a number is too large, or a text has a zero character; see /docs"
+    return JSONResponse({"error": line}, 422)
 
 
 async def _refuse_invalid(_: Request, error: Exception) -> JSONResponse:

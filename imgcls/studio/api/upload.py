@@ -5,9 +5,10 @@ import shutil
 import uuid
 from typing import Annotated, Any
 
-from fastapi import APIRouter, File, Form, Request, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, UploadFile
 
 from imgcls.studio.api import who
+from imgcls.studio.api.bodies import RequestId
 from imgcls.studio.errors import DiskFull, Refused
 from imgcls.studio.pictures.archives import check_name
 from imgcls.studio.pictures.ingest import Item
@@ -22,7 +23,8 @@ def upload(
     user: who.Tagger,
     dataset: int,
     files: Annotated[list[UploadFile], File(description="A name may have folders: a/b.jpg")],
-    request_id: Annotated[str | None, Form(max_length=64, pattern=r"^[\w.:-]+$")] = None,
+    form_id: Annotated[RequestId | None, Form(alias="request_id")] = None,
+    query_id: Annotated[RequestId | None, Query(alias="request_id")] = None,
 ) -> dict[str, Any]:
     """Upload files, and the files in zips: `{"seq", "added": ids, "duplicates", "unreadable"}`."""
     state = request.app.state
@@ -42,7 +44,7 @@ def upload(
             found, unusable = expand(path, f"{folder}/{name or 'unnamed'}", state.home.uploads)
             items += found
             refused += unusable
-        result = state.ingest.run(user, dataset, items, request_id)
+        result = state.ingest.run(user, dataset, items, form_id or query_id)
     finally:
         for path in saved + [item.path for item in items]:
             path.unlink(missing_ok=True)

@@ -29,7 +29,20 @@ def run(args: argparse.Namespace) -> int:
     """Prints what differs; returns the exit code."""
     if not pathlib.Path(args.home).expanduser().is_dir():
         raise ConfigError(f"--home={args.home}: there is no such directory")
-    home = Home(args.home, args.database)
+    count, problems = find_problems(Home(args.home, args.database), args.files)
+    for line in problems:
+        log.result(line)
+    log.result(f"{count:,} images, {len(problems) or 'no'} problems")
+    return int(bool(problems))
+
+
+def find_problems(home: Home, read: bool = False) -> tuple[int, list[str]]:
+    """The number of images of a home, and a line for each thing that is wrong with it.
+
+    Args:
+      home: to check; nothing of it is changed.
+      read: read all files, and compare their hashes.
+    """
     database = Database(home.database_url)
     try:
         with database.read() as connection:
@@ -40,11 +53,8 @@ def run(args: argparse.Namespace) -> int:
         database.close()
     for row in rows:
         path = pathlib.Path(row.path) if row.path else home.picture(row.sha256, row.extension)
-        problems += _file_problems(row.id, path, row.sha256, args.files)
-    for line in problems:
-        log.result(line)
-    log.result(f"{len(rows):,} images, {len(problems) or 'no'} problems")
-    return int(bool(problems))
+        problems += _file_problems(row.id, path, row.sha256, read)
+    return len(rows), problems
 
 
 def _file_problems(image_id: int, path: pathlib.Path, sha256: str, read: bool) -> list[str]:

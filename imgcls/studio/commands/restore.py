@@ -8,6 +8,7 @@ import argparse
 
 from imgcls.core import log
 from imgcls.studio import backup
+from imgcls.studio.commands import check
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Restores and checks."""
+    """Restores and checks; the exit code is 1 if something is wrong with what was backed up."""
     home = backup.restore(args.file, args.home, args.database)
-    log.result(f"{home.root}: restored and checked; imgcls studio --home={args.home} serves it")
-    return 0
+    count, problems = check.find_problems(home, read=True)
+    for line in problems:
+        log.result(line)
+    log.result(f"{home.root}: {count:,} images restored, {len(problems) or 'no'} problems")
+    return int(bool(problems))

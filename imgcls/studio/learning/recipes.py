@@ -19,6 +19,7 @@ OWN_KEYS = ("data.source", "data.dir", "data.multi_label")
 _CLOSED_KEYS = ("plugins", "compile_cache", "log.wandb")
 # `init_from` as `PROJECT:NAME`: weights that are downloaded or known by name, no path.
 _NAMED_WEIGHTS = re.compile(r"(auto|timm:[\w.\-]+|)")
+_KEY = re.compile(r"[A-Za-z]\w*(\.[A-Za-z]\w*)*")
 _RUN = re.compile(r"run:(\d+)")
 
 
@@ -118,6 +119,8 @@ def _overrides(keys: dict[str, Any], allow_configs: bool, runs: pathlib.Path) ->
     # in whatever form they are set: `log={'wandb': True}`.
     changed = config_lib.override(default_config(), overrides)
     for key in config_lib.changed_keys(default_config(), changed):
+        if not _KEY.fullmatch(key):
+            raise ConfigError(f"config.{key}: is no key; GET /api/recipes lists them")
         if key in OWN_KEYS:
             raise ConfigError(
                 f"config.{key}: is set by the version that is trained on; leave it out"
