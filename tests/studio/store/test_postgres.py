@@ -1,7 +1,10 @@
 """The same on PostgreSQL: undo against its model, filters against loops, classes."""
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 
+from imgcls.studio.store import schema
 from imgcls.studio.store.connect import Database
 from tests.studio.store import test_classes, test_filters, test_undo
 from tests.studio.store.test_filters import world  # noqa: F401
@@ -13,6 +16,11 @@ def database(new_postgres):
     database = Database(new_postgres())
     yield database
     database.close()
+
+
+def test_migrations_make_the_tables_of_the_schema(database):
+    with database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), schema.metadata) == []
 
 
 @pytest.mark.parametrize("seed", [100, 101])
