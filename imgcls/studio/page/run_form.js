@@ -6,6 +6,8 @@ import { button, fill, h, plural, when } from "./dom.js";
 import { address, go } from "./router.js";
 import { complain } from "./toast.js";
 
+const DEFAULT_RECIPE = "own";
+
 export class RunForm {
   #recipes = [];
   #keys = {};
@@ -54,7 +56,7 @@ export class RunForm {
       for (const version of (versions.versions ?? versions).slice().reverse()) {
         this.version.append(h("option", { value: version.id }, `${version.name ?? `Version ${version.id}`}: ${plural(version.count, "image")}, ${when(version.created)}`));
       }
-      fill(this.recipe, this.#recipes.map((recipe) => h("option", { value: recipe.name }, recipe.name)));
+      fill(this.recipe, this.#recipes.map((recipe) => h("option", { value: recipe.name, selected: recipe.name === DEFAULT_RECIPE }, recipe.name)));
       this.#drawArguments();
       this.#drawKeys("");
     } catch (error) {
