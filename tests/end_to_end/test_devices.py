@@ -102,13 +102,13 @@ import sys, numpy as np, jax
 from imgcls.core import config
 from imgcls.data import create as data
 from imgcls.distributed import sharding
-out, workers, address, count, index = sys.argv[1:]
+out, workers, address, count, index, *flags = sys.argv[1:]
 if int(count) > 1:
     jax.distributed.initialize(address, int(count), int(index))
 if __name__ == "__main__":
     c = config.load("configs/digits.py")
     c.batch_size, c.data.workers = 48, int(workers)
-    c.data.train_transform = "pad_crop(8, padding=1)|flip|rand_augment(2, 10)"
+    config.override(c, flags)
     mesh = sharding.create_mesh(c)
     reader = data.create_reader(c, data.open_split(c, "train"), train=True)
     loader = data.create_train_loader(c, reader, mesh, 25, 35)
@@ -124,14 +124,20 @@ if __name__ == "__main__":
 """
 
 
-def dump_batches(folder, cache, *, processes=1, devices=1, workers=0) -> dict[str, np.ndarray]:
+IMAGES = ("--config.data.train_transform=pad_crop(8, padding=1)|flip|rand_augment(2, 10)",)
+
+
+def dump_batches(
+    folder, cache, flags=IMAGES, *, processes=1, devices=1, workers=0
+) -> dict[str, np.ndarray]:
     folder.mkdir()
     script = folder / "dump.py"
     script.write_text(DUMP)
     address, env = f"localhost:{free_port()}", command_env(cache, devices)
 
     def dump(index: int) -> subprocess.CompletedProcess:
-        line = [sys.executable, script, folder, *map(str, (workers, address, processes, index))]
+        place = map(str, (workers, address, processes, index))
+        line = [sys.executable, script, folder, *place, *flags]
         return forking.run(line, env | {"PYTHONPATH": str(REPO)}, REPO, timeout=200)
 
     with ThreadPoolExecutor(processes) as pool:

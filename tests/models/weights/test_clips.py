@@ -50,7 +50,8 @@ class Pair:
         return image(self.of_image, IMAGE), clip(self.of_clip, still(frames))
 
 
-FRAMES = ("frame_average", "cnn_lstm")
+RECURRENT = ("cnn_lstm", "cnn_gru", "cnn_rnn")
+FRAMES = ("frame_average", *RECURRENT)
 
 
 def still(frames: int) -> np.ndarray:
@@ -83,7 +84,9 @@ def test_still_clip(clip, frames, tmp_path):
         ("i3d_r50", "resnet50", 24, 5),
         ("slow_r50", "resnet50", 5, 2),
         ("tsm", "resnet50", 7, 3),
+        ("tsm_r18", "resnet18", 7, 3),
         ("r3d_18", "resnet18", 24, 5),
+        ("mc3_18", "resnet18", 7, 3),
     ],
 )
 def test_middle_of_a_still_clip(clip, image, frames, middle):
@@ -104,7 +107,25 @@ def test_middle_of_a_still_clip(clip, image, frames, middle):
     of_image = jax.jit(pair.image.apply)(pair.of_image, IMAGE)
     of_middle = deep[:, middle].mean(axis=(1, 2)) @ head["kernel"] + head["bias"]
     np.testing.assert_allclose(of_middle, of_image, rtol=1e-5, atol=1e-5)
-    assert ("kernels (inflated)" in pair.report.adapted) == (clip != "tsm")
+    assert ("kernels (inflated)" in pair.report.adapted) == ("tsm" not in clip)
+
+
+@pytest.mark.parametrize("clip", RECURRENT)
+def test_frames_of_recurrent_networks(clip, tmp_path):
+    """Every frame has the features of the image; what is over frames is new."""
+    path = tmp_path / "w.safetensors"
+    pair = Pair("resnet18", clip, NET, 3, path, more=dict(units=4, bidirectional=True))
+
+    @jax.jit
+    def features(image, clip):
+        pick = dict(capture_intermediates=lambda m, _: m.name == "backbone")
+        state = pair.clip.apply(pair.of_clip, clip, **pick, mutable="intermediates")[1]
+        of_frames = state["intermediates"]["backbone"]["__call__"][0]
+        return pair.image.apply(pair.of_image, image, features=True), of_frames
+
+    of_image, of_frames = features(IMAGE, still(3))
+    assert of_frames.shape == (3, 16) and pair.report.new == ["across", "head"]
+    np.testing.assert_allclose(of_frames, np.repeat(of_image, 3, axis=0), rtol=1e-5, atol=1e-5)
 
 
 def test_still_clip_of_timesformer(tmp_path):
