@@ -96,10 +96,28 @@ def look_at_the_run(page: Page, studio: Studio) -> pathlib.Path:
     page.find(".images-list .count", f"{count} image")
     until(lambda: len(page.all(".cell")) == count, "the images of the cell")
     assert count == next(c for row in matrix["counts"] for c in row if c)
+    audit_and_order(page, studio)
     page.open("/d/1/train/1")
     page.click(".run-actions .button", "Use for suggestions")
     page.find(".run-actions .button", "Suggest")
     return studio.home / "runs" / "1"
+
+
+def audit_and_order(page: Page, studio: Studio) -> None:
+    """The audit's page, and the order that asks for features and comes by itself."""
+    page.open("/d/1/train")
+    page.click("header .button", "Audit")
+    page.find("h2", "Audit 2")
+    page.find(".state.done", seconds=180)
+    report = page.find(".run-actions a", "Report").get_attribute("href")
+    assert "duplicates" in httpx.get(report).text.lower()
+    page.open("/d/1/images?sort=diverse")
+    page.click(".toast .button", "Compute them")
+    page.find(".images-list .count", "300 images", seconds=180)
+    diverse = studio.call("GET", "/api/datasets/1/ids?sort=diverse")["ids"]
+    assert sorted(diverse) == studio.call("GET", "/api/datasets/1/ids")["ids"] != diverse
+    # The first answer was refused, and the console says so.
+    assert all("409" in line for line in page.errors())
 
 
 def accept_suggestions(page: Page, studio: Studio, shared_data, folder) -> None:

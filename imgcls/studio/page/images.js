@@ -8,10 +8,10 @@ import { filterBar } from "./filterbar.js";
 import { filterOf, withKey } from "./filters.js";
 import { Grid } from "./grid.js";
 import { addKeys } from "./keys.js";
+import { offer } from "./needs.js";
 import { painter } from "./paint.js";
 import { address, go } from "./router.js";
 import { Selection } from "./selection.js";
-import { complain } from "./toast.js";
 import { pickFiles } from "./upload.js";
 import { View } from "./view.js";
 
@@ -113,7 +113,7 @@ export class ImagesTab {
       this.selection.setOrder(order, !top);
     } catch (error) {
       this.#asked = asked;
-      complain(error);
+      offer(this.project, error, () => filterOf(this.#query).toString() === asked && this.#load(true));
     }
     this.#view?.setOrder(this.#order);
     this.#drawCount();

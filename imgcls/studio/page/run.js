@@ -5,7 +5,7 @@ import { drawConfusion } from "./confusion.js";
 import { curves } from "./curves.js";
 import { ask } from "./dialog.js";
 import { button, fill, h, number, when } from "./dom.js";
-import { STATES } from "./train.js";
+import { KINDS, STATES } from "./train.js";
 import { complain, toast } from "./toast.js";
 
 const EVERY = 1500; // ms between looks at a run that goes on
@@ -58,6 +58,11 @@ export class RunPage {
     return !["waiting", "starting", "running", "stopping"].includes(this.#run?.state);
   }
 
+  /** Whether it trains a model. */
+  get #isModel() {
+    return (this.#run?.kind ?? "train") === "train";
+  }
+
   async #look() {
     try {
       this.#run = await get(`/api/runs/${this.id}`);
@@ -87,6 +92,7 @@ export class RunPage {
   #draw() {
     const run = this.#run;
     const { step = 0, total = 0 } = run.progress ?? run;
+    fill(this.title, `${KINDS[run.kind] ?? "Run"} ${this.id}`);
     this.state.className = `state ${run.state}`;
     fill(this.state, STATES[run.state] ?? run.state);
     this.progress.hidden = this.#isOver;
@@ -97,7 +103,7 @@ export class RunPage {
     fill(this.facts, Object.entries({ version: run.version_id, ...run.arguments, ...run.config }).map(([key, value]) => [h("dt", {}, key), h("dd", {}, String(value))]));
     if (run.state === "failed") this.logBox.open = true;
     const ended = `${run.state} ${run.ended}`;
-    if (this.#isOver && run.state !== "failed" && this.#matrixOf !== ended) {
+    if (this.#isModel && this.#isOver && run.state !== "failed" && this.#matrixOf !== ended) {
       this.#matrixOf = ended;
       drawConfusion(this.confusion, this.project, this.id).catch((error) => fill(this.confusion, h("p", { class: "muted" }, error.message)));
     }
@@ -107,13 +113,14 @@ export class RunPage {
     const run = this.#run;
     const owner = this.project.may("owner");
     const isModel = this.project.info.model_run_id === this.id;
-    const hasModel = this.#isOver && run.state !== "failed";
+    const hasPage = this.#isOver && run.state !== "failed" && run.has_report !== false;
+    const hasModel = this.#isModel && this.#isOver && run.state !== "failed";
     const focused = this.actions.contains(document.activeElement) ? document.activeElement.textContent : null;
     fill(
       this.actions,
       owner && ["running", "starting"].includes(run.state) && button("Stop", { icon: "stop", onclick: () => this.#post("stop", "Stopping: the last step is saved") }),
       owner && ["stopped", "failed"].includes(run.state) && button("Continue", { icon: "play", onclick: () => this.#post("continue", "Going on") }),
-      hasModel && h("a", { class: "button", href: `/api/runs/${this.id}/report`, target: "_blank", rel: "noopener" }, "Report"),
+      hasPage && h("a", { class: "button", href: `/api/runs/${this.id}/report`, target: "_blank", rel: "noopener" }, "Report"),
       hasModel && owner && button(isModel ? "The model" : "Use for suggestions", { icon: "star", disabled: isModel, onclick: () => this.#use() }),
       hasModel && isModel && button("Suggest", { icon: "spark", kind: "primary", onclick: () => this.#suggest() }),
     );

@@ -9,6 +9,9 @@ import { complain } from "./toast.js";
 
 export const STATES = { waiting: "Waiting", starting: "Starting", running: "Running", stopping: "Stopping", stopped: "Stopped", done: "Done", finished: "Done", failed: "Failed" };
 
+/** What a run is, by its kind; one that trains is a run. */
+export const KINDS = { suggest: "Suggestions", features: "Features", audit: "Audit" };
+
 export class TrainTab {
   #runs = [];
   #part = null;
@@ -21,6 +24,7 @@ export class TrainTab {
     fill(
       root,
       h("header", { class: "bar" }, h("h1", {}, "Train"), h("span", { class: "space" }),
+        project.may("reviewer") && button("Audit", { icon: "flag", title: "Look for duplicates, shortcuts and wrong tags", onclick: () => this.#audit() }),
         project.may("owner") && button("New run", { icon: "plus", kind: "primary", onclick: () => go(address(project.id, "train", "new")) })),
       h("div", { class: "train" }, this.list, this.detail),
     );
@@ -60,6 +64,15 @@ export class TrainTab {
     }
   }
 
+  async #audit() {
+    try {
+      const { id } = await this.project.send("audit", {}, "audit the tags");
+      go(address(this.project.id, "train", id));
+    } catch (error) {
+      complain(error);
+    }
+  }
+
   #show() {
     let item = this.#item;
     if (item === null) item = this.#runs.length ? String(this.#runs[0].id) : "new";
@@ -78,7 +91,7 @@ export class TrainTab {
           "a",
           { class: "run", href: address(this.project.id, "train", run.id), "aria-current": this.shown === String(run.id) ? "page" : null },
           h("span", { class: `run-state ${run.state}` }, h("span", { class: "lamp" }), STATES[run.state] ?? run.state),
-          h("span", { class: "run-name" }, `Run ${run.id}`, this.project.info.model_run_id === run.id && icon("star")),
+          h("span", { class: "run-name" }, `${KINDS[run.kind] ?? "Run"} ${run.id}`, this.project.info.model_run_id === run.id && icon("star")),
           h("span", { class: "muted small" }, run.recipe, run.step ? ` · step ${number(run.step)}` : "", ` · ${when(run.started ?? run.created)}`),
         )),
       !this.#runs.length && h("p", { class: "muted note" }, "No run yet."),
