@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from imgcls.models.create import create_model
     from imgcls.models.registry import list_models
     from imgcls.report.__main__ import report
+    from imgcls.sweep.__main__ import sweep
 
 __all__ = (
     "audit",
@@ -32,10 +33,11 @@ __all__ = (
     "list_models",
     "load",
     "report",
+    "sweep",
     "train",
 )
 # Packages that are functions too, see `imgcls.core.callable_package`.
-_CALLABLE = ("audit", "browse", "compare", "evaluate", "export", "report", "train")
+_CALLABLE = ("audit", "browse", "compare", "evaluate", "export", "report", "sweep", "train")
 
 # When the process of a command began, except for the start of the interpreter.
 BEGAN = time.monotonic()

@@ -15,6 +15,7 @@ COMMANDS = {
     "audit": ("imgcls.audit.__main__", "a page that shows what is wrong with a dataset"),
     "studio": ("imgcls.studio.__main__", "upload, tag, train and look, in a browser"),
     "compare": ("imgcls.compare.__main__", "a table and a page of several runs"),
+    "sweep": ("imgcls.sweep.__main__", "search settings in many runs"),
     "browse": ("imgcls.browse.__main__", "a page of what training will see"),
     "export": ("imgcls.export.__main__", "write a model as safetensors, StableHLO or ONNX"),
     "convert": ("imgcls.convert", "write a dataset as ArrayRecord files"),

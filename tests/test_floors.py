@@ -19,6 +19,7 @@ FLOORS = (
     ("train", "predict"),
     ("report", "bench"),
     ("audit", "browse", "compare"),
+    ("sweep",),
     ("api",),
     ("studio",),
     ("doors",),

@@ -20,7 +20,10 @@ MODULES = {
     "tensorflow-cpu": "tensorflow",
 }
 # Rooms that are installed as extras, and may import those at import time.
-ROOMS = {"imgcls/studio/": "requirements-studio.txt"}
+ROOMS = {
+    "imgcls/studio/": "requirements-studio.txt",
+    "imgcls/sweep/": "requirements-sweep.txt",
+}
 # Imported only where the user has installed them: not in any requirements file.
 OPTIONAL = {"wandb"}
 # Required without an import in the package, and why.
