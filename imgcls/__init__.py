@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from imgcls.models.registry import list_models
     from imgcls.report.__main__ import report
     from imgcls.sweep.__main__ import sweep
+    from imgcls.tune.__main__ import tune
 
 __all__ = (
     "audit",
@@ -35,9 +36,10 @@ __all__ = (
     "report",
     "sweep",
     "train",
+    "tune",
 )
 # Packages that are functions too, see `imgcls.core.callable_package`.
-_CALLABLE = ("audit", "browse", "compare", "evaluate", "export", "report", "sweep", "train")
+_CALLABLE = ("audit", "browse", "compare", "evaluate", "export", "report", "sweep", "train", "tune")
 
 # When the process of a command began, except for the start of the interpreter.
 BEGAN = time.monotonic()

@@ -16,6 +16,7 @@ COMMANDS = {
     "studio": ("imgcls.studio.__main__", "upload, tag, train and look, in a browser"),
     "compare": ("imgcls.compare.__main__", "a table and a page of several runs"),
     "sweep": ("imgcls.sweep.__main__", "search settings in many runs"),
+    "tune": ("imgcls.tune.__main__", "suggest a learning rate and a batch size"),
     "browse": ("imgcls.browse.__main__", "a page of what training will see"),
     "export": ("imgcls.export.__main__", "write a model as safetensors, StableHLO or ONNX"),
     "convert": ("imgcls.convert", "write a dataset as ArrayRecord files"),

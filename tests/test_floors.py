@@ -18,7 +18,7 @@ FLOORS = (
     ("evaluate", "export"),
     ("train", "predict"),
     ("report", "bench"),
-    ("audit", "browse", "compare"),
+    ("audit", "browse", "compare", "tune"),
     ("sweep",),
     ("api",),
     ("studio",),
