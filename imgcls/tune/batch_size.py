@@ -29,7 +29,7 @@ def find_batch_size(config: ConfigDict, low: int, high: int) -> list[Size]:
       ConfigError: no size can be trained; the reason is that of the first.
     """
     if not 0 < low <= high:
-        raise ConfigError(f"--sizes={low},{high}: write 0 < smallest <= largest")
+        raise ConfigError(f"--smallest={low} and --largest={high}: write 0 < smallest <= largest")
     tried: list[Size] = []
     size = low
     while size <= high and not _is_over(tried):
@@ -46,7 +46,7 @@ def find_batch_size(config: ConfigDict, low: int, high: int) -> list[Size]:
             break
         size *= 2
     if not any(s.images_per_second for s in tried):
-        raise ConfigError(f"--sizes={low},{high}: no batch size can be trained: {tried[0].problem}")
+        raise ConfigError(f"no batch size from {low} to {high} can be trained: {tried[0].problem}")
     return tried
 
 
