@@ -27,7 +27,12 @@ GRIDS = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+def name_of(case) -> str:
+    return case if isinstance(case, str) else case.values[0]
+
+
+# Transformers of one sequence of tubelets have no map, as those of images.
+@pytest.mark.parametrize("name", [case for case in FAMILIES if "vit3d" not in name_of(case)])
 def test_every_family_has_a_map(name):
     model, x = small(name), clips(2, 16, 32, 64)
     variables = jax.eval_shape(model.init, KEY, clips(1, 16, 32, 32))

@@ -188,13 +188,17 @@ class Page:
         self._steadily(fill)
 
     def _steadily(self, act: Callable[[], Any]) -> Any:
-        """Acts again if the page drew the element anew in the meantime."""
-        from selenium.common.exceptions import StaleElementReferenceException
+        """Acts again if the page drew the element anew, or moves it, in the meantime."""
+        from selenium.common.exceptions import (
+            ElementNotInteractableException,
+            StaleElementReferenceException,
+        )
 
+        passing = StaleElementReferenceException, ElementNotInteractableException
         for _ in range(5):
-            with contextlib.suppress(StaleElementReferenceException):
+            with contextlib.suppress(*passing):
                 return act()
-            time.sleep(0.1)
+            time.sleep(0.2)
         return act()
 
     def press(self, *keys: str) -> None:

@@ -55,8 +55,13 @@ def sincos_positions(grid: Sequence[int], width: int) -> np.ndarray:
     cos(x), sin(y), cos(y) of Chen et al. 2021, MoCo v3, arXiv:2104.02057; the largest wavelength is
     included, as in big_vision. Channels that are left over, such as the last 4 of 1024 over three
     axes, are zero.
+
+    Raises:
+      ConfigError: the width of an image's embedding is no multiple of 4.
     """
     parts = 2 * len(grid)
+    if len(grid) == 2 and width % parts:
+        raise ConfigError(f"ViT pos_embed='sincos2d': width must be a multiple of 4, not {width}")
     frequencies = 10_000.0 ** -np.linspace(0.0, 1.0, width // parts)
     angles = [axis.reshape(-1, 1) * frequencies for axis in reversed(np.indices(grid))]
     table = np.concatenate([f(angle) for angle in angles for f in (np.sin, np.cos)], axis=1)

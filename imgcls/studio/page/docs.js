@@ -65,6 +65,7 @@ export class DocsPage {
   }
 
   #type(schema) {
+    if (!schema) return "any";
     if (schema.$ref) return schema.$ref.split("/").at(-1);
     const some = schema.anyOf ?? schema.oneOf;
     if (some) return some.map((each) => this.#type(each)).join(" | ");
