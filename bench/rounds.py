@@ -36,6 +36,7 @@ def compare(
     rounds: int,
     *arguments: str,
     env: dict[str, dict[str, str]] | None = None,
+    unit: str = "images/s",
 ) -> dict[str, list[float]]:
     """Measures the contestants in turns and prints a Markdown table.
 
@@ -45,6 +46,7 @@ def compare(
       rounds: number of turns of each contestant.
       arguments: additional command-line arguments of the children.
       env: additional environment variables of a child, by its name.
+      unit: what is measured.
 
     Returns:
       `{name: results by round}` of the contestants that could start.
@@ -68,7 +70,7 @@ def compare(
         for child in children.values():
             child.stdin.close()
             child.wait()
-    print(to_table(title, results, names[0]), flush=True)
+    print(to_table(title, results, names[0], unit), flush=True)
     return results
 
 
@@ -86,9 +88,9 @@ def ask(name: str, *arguments: str):
     return json.loads(lines[1])
 
 
-def to_table(title: str, results: dict[str, list[float]], ours: str) -> str:
+def to_table(title: str, results: dict[str, list[float]], ours: str, unit: str = "images/s") -> str:
     """Formats median and range of the rounds, and the ratio of ours to theirs, as Markdown."""
-    lines = [f"| {title} | images/s, median | lowest to highest | ours / theirs |"]
+    lines = [f"| {title} | {unit}, median | lowest to highest | ours / theirs |"]
     lines.append("|---|---|---|---|")
     for name, values in results.items():
         ratio = "-"
