@@ -7,7 +7,8 @@ their 95 % confidence intervals. Images and, for classification, `NAME_predictio
 `NAME_metrics.json` are written to `report/` in the workdir.
 
 `--calibrate=val` first fits a temperature and, for multi-label, thresholds on the split `val`, and
-stores them in the checkpoint: later evaluations and `predict` apply them.
+stores them in the checkpoint: later evaluations and `predict` apply them. `--scores` writes the
+probability of every class to `NAME_predictions.csv`, a column each.
 """
 
 import argparse
@@ -75,9 +76,8 @@ def main(argv: list[str] | None = None) -> int:
     """Evaluates the checkpoint that the flags name, and prints its metrics."""
     args, overrides = _parse(argv)
     cli.require_output()
-    results = _evaluate(
-        args.workdir, lambda c: config.override(c, overrides), args.calibrate, args.bootstrap
-    )
+    options = args.calibrate, args.bootstrap, args.scores
+    results = _evaluate(args.workdir, lambda c: config.override(c, overrides), *options)
     print(json.dumps(results.metrics, indent=2))
     return 0
 
@@ -87,6 +87,7 @@ def evaluate(
     *,
     calibrate: str | None = None,
     bootstrap: int = 1000,
+    scores: bool = False,
     **overrides,
 ) -> Evaluation:
     """Runs the evaluators of a checkpoint's config, as `python -m imgcls.evaluate` does.
@@ -97,14 +98,14 @@ def evaluate(
       checkpoint: a workdir, or the directory of a checkpoint, see `imgcls.load`.
       calibrate: split on which a calibration is fitted first and stored in the checkpoint.
       bootstrap: number of bootstrap replicates for the intervals; 0 for no intervals.
+      scores: whether `NAME_predictions.csv` has the probability of every class.
       **overrides: keys of `data`, `evaluators` or `mesh`, as `**{'section.key': value}`.
 
     Raises:
       ConfigError: there is no checkpoint, an invalid override, or no evaluator.
     """
-    return _evaluate(
-        os.fspath(checkpoint), lambda c: config.assign(c, overrides), calibrate, bootstrap
-    )
+    options = calibrate, bootstrap, scores
+    return _evaluate(os.fspath(checkpoint), lambda c: config.assign(c, overrides), *options)
 
 
 def _evaluate(
@@ -112,6 +113,7 @@ def _evaluate(
     override: Callable[[ConfigDict], ConfigDict],
     calibrate_on: str | None,
     bootstrap: int,
+    scores: bool,
 ) -> Evaluation:
     checkpoint = find_checkpoint(workdir)
     settings, info = checkpoint.read_meta()
@@ -143,7 +145,7 @@ def _evaluate(
             outcomes = evaluator.outcomes(variables)
             summaries = _summarize(outcomes, used, calibration, bootstrap)
             results = flatten(summaries)
-            table = table_of(outcomes[used], calibration, settings.data.separator)
+            table = table_of(outcomes[used], calibration, settings.data.separator, scores)
             write_report(checkpoint.workdir / "report", name, table, summaries[used], used)
             shown[name] = summaries[used]
         else:
@@ -211,6 +213,11 @@ def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
         default=1000,
         metavar="N",
         help="number of bootstrap replicates for the intervals; 0 for no intervals",
+    )
+    add(
+        "--scores",
+        action="store_true",
+        help="write the probability of every class to NAME_predictions.csv",
     )
     args, overrides = parser.parse_known_args(argv)
     if args.bootstrap < 0:

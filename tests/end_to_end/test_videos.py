@@ -1,5 +1,6 @@
 """Folders of videos through the commands."""
 
+import csv
 import json
 import shutil
 
@@ -209,8 +210,13 @@ def test_padding_does_not_count_and_a_video_is_one_line(here, videos, tmp_path):
     padded = run.predict(file)[0].probabilities
     run.config.data.eval_transform = "sample_frames(20)|resize((16, 16))"
     np.testing.assert_allclose(padded, run.predict(file)[0].probabilities, rtol=1e-4)
-    done = here("evaluate", f"--workdir={tmp_path / 'run'}")
+    done = here("evaluate", f"--workdir={tmp_path / 'run'}", "--scores")
     assert done.returncode == 0, done.stderr
-    rows = (tmp_path / "run" / "report" / "test_predictions.csv").read_text().splitlines()[1:]
-    names = [row.split(",")[0] for row in rows]
+    with open(tmp_path / "run" / "report" / "test_predictions.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    names = [row["id"] for row in rows]
     assert len(set(names)) == len(names) == json.loads(done.stdout)["test/examples"]
+    for row in rows:
+        scores = [float(row[f"probability {name}"]) for name in ("bright", "dark")]
+        assert sum(scores) == pytest.approx(1, abs=1e-4)
+        assert max(scores) == float(row["probability"])

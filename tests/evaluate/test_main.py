@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -282,6 +283,30 @@ def test_multi_label(tmp_path):
     assert metrics["test/exact_match"] == pytest.approx(np.mean((labels == predictions).all(1)))
     summary = json.loads((run.workdir / "report" / "test_metrics.json").read_text())
     assert [row["threshold"] for row in summary["classes"]] == thresholds.tolist()
+
+
+@pytest.mark.parametrize("task", ["softmax", "sigmoid", "binary"])
+def test_scores_of_every_class(task):
+    """After the temperature, by a loop; the other columns are those without the option."""
+    names = ("=a|b", 'say "no"') if task == "binary" else STRANGE
+    logits = np.random.default_rng(0).normal(size=(6, 1 if task == "binary" else 3))
+    outcomes = make_outcomes(logits, [0, 1, 0, 1, 1, 0], task=task, class_names=names)
+    calibration = dataclasses.replace(PLAIN, temperature=2.0)
+    plain, full = (
+        list(csv.reader(io.StringIO(table_of(outcomes, calibration, "|", scores))))
+        for scores in (False, True)
+    )
+    assert [row[:4] for row in full] == plain
+    assert full[0][4:] == [f"probability {name}" for name in names]
+    for row, values in zip(full[1:], logits / 2, strict=True):
+        if task == "softmax":
+            expected = np.exp(values) / np.exp(values).sum()
+        else:
+            expected = 1 / (1 + np.exp(-values))
+        if task == "binary":
+            expected = np.array([1 - expected[0], expected[0]])
+        assert [float(x) for x in row[4:]] == pytest.approx(expected.tolist(), rel=1e-5)
+        assert float(row[3]) == max(map(float, row[4:]))
 
 
 def test_file_name_that_is_not_utf8(tmp_path):
