@@ -207,7 +207,12 @@ def chunks(ids: list[int], size: int = 5000) -> Iterator[list[int]]:
 
 
 def among(column: sa.ColumnElement[int], ids: list[int]) -> sa.ColumnElement[bool]:
-    """`column IN (ids)`, with the integers in the text of the statement: fast for thousands."""
+    """`column IN (ids)`, with the integers in the text of the statement: fast for thousands.
+
+    One id is a parameter, so that the statement is prepared once for all images.
+    """
+    if len(ids) == 1:
+        return column == ids[0]
     return column.in_(
         sa.bindparam(None, ids, type_=sa.Integer, expanding=True, literal_execute=True)
     )
