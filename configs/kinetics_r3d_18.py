@@ -15,15 +15,20 @@ Target: 63.2 % top-1 on the validation videos, 64.0 % of MC3-18 and 67.5 % of R(
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
+
 MODELS = ("r3d_18", "mc3_18", "r2plus1d_18")
 
 
-def get_config(data: str = "folder:kinetics400", model: str = "r3d_18") -> ConfigDict:
+def get_config(
+    data: str = "folder:kinetics400", model: str = "r3d_18", views: str = "5x1"
+) -> ConfigDict:
     """Returns the config.
 
     Args:
       data: source of the videos, with the splits train and val.
       model: r3d_18, mc3_18 or r2plus1d_18.
+      views: clips x crops of each video in evaluation, 1 or 3 crops; published: 5x1.
     """
     if model not in MODELS:
         raise ValueError(f"model={model!r}: must be one of {', '.join(MODELS)}")
@@ -35,12 +40,12 @@ def get_config(data: str = "folder:kinetics400", model: str = "r3d_18") -> Confi
     c.model.virtual_batch_size = 24
     c.objective = ConfigDict(dict(name="supervised", loss="softmax"))
 
-    frames = "sample_frames(16, fps=15, {}size=(128, 171))"
+    frames = "sample_frames(16, fps=15, {clips}size=(128, 171))"
     c.data = ConfigDict()
     c.data.source = data
     c.data.train_split = "train"
-    c.data.train_transform = f"{frames.format('')}|pad_crop(112, padding=0)|flip"
-    c.data.eval_transform = f"{frames.format('clips=5, ')}|center_crop(112)"
+    c.data.train_transform = f"{frames.format(clips='')}|pad_crop(112, padding=0)|flip"
+    c.data.eval_transform = clip_views.eval_transform(frames, 112, views)
     c.data.mean = (0.43216, 0.394666, 0.37645)
     c.data.std = (0.22803, 0.22145, 0.216989)
 

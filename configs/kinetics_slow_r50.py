@@ -14,12 +14,15 @@ crops of 256 pixels, averaged, there and here.
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
 
-def get_config(data: str = "folder:kinetics400") -> ConfigDict:
+
+def get_config(data: str = "folder:kinetics400", views: str = "10x3") -> ConfigDict:
     """Returns the config.
 
     Args:
       data: source of the videos, with the splits train and val.
+      views: clips x crops of each video in evaluation, 1 or 3 crops; published: 10x3.
     """
     c = ConfigDict()
     c.total = "196 epochs"
@@ -33,7 +36,8 @@ def get_config(data: str = "folder:kinetics400") -> ConfigDict:
     c.data.train_split = "train"
     crop = "random_resized_crop(224, scale=(0.37, 0.57), ratio=(1.0, 1.0))"
     c.data.train_transform = f"sample_frames(8, stride=8, size=320)|{crop}|flip"
-    c.data.eval_transform = "sample_frames(8, stride=8, clips=10, size=256)|three_crops(256)"
+    sample = "sample_frames(8, stride=8, {clips}size=256)"
+    c.data.eval_transform = clip_views.eval_transform(sample, 256, views)
     c.data.mean = (0.45, 0.45, 0.45)
     c.data.std = (0.225, 0.225, 0.225)
 

@@ -15,16 +15,20 @@ averaged, there and here.
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
+
 
 def get_config(
     data: str = "folder:kinetics400",
     init_from: str = "timm:vit_base_patch16_224.augreg_in21k",
+    views: str = "4x3",
 ) -> ConfigDict:
     """Returns the config.
 
     Args:
       data: source of the videos, with the splits train and val.
       init_from: weights of the ViT-B/16.
+      views: clips x crops of each video in evaluation, 1 or 3 crops; published: 4x3.
     """
     c = ConfigDict()
     c.total = "30 epochs"
@@ -40,7 +44,8 @@ def get_config(
     crop = "random_resized_crop(224, scale=(0.32, 0.72), ratio=(1.0, 1.0))"
     color = "color_jitter(0.125, 0.5, 0.5, 0.2, p=0.8)|grayscale(0.1)"
     c.data.train_transform = f"sample_frames(32, stride=2, size=256)|{crop}|flip|{color}"
-    c.data.eval_transform = "sample_frames(32, stride=2, clips=4, size=256)|three_crops(224)"
+    sample = "sample_frames(32, stride=2, {clips}size=256)"
+    c.data.eval_transform = clip_views.eval_transform(sample, 224, views)
     c.data.mean = (0.5, 0.5, 0.5)
     c.data.std = (0.5, 0.5, 0.5)
 

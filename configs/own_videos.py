@@ -13,6 +13,8 @@ The mean over frames knows no order: `model='cnn_lstm'` does. Nothing is flipped
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
+
 
 def get_config(
     data: str,
@@ -22,6 +24,7 @@ def get_config(
     epochs: int = 30,
     model: str = "frame_average",
     width: int = 32,
+    views: str = "1x1",
 ) -> ConfigDict:
     """Returns the config.
 
@@ -34,6 +37,7 @@ def get_config(
       epochs: length of training.
       model: a model of clips that takes any model of images as its backbone.
       width: channels of the first stage of its ResNet.
+      views: clips x crops of each video in evaluation, 1 or 3 crops; more than one clip with `fps`.
     """
     c = ConfigDict()
     c.total = f"{epochs} epochs"
@@ -50,9 +54,11 @@ def get_config(
     scaled = f"size={size * 8 // 7}"
     sample = f"sample_segments({frames}, {scaled})"
     if fps is not None:
-        sample = f"sample_frames({frames}, fps={fps}, {scaled})"
-    c.data.train_transform = f"{sample}|random_resized_crop({size}, scale=(0.5, 1.0))"
-    c.data.eval_transform = f"{sample}|center_crop({size})"
+        sample = f"sample_frames({frames}, fps={fps}, {{clips}}{scaled})"
+    c.data.train_transform = (
+        f"{sample.format(clips='')}|random_resized_crop({size}, scale=(0.5, 1.0))"
+    )
+    c.data.eval_transform = clip_views.eval_transform(sample, size, views)
     c.data.mean = (0.485, 0.456, 0.406)
     c.data.std = (0.229, 0.224, 0.225)
 

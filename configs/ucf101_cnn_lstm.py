@@ -14,11 +14,14 @@ start 8 frames apart, here 10 clips x 1 central crop, averaged.
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
+
 
 def get_config(
     data: str = "manifest:ucf101.csv",
     init_from: str = "timm:resnet50.a1_in1k",
     epochs: int = 30,
+    views: str = "10x1",
 ) -> ConfigDict:
     """Returns the config.
 
@@ -26,6 +29,7 @@ def get_config(
       data: source of the videos, with the splits train and test of one of the three lists.
       init_from: weights of the ResNet-50.
       epochs: length.
+      views: clips x crops of each video in evaluation, 1 or 3 crops.
     """
     c = ConfigDict()
     c.total = f"{epochs} epochs"
@@ -42,7 +46,8 @@ def get_config(
     c.data.train_split = "train"
     crop = "random_resized_crop(224, scale=(0.35, 1.0))"
     c.data.train_transform = f"sample_frames(16, stride=4, size=256)|{crop}|flip"
-    c.data.eval_transform = "sample_frames(16, stride=4, clips=10, size=256)|center_crop(224)"
+    sample = "sample_frames(16, stride=4, {clips}size=256)"
+    c.data.eval_transform = clip_views.eval_transform(sample, 224, views)
     c.data.mean = (0.485, 0.456, 0.406)
     c.data.std = (0.229, 0.224, 0.225)
 

@@ -15,11 +15,14 @@ will stay below. Views: 10 clips x 1 central crop, averaged, there and here.
 
 from ml_collections import ConfigDict
 
+from imgcls.train import clip_views
+
 
 def get_config(
     data: str = "manifest:ucf101.csv",
     init_from: str = "torchvision:r2plus1d_18-91a641e6.pth",
     epochs: int = 20,
+    views: str = "10x1",
 ) -> ConfigDict:
     """Returns the config.
 
@@ -27,6 +30,7 @@ def get_config(
       data: source of the videos, with the splits train and test of one of the three lists.
       init_from: torchvision's file of weights.
       epochs: length.
+      views: clips x crops of each video in evaluation, 1 or 3 crops; published: 10x1.
     """
     c = ConfigDict()
     c.total = f"{epochs} epochs"
@@ -36,12 +40,12 @@ def get_config(
     c.model = ConfigDict(dict(name="r2plus1d_18", dtype="bfloat16"))
     c.objective = ConfigDict(dict(name="supervised", loss="softmax"))
 
-    frames = "sample_frames(16, fps=15, {}size=(128, 171))"
+    frames = "sample_frames(16, fps=15, {clips}size=(128, 171))"
     c.data = ConfigDict()
     c.data.source = data
     c.data.train_split = "train"
-    c.data.train_transform = f"{frames.format('')}|pad_crop(112, padding=0)|flip"
-    c.data.eval_transform = f"{frames.format('clips=10, ')}|center_crop(112)"
+    c.data.train_transform = f"{frames.format(clips='')}|pad_crop(112, padding=0)|flip"
+    c.data.eval_transform = clip_views.eval_transform(frames, 112, views)
     c.data.mean = (0.43216, 0.394666, 0.37645)
     c.data.std = (0.22803, 0.22145, 0.216989)
 

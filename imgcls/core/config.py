@@ -51,6 +51,8 @@ def load(path: str) -> ConfigDict:
     _check_arguments(keywords, get_config, path)
     try:
         config = get_config(**keywords)
+    except ConfigError as e:
+        raise ConfigError(f"--config={path}: {e}") from e
     except Exception as e:
         raise ConfigError(f"--config={path}: get_config fails: {type(e).__name__}: {e}") from e
     if not isinstance(config, ConfigDict):
