@@ -13,6 +13,7 @@ from imgcls.bench.peaks import find_peak, measure_peak
 from imgcls.bench.steps import WARM_UP, Timing, time_steps
 from imgcls.core import cli
 from tests.conftest import exit_code
+from tests.data.videos import write_video
 
 # The smallest config; the test process has eight devices.
 TINY = (
@@ -102,6 +103,22 @@ def test_table_and_json_are_equal(what, tmp_path, capsys):
         assert f"host memory at batch {3 + inputs.WARM_UP}, MB" in report["input"]
     if what == "step":
         check_step(report["step"])
+
+
+def test_input_of_videos(tmp_path, capsys):
+    """Every clip of the recipe for videos counts as an image."""
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / label).mkdir()
+        for number in range(8):
+            frames = rng.integers(0, 255, (6, 32, 48, 3)).astype(np.uint8)
+            (tmp_path / label / f"{number}.mp4").write_bytes(write_video(frames))
+    recipe = f"configs/own_videos.py:data=folder:{tmp_path},frames=4,size=16"
+    arguments = [f"--config={recipe}", "--config.batch_size=8", "--what=input", "--steps=3"]
+    assert exit_code(lambda: main([*arguments, "--json=-"])) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["machine"]["model"] == "frame_average"
+    assert report["input"]["images/s"] > 0 and report["input"]["skipped records"] == 0
 
 
 def check_step(step: dict) -> None:
