@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import alembic.command
 import alembic.config
 import sqlalchemy as sa
+from alembic.util.exc import CommandError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
@@ -45,6 +46,12 @@ class Database:
         except SQLAlchemyError as e:
             shown = sa.make_url(url).render_as_string(hide_password=True)
             raise ConfigError(f"--database={shown}: {_reason(e)}") from e
+        except CommandError as e:
+            shown = sa.make_url(url).render_as_string(hide_password=True)
+            raise ConfigError(
+                f"--database={shown}: written by a newer imgcls; install that one, or restore an "
+                "older backup"
+            ) from e
         self.writer = Writer(self.engine)
 
     @contextlib.contextmanager
