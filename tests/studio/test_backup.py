@@ -2,6 +2,7 @@
 
 import io
 import json
+import shlex
 import sqlite3
 import tarfile
 import threading
@@ -16,6 +17,7 @@ from imgcls.studio.home import Home
 from imgcls.studio.store import dump, schema
 from imgcls.studio.store.connect import Database
 from imgcls.studio.store.users import People
+from tests.conftest import REPO
 
 
 def value_of(column: sa.Column, number: int):
@@ -249,3 +251,17 @@ def test_the_commands(tmp_path, capsys):
         main(["backup", str(tmp_path / "x.tar"), f"--home={tmp_path / 'typo'}"])
     with pytest.raises(ConfigError, match="there is no backup"):
         main(["restore", str(tmp_path / "no.tar"), f"--home={tmp_path / 'n'}"])
+
+
+@pytest.mark.parametrize("heading", ["Several people", "Backup"])
+def test_the_commands_of_the_guide(heading, tmp_path, monkeypatch, capsys):
+    """As they stand in docs/studio.md, on a new home."""
+    monkeypatch.chdir(tmp_path)
+    Database(Home("studio").database_url).close()
+    text = (REPO / "docs" / "studio.md").read_text()
+    block = text.split(f"## {heading}\n")[1].split("```bash\n")[1].split("```")[0]
+    lines = [shlex.split(line, comments=True) for line in block.splitlines()]
+    assert len(lines) >= 3
+    for program, studio, *words in lines:
+        assert (program, studio) == ("imgcls", "studio")
+        assert main(words) == 0, (words, capsys.readouterr())
