@@ -69,6 +69,36 @@ def save_run(
     return Saved(folder, params, logits)
 
 
+CLIP = "sample_frames(4, stride=3)|resize((16, 16))"
+
+
+def save_clip_run(
+    folder: pathlib.Path,
+    classes: tuple[str, ...],
+    multi_label: bool = False,
+    eval_transform: str = CLIP,
+) -> pathlib.Path:
+    """Makes a workdir with a checkpoint of a model of clips of 16 pixels, at step 7."""
+    config = default_config()
+    backbone = dict(stem="cifar", width=8, stage_sizes=(1,))
+    config.batch_size = 8
+    config.model = dict(name="frame_average", backbone="resnet18", backbone_options=backbone)
+    config.objective.loss = "sigmoid" if multi_label else "softmax"
+    config.data.eval_transform = eval_transform
+    frames = int(eval_transform.partition("(")[2].partition(",")[0])
+    info = DataInfo(classes, multi_label, (frames, 16, 16, 3))
+    made = create_objective(config, info)
+    batch = {"image": jnp.zeros((1, *info.image_shape), jnp.uint8)}
+    params, state = jax.jit(made.init)(jax.random.key(0), batch)
+    # Not the zeros that heads begin with.
+    kernel = np.random.default_rng(0).normal(size=params["head"]["kernel"].shape)
+    params["head"]["kernel"] = np.float32(kernel)
+    checkpointer = Checkpointer(str(folder), config, info)
+    checkpointer.save(7, TrainState(jnp.int32(7), params, state, {}, None))
+    checkpointer.close()
+    return folder
+
+
 def draw_pictures(count: int, seed: int = 1) -> np.ndarray:
     """Draws images of two plain colors each, which the model can distinguish: `[N, 8, 8, 3]`."""
     rng = np.random.default_rng(seed)

@@ -10,7 +10,8 @@ from PIL import Image
 
 from imgcls.report.__main__ import main
 from tests.conftest import exit_code
-from tests.make import draw_pictures, save_run
+from tests.data.videos import write_video
+from tests.make import draw_pictures, save_clip_run, save_run
 
 # Class and file names that HTML, SVG and math text must not interpret.
 STRANGE = ("$x^{$", "<img src=x onerror=alert(1)>", "_under", "nul\x07 & 猫")
@@ -61,6 +62,27 @@ def strange_page(folder: pathlib.Path) -> pathlib.Path:
     if not page.exists():
         arguments = strange_run(folder)
         assert exit_code(lambda: main([*arguments, f"--out={page}"])) == 0
+    return page
+
+
+def clips_page(folder: pathlib.Path) -> pathlib.Path:
+    """Writes a report of a model of clips on videos of 4 to 27 frames; returns its path."""
+    page = folder / "clips.html"
+    if not page.exists():
+        rng = np.random.default_rng(0)
+        for number in range(24):
+            place = folder / "clips data" / "test" / ("dark", "bright")[number % 2]
+            place.mkdir(parents=True, exist_ok=True)
+            noise = rng.integers(0, 60, (4 + number, 24, 32, 3)).astype(np.uint8)
+            frames = noise + np.uint8(190) * np.uint8(number % 2)
+            (place / f"{number:02}.mp4").write_bytes(write_video(frames))
+        # In this one nothing moves.
+        still = np.full((9, 24, 32, 3), 128, np.uint8)
+        (place / "still.mp4").write_bytes(write_video(still))
+        run = save_clip_run(folder / "clips run", ("bright", "dark"))
+        source = f"--config.data.source=folder:{folder / 'clips data'}"
+        options = (source, "--examples=8", "--config.data.workers=0", f"--out={page}")
+        assert exit_code(lambda: main([f"--workdir={run}", *options])) == 0
     return page
 
 

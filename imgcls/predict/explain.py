@@ -13,6 +13,7 @@ from imgcls.core.errors import ConfigError
 from imgcls.data.transforms import batch as batch_transforms
 from imgcls.distributed import sharding
 from imgcls.models.layers.base import EXPLAIN, ImageModel
+from imgcls.objectives.backbone import clip_options
 from imgcls.predict.slices import center_of, contact_sheet, montage
 from imgcls.runs.trained import Trained, check_classifies, model_variables
 
@@ -21,7 +22,9 @@ BATCH = 32
 VOLUMES = 4
 
 
-def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def heat_maps(
+    trained: Trained, images: np.ndarray, classes: np.ndarray, lengths: np.ndarray | None = None
+) -> np.ndarray:
     """Computes how much each pixel or voxel contributes to a class, with a maximum of 1 per image.
 
     A model with a feature map before its pooling is explained by Grad-CAM, a ViT by attention
@@ -34,6 +37,8 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
       images: uint8 `[B, H, W, C]`, volumes `[B, D, H, W, C]` or clips `[B, T, H, W, C]`, output of
         the evaluation transform.
       classes: int `[B]`, class to explain for each image.
+      lengths: int `[B]`, the frames of each clip that are no padding; None: all. The others have no
+        heat, and models with `takes_length` do not see them.
 
     Returns:
       Float32 `[B, H, W]` or `[B, D, H, W]`, 0 to 1; all zeros without evidence for the class.
@@ -52,6 +57,9 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
         part = slice(start, start + size)
         arrays = {"image": images[part], "label": np.asarray(classes[part], np.int32)}
         batch = {name: _pad(array, size) for name, array in arrays.items()}
+        if lengths is not None:
+            # A mean over no frames is not a number.
+            batch["length"] = np.maximum(_pad(lengths[part].astype(np.int32), size), 1)
         batch = jax.device_put(batch, sharding.batch_sharding(trained.mesh))
         heat = _explain(model, tuple(data.mean), tuple(data.std), variables, batch)
         maps[part] = np.asarray(heat)[: count - start]
@@ -61,17 +69,22 @@ def heat_maps(trained: Trained, images: np.ndarray, classes: np.ndarray) -> np.n
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _explain(model: nn.Module, mean: tuple, std: tuple, variables: dict, batch: dict) -> jax.Array:
     """Computes heat maps `[B, ...]` of a batch of images `[B, ..., C]` and classes."""
-    x = batch_transforms.normalize(batch["image"], mean, std)
+    x, options = batch_transforms.normalize(batch["image"], mean, std), clip_options(model, batch)
     if isinstance(model, ImageModel) and model.explained_by == "attention":
         heat = attention_rollout(model, variables, x)
     else:
-        heat = grad_cam(model, variables, x, batch["label"])
+        heat = grad_cam(model, variables, x, batch["label"], **options)
     heat = jax.image.resize(heat, x.shape[:-1], "linear")
+    if "length" in batch:
+        real = jnp.arange(x.shape[1]) < batch["length"][:, None]
+        heat = jnp.where(real[:, :, None, None], heat, 0.0)
     top = jnp.max(heat, axis=range(1, heat.ndim), keepdims=True)
     return jnp.where(top > 0, heat / jnp.where(top > 0, top, 1.0), 0.0)
 
 
-def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array) -> jax.Array:
+def grad_cam(
+    model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array, **options
+) -> jax.Array:
     """Computes Grad-CAM (Selvaraju et al. 2016, arXiv:1610.02391, equations 1 and 2).
 
     Args:
@@ -79,6 +92,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
       variables: variables of the model.
       x: normalized images `[B, ..., C]`.
       classes: int `[B]`; for a model with one logit, 1 is the class of the logit, 0 the other one.
+      **options: arguments of the model's call, see `clip_options`.
 
     Returns:
       Float32 `[B, ...]` of the size of the feature map, 0 or more.
@@ -86,7 +100,7 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
     Raises:
       ConfigError: the model has no feature map before its pooling.
     """
-    _, shapes = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN]))
+    _, shapes = jax.eval_shape(lambda: model.apply(variables, x, mutable=[EXPLAIN], **options))
     if _find_map(shapes.get(EXPLAIN, {})) is None:
         raise ConfigError(
             f"{type(model).__name__} has no feature map before its pooling, so there are no heat "
@@ -94,7 +108,8 @@ def grad_cam(model: nn.Module, variables: dict, x: jax.Array, classes: jax.Array
         )
 
     def score(offset: Mapping) -> tuple[jax.Array, Mapping]:
-        logits, state = model.apply({**variables, EXPLAIN: offset}, x, mutable=[EXPLAIN])
+        seen = {**variables, EXPLAIN: offset}
+        logits, state = model.apply(seen, x, mutable=[EXPLAIN], **options)
         if logits.shape[-1] == 1:
             logits = jnp.concatenate([-logits, logits], axis=-1)
         # Examples are independent in evaluation, so the gradient of the sum is that of each.

@@ -49,12 +49,14 @@ class _Batch(NamedTuple):
       readable: whether each image could be read, bool `[B]`.
       outputs: values computed for each image, `[B, ...]`.
       image: preprocessed images with their padding, uint8 `[B or more, H, W, C]`.
+      length: frames of padded clips that are none, int `[B or more]`; otherwise None.
     """
 
     index: np.ndarray
     readable: np.ndarray
     outputs: np.ndarray
     image: jax.Array
+    length: jax.Array | None
 
 
 class Run:
@@ -172,11 +174,7 @@ class Run:
         if top_k < 1:
             raise ConfigError(f"top_k={top_k}: must be 1 or more")
         minimum = self._minimum(threshold)
-        explained = (
-            None
-            if isinstance(explain, bool)
-            else class_number(explain, self.class_names, self._path)
-        )
+        explained = self._number(None if isinstance(explain, bool) else explain)
         inputs = self._inputs(images)
         batches = self._batches(self._scores(flip), inputs, batch_size, on_error)
 
@@ -263,9 +261,7 @@ class Run:
           DataError: an image can't be read.
         """
         check_classifies(self._trained, self._path)
-        explained = (
-            None if class_name is None else class_number(class_name, self.class_names, self._path)
-        )
+        explained = self._number(class_name)
         inputs = self._inputs(images)
         batches = self._batches(self._scores(False), inputs, batch_size, "fail")
         return [image for batch in batches for image, _ in self._overlays(batch, explained)]
@@ -333,7 +329,8 @@ class Run:
                 computed = outputs(*variables, batch)
                 index, mask, values = jax.device_get((batch["index"], batch["mask"], computed))
                 count = int((index >= 0).sum())  # The last batch ends in padding.
-                yield _Batch(index[:count], mask[:count] > 0, values[:count], batch["image"])
+                outputs_of = index[:count], mask[:count] > 0, values[:count]
+                yield _Batch(*outputs_of, batch["image"], batch.get("length"))
 
     def _make_scores(self, flip: bool) -> Callable:
         objective, temperature = self._trained.objective, self.calibration.temperature
@@ -366,12 +363,16 @@ class Run:
         pixels = np.asarray(batch.image)[: len(batch.index)]
         if pixels.ndim == 6:  # Of several clips of a video, that in the middle.
             pixels = pixels[:, pixels.shape[1] // 2]
-        classes = batch.outputs.argmax(1)
-        if explained is not None:
-            classes = np.full_like(classes, explained)
-        maps = heat_maps(self._trained, pixels, classes)
+        classes = batch.outputs.argmax(1) if explained is None else np.full(len(pixels), explained)
+        lengths = None if batch.length is None else np.asarray(batch.length)[: len(pixels)]
+        maps = heat_maps(self._trained, pixels, classes, lengths)
         pairs = zip(pixels, maps, strict=True)
         return [(overlay(*pair, is_clip=self.takes_videos), pair[1]) for pair in pairs]
+
+    def _number(self, class_name: str | None) -> int | None:
+        return (
+            None if class_name is None else class_number(class_name, self.class_names, self._path)
+        )
 
     def _minimum(self, threshold: Threshold) -> np.ndarray:
         names = self.class_names
@@ -386,9 +387,8 @@ class Run:
         overlay_image: np.ndarray | None,
         heat: np.ndarray | None,
     ) -> Prediction:
-        order = np.argsort(-scores, kind="stable")
+        order, names = np.argsort(-scores, kind="stable"), self.class_names
         candidates = order if self.task == "multi_label" else order[:1]
-        names = self.class_names
         return Prediction(
             path=path,
             labels=[names[i] for i in candidates if scores[i] >= minimum[i]],

@@ -18,6 +18,9 @@ from imgcls.report.results import Results
 # Longest side of an image in pixels, and of the slices of a volume.
 SIDE = 160
 SLICES_SIDE = 320
+# Longest side of an animation in pixels, and bytes of all animations of a page together.
+CLIP_SIDE = 240
+ANIMATED = 6_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,29 +56,26 @@ def show(results: Results, groups: list[Group], heat_folder: str | None = None) 
       heat_folder: folder for the heat maps of volumes as NIfTI, `INDEX.CLASS.heat.nii.gz`, with the
         index of the predictions; None writes none.
 
-    An image has `image` and `heat` (data URIs), `name` and `short_name`, `class_name` (the class
+    An image has `image` and `heat` (data URIs), `animation` (that of a clip which moves, otherwise
+    None), `name` and `short_name`, `class_name` (the class
     that is explained) with its `probability`, `labels`, and whether the decision on the class is
     `correct`. `heat` is None if it is constant, as for a model whose last feature map has one cell,
     or if the model has no feature map.
     """
-    reader = create_reader(results.trained.config, results.source, train=False)
     pairs = {pair: None for group in groups for pair in zip(group.rows, group.classes, strict=True)}
     rows, classes = (np.array(x, int) for x in zip(*pairs, strict=True))
-    index = results.predictions.index
-    images = {row: reader.example(int(index[row]))["image"] for row in np.unique(rows)}
-    # Of several clips of a video, that in the middle.
-    images = {row: x[len(x) // 2] if x.ndim == 5 else x for row, x in images.items()}
-    shown = np.stack([images[row] for row in rows])
+    images, lengths = _read(results, rows)
     try:
-        heat = heat_maps(results.trained, shown, classes)
+        heat = heat_maps(results.trained, images, classes, lengths)
     except ConfigError:  # The model has nothing to explain it by.
-        heat = np.zeros(shown.shape[:-1], np.float32)
+        heat = np.zeros(images.shape[:-1], np.float32)
     if heat_folder is not None:
         _write_heat(results, list(pairs), heat, heat_folder)
-    items = {
-        pair: _show(results, images[pair[0]], heat_map, *pair)
-        for pair, heat_map in zip(pairs, heat, strict=True)
-    }
+    largest, items = ANIMATED // sum(len(group.rows) for group in groups), {}
+    for number, pair in enumerate(pairs):
+        # Of a padded clip, the frames of the video.
+        real = slice(None if lengths is None else lengths[number])
+        items[pair] = _show(results, images[number][real], heat[number][real], pair, largest)
     return [
         {
             "name": group.name,
@@ -85,6 +85,22 @@ def show(results: Results, groups: list[Group], heat_folder: str | None = None) 
         }
         for group in groups
     ]
+
+
+def _read(results: Results, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """The images `[n, ...]` of rows, and of padded clips the lengths, int `[n]`."""
+    reader = create_reader(results.trained.config, results.source, train=False)
+    index = results.predictions.index
+    examples = {row: reader.example(int(index[row])) for row in np.unique(rows)}
+    # Of several clips of a video, that in the middle.
+    images = {row: example["image"] for row, example in examples.items()}
+    images = {row: x[len(x) // 2] if x.ndim == 5 else x for row, x in images.items()}
+    lengths = {row: example.get("length") for row, example in examples.items()}
+    padded = None not in lengths.values()
+    return (
+        np.stack([images[row] for row in rows]),
+        np.array([lengths[row] for row in rows], int) if padded else None,
+    )
 
 
 def _write_heat(results: Results, pairs: list, heat: np.ndarray, folder: str) -> None:
@@ -159,8 +175,11 @@ def _best_of_classes(
     return np.array(rows, int), np.array(numbers, int)
 
 
-def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, number: int) -> dict:
-    """Returns one image for the template, see `show`."""
+def _show(
+    results: Results, image: np.ndarray, heat: np.ndarray, pair: tuple[int, int], largest: int
+) -> dict:
+    """Returns one image for the template, see `show`; an animation has at most `largest` bytes."""
+    row, number = pair
     p, names = results.predictions, results.class_names
     if results.multi_label:
         labels = [names[k] for k in np.flatnonzero(p.labels[row] > 0.5)]
@@ -176,6 +195,7 @@ def _show(results: Results, image: np.ndarray, heat: np.ndarray, row: int, numbe
     colored = html.image_uri(overlay(image, heat, is_clip), side) if np.ptp(heat) > 0 else None
     return {
         "image": html.image_uri(drawn, side),
+        "animation": html.animation_uri(image, CLIP_SIDE, largest) if is_clip else None,
         "heat": colored,
         "name": name,
         "short_name": "/".join(pathlib.PurePath(name).parts[-2:]),

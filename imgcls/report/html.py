@@ -18,6 +18,10 @@ from PIL import Image
 
 # Images with sides of at most this many pixels are embedded as PNG, without loss.
 SMALL = 64
+# Milliseconds for which a frame of an animation is shown.
+FRAME_MS = 160
+# Numbers of frames and qualities of WebP of an animation, until it is small enough.
+ANIMATIONS = ((12, 70), (12, 40), (8, 40), (6, 20), (4, 5))
 
 
 def render(template: str, **values) -> str:
@@ -34,16 +38,40 @@ def image_uri(image: np.ndarray, size: int, quality: int = 85) -> str:
       size: longest side in pixels; larger images are shrunk, smaller ones are not enlarged.
       quality: JPEG quality, 1 to 100.
     """
-    if image.ndim == 3:
-        image = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
-    thumbnail = Image.fromarray(np.ascontiguousarray(image))
-    thumbnail.thumbnail((size, size), Image.Resampling.LANCZOS)
-    data = io.BytesIO()
+    thumbnail, data = _shrink(image, size), io.BytesIO()
     if max(thumbnail.size) <= SMALL:
         thumbnail.save(data, "png")
         return _data_uri("image/png", data.getvalue())
     thumbnail.save(data, "jpeg", quality=quality)
     return _data_uri("image/jpeg", data.getvalue())
+
+
+def animation_uri(clip: np.ndarray, size: int, largest: int) -> str | None:
+    """Returns the data URI of a clip as a WebP that plays in a loop, for `<img src>`.
+
+    Up to 12 frames, evenly spaced from the first to the last, are shown for 0.16 seconds each.
+
+    Args:
+      clip: uint8 `[T, H, W, C]`; for C see `image_uri`.
+      size: longest side in pixels.
+      largest: largest number of bytes; fewer frames in a lower quality are taken until it fits.
+
+    Returns:
+      None if nothing moves, as in a clip of one frame, or if even the smallest animation is larger.
+    """
+    shrunk: dict[int, Image.Image] = {}
+    for count, quality in ANIMATIONS:
+        chosen = np.unique(np.linspace(0, len(clip) - 1, count).round().astype(int))
+        frames = [shrunk.setdefault(i, _shrink(clip[i], size)) for i in chosen.tolist()]
+        frames = [frame for n, frame in enumerate(frames) if not n or frame != frames[n - 1]]
+        if len(frames) < 2:
+            return None
+        options = dict(duration=FRAME_MS, loop=0, quality=quality)
+        data = io.BytesIO()
+        frames[0].save(data, "webp", save_all=True, append_images=frames[1:], **options)
+        if data.tell() <= largest:
+            return _data_uri("image/webp", data.getvalue())
+    return None
 
 
 def chart_uri(figure: Figure) -> str:
@@ -61,6 +89,15 @@ def chart_uri(figure: Figure) -> str:
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(data, format="svg", metadata={"Date": None})
     return _data_uri("image/svg+xml", data.getvalue())
+
+
+def _shrink(image: np.ndarray, size: int) -> Image.Image:
+    """An image of at most `size` pixels a side, see `image_uri`."""
+    if image.ndim == 3:
+        image = image[..., :3] if image.shape[-1] >= 3 else image[..., 0]
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
+    thumbnail.thumbnail((size, size), Image.Resampling.LANCZOS)
+    return thumbnail
 
 
 def _data_uri(kind: str, data: bytes) -> str:

@@ -180,7 +180,8 @@ def test_a_report_shows_videos(here, trained, workdir):
     done = here("report", f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     page = (workdir / "report" / "report.html").read_text()
-    assert "Each clip is shown by four frames" in page and "Each volume" not in page
+    assert "Clips play in a loop" in page and "Each volume" not in page
+    assert page.count("<picture>") == page.count('src="data:image/webp') > 0
 
 
 def test_a_folder_of_frames_is_predicted(trained, workdir, videos, here, tmp_path):

@@ -5,9 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imgcls.core.defaults import default_config
+from imgcls.data.info import DataInfo
 from imgcls.models.create import create_model
 from imgcls.models.layers.base import EXPLAIN
+from imgcls.objectives.create import create_objective
 from imgcls.predict import explain
+from imgcls.runs.trained import Trained
+from tests.conftest import make_mesh
 from tests.models.test_clips import FAMILIES, clips, small
 from tests.models.test_resnet import formula
 
@@ -86,3 +91,26 @@ def test_transformers_are_explained_by_the_patches_before_the_last_block(name):
     weights = (values[:12] - values[12:24]) / (2 * step) / 12
     expected = np.maximum(np.einsum("bthwd,d->bthw", patches, weights), 0)
     np.testing.assert_allclose(heat, expected, rtol=0.02, atol=0.01 * expected.max())
+
+
+def test_frames_of_padding_have_no_heat():
+    """The heat of a padded clip is that of the clip without its padding."""
+    config = default_config()
+    backbone = dict(stem="cifar", width=4, stage_sizes=(1, 1))
+    config.model = dict(name="cnn_lstm", backbone="resnet18", backbone_options=backbone, units=8)
+    info = DataInfo(("a", "b", "c"), False, (6, 8, 12, 3))
+    objective = create_objective(config, info)
+    variables = formula(jax.eval_shape(objective.model.init, KEY, jnp.zeros((1, 6, 8, 12, 3))))
+    state = {name: tree for name, tree in variables.items() if name != "params"}
+    trained = Trained(config, info, objective, make_mesh(), variables["params"], state)
+    rng = np.random.default_rng(0)
+    x, classes = rng.integers(0, 256, (2, 6, 8, 12, 3)).astype(np.uint8), np.array([0, 2])
+    heat = explain.heat_maps(trained, x, classes, np.array([6, 4]))
+    np.testing.assert_allclose(heat[0], explain.heat_maps(trained, x, classes)[0], atol=1e-5)
+    expected = explain.heat_maps(trained, x[:, :4], classes)[1]
+    assert expected.max() == 1
+    np.testing.assert_allclose(heat[1, :4], expected, atol=1e-5)
+    np.testing.assert_array_equal(heat[1, 4:], 0)
+    # What is shown in the padding changes nothing.
+    x[1, 4:] = 255 - x[1, 4:]
+    np.testing.assert_array_equal(explain.heat_maps(trained, x, classes, np.array([6, 4])), heat)

@@ -82,6 +82,30 @@ def test_report_with_unusual_names(browser, tmp_path_factory):
     check_page(browser, reports.strange_page(tmp_path_factory.getbasetemp()), 25)
 
 
+def test_clips_play_unless_motion_is_reduced(browser, tmp_path_factory):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    page = reports.clips_page(tmp_path_factory.getbasetemp())
+    check_page(browser, page, 16)
+
+    def open_first(preference: str) -> tuple:
+        features = [{"name": "prefers-reduced-motion", "value": preference}]
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+        assert open_page(browser, page, 1280) <= {"file", "data"}
+        image = browser.find_element(By.CSS_SELECTOR, "picture img")
+        browser.execute_script("arguments[0].scrollIntoView()", image)
+        source = browser.execute_script("return arguments[0].currentSrc", image)
+        return image, source.partition(";")[0]
+
+    image, kind = open_first("no-preference")
+    first = image.screenshot_as_png
+    assert kind == "data:image/webp"
+    WebDriverWait(browser, 30).until(lambda _: image.screenshot_as_png != first)
+    assert open_first("reduce")[1] == "data:image/png"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
 def test_audit(browser, tmp_path, tmp_path_factory):
     """An audit of data with unusual names."""
     from imgcls.audit.__main__ import main

@@ -33,6 +33,49 @@ def test_large_images_are_shrunk():
     assert kind == "image/jpeg" and Image.open(io.BytesIO(data)).size == (160, 80)
 
 
+def frames_of(uri: str) -> tuple[list[np.ndarray], dict]:
+    kind, data = decode(uri)
+    image = Image.open(io.BytesIO(data))
+    assert kind == "image/webp" and image.is_animated and image.info["loop"] == 0
+    frames, shown = [], []
+    for number in range(image.n_frames):
+        image.seek(number)
+        frames.append(np.asarray(image.convert("RGB")))
+        shown.append(image.info["duration"])
+    return frames, {"size": image.size, "durations": shown}
+
+
+def test_animations():
+    """Twelve of 30 frames, from the first to the last; each shows its brightness."""
+    levels = np.arange(30, dtype=np.uint8) * 8
+    clip = np.broadcast_to(levels[:, None, None, None], (30, 40, 60, 3))
+    uri = html.animation_uri(clip, 160, 100_000)
+    assert uri is not None
+    frames, info = frames_of(uri)
+    assert info == {"size": (60, 40), "durations": [160] * 12}
+    chosen = np.linspace(0, 29, 12).round().astype(int)
+    np.testing.assert_allclose([f.mean() for f in frames], levels[chosen], atol=4)
+    # Of one channel, and of more than three.
+    for channels in (1, 5):
+        assert html.animation_uri(clip[..., :1].repeat(channels, -1), 160, 100_000)
+
+
+def test_animations_are_bounded():
+    noise = np.random.default_rng(0).integers(0, 256, (20, 300, 400, 3)).astype(np.uint8)
+    sizes = []
+    for largest in (10**7, 80_000, 20_000):
+        uri = html.animation_uri(noise, 160, largest)
+        assert uri is not None
+        frames, info = frames_of(uri)
+        sizes.append((len(frames), len(decode(uri)[1])))
+        assert info["size"] == (160, 120) and sizes[-1][1] <= largest
+    assert sizes[0][0] == 12 and sizes == sorted(sizes, reverse=True) and len(set(sizes)) == 3
+    # Too large in any case; one frame; nothing moves.
+    assert html.animation_uri(noise, 160, 1_000) is None
+    assert html.animation_uri(noise[:1], 160, 10**7) is None
+    assert html.animation_uri(noise[:1].repeat(9, 0), 160, 10**7) is None
+
+
 def test_text_of_charts_is_unchanged():
     def draw() -> str:
         figure = Figure()
