@@ -52,7 +52,7 @@ def order(videos: list[pathlib.Path], folder: pathlib.Path) -> Iterator[tuple]:
         windows = [np.arange(start, start + FRAMES) for start in starts]
         for start, clip in zip(starts, video.clips(windows, SIZE), strict=True):
             for label, frames in (("forward", clip), ("backward", clip[::-1])):
-                name = f"windows/{path.stem}_{start:04d}_{label}.mkv"
+                name = f"windows/{path.name}_{start:04d}_{label}.mkv"
                 write_lossless(folder / name, frames)
                 yield name, label, split, path.name
 
