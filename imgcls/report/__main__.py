@@ -35,7 +35,7 @@ from imgcls.evaluate.curves import precision_recall, reliability
 from imgcls.evaluate.evaluators.embedding_map import project
 from imgcls.evaluate.features import FeatureReader
 from imgcls.evaluate.metrics import measure
-from imgcls.report import charts, gallery, html, tables
+from imgcls.report import charts, gallery, html, lengths, tables
 from imgcls.report.results import Results, compare, count_by_split, read_results
 from imgcls.runs.load import find_checkpoint
 from imgcls.runs.trained import Trained, check_classifies, load_trained
@@ -156,6 +156,7 @@ def _report(
         **_history_values(checkpoint.workdir),
         **_metric_values(results),
         **_baseline_values(results, baseline),
+        **_length_values(results),
     )
     with _writing(file):
         # File names are bytes and may not be valid text.
@@ -218,6 +219,12 @@ def _baseline_values(results: Results, baseline: Baseline | None) -> dict:
         "baselines": rows,
         "not_better": bool(rows) and low is not None and low <= best,
     }
+
+
+def _length_values(results: Results) -> dict:
+    """Returns the template values about the lengths of videos."""
+    bins = lengths.by_length(results)
+    return {"lengths": bins, "by_length": charts.by_length(bins) if bins else None}
 
 
 def _precision_recall(results: Results) -> str | None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from imgcls.report import html
+from imgcls.report.lengths import Bin
 
 # The colors of `templates/base.html`.
 INK, SOFT, LINE, ACCENT = "#1d2430", "#5b6675", "#dfe4ea", "#1f5fbf"
@@ -84,6 +85,19 @@ def reliability(bins: tuple[np.ndarray, np.ndarray, np.ndarray], multi_label: bo
     axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="positive share" if multi_label else "accuracy")
     below.bar(confidence, count / count.sum(), width=1 / 25, color=ACCENT, alpha=0.5)
     below.set(xlabel="probability" if multi_label else "confidence", ylabel="share", ylim=(0, 1))
+    return html.chart_uri(figure)
+
+
+@matplotlib.rc_context(STYLE)
+def by_length(bins: Sequence[Bin]) -> str:
+    """Draws the accuracy of videos over their length: a line and an interval for each bin."""
+    figure, axes = _make_axes(xlabel="seconds", ylabel="accuracy", ylim=(0, 1.02))
+    for found in bins:
+        low, high = found.interval
+        axes.fill_between((found.low, found.high), low, high, color=ACCENT, alpha=0.2, linewidth=1)
+        axes.plot((found.low, found.high), (found.accuracy,) * 2, color=ACCENT)
+    if bins[-1].high > 20 * max(bins[0].low, 0.01):
+        axes.set_xscale("log")
     return html.chart_uri(figure)
 
 

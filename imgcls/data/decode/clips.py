@@ -79,6 +79,15 @@ def check_clip(length: int, shape: tuple[int, ...], name: str) -> None:
         )
 
 
+def duration(video: Video) -> float | None:
+    """The length of a video in seconds; None if it states no times, or has a single frame."""
+    times = video.times
+    if times is None or len(times) < 2:
+        return None
+    # The last frame is shown as long as the others are on average.
+    return float(times[-1]) * len(times) / (len(times) - 1)
+
+
 def stated_times(video: Video) -> np.ndarray:
     """The times of the frames of a video; raises a ConfigError if it states none."""
     if video.times is None:

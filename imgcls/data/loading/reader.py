@@ -10,7 +10,7 @@ import numpy as np
 from imgcls.core import log
 from imgcls.core.errors import ConfigError, DataError
 from imgcls.data.decode.bands import is_npy_image
-from imgcls.data.decode.clips import ArrayVideo
+from imgcls.data.decode.clips import ArrayVideo, duration
 from imgcls.data.decode.containers import is_video
 from imgcls.data.decode.frame_files import EncodedFrames, is_packed
 from imgcls.data.decode.image import EncodedImage
@@ -163,6 +163,15 @@ class Reader:
             yield decoded
             if self.transforms:
                 yield from image_stages(image, self.transforms, rng)
+
+    def duration(self, index: int) -> float | None:
+        """The length of the video of a record in seconds; None if unknown, or for an image.
+
+        Raises:
+          DataError: the record is unreadable.
+        """
+        image, _ = self._open(index)
+        return duration(image) if isinstance(image, _VIDEOS) else None
 
     def index_at(self, position: int, skipped: int) -> int:
         """Returns the record at a position, after `skipped` ones were unreadable there."""

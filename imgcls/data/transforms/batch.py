@@ -301,8 +301,14 @@ def _mixing(alphas: dict[str, float], switch_p: float, p: float, axes: int = 2) 
             share = jnp.where(cut, jnp.mean(box), share)
         use = jax.random.bernoulli(use_rng, float(p))
         pixels, share = jnp.where(use, pixels, 0.0), jnp.where(use, share, 0.0)
+        lengths = {}
+        if "length" in batch:
+            # A mixture of padded clips is as long as the longer one.
+            own, next_ = batch["length"], jnp.roll(batch["length"], -1)
+            lengths = {"length": jnp.where(use, jnp.maximum(own, next_), own)}
         return {
             **batch,
+            **lengths,
             "image": _blend(image, pixels.astype(image.dtype)),
             "label": _blend(labels, share),
         }

@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from imgcls.core.errors import ConfigError
-from imgcls.data.decode.clips import Video, stated_times
+from imgcls.data.decode.clips import Video, duration, stated_times
 from imgcls.data.decode.frame_pixels import FrameSize
 from imgcls.data.transforms import spec
 from imgcls.data.transforms.transform import (
@@ -80,9 +80,8 @@ def sample_frames(
     def count(video: Video) -> int:
         if fps is None:
             return min(length, -(-len(video) // stride))
-        times = stated_times(video)
-        end = times[-1] * len(times) / max(len(times) - 1, 1)
-        return min(length, max(1, math.ceil(end * fps - _SAME)))
+        stated_times(video)
+        return min(length, max(1, math.ceil((duration(video) or 0) * fps - _SAME)))
 
     counted = count if short == "pad" else None
     if fps is not None:

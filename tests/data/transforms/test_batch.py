@@ -300,6 +300,23 @@ def test_probabilities_of_mixing_and_of_switching():
     assert 0.21 < (own < 1).mean() < 0.29
 
 
+@pytest.mark.parametrize("recipe", ["mixup(1.0, p=0.5)", "cutmix(1.0, p=0.5)"])
+def test_mixtures_of_padded_clips_are_as_long_as_the_longer_one(recipe):
+    """Batches that are not mixed keep their lengths."""
+    own = np.array([5, 2, 7, 1, 3, 4])
+    batch = one_hot_batch(3, 8, 7) | {"length": jnp.asarray(own)}
+    results = read_many(recipe, batch, 6, lambda r: (r["length"], r["label"]), count=40)
+    longer = np.array([max(own[i], own[(i + 1) % 6]) for i in range(6)])
+    mixed = 0
+    for lengths, labels in zip(*results, strict=True):
+        if np.array_equal(lengths, own):
+            np.testing.assert_allclose(labels, np.eye(6), atol=1e-6)
+        else:
+            np.testing.assert_array_equal(lengths, longer)
+            mixed += 1
+    assert 5 < mixed < 35
+
+
 def test_multi_hot_labels_are_mixed():
     batch = make_batch(3, 4, 4, 1)
     batch["label"] = jnp.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]], jnp.uint8)
