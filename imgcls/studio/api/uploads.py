@@ -79,7 +79,7 @@ def finish_upload(request: Request, user: who.Tagger, key: Key, body: Write) -> 
     """Take the uploaded file, or the files in a zip, into the data set: as `upload`."""
     state = request.app.state
     with state.database.read() as connection:
-        if again := changes.repeated(connection, body.request_id, user.id):
+        if again := changes.repeated(connection, body.request_id, user.id, "upload"):
             return again
     with state.uploads.finishing(user, key) as (dataset, items, unreadable):
         result = state.ingest.run(user, dataset, items, body.request_id)

@@ -91,7 +91,7 @@ class Ingest:
         items = list(items)
         with self._database.read() as connection:
             datasets.get(connection, dataset_id)
-            again = changes.repeated(connection, request_id, user.id)
+            again = changes.repeated(connection, request_id, user.id, "upload")
         if again:
             for item in items:
                 _discard(item)

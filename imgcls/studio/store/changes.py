@@ -76,18 +76,22 @@ class Action:
     undoes: int | None = None
 
 
-def repeated(connection: Connection, request_id: str, user_id: int) -> dict[str, Any] | None:
+def repeated(
+    connection: Connection, request_id: str, user_id: int, kind: str | None = None
+) -> dict[str, Any] | None:
     """The answer to a request that was carried out before; None for a new one.
 
     Raises:
-      Conflict: somebody else's request had this id.
+      Conflict: somebody else's request had this id, or one of another kind.
     """
-    query = sa.select(change.c.seq, change.c.user_id, change.c.result)
+    query = sa.select(change.c.seq, change.c.user_id, change.c.kind, change.c.result)
     row = connection.execute(query.where(change.c.request_id == request_id)).first()
     if row is None:
         return None
     if row.user_id != user_id:
         raise Conflict("request_id: it was used by somebody else; make a new UUID")
+    if kind is not None and row.kind != kind:
+        raise Conflict("request_id: it was used by another request; make a new UUID")
     return {"seq": row.seq, **row.result}
 
 

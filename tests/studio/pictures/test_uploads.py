@@ -94,6 +94,17 @@ def test_the_same_request_begins_one_upload(client):
     assert first == second
 
 
+def test_the_id_of_another_request_is_refused(client):
+    once = request_id()
+    client.post("/api/datasets", json={"name": "e", **once})
+    files = {"files": ("a.png", png(1))}
+    for answer in (
+        client.post("/api/datasets/1/upload", data=once, files=files),
+        client.post(f"/api/uploads/{'0' * 32}/finish", json=once),
+    ):
+        assert answer.status_code == 409 and "another request" in answer.json()["error"]
+
+
 def test_other_bytes_than_announced_are_not_taken(client, home):
     data = png(1)
     wrong = hashlib.sha256(b"other").hexdigest()
