@@ -7,7 +7,6 @@ findings, and 2 for a mistake in the command.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
@@ -24,6 +23,7 @@ from imgcls.core.storage import replace_text
 from imgcls.data.decode.gray import MAX_BITS, MIN_BITS
 from imgcls.data.sources.open import open_dataset
 from imgcls.data.sources.source import Dataset, Source
+from imgcls.data.table.problems import NO_CLASS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -162,11 +162,15 @@ def _open(
         return *open_as(True), True
     except ConfigError as e:
         # Files of videos are passed over among images.
-        with contextlib.suppress(ConfigError):
+        try:
             opened = open_as(True)
-            if not videos and _has_videos(opened[1]):
-                return *opened, True
-        raise e
+        except ConfigError as of_videos:
+            # There are no images, and the videos lie in no class folders.
+            outside = NO_CLASS in str(of_videos) and NO_CLASS not in str(e)
+            raise of_videos if outside else e from None
+        if not videos and _has_videos(opened[1]):
+            return *opened, True
+        raise
 
 
 def _has_videos(sources: dict[str, Source]) -> bool:

@@ -1,6 +1,7 @@
 """The audit of videos: planted copies, scenes, encoders, durations and broken files."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -181,6 +182,36 @@ def test_folders_of_frames(tmp_path):
     assert found["pictures"] == 8 and found["properties"]["duration"] == {"pictures": 0}
     frames = found["properties"]["frames"]
     assert (frames["min"], frames["max"], found["properties"]["width"]["max"]) == (3, 3, 64)
+
+
+def test_a_zip_and_its_folder_have_the_same_findings(tmp_path):
+    """Videos beside covers and notes, one of them cut and one broken."""
+    data = tmp_path / "data"
+    for i in range(10):
+        (place(data, i) / f"{i}.mp4").write_bytes(write_video(draw(i, 20)))
+    (place(data, 2) / "cut.webm").write_bytes(write_video(draw(0, 20)[3:], "webm", "libvpx-vp9"))
+    (place(data, 1) / "broken.mp4").write_bytes((place(data, 1) / "1.mp4").read_bytes()[:900])
+    (place(data, 0) / "notes.txt").write_text("two takes")
+    shutil.make_archive(str(tmp_path / "data"), "zip", data)
+    found = {}
+    for name in ("data", "data.zip"):
+        code, results, page = audit(f"folder:{tmp_path / name}", tmp_path / f"{name} out")
+        assert code == 1 and "data:image/" in page
+        # Too few videos to say so.
+        assert "Not tested: there are too few videos." in page
+        near = [sorted(base(g["pictures"])) for g in results["duplicates"]["near"]]
+        assert near == [["0.mp4", "cut.webm"]]
+        assert base(results["unreadable"]) == ["broken.mp4"] and results["pictures"] == 11
+        said = [text.replace("data.zip/", "data/") for text in texts(results)]
+        found[name] = said, results["properties"]["duration"]
+    assert found["data"] == found["data.zip"]
+
+
+def test_videos_in_no_class_folder(tmp_path):
+    (tmp_path / "a.mp4").write_bytes(write_video(draw(0, 4)))
+    with pytest.raises(ConfigError, match=r"a.mp4.*expected PATH/CLASS/\*.mp4") as e:
+        main([f"--data=folder:{tmp_path}", f"--out={tmp_path / 'out'}"])
+    assert "sample_frames" not in str(e.value)
 
 
 def test_prints_of_a_copy_agree_with_a_loop():

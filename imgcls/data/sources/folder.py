@@ -16,7 +16,7 @@ from imgcls.data.table import problems as kinds
 from imgcls.data.table.names import normalize
 from imgcls.data.table.table import SPLIT_NAMES, Table, split_of, splits_in
 
-EXPECTED = "PATH/CLASS/*.jpg or PATH/train/CLASS/*.jpg"
+EXPECTED = "PATH/CLASS/*.{0} or PATH/train/CLASS/*.{0}"
 _NAME_LABELS = "move them into class folders, or name their labels in a manifest: docs/data.md"
 
 
@@ -49,11 +49,11 @@ def read_folder(path: str, options: SourceOptions) -> tuple[Table, Files]:
     # The file of the classes may have been written by an earlier run.
     others = [path for path in listing.others if path != "classes.txt"]
     table.problems.other_files = count_extensions(others)
-    _add_items(listing._replace(others=others), table)
+    _add_items(listing._replace(others=others), table, options.videos)
     return table, files
 
 
-def _add_items(listing: Listing, table: Table) -> None:
+def _add_items(listing: Listing, table: Table, videos: bool) -> None:
     files, parts = listing.images, [f.split("/") for f in listing.images]
     depth = _find_depth(parts)
     folders = {p[depth] for p in parts if len(p) > depth + 1}
@@ -72,7 +72,8 @@ def _add_items(listing: Listing, table: Table) -> None:
         passed_over = describe_extensions(table.problems.other_files)
         found = str(table.problems) or "no images found"
         found += f"; passed over: {passed_over}" if passed_over else ""
-        raise ConfigError(f"{table.spec}: {found}; expected {EXPECTED}")
+        expected = EXPECTED.format("mp4" if videos else "jpg")
+        raise ConfigError(f"{table.spec}: {found}; expected {expected}")
 
 
 def _add_empty_folders(
